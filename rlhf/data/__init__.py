@@ -1,0 +1,1 @@
+"""From records to batches: importers, the toy world, splits, rendering, caching, collation."""

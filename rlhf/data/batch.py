@@ -1,0 +1,116 @@
+"""THE legend of dimensions: what is in a batch, field by field.
+
+    B   prompts (groups) in the batch
+    K   completions of the largest group; smaller groups are padded, `candidate` says which places are real
+    N   completions in the batch, all groups together (N = candidate.sum())
+    T   tokens of the longest row
+    A   attributes (Likert criteria); 0 where there are none
+    M   members of an ensemble; a leading dimension of rewards wherever there is one
+
+Losses and metrics see rewards as `reward[..., B, K]` beside a `Target`; the trunk sees a token layout and
+gives one hidden state per completion, in the order of `group` and `place`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Self
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+
+class _Moves:
+    """`.to()` and `.pin_memory()` for a dataclass of tensors: what Lightning asks of a batch."""
+
+    def _map(self, method: str, *args: object, **kwargs: object) -> Self:
+        parts = {f.name: getattr(self, f.name) for f in fields(self)}  # type: ignore[arg-type]  # a dataclass
+        moved = {
+            k: getattr(v, method)(*args, **kwargs) if hasattr(v, method) else v for k, v in parts.items()
+        }
+        return type(self)(**moved)
+
+    def to(self, device: torch.device | str, **kwargs: object) -> Self:
+        """Every tensor on `device`."""
+        return self._map("to", device, **kwargs)
+
+    def pin_memory(self) -> Self:
+        """Every tensor in page-locked memory, for asynchronous copies to a GPU."""
+        return self._map("pin_memory")
+
+
+@dataclass(frozen=True)
+class Target(_Moves):
+    """What the votes say about each group: made by `rlhf.annotate.aggregation`, read by losses.
+
+    win_prob   P(i beats j), a tie counting one half for each: win_prob[i,j] + win_prob[j,i] = 1 where
+               observed, 0 where not
+    tie_prob   share of ties among the votes on (i, j), symmetric; P(i strictly beats j) = win_prob - tie_prob/2
+    observed   was (i, j) judged at all; symmetric, False on the diagonal and on padding
+    margin     stated strength of the preference between i and j, >= 0, symmetric, 0 where none was stated
+    rank       0 = best, equal = tied, -1 = not ranked (padding too)
+    score      mean Likert rating per attribute, NaN where nobody rated (padding too)
+    candidate  True for a real completion, False for padding
+    weight     how much the group counts in the loss; 1 unless the aggregation says otherwise
+    """
+
+    win_prob: Float[Tensor, "B K K"]
+    tie_prob: Float[Tensor, "B K K"]
+    observed: Bool[Tensor, "B K K"]
+    margin: Float[Tensor, "B K K"]
+    rank: Int[Tensor, "B K"]
+    score: Float[Tensor, "B K A"]
+    candidate: Bool[Tensor, "B K"]
+    weight: Float[Tensor, " B"]
+
+    def __len__(self) -> int:
+        """Number of groups B."""
+        return self.weight.shape[0]
+
+
+@dataclass(frozen=True)
+class Padded(_Moves):
+    """One row per completion: prompt and completion together, padded to the longest row.
+
+    `last` is the position of the completion's last token: where a causal model is read. It is counted from
+    the left of the row whatever side the padding is on, and never found by looking for a token id.
+    """
+
+    input_ids: Int[Tensor, "N T"]
+    attention_mask: Int[Tensor, "N T"]
+    position_ids: Int[Tensor, "N T"]
+    last: Int[Tensor, " N"]
+
+
+@dataclass(frozen=True)
+class Batch(_Moves):
+    """What one training step sees.
+
+    tokens       the token layout
+    target       what the votes say
+    group        group[n] in 0..B-1 and
+    place        place[n] in 0..K-1: where completion n stands in `reward[B, K]`
+    row          row of the dataset each group came from: results are matched by it, never by order
+    denominator  what the summed loss is divided by: the nominal number of groups of a batch, so that a short
+                 batch, a masked group or accumulated micro-batches weigh each group the same
+    """
+
+    tokens: Padded
+    target: Target
+    group: Int[Tensor, " N"]
+    place: Int[Tensor, " N"]
+    row: Int[Tensor, " B"]
+    denominator: float
+
+    def __len__(self) -> int:
+        """Number of groups B."""
+        return len(self.target)
+
+    def unflatten(self, reward: Float[Tensor, "*M N"]) -> Float[Tensor, "*M B K"]:
+        """Rewards of completions `[..., N]` as groups `[..., B, K]`; padding becomes 0 without gradient."""
+        if reward.shape[-1] != self.group.shape[0]:
+            raise ValueError(f"{reward.shape[-1]} rewards for {self.group.shape[0]} completions")
+        grouped = reward.new_zeros((*reward.shape[:-1], *self.target.candidate.shape))
+        grouped[..., self.group, self.place] = reward
+        return grouped

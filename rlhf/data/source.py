@@ -1,0 +1,190 @@
+"""Where records come from: local files (JSON Lines, JSON, Parquet, CSV; `.gz` too) or a set on the hub.
+
+A `Source` turns raw rows into records through an importer and can be read again and again, one record at a
+time. An importer is a function `(rows, on_bad) -> iterator of Comparison`; see `rlhf.data.importers`.
+"""
+
+from __future__ import annotations
+
+import csv
+import glob
+import gzip
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from rlhf.records import Comparison, OnBad, RecordError, lines, stop
+
+Rows = Iterator[tuple[str, Mapping[str, Any]]]
+"""Raw rows as (place, row); the place is `file:line` or `hub-name[split]:row` and goes into error messages."""
+
+Importer = Callable[[Rows, OnBad], Iterator[Comparison]]
+
+SKIPPED_SHOWN = 100
+"""How many skipped rows keep their message; all are counted."""
+
+
+@dataclass
+class Source:
+    """Records of one data set.
+
+    Args:
+        importer: raw rows to records.
+        path: a file, a folder (all its data files), a glob, or a list of these. Wins over `hub`.
+        hub: name of a set on the Hugging Face hub, or a local folder in its layout, read by `datasets`.
+        hub_config: configuration of the hub set, where it has several.
+        hub_split: which split of the hub set.
+        streaming: read the hub set as a stream instead of downloading it first.
+        on_error: `raise` stops at the first bad row; `skip` counts it, keeps its message and goes on.
+        limit: stop after this many records.
+
+    Raises:
+        RecordError: on a bad row under `on_error=raise`, and when there is nothing to read.
+    """
+
+    importer: Importer
+    path: str | list[str] | None = None
+    hub: str | None = None
+    hub_config: str | None = None
+    hub_split: str = "train"
+    streaming: bool = False
+    on_error: str = "raise"
+    limit: int | None = None
+    skipped: list[str] = field(default_factory=list, init=False)
+    skipped_count: int = field(default=0, init=False)
+
+    def __post_init__(self) -> None:
+        if self.on_error not in ("raise", "skip"):
+            raise RecordError(f"is {self.on_error!r}", key="data.on_error", remedy="raise or skip")
+        if self.path is None and self.hub is None:
+            raise RecordError("no data given", key="data.path", remedy="data.path=<file> or data.hub=<name>")
+
+    def records(self) -> Iterator[Comparison]:
+        """The records from the start, as a stream. Skipped rows are counted anew on every reading."""
+        self.skipped, self.skipped_count = [], 0
+        rows = hub_rows(self) if self.path is None else file_rows(self.path, self._on_bad)
+        return islice(self.importer(rows, self._on_bad), self.limit)
+
+    def _on_bad(self, error: RecordError) -> None:
+        if self.on_error == "raise":
+            raise error
+        self.skipped_count += 1
+        if len(self.skipped) < SKIPPED_SHOWN:
+            self.skipped.append(str(error))
+
+
+def each(
+    rows: Rows, on_bad: OnBad, convert: Callable[[Mapping[str, Any]], Iterable[Comparison]]
+) -> Iterator[Comparison]:
+    """Apply `convert` row by row; a RecordError gets the row's place and goes to `on_bad`, the rest goes on."""
+    for place, row in rows:
+        try:
+            if not isinstance(row, Mapping):
+                raise RecordError(f"a row must be an object, got {type(row).__name__}")
+            records = list(convert(row))
+        except RecordError as error:
+            on_bad(error.at(place))
+        else:
+            yield from records
+
+
+def file_rows(path: str | list[str], on_bad: OnBad = stop) -> Rows:
+    """Rows of local files, in the order of their names; the format follows the file's extension."""
+    for file in _files(path):
+        yield from _reader(file)(file, on_bad)
+
+
+def hub_rows(source: Source) -> Rows:
+    """Rows of a hub set through `datasets`; needs a network unless it is cached or a local folder."""
+    from datasets import load_dataset
+
+    split = source.hub_split
+    stored = load_dataset(source.hub, source.hub_config, split=split, streaming=source.streaming)
+    for number, row in enumerate(stored, start=1):
+        yield f"{source.hub}[{split}]:{number}", row
+
+
+def _files(path: str | list[str]) -> list[Path]:
+    found: list[Path] = []
+    for part in [path] if isinstance(path, str | Path) else path:
+        if Path(part).is_dir():
+            found += sorted(p for p in Path(part).rglob("*") if _extension(p) in READERS)
+        else:
+            found += (
+                [Path(p) for p in sorted(glob.glob(str(part)))] if glob.has_magic(str(part)) else [Path(part)]
+            )
+    if not found:
+        raise RecordError(
+            "no data file found", place=str(path), remedy=f"data.path must match {', '.join(READERS)}"
+        )
+    return found
+
+
+def _extension(path: Path) -> str:
+    return Path(path.stem).suffix if path.suffix == ".gz" else path.suffix
+
+
+def _reader(path: Path) -> Callable[[Path, OnBad], Rows]:
+    if not path.is_file():
+        raise RecordError("no such file", place=str(path), remedy="check data.path")
+    extension = _extension(path)
+    if extension not in READERS:
+        raise RecordError(
+            f"unknown extension '{extension}'", place=str(path), remedy=f"one of {', '.join(READERS)}"
+        )
+    return READERS[extension]
+
+
+def _json_array(path: Path, on_bad: OnBad) -> Rows:
+    """A `.json` file: one array of objects; JSON Lines under that name is accepted too."""
+    opened = gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8")
+    with opened as file:
+        first = file.read(1)
+        while first.isspace():
+            first = file.read(1)
+        if first == "[":
+            try:
+                rows = json.loads("[" + file.read())
+            except json.JSONDecodeError as error:
+                where = f"{path}:{error.lineno}"
+                raise RecordError(
+                    f"is not JSON: {error.msg}", place=where, remedy="one array of objects"
+                ) from error
+            yield from ((f"{path}:[{n}]", row) for n, row in enumerate(rows))
+            return
+    yield from lines(path, on_bad)
+
+
+def _parquet(path: Path, on_bad: OnBad) -> Rows:
+    from pyarrow import ArrowInvalid, parquet
+
+    try:
+        table = parquet.ParquetFile(path)
+    except ArrowInvalid as error:
+        raise RecordError(f"is not Parquet: {error}", place=str(path)) from error
+    number = 0
+    for batch in table.iter_batches(1000):
+        for row in batch.to_pylist():
+            number += 1
+            yield f"{path}:row {number}", row
+
+
+def _csv(path: Path, on_bad: OnBad) -> Rows:
+    opened = gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8")
+    with opened as file:
+        reader = csv.DictReader(file, delimiter="\t" if _extension(path) == ".tsv" else ",")
+        for row in reader:
+            yield f"{path}:{reader.line_num}", row
+
+
+READERS: Mapping[str, Callable[[Path, OnBad], Rows]] = {
+    ".jsonl": lines,
+    ".ndjson": lines,
+    ".json": _json_array,
+    ".parquet": _parquet,
+    ".csv": _csv,
+    ".tsv": _csv,
+}

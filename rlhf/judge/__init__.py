@@ -1,0 +1,1 @@
+"""Judging a reward model: accuracy with intervals, calibration, baselines."""
