@@ -25,7 +25,7 @@ from rlhf.record_types import LIKERT, Comparison, Completion, Message, Prompt, R
 
 __all__ = [
     "LIKERT", "Comparison", "Completion", "Message", "Prompt", "RecordError", "Vote",
-    "dump", "lines", "parse", "parse_prompt", "prompt_text", "read", "stop", "write",
+    "dump", "lines", "open_text", "parse", "parse_prompt", "prompt_text", "read", "stop", "write",
 ]  # fmt: skip
 
 OnBad = Callable[[RecordError], None]
@@ -37,7 +37,8 @@ def stop(error: RecordError) -> NoReturn:
     raise error
 
 
-def _open(path: Path, mode: str) -> IO[str]:
+def open_text(path: Path, mode: str = "r") -> IO[str]:
+    """A UTF-8 text file, through gzip when the name ends in `.gz`."""
     if path.suffix == ".gz":
         return cast(IO[str], gzip.open(path, mode + "t", encoding="utf-8"))
     return path.open(mode, encoding="utf-8")
@@ -53,7 +54,7 @@ def lines(path: str | Path, on_bad: OnBad = stop) -> Iterator[tuple[str, Any]]:
     if not path.is_file():
         raise RecordError("no such file", place=str(path), remedy="check data.path")
     number = 0
-    with _open(path, "r") as file:
+    with open_text(path, "r") as file:
         try:
             for number, line in enumerate(file, start=1):
                 if not line.strip():
@@ -130,7 +131,7 @@ def write(path: str | Path, records: Iterable[Comparison], *, likert: tuple[floa
     path = Path(path)
     partial = path.with_name("partial-" + path.name)
     count = 0
-    with _open(partial, "w") as file:
+    with open_text(partial, "w") as file:
         if likert != LIKERT:
             file.write(json.dumps({"header": {"likert": list(likert)}}) + "\n")
         for record in records:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import csv
 import glob
-import gzip
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -16,7 +15,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from rlhf.records import Comparison, OnBad, RecordError, lines, stop
+from rlhf.records import Comparison, OnBad, RecordError, lines, open_text, stop
 
 Rows = Iterator[tuple[str, Mapping[str, Any]]]
 """Raw rows as (place, row); the place is `file:line` or `hub-name[split]:row` and goes into error messages."""
@@ -140,8 +139,7 @@ def _reader(path: Path) -> Callable[[Path, OnBad], Rows]:
 
 def _json_array(path: Path, on_bad: OnBad) -> Rows:
     """A `.json` file: one array of objects; JSON Lines under that name is accepted too."""
-    opened = gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8")
-    with opened as file:
+    with open_text(path) as file:
         first = file.read(1)
         while first.isspace():
             first = file.read(1)
@@ -173,8 +171,7 @@ def _parquet(path: Path, on_bad: OnBad) -> Rows:
 
 
 def _csv(path: Path, on_bad: OnBad) -> Rows:
-    opened = gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8")
-    with opened as file:
+    with open_text(path) as file:
         reader = csv.DictReader(file, delimiter="\t" if _extension(path) == ".tsv" else ",")
         for row in reader:
             yield f"{path}:{reader.line_num}", row
