@@ -1,1 +1,19 @@
-"""Reward models from human preferences: the life of a preference, read top to bottom."""
+"""Reward models from human preferences: the life of a preference, read top to bottom.
+
+`rlhf.load(folder)` gives a trained reward model with `.score(prompt, completions)` and `.compare(prompt, a, b)`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rlhf.reward.scorer import Scorer
+
+
+def load(folder: str | Path, *, device: str = "cpu") -> Scorer:
+    """The reward model of a run folder or an exported folder; see `rlhf.reward.scorer.load`."""
+    from rlhf.reward.scorer import load as load_scorer  # torch is imported only when it is needed
+
+    return load_scorer(folder, device=device)

@@ -61,6 +61,17 @@ class Source:
         if self.path is None and self.hub is None:
             raise RecordError("no data given", key="data.path", remedy="data.path=<file> or data.hub=<name>")
 
+    @property
+    def fingerprint(self) -> str:
+        """Changes with the importer's options and with any file's name, size or time of change."""
+        keywords = getattr(self.importer, "keywords", {})
+        name = getattr(self.importer, "func", self.importer).__qualname__
+        files = (
+            [self.path] if self.path is None else [(str(f), *_size_and_time(f)) for f in _files(self.path)]
+        )
+        others = (self.hub, self.hub_config, self.hub_split, self.limit, self.on_error)
+        return repr((name, sorted(keywords.items()), files, others))
+
     def records(self) -> Iterator[Comparison]:
         """The records from the start, as a stream. Skipped rows are counted anew on every reading."""
         self.skipped, self.skipped_count = [], 0
@@ -120,6 +131,12 @@ def _files(path: str | list[str]) -> list[Path]:
             "no data file found", place=str(path), remedy=f"data.path must match {', '.join(READERS)}"
         )
     return found
+
+
+def _size_and_time(path: Path) -> tuple[int, int]:
+    if not path.is_file():
+        raise RecordError("no such file", place=str(path), remedy="check data.path")
+    return path.stat().st_size, path.stat().st_mtime_ns
 
 
 def _extension(path: Path) -> str:

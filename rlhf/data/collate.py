@@ -1,0 +1,86 @@
+"""Rows of the store to a `Batch` on tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rlhf.data.batch import Batch, Padded, Target
+
+Columns = Mapping[str, Sequence[Any]]
+"""Column name -> one value per group, as `rlhf.data.prepare.SCHEMA` names them, and `row`."""
+
+
+def pad(sequences: Sequence[Sequence[int]], pad_id: int, *, left: bool = False) -> Padded:
+    """Token sequences as one padded block; positions count from the first real token on either side."""
+    width = max(len(s) for s in sequences)
+    ids = torch.full((len(sequences), width), pad_id)
+    mask = torch.zeros_like(ids)
+    for n, sequence in enumerate(sequences):
+        start = width - len(sequence) if left else 0
+        ids[n, start : start + len(sequence)] = torch.tensor(sequence)
+        mask[n, start : start + len(sequence)] = 1
+    positions = (mask.cumsum(1) - 1).clamp(min=0)
+    last = (mask * torch.arange(1, width + 1)).amax(1) - 1
+    return Padded(ids, mask, positions, last)
+
+
+def targets(columns: Columns) -> Target:
+    """The labels of B groups, padded to the K of the largest."""
+    sizes = [len(c) for c in columns["responses"]]
+    attributes = {len(s) // k for s, k in zip(columns["score"], sizes, strict=True)}
+    if len(attributes) > 1:
+        raise ValueError(f"groups of one batch have different numbers of attributes: {sorted(attributes)}")
+    shape = (len(sizes), max(sizes))
+    square = {
+        name: _square(columns[name], sizes, shape) for name in ("win_prob", "tie_prob", "observed", "margin")
+    }
+    rank = np.full(shape, -1, dtype=np.int64)
+    candidate = np.zeros(shape, dtype=bool)
+    score = np.full((*shape, attributes.pop()), np.nan, dtype=np.float32)
+    for b, k in enumerate(sizes):
+        rank[b, :k] = columns["rank"][b]
+        candidate[b, :k] = True
+        score[b, :k] = np.reshape(columns["score"][b], (k, -1)) if score.shape[-1] else score[b, :k]
+    return Target(
+        win_prob=square["win_prob"],
+        tie_prob=square["tie_prob"],
+        observed=square["observed"] > 0,
+        margin=square["margin"],
+        rank=torch.from_numpy(rank),
+        score=torch.from_numpy(score),
+        candidate=torch.from_numpy(candidate),
+        weight=torch.tensor(columns["weight"], dtype=torch.float32),
+    )
+
+
+def collate(columns: Columns, *, pad_id: int, denominator: float) -> Batch:
+    """B groups as a padded batch.
+
+    Args:
+        columns: the groups.
+        pad_id: id that fills the rows; it is masked, so any id will do.
+        denominator: nominal number of groups of a batch; see `Batch.denominator`.
+    """
+    pairs = zip(columns["prompt"], columns["responses"], strict=True)
+    sequences = [[*prompt, *response] for prompt, responses in pairs for response in responses]
+    sizes = torch.tensor([len(r) for r in columns["responses"]])
+    return Batch(
+        tokens=pad(sequences, pad_id),
+        target=targets(columns),
+        group=torch.repeat_interleave(torch.arange(len(sizes)), sizes),
+        place=torch.cat([torch.arange(int(k)) for k in sizes]),
+        row=torch.tensor(columns["row"]),
+        denominator=denominator,
+    )
+
+
+def _square(values: Sequence[Sequence[float]], sizes: Sequence[int], shape: tuple[int, int]) -> Tensor:
+    out = np.zeros((shape[0], shape[1], shape[1]), dtype=np.float32)
+    for b, k in enumerate(sizes):
+        out[b, :k, :k] = np.reshape(values[b], (k, k))
+    return torch.from_numpy(out)

@@ -1,0 +1,147 @@
+"""The LightningDataModule: records to loaders, with a report of what happened on the way."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol
+
+import pytorch_lightning as pl
+import torch.distributed as dist
+
+from rlhf.annotate.label import Aggregation
+from rlhf.data.collate import collate
+from rlhf.data.order import GroupOrder, ResumableLoader
+from rlhf.data.prepare import Audit, Row, prepare_one
+from rlhf.data.render import Renderer
+from rlhf.data.split_report import SplitReport
+from rlhf.data.splits import Splitter
+from rlhf.data.store import SPLITS, Rows, fingerprint, write_store
+from rlhf.records import Comparison
+
+
+class RecordSource(Protocol):
+    """Where records come from: `rlhf.data.source.Source` or `rlhf.data.toy.ToyWorld`."""
+
+    skipped: list[str]
+    skipped_count: int
+
+    def records(self) -> Iterator[Comparison]:
+        """The records from the start."""
+
+
+class PreferenceData(pl.LightningDataModule):
+    """Comparisons, split by prompt, as batches.
+
+    Args:
+        source: the records.
+        aggregation: votes to labels.
+        splitter: which split a record belongs to.
+        renderer: texts to tokens.
+        batch_size: groups (prompts with all their completions) per batch and process.
+        eval_batch_size: the same for validation and test.
+        seed: of the training order.
+        cache: folder of the prepared rows.
+        workers: processes that collate batches beside training; 0 = in the training process.
+
+    Raises:
+        ValueError: a split that is needed has no rows; the message says what was dropped and the remedy.
+    """
+
+    def __init__(
+        self,
+        *,
+        source: RecordSource,
+        aggregation: Aggregation,
+        splitter: Splitter,
+        renderer: Renderer,
+        batch_size: int,
+        eval_batch_size: int,
+        seed: int,
+        cache: Path,
+        workers: int = 0,
+    ) -> None:
+        super().__init__()
+        self.source, self.aggregation, self.splitter = source, aggregation, splitter
+        self.renderer, self.batch_size, self.eval_batch_size = renderer, batch_size, eval_batch_size
+        self.seed, self.workers = seed, workers
+        self.data_hash = fingerprint(source, aggregation, splitter, renderer)
+        self.folder = cache / self.data_hash
+        self.rows: dict[str, Rows] = {}
+
+    def prepare_data(self) -> None:
+        """Write the store, once per machine; another job's equal store is used as it is."""
+        if not self.folder.exists():
+            audits = {split: Audit() for split in SPLITS}
+            report = SplitReport()
+            write_store(self.folder, self._rows(audits, report), partial(self._report, audits, report))
+
+    def setup(self, stage: str | None = None) -> None:
+        """Open the store."""
+        if self.rows:
+            return
+        self.prepare_data()
+        self.rows = {split: Rows(self.folder / f"{split}.arrow") for split in SPLITS}
+        for split, rows in self.rows.items():
+            if not len(rows):
+                counts = json.dumps(self.report["rows"][split])
+                remedy = "split=balanced fits small sets; data.limit and max_length may be too small"
+                raise ValueError(f"the {split} split has no comparison to learn from ({counts}): {remedy}")
+
+    @property
+    def report(self) -> dict[str, Any]:
+        """data_report.json: splits and leaks, truncation, ties, duplicates, skipped rows."""
+        report: dict[str, Any] = json.loads((self.folder / "data_report.json").read_text())
+        return report
+
+    def train_dataloader(self) -> ResumableLoader:
+        """Shuffled by (seed, epoch); resumes in the middle of an epoch."""
+        return self.loader("train", self.batch_size, self.seed)
+
+    def val_dataloader(self) -> ResumableLoader:
+        """In stored order."""
+        return self.loader("val", self.eval_batch_size, None)
+
+    def test_dataloader(self) -> ResumableLoader:
+        """In stored order."""
+        return self.loader("test", self.eval_batch_size, None)
+
+    def loader(self, split: str, batch_size: int, seed: int | None) -> ResumableLoader:
+        """Batches of one split; every process gets its share."""
+        parallel = dist.is_available() and dist.is_initialized()
+        rank, world = (dist.get_rank(), dist.get_world_size()) if parallel else (0, 1)
+        rows = self.rows[split]
+        return ResumableLoader(
+            rows,  # type: ignore[arg-type]  # indexed by lists of rows, not by single ones
+            batch_size=None,
+            sampler=GroupOrder(len(rows), batch_size=batch_size, seed=seed, rank=rank, world=world),
+            collate_fn=partial(
+                collate, pad_id=self.renderer.tokenizer.pad_token_id, denominator=float(batch_size)
+            ),
+            num_workers=self.workers,
+            persistent_workers=self.workers > 0,
+        )
+
+    def _rows(self, audits: dict[str, Audit], report: SplitReport) -> Iterator[tuple[str, Row]]:
+        if self.splitter.needs_fit:
+            self.splitter.fit(self.source.records())
+        for record in self.source.records():
+            split = self.splitter.split_of(record)
+            report.add(record, split)
+            row = prepare_one(
+                record, aggregation=self.aggregation, renderer=self.renderer, audit=audits[split]
+            )
+            if row is not None:
+                yield split, row
+
+    def _report(self, audits: dict[str, Audit], report: SplitReport) -> dict[str, Any]:
+        return {
+            "data_hash": self.data_hash,
+            "template_hash": self.renderer.template_hash,
+            "max_length": self.renderer.max_length,
+            "skipped": {"count": self.source.skipped_count, "first": self.source.skipped},
+            "splits": report.as_dict(),
+            "rows": {split: audit.as_dict() for split, audit in audits.items()},
+        }

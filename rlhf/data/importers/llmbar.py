@@ -1,0 +1,47 @@
+"""LLMBar (Zeng et al. 2024): pairs with a gold label, each judged by many AI judges in both orders."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from rlhf.data.importers.labels import entries, winner
+from rlhf.data.source import Rows, each
+from rlhf.records import Comparison, OnBad, parse
+
+
+def llmbar(rows: Rows, on_bad: OnBad) -> Iterator[Comparison]:
+    """One record per pair, one AI vote per judge and prompt style (the annotator is `judge/style`).
+
+    The choice is the verdict when both orders agree and a tie when they do not: a verdict that follows the
+    position says nothing about the answers. Both verdicts stay in the vote's meta (`given`, `swapped`). A
+    judge with an unreadable verdict (null) in either order has no vote. `meta.gold` is the set's own label.
+    """
+    yield from each(rows, on_bad, lambda row: [_pair(row)])
+
+
+def _pair(row: Mapping[str, Any]) -> Comparison:
+    raw = {
+        "prompt_id": f"llmbar-{row.get('pair_id')}",
+        "prompt": row.get("prompt"),
+        "domain": "instruction_following",
+        "completions": [{"id": side, "text": row.get(side)} for side in "ab"],
+        "votes": [
+            _vote(f"{judge}/{style}", given, swapped)
+            for judge, style, given, swapped in entries(row, "ai_labels", "judge style given swapped")
+            if given is not None and swapped is not None
+        ],
+        "meta": {"gold": winner(row.get("gold"), "a", "b", "gold")},
+    }
+    return parse(raw)
+
+
+def _vote(annotator: str, given: Any, swapped: Any) -> dict[str, Any]:
+    verdicts = [winner(label, "a", "b", "ai_labels") for label in (given, swapped)]
+    return {
+        "annotator": annotator,
+        "kind": "ai",
+        "pair": ["a", "b"],
+        "choice": given if len(set(verdicts)) == 1 else "tie",
+        "meta": {"given": given, "swapped": swapped},
+    }

@@ -1,0 +1,194 @@
+"""Records to rows: aggregate the votes, render the tokens, audit what was lost.
+
+A row is what training needs of one record, ready to be stored in Arrow. Every record that does not become a
+row is counted with its reason: the counts in the audit add up to the records read.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from rlhf.annotate.label import Aggregation, Label
+from rlhf.data.prompt_key import prompt_hash
+from rlhf.data.render import Encoded, Renderer
+from rlhf.records import Comparison, prompt_text
+
+SCHEMA = pa.schema(
+    {
+        "prompt_id": pa.string(),
+        "prompt_key": pa.string(),
+        "domain": pa.string(),
+        "completion_id": pa.list_(pa.string()),
+        "length": pa.list_(pa.int32()),
+        "prompt": pa.list_(pa.int32()),
+        "responses": pa.list_(pa.list_(pa.int32())),
+        "win_prob": pa.list_(pa.float32()),
+        "tie_prob": pa.list_(pa.float32()),
+        "observed": pa.list_(pa.bool_()),
+        "margin": pa.list_(pa.float32()),
+        "votes": pa.list_(pa.float32()),
+        "rank": pa.list_(pa.int32()),
+        "score": pa.list_(pa.float32()),
+        "weight": pa.float32(),
+    }
+)
+"""Columns of a row. Matrices [K, K] and [K, A] are stored flat; `length` is in characters of the answer."""
+
+Row = dict[str, Any]
+
+COUNTS = (
+    "records", "kept", "dropped/no_votes", "dropped/too_long", "dropped/identical", "duplicate_records",
+    "completions", "completions_too_long", "prompts_trimmed", "prompt_tokens_trimmed", "joints_merged",
+    "pairs_judged", "pairs_tied", "pairs_identical", "pairs_lost_too_long", "tokens",
+)  # fmt: skip
+
+TRACKED = 1_000_000
+"""Duplicates are looked for among this many records (8-byte hashes), so that memory has a bound."""
+
+
+@dataclass
+class Audit:
+    """What happened to the records on their way to rows; `as_dict` is part of data_report.json.
+
+    `records` = `kept` + the `dropped/*`; `pairs_judged` counts before anything was lost.
+    """
+
+    counts: Counter[str] = field(default_factory=Counter)
+    longest: int = 0
+    seen: set[int] = field(default_factory=set)
+
+    def as_dict(self) -> dict[str, int]:
+        """Every count, zeros included."""
+        return {name: self.counts[name] for name in COUNTS} | {"longest_row_tokens": self.longest}
+
+    def look_for_duplicate(self, record: Comparison) -> None:
+        """Count a record whose prompt, completions and votes were all seen before."""
+        votes = [(v.annotator, v.choice, v.ranking, tuple((v.likert or {}).items())) for v in record.votes]
+        identity = hash((prompt_text(record.prompt), tuple(c.text for c in record.completions), tuple(votes)))
+        self.counts["duplicate_records"] += identity in self.seen
+        if len(self.seen) < TRACKED:
+            self.seen.add(identity)
+
+
+def prepare(
+    records: Iterable[Comparison], *, aggregation: Aggregation, renderer: Renderer, audit: Audit
+) -> Iterator[Row]:
+    """Rows of the records that can be learned from, one at a time.
+
+    Args:
+        records: the records of one split, or of all.
+        aggregation: votes to a label.
+        renderer: texts to tokens.
+        audit: is updated while the rows are drawn.
+    """
+    for record in records:
+        row = prepare_one(record, aggregation=aggregation, renderer=renderer, audit=audit)
+        if row is not None:
+            yield row
+
+
+def prepare_one(
+    record: Comparison, *, aggregation: Aggregation, renderer: Renderer, audit: Audit
+) -> Row | None:
+    """The row of one record, or None where nothing is left to learn from; `audit` says why."""
+    count = audit.counts
+    count["records"] += 1
+    audit.look_for_duplicate(record)
+    label = aggregation(record)
+    if not _informative(label):
+        count["dropped/no_votes"] += 1
+        return None
+    count["pairs_judged"] += _pairs(label.observed)
+    encoded = renderer.encode(record.prompt, [c.text for c in record.completions])
+    lost = len(record.completions) - len(encoded.kept)
+    count["completions_too_long"] += lost
+    kept = _only(label, encoded.kept)
+    count["pairs_lost_too_long"] += _pairs(label.observed) - _pairs(kept.observed)
+    if not _informative(kept):
+        count["dropped/too_long"] += 1
+        return None
+    different = _mask_identical(kept, encoded.responses)
+    count["pairs_identical"] += _pairs(kept.observed) - _pairs(different.observed)
+    if not _informative(different):
+        count["dropped/identical"] += 1
+        return None
+    _count_kept(audit, different, encoded)
+    return _as_row(record, different, encoded)
+
+
+def _count_kept(audit: Audit, label: Label, encoded: Encoded) -> None:
+    count = audit.counts
+    count["kept"] += 1
+    count["completions"] += len(encoded.kept)
+    count["prompts_trimmed"] += encoded.trimmed > 0
+    count["prompt_tokens_trimmed"] += encoded.trimmed
+    count["joints_merged"] += encoded.merged
+    count["pairs_tied"] += _pairs(label.observed & (label.win_prob == 0.5))
+    lengths = [len(encoded.prompt) + len(r) for r in encoded.responses]
+    count["tokens"] += sum(lengths)
+    audit.longest = max(audit.longest, *lengths)
+
+
+def _pairs(observed: np.ndarray[Any, np.dtype[np.bool_]]) -> int:
+    return int(observed.sum()) // 2
+
+
+def _informative(label: Label) -> bool:
+    return bool(label.observed.any() or np.isfinite(label.score).any() or (label.rank >= 0).sum() > 1)
+
+
+def _only(label: Label, kept: Sequence[int]) -> Label:
+    """The label of the completions that are kept; ranks keep their order."""
+    if len(kept) == len(label.rank):
+        return label
+    square = np.ix_(kept, kept)
+    matrices = ("win_prob", "tie_prob", "observed", "margin", "votes")
+    rank = np.full(len(kept), -1)
+    ranked = label.rank[list(kept)]
+    rank[ranked >= 0] = np.unique(ranked[ranked >= 0], return_inverse=True)[1]
+    return replace(
+        label, rank=rank, score=label.score[list(kept)], **{m: getattr(label, m)[square] for m in matrices}
+    )
+
+
+def _mask_identical(label: Label, responses: Sequence[list[int]]) -> Label:
+    """Pairs whose completions are the same tokens teach nothing: they are no longer observed.
+
+    Their ranks go too, where the label ranks one above the other (T14).
+    """
+    groups = np.unique([str(r) for r in responses], return_inverse=True)[1]
+    same = groups[:, None] == groups[None, :]
+    if not (same & label.observed).any():
+        return label
+    clash = (same & (label.rank[:, None] != label.rank[None, :])).any(1)
+    keep = ~same
+    return replace(
+        label,
+        observed=label.observed & keep,
+        win_prob=label.win_prob * keep,
+        tie_prob=label.tie_prob * keep,
+        margin=label.margin * keep,
+        votes=label.votes * keep,
+        rank=np.where(clash, -1, label.rank),
+    )
+
+
+def _as_row(record: Comparison, label: Label, encoded: Encoded) -> Row:
+    completions = [record.completions[i] for i in encoded.kept]
+    matrices = ("win_prob", "tie_prob", "observed", "margin", "votes", "rank", "score")
+    return {
+        "prompt_id": record.prompt_id,
+        "prompt_key": prompt_hash(record.prompt),
+        "domain": record.domain,
+        "completion_id": [c.id for c in completions],
+        "length": [len(c.text) for c in completions],
+        "prompt": encoded.prompt,
+        "responses": encoded.responses,
+        "weight": label.weight,
+    } | {name: getattr(label, name).ravel().tolist() for name in matrices}

@@ -1,0 +1,14 @@
+"""The key of a prompt: two spellings of the same prompt share it, so splits and de-duplication can trust it."""
+
+from __future__ import annotations
+
+import unicodedata
+from hashlib import sha256
+
+from rlhf.record_types import Prompt, prompt_text
+
+
+def prompt_hash(prompt: Prompt) -> str:
+    """sha256 of the prompt's words after NFKC, case folding and collapsing of whitespace; 16 hex characters."""
+    words = unicodedata.normalize("NFKC", prompt_text(prompt)).casefold().split()
+    return sha256(" ".join(words).encode("utf-8", "replace")).hexdigest()[:16]

@@ -1,0 +1,165 @@
+"""THE one place where a prompt and an answer become tokens: training, evaluation, export and serving use it.
+
+The text is the tokenizer's chat template, or a plain one where it has none; prompt and answer are tokenised
+together, so that ids equal what `tokenizer(text)` gives outside. A plain string prompt is one user message.
+
+Length: the prompt is trimmed first, from its beginning; answers are kept whole. An answer too long for
+`max_length` beside `min_prompt` tokens is dropped, and so counted; nothing is cut in silence.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+from rlhf.records import Prompt
+
+PLAIN_CAUSAL = (
+    "{{ bos_token or '' }}{% for m in messages %}"
+    "{% if not loop.first %}{{ '\n\n' }}{% endif %}"
+    "{% if m.role == 'assistant' %}{{ 'Assistant: ' + m.content + eos_token }}"
+    "{% else %}{{ ('Human' if m.role == 'user' else m.role | capitalize) + ': ' + m.content }}{% endif %}"
+    "{% endfor %}{% if add_generation_prompt %}{{ '\n\nAssistant:' }}{% endif %}"
+)
+"""For causal tokenizers without a chat template. The space after the colon belongs to the answer, so that
+byte-pair tokenizers do not merge tokens across the joint."""
+
+PLAIN_ENCODER = (
+    "{{ cls_token }}{% for m in messages %}"
+    "{% if m.role == 'assistant' %}{{ sep_token + m.content + sep_token }}"
+    "{% else %}{{ m.content + '\n' }}{% endif %}"
+    "{% endfor %}{% if add_generation_prompt %}{{ sep_token }}{% endif %}"
+)
+"""For encoders: [CLS] prompt [SEP] answer [SEP]."""
+
+FIXED_DATE = "26 Jul 2024"
+"""Templates that print today's date get this one, so that a score does not depend on the day."""
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """One group as tokens.
+
+    prompt      ids that all kept completions begin with
+    responses   ids that follow, one list per kept completion (each ends in the end token)
+    kept        which completions these are; the others were longer than the model may read
+    trimmed     how many tokens the prompt lost
+    merged      how many completions merged tokens across the joint of prompt and answer
+    """
+
+    prompt: list[int]
+    responses: list[list[int]]
+    kept: list[int]
+    trimmed: int
+    merged: int
+
+
+class Renderer:
+    """Prompt and completions to tokens.
+
+    Args:
+        tokenizer: a Hugging Face tokenizer.
+        max_length: the most tokens a prompt and one completion may have together.
+        min_prompt: the least tokens of the prompt that must stay when it is trimmed.
+        template: Jinja chat template; the tokenizer's own by default, else a plain one.
+
+    Raises:
+        ValueError: the tokenizer has neither an end token nor a separator, or the lengths make no sense.
+    """
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        max_length: int = 1024,
+        min_prompt: int = 16,
+        template: str | None = None,
+    ) -> None:
+        if not 0 <= min_prompt < max_length:
+            raise ValueError(f"min_prompt={min_prompt} must be less than max_length={max_length}")
+        plain = PLAIN_CAUSAL if tokenizer.eos_token is not None else PLAIN_ENCODER
+        if tokenizer.eos_token is None and tokenizer.sep_token is None:
+            raise ValueError("the tokenizer has no end token: set eos_token in its tokenizer_config.json")
+        self.tokenizer, self.max_length, self.min_prompt = tokenizer, max_length, min_prompt
+        self.template: str = template or tokenizer.chat_template or plain
+        self.end = tokenizer.eos_token if tokenizer.eos_token is not None else tokenizer.sep_token
+        self.special = set(tokenizer.all_special_tokens) | set(tokenizer.get_added_vocab())
+        head = self._ids(self._template([{"role": "user", "content": "x"}], generate=True))
+        opening = {tokenizer.bos_token_id, tokenizer.cls_token_id} - {None}
+        self.opening = 1 if head and head[0] in opening else 0
+
+    @property
+    def template_hash(self) -> str:
+        """First 16 hex digits of the template's SHA-256; saved with every run."""
+        return hashlib.sha256(self.template.encode()).hexdigest()[:16]
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes whenever the same text could become other tokens."""
+        model = getattr(self.tokenizer, "backend_tokenizer", None)
+        parts = [
+            model.to_str() if model is not None else json.dumps(self.tokenizer.get_vocab(), sort_keys=True)
+        ]
+        parts += [
+            self.template,
+            str(self.max_length),
+            str(self.min_prompt),
+            str(self.tokenizer.special_tokens_map),
+        ]
+        return hashlib.sha256("\x00".join(parts).encode()).hexdigest()[:16]
+
+    def text(self, prompt: Prompt, response: str) -> str:
+        """The exact text that is scored; `tokenizer(text, add_special_tokens=False)` gives its ids."""
+        full = self._template(
+            [*_messages(prompt), {"role": "assistant", "content": response}], generate=False
+        )
+        bare = full.rstrip()
+        if any(bare.endswith(token) for token in self.special):
+            return bare
+        return full + str(self.end)
+
+    def encode(self, prompt: Prompt, responses: Sequence[str]) -> Encoded:
+        """Tokens of one group; see `Encoded` and the module's rules on length."""
+        head = self._ids(self._template(_messages(prompt), generate=True))
+        rows = [self._ids(self.text(prompt, response)) for response in responses]
+        joints = [_common(head, row) for row in rows]
+        shared = min(joints, default=len(head))
+        room = self.max_length - min(self.min_prompt, shared)
+        kept = [i for i, row in enumerate(rows) if len(row) - shared <= room]
+        longest = max((len(rows[i]) - shared for i in kept), default=0)
+        trimmed = max(0, shared + longest - self.max_length)
+        start = rows[0][:shared] if rows else head
+        start = start[: self.opening] + start[self.opening + trimmed :]
+        merged = sum(joint < len(head) for joint in joints)
+        return Encoded(start, [rows[i][shared:] for i in kept], kept, trimmed, merged)
+
+    def _ids(self, text: str) -> list[int]:
+        ids: list[int] = self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+        return ids
+
+    def _template(self, messages: list[dict[str, Any]], *, generate: bool) -> str:
+        text: str = self.tokenizer.apply_chat_template(
+            messages,
+            chat_template=self.template,
+            add_generation_prompt=generate,
+            tokenize=False,
+            date_string=FIXED_DATE,
+        )
+        return text
+
+
+def _messages(prompt: Prompt) -> list[dict[str, Any]]:
+    if isinstance(prompt, str):
+        return [{"role": "user", "content": prompt}]
+    return [dict(message) for message in prompt]
+
+
+def _common(a: list[int], b: list[int]) -> int:
+    """Length of the prefix that two lists share."""
+    pairs = enumerate(zip(a, b, strict=False))
+    return next((i for i, (x, y) in pairs if x != y), min(len(a), len(b)))

@@ -1,0 +1,66 @@
+"""Low-rank adapters on the trunk, through peft.
+
+The adapter wraps the trunk alone (task type FEATURE_EXTRACTION), so the score head is out of its reach: it is
+always trained in full, always saved, and `all-linear` cannot put a LoRA on it (peft#1836, trl#1379).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from peft import LoraConfig, TaskType, get_peft_model, prepare_model_for_kbit_training
+
+from rlhf.reward.backbone import Backbone
+
+
+@dataclass(frozen=True)
+class Lora:
+    """LoRA (Hu et al. 2021): W + (alpha / rank) B A on the chosen layers, everything else frozen.
+
+    Args:
+        rank: rank of the update.
+        alpha: its scale.
+        dropout: dropout before A, 0..1.
+        targets: names of the layers, or `all-linear`.
+        seed: of the initial A, so that members of an ensemble of runs differ only where they should.
+    """
+
+    rank: int = 16
+    alpha: int = 32
+    dropout: float = 0.0
+    targets: str | Sequence[str] = "all-linear"
+    seed: int = 0
+
+    def __call__(self, backbone: Backbone) -> Backbone:
+        """Freeze the trunk and put the adapter on it. Raises ValueError where it has one already."""
+        if hasattr(backbone.trunk, "peft_config"):
+            raise ValueError("the trunk has an adapter already; merge it first (rlhf.reward.export)")
+        trunk = backbone.trunk
+        if getattr(trunk, "is_loaded_in_4bit", False) or getattr(
+            backbone.carrier, "is_loaded_in_4bit", False
+        ):
+            trunk = prepare_model_for_kbit_training(
+                trunk, gradient_checkpointing_kwargs={"use_reentrant": False}
+            )
+        targets = self.targets if isinstance(self.targets, str) else list(self.targets)
+        config = LoraConfig(
+            task_type=TaskType.FEATURE_EXTRACTION,
+            r=self.rank,
+            lora_alpha=self.alpha,
+            lora_dropout=self.dropout,
+            target_modules=targets,
+        )
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)
+            adapted = get_peft_model(trunk, config)
+        if getattr(backbone.carrier, "is_gradient_checkpointing", False):
+            adapted.enable_input_require_grads()
+        backbone.trunk = adapted
+        return backbone
+
+
+def no_adapter(backbone: Backbone) -> Backbone:
+    """Train the whole trunk."""
+    return backbone

@@ -1,0 +1,88 @@
+"""What a checkpoint needs beside weights and optimizer so that a resumed run is the run it would have been."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+
+
+def random_state() -> dict[str, Any]:
+    """State of every random generator training draws from, in types that `weights_only` loading accepts."""
+    kind, keys, position, has_gauss, cached = np.random.get_state(legacy=True)  # type: ignore[misc]
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    return {
+        "torch": torch.get_rng_state(),
+        "cuda": cuda,
+        "numpy": (str(kind), [int(k) for k in keys], int(position), int(has_gauss), float(cached)),
+        "python": random.getstate(),
+    }
+
+
+def set_random_state(state: Mapping[str, Any]) -> None:
+    """Put every generator back to where `random_state` found it."""
+    torch.set_rng_state(state["torch"])
+    if state["cuda"] and torch.cuda.is_available():
+        torch.cuda.set_rng_state_all(state["cuda"])
+    kind, keys, *rest = state["numpy"]
+    np.random.set_state((kind, np.array(keys, dtype=np.uint32), *rest))
+    version, words, gauss = state["python"]
+    random.setstate((version, tuple(words), gauss))
+
+
+def drop_frozen(module: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The state without frozen parameters: under an adapter the base is read from its own folder again."""
+    frozen = {name for name, p in module.named_parameters() if not p.requires_grad}
+    return {name: value for name, value in state.items() if name not in frozen}
+
+
+def check_loaded(module: nn.Module, missing: list[str], unexpected: list[str]) -> None:
+    """Only frozen parameters may be missing from a checkpoint. Raises ValueError with the names."""
+    frozen = {name for name, p in module.named_parameters() if not p.requires_grad}
+    lost = sorted(set(missing) - frozen)
+    if lost or unexpected:
+        raise ValueError(
+            f"the checkpoint does not fit this model: missing {lost[:5]}, unexpected {unexpected[:5]}; "
+            "resume with the model, head, adapter and loss the run was started with"
+        )
+
+
+class KeepLast(pl.Callback):
+    """Writes checkpoints/last.ckpt every `every_n_steps` optimizer steps and at the end of every epoch.
+
+    Args:
+        folder: where `last.ckpt` goes.
+        every_n_steps: steps between two writes; a killed run loses at most these.
+    """
+
+    def __init__(self, folder: Path, every_n_steps: int = 100) -> None:
+        self.path, self.every_n_steps = folder / "last.ckpt", every_n_steps
+        self.saved_at = -1
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *args: object, **kwargs: object) -> None:
+        """Save in the middle of an epoch."""
+        step = trainer.global_step
+        if step % self.every_n_steps == 0 and step != self.saved_at:
+            self._save(trainer)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Save at the end of an epoch, after validation and early stopping."""
+        self._save(trainer)
+
+    def _save(self, trainer: pl.Trainer) -> None:
+        self.saved_at = trainer.global_step
+        trainer.save_checkpoint(self.path)
+
+
+def stored_wandb_id(checkpoint: Path | None) -> str | None:
+    """The W&B run a checkpoint belongs to, or None."""
+    if checkpoint is None:
+        return None
+    stored: str | None = torch.load(checkpoint, map_location="cpu", weights_only=True).get("wandb_id")
+    return stored

@@ -1,0 +1,159 @@
+"""The exported folder: a plain Hugging Face classifier that any library loads, and proof that it scores the same.
+
+`model/` holds what `AutoModelForSequenceClassification` and `AutoTokenizer` read (num_labels = 1), and beside it
+    rlhf.json             template, lengths, head: how a prompt and an answer become a reward
+    calibration.json      temperature, reward mean and std
+    members.safetensors   the rows of an ensemble or attribute head; the stock layer holds their mixture
+    probes.json           texts with the scores they had in training; checked in a fresh process after every save
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import nn
+from transformers import PreTrainedModel
+
+from rlhf.data.render import Renderer
+from rlhf.judge.calibration import Calibration
+from rlhf.records import Prompt
+from rlhf.reward.backbone import Backbone, replace
+from rlhf.reward.model import RewardModel
+from rlhf.reward.scorer import Scorer
+
+TOLERANCE = 1e-5
+"""Largest difference allowed between a score before the save and after it, relative to 1 + |score|, in float32."""
+
+PROBES: tuple[tuple[Prompt, str], ...] = (
+    ("Name a colour.", "Blue."),
+    ("Why is the sky blue?", "Because air scatters short waves of light more than long ones. " * 8),
+    ("Übersetze: good morning → ?", "Guten Morgen! ☀️"),
+    (
+        (
+            {"role": "user", "content": "I lost my keys."},
+            {"role": "assistant", "content": "Where did you see them last?"},
+            {"role": "user", "content": "In the kitchen."},
+        ),
+        "Look under the table, then in yesterday's coat.",
+    ),
+    ("", "An answer to nothing."),
+)
+
+
+class ExportError(RuntimeError):
+    """The exported folder does not give the scores it should."""
+
+
+def export(model: RewardModel, renderer: Renderer, folder: Path, calibration: Calibration) -> float:
+    """Write the folder, load it in a fresh process, compare the scores of the probes.
+
+    Args:
+        model: is not changed; an adapter is merged into a copy.
+        renderer: its template goes into the tokenizer.
+        folder: is created.
+        calibration: temperature, mean and std of the reward.
+
+    Returns:
+        The largest difference found, relative to 1 + |score|.
+
+    Raises:
+        ExportError: the difference is above `TOLERANCE` (times 1000 in half precision).
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    carrier = _carrier(model)
+    carrier.config.reward_temperature = calibration.temperature
+    carrier.config.reward_mean, carrier.config.reward_std = calibration.reward_mean, calibration.reward_std
+    carrier.save_pretrained(folder)
+    tokenizer = copy.deepcopy(renderer.tokenizer)
+    tokenizer.chat_template = renderer.template
+    tokenizer.save_pretrained(folder)
+    head = model.head
+    if head.weight.shape[0] > 1:
+        rows = {"weight": head.weight, "mixture": head.mixture()}
+        tensors = {name: value.detach().float().cpu().contiguous() for name, value in rows.items()}
+        save_file(tensors, folder / "members.safetensors")
+    about: dict[str, Any] = {
+        "template_hash": renderer.template_hash,
+        "max_length": renderer.max_length,
+        "min_prompt": renderer.min_prompt,
+        "head": type(head).__name__,
+    }
+    (folder / "rlhf.json").write_text(json.dumps(about, indent=2))
+    calibration.to_json(folder / "calibration.json")
+    (folder / "README.md").write_text(CARD.format(max_length=renderer.max_length))
+    _write_probes(model, renderer, folder)
+    return check(folder)
+
+
+def check(folder: Path) -> float:
+    """Load the folder with nothing but transformers in a fresh process and compare; see `export`."""
+    done = subprocess.run(
+        [sys.executable, str(Path(__file__).with_name("plain_check.py")), str(folder)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise ExportError(f"{folder} does not load in plain transformers:\n{done.stderr[-2000:]}")
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    allowed = TOLERANCE * (1 if found["dtype"] == "torch.float32" else 1000)
+    if found["difference"] > allowed:
+        raise ExportError(
+            f"{folder} scores differ by {found['difference']:.2e} (allowed {allowed:.0e}) after loading in a fresh "
+            "process: the folder is not the trained model, do not use it"
+        )
+    return float(found["difference"])
+
+
+def _carrier(model: RewardModel) -> PreTrainedModel:
+    """A copy of the carrier with the adapter merged and the head's mixture as its last layer, on the CPU."""
+    backbone: Backbone = copy.deepcopy(model.backbone).cpu()
+    if hasattr(backbone.trunk, "merge_and_unload"):
+        backbone.trunk = backbone.trunk.merge_and_unload()
+    carrier = backbone.carrier
+    dtype = next(carrier.parameters()).dtype
+    last = nn.Linear(backbone.hidden_size, 1, bias=backbone.head_has_bias, dtype=dtype)
+    with torch.no_grad():
+        last.weight.copy_((model.head.mixture() @ model.head.weight).cpu()[None, :])
+        if backbone.head_has_bias:
+            last.bias.zero_()
+    replace(carrier, backbone.head_name, last)
+    return carrier
+
+
+def _write_probes(model: RewardModel, renderer: Renderer, folder: Path) -> None:
+    scorer = Scorer(model, renderer, Calibration.identity())
+    probes = []
+    for prompt, response in PROBES:
+        if renderer.encode(prompt, [response]).trimmed or not renderer.encode(prompt, [response]).kept:
+            continue
+        text = renderer.text(prompt, response)
+        probes.append({"text": text, "score": scorer.score(prompt, [response])[0]})
+    (folder / "probes.json").write_text(json.dumps(probes, indent=2, ensure_ascii=False))
+
+
+CARD = """# Reward model
+
+A Bradley-Terry reward model with one label: a higher score means a better answer. Differences of scores are
+log-odds once divided by `reward_temperature` (config.json), fitted on the validation split.
+
+```python
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+model = AutoModelForSequenceClassification.from_pretrained("this-folder").eval()
+tokenizer = AutoTokenizer.from_pretrained("this-folder")
+chat = [{{"role": "user", "content": "..."}}, {{"role": "assistant", "content": "..."}}]
+text = tokenizer.apply_chat_template(chat, tokenize=False)
+score = model(**tokenizer(text, add_special_tokens=False, return_tensors="pt")).logits[0, 0]
+```
+
+`rlhf.load("this-folder")` does the same and also trims long prompts to {max_length} tokens, gives calibrated
+probabilities, and knows the members of an ensemble.
+"""

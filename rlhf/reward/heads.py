@@ -1,0 +1,154 @@
+"""Heads: one hidden state per completion to one reward, or to M rewards.
+
+Heads compute in float32 whatever the trunk's precision: bf16 spacing near a score of 5 is 0.03, which makes
+false ties. They start at std 1/sqrt(D + 1) (Stiennon et al. 2020), and have no bias: a Bradley-Terry
+likelihood cannot see one.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+
+class LinearHead(nn.Module):
+    """reward = w · dropout(h).
+
+    Args:
+        hidden_size: D.
+        dropout: dropout rate on h while training, 0..1.
+        seed: of the initial weights.
+        rows: number of outputs; 1 here, more in the heads below.
+    """
+
+    bootstrap = False
+
+    def __init__(self, hidden_size: int, *, dropout: float = 0.0, seed: int = 0, rows: int = 1) -> None:
+        super().__init__()
+        self.dropout = nn.Dropout(dropout)
+        generator = torch.Generator().manual_seed(seed)
+        weight = torch.randn(rows, hidden_size, generator=generator) / math.sqrt(hidden_size + 1)
+        self.weight = nn.Parameter(weight)
+
+    def forward(self, hidden: Float[Tensor, "N D"]) -> Float[Tensor, "*M N"]:
+        """Rewards `[N]`."""
+        reward: Tensor = self.outputs(hidden).squeeze(0)
+        return reward
+
+    def outputs(self, hidden: Float[Tensor, "N D"]) -> Float[Tensor, "M N"]:
+        """All rows of the head, float32 even under autocast."""
+        with torch.autocast(hidden.device.type, enabled=False):
+            return self.weight.float() @ self.dropout(hidden.float()).T
+
+    def combine(self, reward: Float[Tensor, "*M N"]) -> Float[Tensor, " N"]:
+        """The one reward that is reported, exported and optimised."""
+        return reward
+
+    def mixture(self) -> Float[Tensor, " M"]:
+        """Weight of every row in `combine`; the exported layer is `mixture() @ weight`."""
+        return self.weight.new_ones(1)
+
+    def member_weight(self, row: Int[Tensor, " B"]) -> Float[Tensor, "M B"] | None:
+        """How much each group counts for each member's loss; None where all count the same."""
+        return None
+
+
+class EnsembleHead(LinearHead):
+    """M linear heads on one trunk, each with its own start and its own bootstrap of the prompts.
+
+    Members that share data, order and trunk agree too much (Eisenstein et al. 2023), so each member sees
+    every group Poisson(1) times (online bootstrap, Oza & Russell 2001), a draw fixed by (seed, row).
+
+    Args:
+        hidden_size, dropout, seed: as in `LinearHead`.
+        members: M >= 2.
+        bootstrap: False gives every member all groups once.
+    """
+
+    def __init__(
+        self,
+        hidden_size: int,
+        *,
+        members: int = 5,
+        dropout: float = 0.0,
+        bootstrap: bool = True,
+        seed: int = 0,
+    ) -> None:
+        if members < 2:
+            raise ValueError(f"head.members={members}: an ensemble needs at least 2; use head=linear for one")
+        super().__init__(hidden_size, dropout=dropout, seed=seed, rows=members)
+        self.bootstrap, self.seed = bootstrap, seed
+
+    def forward(self, hidden: Float[Tensor, "N D"]) -> Float[Tensor, "*M N"]:
+        """Rewards `[M, N]`; every member draws its own dropout mask."""
+        with torch.autocast(hidden.device.type, enabled=False):
+            members = hidden.float().unsqueeze(0).expand(self.weight.shape[0], -1, -1)
+            return torch.einsum("md,mnd->mn", self.weight.float(), self.dropout(members))
+
+    def combine(self, reward: Float[Tensor, "*M N"]) -> Float[Tensor, " N"]:
+        """Mean over members."""
+        return reward.mean(0)
+
+    def mixture(self) -> Float[Tensor, " M"]:
+        """Equal weights."""
+        members = self.weight.shape[0]
+        return self.weight.new_full((members,), 1 / members)
+
+    def member_weight(self, row: Int[Tensor, " B"]) -> Float[Tensor, "M B"] | None:
+        """Poisson(1) counts, the same for a row in every epoch and on every device."""
+        if not self.bootstrap:
+            return None
+        draws = [_poisson(self.weight.shape[0], self.seed, r) for r in row.tolist()]
+        return torch.stack(draws, dim=1).to(row.device)
+
+
+class AttributeHead(LinearHead):
+    """One row per attribute (helpfulness, honesty, ...); the reward is their weighted sum.
+
+    Args:
+        hidden_size, dropout, seed: as in `LinearHead`.
+        attributes: names, in the order of `Target.score`'s last dimension.
+        mix: weight of every attribute in the one reward; equal weights when empty.
+
+    Raises:
+        ValueError: no attribute, or a mix of another length.
+    """
+
+    def __init__(
+        self,
+        hidden_size: int,
+        *,
+        attributes: tuple[str, ...],
+        mix: tuple[float, ...] = (),
+        dropout: float = 0.0,
+        seed: int = 0,
+    ) -> None:
+        if not attributes:
+            raise ValueError("head=attributes needs attributes=[name, ...]: the Likert criteria of the data")
+        if mix and len(mix) != len(attributes):
+            raise ValueError(f"head.mix has {len(mix)} weights for {len(attributes)} attributes")
+        super().__init__(hidden_size, dropout=dropout, seed=seed, rows=len(attributes))
+        self.bias = nn.Parameter(torch.zeros(len(attributes)))
+        weights = torch.tensor(list(mix) or [1 / len(attributes)] * len(attributes), dtype=torch.float32)
+        self.register_buffer("mix", weights)
+
+    def forward(self, hidden: Float[Tensor, "N D"]) -> Float[Tensor, "*M N"]:
+        """Attribute scores `[A, N]` on the scale of the ratings (hence the bias)."""
+        return self.outputs(hidden) + self.bias[:, None]
+
+    def combine(self, reward: Float[Tensor, "*M N"]) -> Float[Tensor, " N"]:
+        """Weighted sum of the attributes without their biases, a constant that ranks nothing."""
+        return self.mixture() @ (reward - self.bias[:, None])
+
+    def mixture(self) -> Float[Tensor, " M"]:
+        """The mix."""
+        mix: Tensor = self.get_buffer("mix")
+        return mix
+
+
+def _poisson(members: int, seed: int, row: int) -> Tensor:
+    generator = torch.Generator().manual_seed((seed << 32) ^ row)
+    return torch.poisson(torch.ones(members), generator=generator)

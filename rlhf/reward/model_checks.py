@@ -1,0 +1,150 @@
+"""Checks of a model on its own data, as the doctor reports them: each measures, none changes the model."""
+
+from __future__ import annotations
+
+import copy
+import tempfile
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from rlhf.data.batch import Batch
+from rlhf.data.checks import Check, verdict
+from rlhf.data.collate import collate, pad
+from rlhf.judge.calibration import Calibration
+from rlhf.reward.export import ExportError, export
+from rlhf.reward.model import RewardModel
+from rlhf.reward.training import RewardRun
+
+GROUPS = 8
+"""Groups of the training split that the checks use."""
+TOLERANCE = 1e-4
+"""Largest difference between two ways to score the same text, relative to 1 + |score|, in float32."""
+
+
+def check_padding_side(run: RewardRun) -> Check:
+    """Right padding, left padding, other padding ids and no padding at all must give one score."""
+    model, rows = run.module.model.eval(), _sequences(run)
+    alone = torch.cat([_score(model, [row]) for row in rows])
+    worst = max(
+        _difference(alone, _score(model, rows)),
+        _difference(alone, _score(model, rows, pad_id=1)),
+        _difference(alone, _score(model, rows, left=True)) if model.backbone.causal else 0.0,
+    )
+    remedy = "the model ignores attention_mask or position_ids; try model.attention=eager"
+    return verdict("padding", worst > TOLERANCE, f"largest difference {worst:.1e} (side, id, none)", remedy)
+
+
+def check_batch_invariance(run: RewardRun) -> Check:
+    """A score must not depend on the batch's size or order."""
+    model, rows = run.module.model.eval(), _sequences(run)
+    together = _score(model, rows)
+    order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(0)).tolist()
+    shuffled = torch.empty_like(together)
+    shuffled[order] = torch.cat(
+        [_score(model, [rows[i] for i in order[s : s + 3]]) for s in range(0, len(rows), 3)]
+    )
+    worst = _difference(together, shuffled)
+    remedy = "a layer mixes rows (batch statistics?); reward models must score each row alone"
+    return verdict("batch size and order", worst > TOLERANCE, f"largest difference {worst:.1e}", remedy)
+
+
+def check_eval_is_deterministic(run: RewardRun) -> Check:
+    """Two passes in evaluation mode must agree: no dropout may be left on."""
+    model, rows = run.module.model.eval(), _sequences(run)
+    worst = _difference(_score(model, rows), _score(model, rows))
+    return verdict(
+        "two passes agree", worst > 0, f"largest difference {worst:.1e}", "dropout is active in eval mode"
+    )
+
+
+def check_head(run: RewardRun) -> Check:
+    """The head must be trained, in float32, free of adapters, and the embeddings as long as the tokenizer."""
+    model = run.module.model
+    rows = model.backbone.carrier.get_input_embeddings().weight.shape[0]
+    vocabulary = len(run.data.renderer.tokenizer)
+    weight = model.head.weight
+    sound = weight.requires_grad and weight.dtype == torch.float32 and rows >= vocabulary
+    measured = (
+        f"{weight.dtype}, trained: {weight.requires_grad}, embeddings {rows} >= vocabulary {vocabulary}"
+    )
+    return verdict("score head", not sound, measured, "report this: the head must be trainable float32")
+
+
+def check_export(run: RewardRun) -> Check:
+    """Save (and merge an adapter that is not zero), load with plain transformers in a fresh process, compare."""
+    model = copy.deepcopy(run.module.model)
+    _stir_adapter(model)
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            difference = export(model, run.data.renderer, Path(folder), Calibration.identity())
+        except ExportError as error:
+            return Check(
+                "save, merge, load", "FAIL", str(error).splitlines()[0], "do not use exports of this model"
+            )
+    return Check("save, merge, load", "ok", f"largest difference {difference:.1e} in a fresh process")
+
+
+def check_first_batch_overfit(run: RewardRun, steps: int = 60) -> Check:
+    """A few groups must be learned by heart: the loss gets at least half of the way to its floor."""
+    module = copy.deepcopy(run.module).train()
+    batch = _batch(run).to(run.module.device)
+    trained = [p for p in module.parameters() if p.requires_grad]
+    optimizer = torch.optim.Adam(trained, lr=1e-3)
+    module.centring_weight = 0.0
+    losses = []
+    for _ in range(steps):
+        optimizer.zero_grad()
+        loss = module.step_loss(batch)
+        torch.autograd.backward(loss)
+        torch.nn.utils.clip_grad_norm_(trained, 1.0)
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    floor = _entropy(batch) if run.monitor else 0.0
+    gap = losses[0] - floor
+    learned = (losses[0] - min(losses)) / gap if gap > 1e-6 else 1.0
+    measured = f"loss {losses[0]:.3f} -> {min(losses):.3f} in {steps} steps on {len(batch)} prompts"
+    remedy = (
+        "gradients do not reach the trunk, or labels contradict each other: try adapter=none, a higher rate"
+    )
+    return verdict("first batch overfits", not learned > 0.5, measured, remedy)
+
+
+def _sequences(run: RewardRun) -> list[list[int]]:
+    rows = run.data.rows["train"]
+    columns = rows[list(range(min(GROUPS, len(rows))))]
+    pairs = zip(columns["prompt"], columns["responses"], strict=True)
+    return [[*prompt, *response] for prompt, responses in pairs for response in responses]
+
+
+def _batch(run: RewardRun) -> Batch:
+    rows = run.data.rows["train"]
+    numbers = list(range(min(GROUPS // 2, len(rows))))
+    pad_id = run.data.renderer.tokenizer.pad_token_id
+    return collate(rows[numbers], pad_id=pad_id, denominator=float(len(numbers)))
+
+
+@torch.inference_mode()
+def _score(model: RewardModel, rows: list[list[int]], *, pad_id: int = 0, left: bool = False) -> Tensor:
+    device = model.head.weight.device
+    return model.head.combine(model(pad(rows, pad_id, left=left).to(device))).cpu()
+
+
+def _difference(a: Tensor, b: Tensor) -> float:
+    return float(((a - b).abs() / (1 + a.abs())).max())
+
+
+def _stir_adapter(model: RewardModel) -> None:
+    """LoRA starts as zero, which would make any merge look right."""
+    generator = torch.Generator().manual_seed(0)
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            parameter.data.copy_(0.02 * torch.randn(parameter.shape, generator=generator))
+
+
+def _entropy(batch: Batch) -> float:
+    """The least that a cross-entropy over the vote shares can be, per the batch's denominator."""
+    p = batch.target.win_prob.clamp(1e-6, 1 - 1e-6)
+    entropy = -(p * p.log() + (1 - p) * (1 - p).log()) * batch.target.observed
+    return float(entropy.sum()) / 2 / batch.denominator

@@ -1,0 +1,51 @@
+"""Learning-rate schedules and optimizer groups, in units of optimizer steps."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+
+def constant(optimizer: Optimizer, total_steps: int, *, warmup: float = 0.0) -> LambdaLR:
+    """Linear warm-up over the first `warmup` share of the steps, then constant."""
+    first = round(warmup * total_steps)
+    return LambdaLR(optimizer, lambda step: _warm(step, first))
+
+
+def linear(optimizer: Optimizer, total_steps: int, *, warmup: float = 0.1, end: float = 0.0) -> LambdaLR:
+    """Linear warm-up, then linear decay to the share `end` of the peak at the last step."""
+    first = round(warmup * total_steps)
+
+    def factor(step: int) -> float:
+        done = (step - first) / max(1, total_steps - first)
+        return _warm(step, first) if step < first else end + (1 - end) * max(0.0, 1 - done)
+
+    return LambdaLR(optimizer, factor)
+
+
+def cosine(optimizer: Optimizer, total_steps: int, *, warmup: float = 0.1, end: float = 0.0) -> LambdaLR:
+    """Linear warm-up, then half a cosine down to the share `end` of the peak at the last step."""
+    first = round(warmup * total_steps)
+
+    def factor(step: int) -> float:
+        done = min(1.0, (step - first) / max(1, total_steps - first))
+        return _warm(step, first) if step < first else end + (1 - end) * 0.5 * (1 + math.cos(math.pi * done))
+
+    return LambdaLR(optimizer, factor)
+
+
+def _warm(step: int, first: int) -> float:
+    return min(1.0, (step + 1) / first) if first else 1.0
+
+
+def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Trainable parameters in two groups: matrices decay; biases, norms and scalars do not."""
+    trained = [p for p in module.parameters() if p.requires_grad]
+    return [
+        {"params": [p for p in trained if p.ndim >= 2], "weight_decay": weight_decay},
+        {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
+    ]

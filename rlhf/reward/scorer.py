@@ -1,0 +1,131 @@
+"""A trained reward model in use: texts in, rewards and calibrated probabilities out."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from safetensors.torch import load_file
+from torch import Tensor
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+from rlhf.data.collate import pad
+from rlhf.data.render import Renderer
+from rlhf.judge.calibration import Calibration
+from rlhf.records import Prompt, parse_prompt
+from rlhf.reward.backbone import Backbone
+from rlhf.reward.heads import EnsembleHead, LinearHead
+from rlhf.reward.model import RewardModel
+
+
+class Scorer:
+    """Scores answers with the same rendering that training used.
+
+    Args:
+        model: put into evaluation mode.
+        renderer: prompt and answer to tokens.
+        calibration: temperature and normalisation fitted on validation data.
+        batch_size: completions per forward pass.
+    """
+
+    def __init__(
+        self, model: RewardModel, renderer: Renderer, calibration: Calibration, *, batch_size: int = 32
+    ) -> None:
+        self.model, self.renderer, self.calibration = model.eval(), renderer, calibration
+        self.batch_size = batch_size
+
+    def score(self, prompt: str | list[dict[str, str]] | Prompt, completions: Sequence[str]) -> list[float]:
+        """Rewards of the completions, raw (`calibration.normalise` gives mean 0 and std 1).
+
+        Raises:
+            ValueError: a completion is longer than the model may read, or there is none.
+        """
+        return [float(r) for r in self.model.head.combine(self.members(prompt, completions))]
+
+    def members(
+        self, prompt: str | list[dict[str, str]] | Prompt, completions: Sequence[str]
+    ) -> Float[Tensor, "*M N"]:
+        """Rewards of every member `[M, N]`, or `[N]` where there is one head. Raises as `score`."""
+        if isinstance(completions, str) or not completions:
+            raise ValueError("completions must be a non-empty list of strings")
+        parsed = parse_prompt(list(prompt) if not isinstance(prompt, str) else prompt)
+        encoded = self.renderer.encode(parsed, completions)
+        if len(encoded.kept) < len(completions):
+            lost = sorted(set(range(len(completions))) - set(encoded.kept))
+            raise ValueError(
+                f"completions {lost} are longer than max_length={self.renderer.max_length} tokens allows; "
+                "shorten them or train with a larger max_length"
+            )
+        if encoded.trimmed:
+            warnings.warn(f"the prompt lost {encoded.trimmed} tokens from its beginning", stacklevel=2)
+        rows = [encoded.prompt + response for response in encoded.responses]
+        return torch.cat(
+            [self._forward(rows[i : i + self.batch_size]) for i in range(0, len(rows), self.batch_size)], -1
+        )
+
+    def compare(self, prompt: str | list[dict[str, str]] | Prompt, a: str, b: str) -> float:
+        """Calibrated probability that a is better than b: sigmoid((r_a - r_b) / temperature)."""
+        first, second = self.score(prompt, [a, b])
+        return float(self.calibration.probability(first, second))
+
+    @torch.inference_mode()
+    def _forward(self, rows: list[list[int]]) -> Tensor:
+        device = next(self.model.parameters()).device
+        tokens = pad(rows, int(self.renderer.tokenizer.pad_token_id)).to(device)
+        reward: Tensor = self.model(tokens).cpu()
+        return reward
+
+
+def load(folder: str | Path, *, device: str = "cpu") -> Scorer:
+    """A run's folder, or an exported `model/` folder, as a `Scorer`.
+
+    Raises:
+        FileNotFoundError: neither the folder nor its `model/` holds an exported reward model.
+    """
+    path = Path(folder)
+    path = path / "model" if (path / "model" / "rlhf.json").is_file() else path
+    if not (path / "rlhf.json").is_file():
+        raise FileNotFoundError(f"{folder} holds no exported reward model (no rlhf.json here or in model/)")
+    about = json.loads((path / "rlhf.json").read_text())
+    tokenizer = AutoTokenizer.from_pretrained(path)
+    renderer = Renderer(tokenizer, max_length=about["max_length"], min_prompt=about["min_prompt"])
+    if renderer.template_hash != about["template_hash"]:
+        warnings.warn(
+            f"the chat template in {path} is not the one of training: scores will differ", stacklevel=2
+        )
+    backbone = Backbone(AutoModelForSequenceClassification.from_pretrained(path))
+    model = RewardModel(backbone, _head(path, backbone)).to(device)
+    return Scorer(model, renderer, Calibration.from_json(path / "calibration.json"))
+
+
+def _head(path: Path, backbone: Backbone) -> LinearHead:
+    members = path / "members.safetensors"
+    if not members.is_file():
+        head = LinearHead(backbone.hidden_size)
+        head.weight.data.copy_(backbone.initial_weight)
+        return head
+    rows = load_file(members)
+    ensemble = MixtureHead(backbone.hidden_size, rows["mixture"])
+    ensemble.weight.data.copy_(rows["weight"])
+    return ensemble
+
+
+class MixtureHead(EnsembleHead):
+    """A loaded ensemble or attribute head: its rows, and the mixture that makes the one reward."""
+
+    def __init__(self, hidden_size: int, mixture: Float[Tensor, " M"]) -> None:
+        super().__init__(hidden_size, members=len(mixture), bootstrap=False)
+        self.register_buffer("weights", mixture)
+
+    def combine(self, reward: Float[Tensor, "*M N"]) -> Float[Tensor, " N"]:
+        """Weighted sum of the rows."""
+        return self.mixture() @ reward
+
+    def mixture(self) -> Float[Tensor, " M"]:
+        """The stored weights."""
+        weights: Tensor = self.get_buffer("weights")
+        return weights

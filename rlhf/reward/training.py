@@ -1,0 +1,121 @@
+"""The task `reward`: fit, calibrate on validation, judge on test, export, prove the export."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import ModelCheckpoint
+
+from rlhf.data.datamodule import PreferenceData
+from rlhf.judge.baselines import baseline_table
+from rlhf.judge.calibration import Calibration, fit_temperature
+from rlhf.judge.metrics import evaluate
+from rlhf.judge.table import Scored
+from rlhf.reward.export import export
+from rlhf.reward.module import RewardModule, learned_tie_width
+from rlhf.reward.scoring import gather, score_split, scored
+
+
+@dataclass
+class RewardRun:
+    """Everything one run needs; `rlhf.assemble` builds it from the configuration."""
+
+    folder: Path
+    data: PreferenceData
+    module: RewardModule
+    trainer: pl.Trainer
+    monitor: str
+    checkpoint: Path | None
+    bootstrap: int
+    seed: int
+
+
+def train_reward(run: RewardRun) -> dict[str, float]:
+    """Train and leave in the run's folder: checkpoints, metrics.json, calibration.json, data_report.json, model/.
+
+    Returns:
+        The metrics of metrics.json.
+    """
+    run.data.setup()
+    _write_json(run.folder / "data_report.json", run.data.report)
+    run.module.wandb_id = next(
+        (str(x.version) for x in run.trainer.loggers if "Wandb" in type(x).__name__), None
+    )
+    run.trainer.fit(
+        run.module, datamodule=run.data, ckpt_path=str(run.checkpoint) if run.checkpoint else None
+    )
+    if run.trainer.interrupted:
+        raise KeyboardInterrupt(f"stopped; go on with ckpt={run.folder}")
+    _load_best(run)
+    val, test = _score(run, "val"), _score(run, "test")
+    if not run.trainer.is_global_zero:
+        return {}
+    calibration = calibrate(val, run.data.data_hash, learned_tie_width(run.module.loss))
+    metrics = _metrics(run, {"val": val, "test": test}, calibration)
+    calibration.to_json(run.folder / "calibration.json")
+    run.module.model.cpu()
+    metrics["export/difference"] = export(
+        run.module.model, run.data.renderer, run.folder / "model", calibration
+    )
+    _write_json(run.folder / "metrics.json", metrics)
+    for logger in run.trainer.loggers:
+        logger.log_metrics({f"final/{k}": v for k, v in metrics.items()}, step=run.trainer.global_step)
+    test_metrics = {k.removeprefix("test/"): v for k, v in metrics.items() if k.startswith("test/")}
+    print("\n" + baseline_table(test_metrics))
+    return metrics
+
+
+def calibrate(val: Scored, data_hash: str, tie_width: float | None) -> Calibration:
+    """Temperature, mean and std of the reward from the validation split, and from nothing else (T44, T50)."""
+    difference = val.reward[val.first] - val.reward[val.second]
+    return Calibration(
+        temperature=fit_temperature(difference, val.win_prob),
+        reward_mean=float(val.reward.mean()),
+        reward_std=float(val.reward.std()),
+        n_pairs=len(difference),
+        n_completions=len(val.reward),
+        data_hash=data_hash,
+        tie_width=tie_width,
+        fitted_on="val",
+    )
+
+
+def _score(run: RewardRun, split: str) -> Scored:
+    device = run.trainer.strategy.root_device
+    run.module.to(device)
+    loader = run.data.loader(split, run.data.eval_batch_size, None)
+    return scored(run.data.rows[split], gather(score_split(run.module.model, loader, device)))
+
+
+def _load_best(run: RewardRun) -> None:
+    """Put the weights of the best checkpoint back."""
+    best = next(c for c in run.trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint))
+    if best.best_model_path:
+        stored = torch.load(best.best_model_path, map_location="cpu", weights_only=True)["state_dict"]
+        run.module.load_state_dict(stored, strict=False)
+
+
+def _metrics(run: RewardRun, splits: dict[str, Scored], calibration: Calibration) -> dict[str, float]:
+    metrics: dict[str, float] = {f"n_{name}": len(rows) for name, rows in run.data.rows.items()}
+    for name, table in splits.items():
+        found = evaluate(table, temperature=calibration.temperature, bootstrap=run.bootstrap, seed=run.seed)
+        metrics |= {f"{name}/{key}": value for key, value in found.items()}
+    trained = sum(p.numel() for p in run.module.parameters() if p.requires_grad)
+    return metrics | {
+        "parameters/trained": trained,
+        "parameters/all": sum(p.numel() for p in run.module.parameters()),
+        "steps": run.trainer.global_step,
+        "epochs": run.trainer.current_epoch,
+    }
+
+
+def _write_json(path: Path, value: Any) -> None:
+    path.write_text(
+        json.dumps(value, indent=2, default=lambda x: x.item() if isinstance(x, np.generic) else str(x))
+    )

@@ -1,0 +1,56 @@
+"""Small random models of several architectures, saved as folders in Hugging Face format."""
+
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import (
+    AutoModelForCausalLM,
+    BertConfig,
+    BertForMaskedLM,
+    GPT2Config,
+    GPTNeoXConfig,
+    LlamaConfig,
+    PreTrainedTokenizerFast,
+    Qwen3Config,
+)
+
+from rlhf.reward.pretrained import Tiny
+
+COMMON = {"vocab_size": 259, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
+CAUSAL = {
+    "llama": LlamaConfig(**COMMON, intermediate_size=64, num_key_value_heads=2),
+    "qwen3": Qwen3Config(**COMMON, intermediate_size=64, num_key_value_heads=2, head_dim=8),
+    "gpt2": GPT2Config(vocab_size=259, n_embd=32, n_layer=2, n_head=4, n_positions=1024),
+    "pythia": GPTNeoXConfig(**COMMON, intermediate_size=64),
+}
+
+
+def save_causal(name: str, folder: Path, *, pad_is_eos: bool = False) -> Path:
+    """A random causal LM with a byte tokenizer; `pad_is_eos` as most base models have it."""
+    torch.manual_seed(0)
+    tokenizer = Tiny().tokenizer()
+    if pad_is_eos:
+        tokenizer.pad_token = tokenizer.eos_token
+    config = CAUSAL[name]
+    config.bos_token_id, config.eos_token_id = tokenizer.bos_token_id, tokenizer.eos_token_id
+    config.pad_token_id = tokenizer.pad_token_id
+    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def save_bert(folder: Path) -> Path:
+    """A random BERT with a character tokenizer."""
+    torch.manual_seed(0)
+    special = ["[PAD]", "[CLS]", "[SEP]", "[UNK]"]
+    letters = [chr(c) for c in range(33, 127)]
+    vocabulary = {t: i for i, t in enumerate(special + letters + [f"##{c}" for c in letters])}
+    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]", max_input_chars_per_word=1000))
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="[PAD]", cls_token="[CLS]", sep_token="[SEP]", unk_token="[UNK]"
+    ).save_pretrained(folder)
+    config = BertConfig(**COMMON | {"vocab_size": len(vocabulary)}, intermediate_size=64, pad_token_id=0)
+    BertForMaskedLM(config).save_pretrained(folder)
+    return folder
