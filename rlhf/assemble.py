@@ -180,7 +180,7 @@ def wandb_logger(
         save_dir=str(folder),
         name=f"{hydra_cfg.job.num}:{folder.parent.name}" if sweep else folder.name,
         group=Path(hydra_cfg.sweep.dir).name if sweep else None,
-        id=stored_wandb_id(checkpoint) or wandb.util.generate_id(),
+        id=stored_wandb_id(checkpoint) or wandb.sdk.lib.runid.generate_id(),
         resume="allow",
         settings=wandb.Settings(silent=True),
     )
@@ -275,7 +275,8 @@ def suggestions(config_name: str) -> Iterator[None]:
 def _suggest(config_name: str, arguments: Sequence[str]) -> Iterator[str]:
     overrides = [a for a in arguments if "=" in a and not a.startswith("-")]
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-        known = _keys(hydra.compose(config_name))
+        known = _keys(OmegaConf.to_container(hydra.compose(config_name), resolve=False))
+        known += [p.name for p in CONF.iterdir() if p.is_dir()]
         compose = partial(hydra.compose, config_name)
         for override in overrides:
             try:
@@ -289,9 +290,8 @@ def _suggest(config_name: str, arguments: Sequence[str]) -> Iterator[str]:
                     yield f"\n{override}: did you mean {meant} ?"
 
 
-def _keys(cfg: Any, prefix: str = "") -> list[str]:
-    plain = OmegaConf.to_container(cfg, resolve=False) if isinstance(cfg, DictConfig) else cfg
+def _keys(plain: Any, prefix: str = "") -> list[str]:
     found = [f"{prefix}{key}" for key in plain]
     for key, value in plain.items():
         found += _keys(value, f"{prefix}{key}.") if isinstance(value, dict) else []
-    return found + ([p.name for p in CONF.iterdir() if p.is_dir()] if not prefix else [])
+    return found

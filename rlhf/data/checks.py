@@ -47,7 +47,7 @@ def data_checks(data: PreferenceData) -> list[Check]:
     longer = "raise max_length, or accept the loss: data_report.json counts it"
     return [
         verdict("skipped rows", report["skipped"]["count"] > 0, f"{report['skipped']['count']}",
-                f"see data_report.json: {'; '.join(report['skipped']['first'][:1])}", warn=True),
+                f"see data_report.json: {(report['skipped']['first'] or [''])[0]}", warn=True),
         verdict("answers too long", total["completions_too_long"] / completions > 0.05,
                 f"{total['completions_too_long']} of {completions} dropped (max_length={report['max_length']})", longer),
         verdict("prompts trimmed", total["prompts_trimmed"] / records > 0.05,

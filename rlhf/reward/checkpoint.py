@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 def random_state() -> dict[str, Any]:
     """State of every random generator training draws from, in types that `weights_only` loading accepts."""
-    kind, keys, position, has_gauss, cached = np.random.get_state(legacy=True)  # type: ignore[misc]
+    kind, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
     return {
         "torch": torch.get_rng_state(),

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from peft import PeftModel
 from safetensors.torch import save_file
 from torch import nn
 from transformers import PreTrainedModel
@@ -115,7 +116,7 @@ def check(folder: Path) -> float:
 def _carrier(model: RewardModel) -> PreTrainedModel:
     """A copy of the carrier with the adapter merged and the head's mixture as its last layer, on the CPU."""
     backbone: Backbone = copy.deepcopy(model.backbone).cpu()
-    if hasattr(backbone.trunk, "merge_and_unload"):
+    if isinstance(backbone.trunk, PeftModel):
         backbone.trunk = backbone.trunk.merge_and_unload()
     carrier = backbone.carrier
     dtype = next(carrier.parameters()).dtype

@@ -41,7 +41,8 @@ class LinearHead(nn.Module):
     def outputs(self, hidden: Float[Tensor, "N D"]) -> Float[Tensor, "M N"]:
         """All rows of the head, float32 even under autocast."""
         with torch.autocast(hidden.device.type, enabled=False):
-            return self.weight.float() @ self.dropout(hidden.float()).T
+            rewards: Tensor = self.weight.float() @ self.dropout(hidden.float()).T
+        return rewards
 
     def combine(self, reward: Float[Tensor, "*M N"]) -> Float[Tensor, " N"]:
         """The one reward that is reported, exported and optimised."""

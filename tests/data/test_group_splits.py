@@ -36,9 +36,12 @@ def sentences(n, words, seed):
 
 
 def test_planted_near_duplicates_share_a_split():
-    """One word of 40 changed, or a sentence put before: Jaccard 0.76 and 0.73 or more; every pair is found."""
+    """One word of 40 changed, or a sentence put before: Jaccard 31/41 and 36/47.
+
+    A pair is missed with probability (1 - J^4)^32 < 10^-5, so recall over 300 families is 1 but for chance 0.01.
+    """
     originals = sentences(300, 40, seed=1)
-    changed = [text.replace(text.split()[20], "replaced") for text in originals]
+    changed = [" ".join([*text.split()[:20], "replaced", *text.split()[21:]]) for text in originals]
     prefixed = ["You are a helpful assistant who answers at length and well. " + text for text in originals]
     splitter = NearDuplicateSplit(val=0.25, test=0.25)
     splitter.fit(record(text) for text in originals + changed + prefixed)
