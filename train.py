@@ -6,7 +6,7 @@ from omegaconf import DictConfig
 from rlhf import assemble
 
 
-@hydra.main(version_base="1.3", config_path="conf", config_name="train")
+@hydra.main(version_base="1.3", config_path=str(assemble.CONF), config_name="train")
 def main(cfg: DictConfig) -> float:
     """Returns the monitored metric, for sweepers that optimise it."""
     return assemble.train(cfg)

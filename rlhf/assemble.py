@@ -48,6 +48,8 @@ def train(cfg: DictConfig) -> float:
             logger.finalize("success")
         _finish_wandb()
     print(f"run: {run.folder}", flush=True)
+    if metrics.get("doctor/failed"):
+        sys.exit(1)
     return metrics.get(cfg.monitor, float("nan"))
 
 
@@ -123,26 +125,18 @@ def _module(cfg: DictConfig, maker: Any, tokenizer: Any) -> RewardModule:
 
 
 def _trainer(cfg: DictConfig, folder: Path, checkpoint: Path | None) -> Any:
-    from pytorch_lightning.callbacks import (
-        EarlyStopping,
-        LearningRateMonitor,
-        ModelCheckpoint,
-        TQDMProgressBar,
-    )
+    from pytorch_lightning.callbacks import EarlyStopping, LearningRateMonitor, TQDMProgressBar
     from pytorch_lightning.loggers import CSVLogger
 
-    from rlhf.reward.checkpoint import KeepLast
+    from rlhf.reward.checkpoint import KeepBest, KeepLast
 
     checkpoints = folder / "checkpoints"
     callbacks = [
         EarlyStopping(cfg.monitor, mode=cfg.monitor_mode, patience=cfg.patience),
-        ModelCheckpoint(
-            checkpoints, "best", cfg.monitor, mode=cfg.monitor_mode, enable_version_counter=False,
-            save_on_train_epoch_end=False,
-        ),
+        KeepBest(checkpoints, cfg.monitor, cfg.monitor_mode),
         KeepLast(checkpoints, cfg.save_every),
         LearningRateMonitor("step"),
-    ]  # fmt: skip
+    ]
     if cfg.trainer.enable_progress_bar:
         callbacks.append(TQDMProgressBar(refresh_rate=10))
     loggers = [CSVLogger(folder, name="", version="csv")]
@@ -246,6 +240,8 @@ def _quiet() -> None:
     logging.getLogger("pytorch_lightning.utilities.rank_zero").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", ".*does not have many workers.*")
     warnings.filterwarnings("ignore", ".*The `srun` command is available.*")
+    warnings.filterwarnings("ignore", ".*LeafSpec.*")  # inside pytorch-lightning 2.6
+    warnings.filterwarnings("ignore", ".*smaller than the logging interval.*")
     warnings.filterwarnings("ignore", ".*Checkpoint directory .* exists and is not empty.*")
 
 

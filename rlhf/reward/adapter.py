@@ -55,9 +55,9 @@ class Lora:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
             adapted = get_peft_model(trunk, config)
-        if getattr(backbone.carrier, "is_gradient_checkpointing", False):
+        if getattr(backbone.carrier, "is_activation_checkpointing", False):
             adapted.enable_input_require_grads()
-        backbone.trunk = adapted
+        backbone.put_trunk(adapted)
         return backbone
 
 

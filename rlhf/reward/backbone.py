@@ -44,8 +44,8 @@ class Backbone(nn.Module):
         trunk: nn.Module = getattr(self.carrier, self.carrier.base_model_prefix)
         return trunk
 
-    @trunk.setter
-    def trunk(self, module: nn.Module) -> None:
+    def put_trunk(self, module: nn.Module) -> None:
+        """Put another module (adapted, merged) in the trunk's place."""
         setattr(self.carrier, self.carrier.base_model_prefix, module)
 
     def forward(self, tokens: Padded) -> Float[Tensor, "N D"]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.callbacks import ModelCheckpoint
 from torch import Tensor, nn
 
 
@@ -51,6 +53,37 @@ def check_loaded(module: nn.Module, missing: list[str], unexpected: list[str]) -
             f"the checkpoint does not fit this model: missing {lost[:5]}, unexpected {unexpected[:5]}; "
             "resume with the model, head, adapter and loss the run was started with"
         )
+
+
+class KeepBest(ModelCheckpoint):
+    """Writes checkpoints/best.ckpt whenever the monitored metric improves.
+
+    A resumed run has a folder of its own: it takes the best checkpoint so far, and its score, along.
+
+    Args:
+        folder: where `best.ckpt` goes.
+        monitor: metric. mode: `min` or `max`.
+    """
+
+    def __init__(self, folder: Path, monitor: str, mode: str) -> None:
+        super().__init__(folder, "best", monitor, mode=mode, enable_version_counter=False, save_on_train_epoch_end=False)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Move the old run's best checkpoint here."""
+        old = Path(state_dict["best_model_path"])
+        if old.is_file() and str(old.parent) != str(self.dirpath):
+            new = Path(str(self.dirpath)) / old.name
+            new.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(old, new)
+            names = {str(old): str(new)}
+            best_k = {names.get(k, k): v for k, v in state_dict["best_k_models"].items()}
+            state_dict = state_dict | {
+                "dirpath": self.dirpath,
+                "best_model_path": str(new),
+                "best_k_models": best_k,
+                "kth_best_model_path": names.get(state_dict["kth_best_model_path"], ""),
+            }
+        super().load_state_dict(state_dict)
 
 
 class KeepLast(pl.Callback):

@@ -117,7 +117,7 @@ def _carrier(model: RewardModel) -> PreTrainedModel:
     """A copy of the carrier with the adapter merged and the head's mixture as its last layer, on the CPU."""
     backbone: Backbone = copy.deepcopy(model.backbone).cpu()
     if isinstance(backbone.trunk, PeftModel):
-        backbone.trunk = backbone.trunk.merge_and_unload()
+        backbone.put_trunk(backbone.trunk.merge_and_unload())
     carrier = backbone.carrier
     dtype = next(carrier.parameters()).dtype
     last = nn.Linear(backbone.hidden_size, 1, bias=backbone.head_has_bias, dtype=dtype)

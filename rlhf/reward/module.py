@@ -7,16 +7,15 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import pytorch_lightning as pl
-import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from rlhf.data.batch import Batch, Target
 from rlhf.judge.metrics import evaluate
 from rlhf.reward.checkpoint import check_loaded, drop_frozen, random_state, set_random_state
-from rlhf.reward.losses import centring
+from rlhf.reward.losses import LearnedDavidson, LearnedRaoKupper, centring
 from rlhf.reward.model import RewardModel
 from rlhf.reward.schedule import parameter_groups
 from rlhf.reward.scoring import Rewards, gather, scored, take
@@ -141,11 +140,7 @@ class RewardModule(pl.LightningModule):
 
 
 def learned_tie_width(loss: Loss) -> float | None:
-    """The tie parameter that the loss learned, or None where it has none."""
-    width = getattr(loss, "tie_parameter", None)
-    return float(width) if isinstance(loss, nn.Module) and width is not None else None
-
-
-def device_of(module: nn.Module) -> torch.device:
-    """Where the module's parameters are."""
-    return next(module.parameters()).device
+    """The tie parameter that the loss learned (Rao-Kupper's η or Davidson's ν), or None where it has none."""
+    if isinstance(loss, LearnedRaoKupper):
+        return float(loss.width.detach())
+    return float(loss.nu.detach()) if isinstance(loss, LearnedDavidson) else None

@@ -179,7 +179,7 @@ def fit_carrier(
     carrier.config.pad_token_id = tokenizer.pad_token_id
     carrier.config.use_cache = False
     if gradient_checkpointing:
-        carrier.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        carrier.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
     return carrier
 
 

@@ -47,9 +47,8 @@ def train_reward(run: RewardRun) -> dict[str, float]:
     run.module.wandb_id = next(
         (str(x.version) for x in run.trainer.loggers if "Wandb" in type(x).__name__), None
     )
-    run.trainer.fit(
-        run.module, datamodule=run.data, ckpt_path=str(run.checkpoint) if run.checkpoint else None
-    )
+    checkpoint = str(run.checkpoint) if run.checkpoint else None
+    run.trainer.fit(run.module, datamodule=run.data, ckpt_path=checkpoint, weights_only=True)
     if run.trainer.interrupted:
         raise KeyboardInterrupt(f"stopped; go on with ckpt={run.folder}")
     _load_best(run)

@@ -1,4 +1,5 @@
 import inspect
+import itertools
 from dataclasses import replace
 from pathlib import Path
 
@@ -234,6 +235,21 @@ def test_more_annotators_bring_the_soft_label_to_the_odds_of_a_single_one():
     votes = [pair(0, 1, int(c)) for c in choices]
     assert soft(record(*votes)).win_prob[0, 1] == pytest.approx(0.7, abs=0.03)  # four standard errors
     assert majority(record(*votes)).win_prob[0, 1] == 1
+
+
+@pytest.mark.parametrize(
+    ("aggregate", "annotators", "scale"),
+    [(soft, 3, 1.0), (soft, 5, 1.0), (majority, 3, 1.52), (majority, 5, 1.93), (discard, 3, 3.0)],
+)
+def test_scale_of_the_reward_that_labels_imply_is_that_of_the_documentation(aggregate, annotators, scale):
+    total = seen = 0.0
+    for sides in itertools.product((0, 1), repeat=annotators):
+        label = aggregate(record(*[pair(0, 1, s) for s in sides]))
+        chance = 0.7 ** sides.count(0) * 0.3 ** sides.count(1)
+        total += chance * label.win_prob[0, 1]
+        seen += chance * label.observed[0, 1]
+    p = total / seen
+    assert np.log(p / (1 - p)) / np.log(0.7 / 0.3) == pytest.approx(scale, abs=0.005)
 
 
 @pytest.mark.parametrize(

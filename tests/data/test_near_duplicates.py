@@ -98,14 +98,15 @@ def test_a_pair_becomes_a_candidate_as_often_as_the_formula_says(bands, rows):
     assert hits / 400 == pytest.approx(chance, abs=4 * (chance * (1 - chance) / 400) ** 0.5 + 1e-3)
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 @given(order=st.permutations(range(30)))
-def test_clusters_do_not_depend_on_the_order_of_adding(order):
+def test_pairs_and_clusters_do_not_depend_on_the_order_of_adding(order):
     texts = family(1)[:15] + family(2)[:15]
     first, second = NearDuplicates(), NearDuplicates()
     for i in range(30):
         first.add(f"{i:02d}", texts[i])
         second.add(f"{order[i]:02d}", texts[order[i]])
+    assert list(first.pairs()) == list(second.pairs())
     assert first.clusters() == second.clusters()
 
 

@@ -61,7 +61,7 @@ records_of_any_kind = st.lists(
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
-@settings(deadline=None)
+@settings(deadline=None, max_examples=50)
 @given(records=records_of_any_kind, order=st.randoms(use_true_random=False))
 def test_every_splitter_keeps_prompts_whole_and_ignores_the_order(path, records, order):
     config = OmegaConf.load(path)

@@ -63,6 +63,21 @@ def test_dropping_ties_is_exact_under_davidson_and_not_under_rao_kupper():
     assert (win / (win + loss) > torch.sigmoid(gap) + 0.01).all()
 
 
+@pytest.mark.parametrize(
+    ("model", "parameter", "gap", "as_half", "dropped"),
+    [
+        (davidson_log_probabilities, 0.0, 2.0, 0.66, 1.0),
+        (rao_kupper_log_probabilities, 0.5, 1.0, 0.94, 1.23),
+    ],
+)
+def test_scale_of_the_reward_that_ties_imply_is_that_of_the_documentation(
+    model, parameter, gap, as_half, dropped
+):
+    win, tie, loss = probabilities(model, exact(gap), parameter)
+    assert (torch.logit(win + tie / 2) / gap).item() == pytest.approx(as_half, abs=0.005)
+    assert ((win / loss).log() / gap).item() == pytest.approx(dropped, abs=0.005)
+
+
 def expected_votes(model, reward, parameter):
     """The target of infinitely many annotators who vote as the model says."""
     target = from_ranks([[*range(reward.shape[1])]])

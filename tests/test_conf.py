@@ -1,0 +1,77 @@
+"""Every option of every group composes with the defaults, and every target accepts the keys it is given."""
+
+import inspect
+from pathlib import Path
+
+import hydra
+import pytest
+from hydra.utils import get_object
+from omegaconf import DictConfig, OmegaConf
+
+CONF = Path(__file__).parent.parent / "conf"
+GROUPS = ("adapter", "aggregation", "data", "debug", "experiment", "head", "logger", "loss", "model", "optimizer",
+          "scheduler", "split", "task", "trainer")  # fmt: skip
+OPTIONS = sorted(f"{p.parent.name}={p.stem}" for g in GROUPS for p in (CONF / g).glob("*.yaml"))
+
+
+def compose(*overrides: str, **kwargs) -> DictConfig:
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        return hydra.compose("train", overrides=list(overrides), **kwargs)
+
+
+def targets(node):
+    if isinstance(node, DictConfig):
+        if "_target_" in node:
+            yield node
+        for key in node:
+            if not OmegaConf.is_missing(node, key):
+                yield from targets(node._get_node(key))
+
+
+def test_options_are_found():
+    assert len(OPTIONS) >= 60
+    assert {o.split("=")[0] for o in OPTIONS} == set(GROUPS) - ({"experiment"} - {o.split("=")[0] for o in OPTIONS})
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_every_option_composes_and_binds(option):
+    group = option.split("=")[0]
+    name = f"+{option}" if group in ("experiment", "debug") and False else option
+    cfg = compose(name, return_hydra_config=False)
+    found = list(targets(cfg))
+    assert found
+    for node in found:
+        _bind(node)
+
+
+def _bind(node: DictConfig) -> None:
+    signature = inspect.signature(get_object(node["_target_"]))
+    given = {k for k in node if not str(k).startswith("_")}
+    accepts_all = any(p.kind == p.VAR_KEYWORD for p in signature.parameters.values())
+    unknown = given - set(signature.parameters)
+    assert accepts_all or not unknown, f"{node['_target_']} does not know {unknown}"
+
+
+@pytest.mark.parametrize("path", sorted(CONF.rglob("*.yaml")), ids=lambda p: str(p.relative_to(CONF)))
+def test_every_key_of_a_config_is_commented(path):
+    if path.parent.name == "hydra" or path.name == "train.yaml":
+        return
+    text = path.read_text()
+    assert text.startswith("#"), "a headline says what the option is"
+
+
+@pytest.mark.parametrize("plugin", ["hydra/sweeper=optuna", "hydra/launcher=joblib", "hydra/launcher=submitit_slurm"])
+def test_sweepers_and_launchers_compose(plugin):
+    cfg = compose(plugin, return_hydra_config=True)
+    group = plugin.split("=")[0].removeprefix("hydra/")
+    assert plugin.split("=")[1].split("_")[0] in cfg.hydra[group]._target_.lower()
+
+
+def test_an_unknown_key_is_refused():  # T72
+    with pytest.raises(hydra.errors.ConfigCompositionException, match="batch_sise"):
+        compose("batch_sise=3")
+
+
+def test_an_unknown_loss_is_refused():  # T27
+    with pytest.raises(hydra.errors.MissingConfigException, match="lossy"):
+        compose("loss=lossy")
