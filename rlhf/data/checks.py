@@ -49,7 +49,7 @@ def data_checks(data: PreferenceData) -> list[Check]:
         verdict("skipped rows", report["skipped"]["count"] > 0, f"{report['skipped']['count']}",
                 f"see data_report.json: {(report['skipped']['first'] or [''])[0]}", warn=True),
         verdict("answers too long", total["completions_too_long"] / completions > 0.05,
-                f"{total['completions_too_long']} of {completions} dropped (max_length={report['max_length']})", longer),
+                f"{total['completions_too_long']} of {completions} dropped, max_length={report['max_length']}", longer),
         verdict("prompts trimmed", total["prompts_trimmed"] / records > 0.05,
                 f"{total['prompts_trimmed']} of {records}", longer, warn=True),
         verdict("identical pairs", total["pairs_identical"] > 0.01 * max(1, total["pairs_judged"]),

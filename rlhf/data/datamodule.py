@@ -70,6 +70,7 @@ class PreferenceData(pl.LightningDataModule):
         self.data_hash = fingerprint(source, aggregation, splitter, renderer)
         self.folder = cache / self.data_hash
         self.rows: dict[str, Rows] = {}
+        self.resume: dict[str, int] | None = None
 
     def prepare_data(self) -> None:
         """Write the store, once per machine; another job's equal store is used as it is."""
@@ -98,7 +99,11 @@ class PreferenceData(pl.LightningDataModule):
 
     def train_dataloader(self) -> ResumableLoader:
         """Shuffled by (seed, epoch); resumes in the middle of an epoch."""
-        return self.loader("train", self.batch_size, self.seed)
+        loader = self.loader("train", self.batch_size, self.seed)
+        if self.resume is not None:
+            loader.load_state_dict(self.resume)
+            self.resume = None
+        return loader
 
     def val_dataloader(self) -> ResumableLoader:
         """In stored order."""

@@ -43,7 +43,8 @@ class GroupOrder(Sampler[list[int]]):
     def __iter__(self) -> Iterator[list[int]]:
         step = self.batch_size * self.world
         order = self._order()
-        for start in range(self.skip * step, self.rows, step):
+        skip, self.skip = self.skip, 0  # holds for one epoch; a trainer may leave it before its end
+        for start in range(skip * step, self.rows, step):
             block = order[start : start + step]
             block += order[: -len(block) % self.world]
             yield block[self.rank :: self.world]
@@ -59,18 +60,16 @@ class GroupOrder(Sampler[list[int]]):
 class ResumableLoader(DataLoader[Any]):
     """A DataLoader that knows how many batches the trainer took, so that a run stopped mid-epoch goes on exactly.
 
-    Lightning stores `state_dict()` in the checkpoint and hands it back before the first batch.
+    Lightning stores `state_dict()` in the checkpoint; the data module hands it back before the first batch.
     """
 
     taken = 0
 
     def __iter__(self) -> Any:
-        order = self._group_order
-        self.taken = order.skip
+        self.taken = self._group_order.skip
         for batch in super().__iter__():
             self.taken += 1
             yield batch
-        order.skip = 0
 
     def __len__(self) -> int:
         return len(self._group_order)

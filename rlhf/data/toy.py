@@ -119,15 +119,13 @@ class _Maker:
     def __init__(self, world: ToyWorld, index: int) -> None:
         self.world, self.index = world, index
         self.rng = np.random.default_rng((world.seed, int(world.ood), index))
-        self.numbers = iter(self.rng.random(160).tolist())
+        self.numbers: list[float] = []
 
     def uniform(self) -> float:
         """In (0, 1)."""
-        number = next(self.numbers, None)
-        if number is None:
-            self.numbers = iter(self.rng.random(160).tolist())
-            number = next(self.numbers)
-        return min(max(number, 1e-12), 1 - 1e-12)
+        if not self.numbers:
+            self.numbers = self.rng.random(160).tolist()
+        return float(min(max(self.numbers.pop(), 1e-12), 1 - 1e-12))
 
     def draw(self, n: int) -> int:
         """In 0..n-1."""

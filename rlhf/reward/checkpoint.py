@@ -66,7 +66,9 @@ class KeepBest(ModelCheckpoint):
     """
 
     def __init__(self, folder: Path, monitor: str, mode: str) -> None:
-        super().__init__(folder, "best", monitor, mode=mode, enable_version_counter=False, save_on_train_epoch_end=False)
+        super().__init__(
+            folder, "best", monitor, mode=mode, enable_version_counter=False, save_on_train_epoch_end=False
+        )
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Move the old run's best checkpoint here."""

@@ -67,7 +67,7 @@ class RewardModule(pl.LightningModule):
                 f"rewards {tuple(reward.shape)} do not fit targets {tuple(batch.target.rank.shape)}"
             )
         per_group = self.loss(reward, batch.target)
-        if self.centring_weight:
+        if self.centring_weight and per_group.shape == reward.shape[:-1]:
             per_group = per_group + self.centring_weight * centring(reward, batch.target)
         weight = batch.target.weight
         member = self.model.head.member_weight(batch.row)
@@ -137,6 +137,9 @@ class RewardModule(pl.LightningModule):
         missing = [name for name in own if name not in stored]
         check_loaded(self, missing, [name for name in stored if name not in own])
         self.resume = checkpoint.get("random_state")
+        taken = checkpoint["loops"]["fit_loop"]["state_dict"].get("combined_loader")
+        if taken:
+            self.trainer.datamodule.resume = taken[0]  # type: ignore[attr-defined]
 
 
 def learned_tie_width(loss: Loss) -> float | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,9 @@ def train_reward(run: RewardRun) -> dict[str, float]:
     run.trainer.fit(run.module, datamodule=run.data, ckpt_path=checkpoint, weights_only=True)
     if run.trainer.interrupted:
         raise KeyboardInterrupt(f"stopped; go on with ckpt={run.folder}")
+    last = run.folder / "checkpoints" / "last.ckpt"
+    if run.checkpoint and not last.exists():  # there was nothing left to train
+        shutil.copyfile(run.checkpoint, last)
     _load_best(run)
     val, test = _score(run, "val"), _score(run, "test")
     if not run.trainer.is_global_zero:

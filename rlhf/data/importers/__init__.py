@@ -1,0 +1,22 @@
+"""Importers: somebody's native format in, `rlhf.records.Comparison` out; one per option of conf/data.
+
+An importer is a function `(rows, on_bad, *, options) -> iterator of Comparison`. It maps one row or a few, raises
+RecordError with key and remedy, and keeps every vote.
+"""
+
+from rlhf.data.importers.llmbar import llmbar
+from rlhf.data.importers.pairs import hh_rlhf, llamafactory, openrlhf, pairs, shp
+from rlhf.data.importers.pandalm import pandalm
+from rlhf.data.importers.qa_feedback import qa_feedback
+from rlhf.data.importers.rankings import nemo_ranks, oasst, rewardbench
+from rlhf.data.importers.rankme import rankme
+from rlhf.data.importers.ratings import helpsteer, ultrafeedback
+from rlhf.data.importers.record import jsonl
+from rlhf.data.importers.summaries import summarize_from_feedback
+from rlhf.data.importers.ukpconvarg import ukpconvarg
+
+__all__ = [
+    "helpsteer", "hh_rlhf", "jsonl", "llamafactory", "llmbar", "nemo_ranks", "oasst", "openrlhf", "pairs",
+    "pandalm", "qa_feedback", "rankme", "rewardbench", "shp", "summarize_from_feedback", "ukpconvarg",
+    "ultrafeedback",
+]  # fmt: skip

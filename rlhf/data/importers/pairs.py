@@ -1,0 +1,161 @@
+"""Hard pairs: TRL, OpenRLHF, HH-RLHF, SHP, LLaMA-Factory. One vote per row: chosen beats rejected."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+from rlhf.data.importers.raw import Row, hard_pair, messages, need, number, text
+from rlhf.data.source import Rows, each
+from rlhf.records import Comparison, OnBad, RecordError
+
+TURN = re.compile(r"\n\n(Human|Assistant): ?")
+
+
+def pairs(
+    rows: Rows, on_bad: OnBad, *, prompt_key: str = "prompt", chosen_key: str = "chosen",
+    rejected_key: str = "rejected", margin_key: str = "margin",
+) -> Iterator[Comparison]:  # fmt: skip
+    """TRL's preference format `{prompt?, chosen, rejected, margin?}`; strings or lists of messages.
+
+    Without a prompt, it is what chosen and rejected have in common at their beginning: whole messages, or text up to
+    the last line break or blank before they part. OpenRLHF's columns go by the keys.
+    """
+    keys = (prompt_key, chosen_key, rejected_key, margin_key)
+    yield from each(rows, on_bad, lambda row: [_pair(row, *keys)])
+
+
+def _pair(row: Row, prompt_key: str, chosen_key: str, rejected_key: str, margin_key: str) -> Comparison:
+    chosen, rejected, prompt = need(row, chosen_key), need(row, rejected_key), row.get(prompt_key)
+    if isinstance(chosen, str) != isinstance(rejected, str):
+        raise RecordError("one is text, the other messages", key=f"{chosen_key}, {rejected_key}")
+    stated = number(row.get(margin_key), margin_key) or 0.0
+    more: dict[str, Any] = {"margin": max(stated, 0.0), "domain": row.get("domain")}
+    if stated < 0:
+        chosen, rejected, more["margin"] = rejected, chosen, -stated
+    if isinstance(chosen, str):
+        return _texts(prompt, chosen, rejected, prompt_key, more)
+    return _chats(prompt, messages(chosen, chosen_key), messages(rejected, rejected_key), prompt_key, more)
+
+
+def _texts(prompt: Any, chosen: str, rejected: str, key: str, more: dict[str, Any]) -> Comparison:
+    if prompt is None:
+        prompt = _common_text(chosen, rejected)
+        chosen, rejected = chosen[len(prompt) :], rejected[len(prompt) :]
+    elif not isinstance(prompt, str):
+        prompt = messages(prompt, key)
+    return hard_pair(prompt, chosen, rejected, **more)
+
+
+def _common_text(a: str, b: str) -> str:
+    """What both begin with, cut back to the last white space, so that no word is split."""
+    shared = a[: next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))]
+    return shared[: max(shared.rfind(" "), shared.rfind("\n")) + 1]
+
+
+def _chats(
+    prompt: Any, chosen: list[dict[str, str]], rejected: list[dict[str, str]], key: str, more: dict[str, Any]
+) -> Comparison:
+    if chosen[:-1] != rejected[:-1]:
+        raise RecordError("the chats part before their last message", key="chosen, rejected",
+                          remedy="only the last message may differ; join later turns into it")  # fmt: skip
+    before = chosen[:-1]
+    stated = (
+        messages([{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt, key)
+        if prompt
+        else []
+    )
+    if stated and before[: len(stated)] != stated:
+        before = stated + before
+    if not before:
+        raise RecordError("there is no prompt", key=key, remedy="give a prompt, or chats that begin with one")
+    return hard_pair(before, chosen[-1]["content"], rejected[-1]["content"], **more)
+
+
+def hh_rlhf(rows: Rows, on_bad: OnBad) -> Iterator[Comparison]:
+    r"""Anthropic's transcripts: `chosen` and `rejected` as "\n\nHuman: ...\n\nAssistant: ...".
+
+    The prompt is the turns both have in common; the answers are what follows. Where the transcripts part before the
+    last turn, the later turns stay in the answer's text with their speakers.
+    """
+    yield from each(rows, on_bad, lambda row: [_transcripts(text(row, "chosen"), text(row, "rejected"))])
+
+
+def _transcripts(chosen: str, rejected: str) -> Comparison:
+    a, b = _turns(chosen, "chosen"), _turns(rejected, "rejected")
+    shared = 0
+    while shared < min(len(a), len(b)) - 1 and a[shared] == b[shared]:
+        shared += 1
+    while shared and a[shared - 1][0] != "user":
+        shared -= 1
+    if not shared or a[shared][0] != "assistant" or b[shared][0] != "assistant":
+        raise RecordError("the transcripts have no prompt in common", key="chosen, rejected")
+    prompt = [{"role": role, "content": content} for role, content in a[:shared]]
+    return hard_pair(prompt, _rest(a[shared:]), _rest(b[shared:]))
+
+
+def _turns(transcript: str, key: str) -> list[tuple[str, str]]:
+    parts = TURN.split(transcript)
+    if len(parts) < 5 or parts[0].strip():
+        raise RecordError("is not a transcript", key=key, remedy=r'"\n\nHuman: ...\n\nAssistant: ..."')
+    roles = {"Human": "user", "Assistant": "assistant"}
+    return [(roles[who], said.strip()) for who, said in zip(parts[1::2], parts[2::2], strict=True)]
+
+
+def _rest(turns: list[tuple[str, str]]) -> str:
+    names = {"user": "Human", "assistant": "Assistant"}
+    return "\n\n".join([turns[0][1], *(f"{names[role]}: {said}" for role, said in turns[1:])])
+
+
+def shp(rows: Rows, on_bad: OnBad) -> Iterator[Comparison]:
+    """Stanford Human Preferences: `history`, `human_ref_A`, `human_ref_B`, `labels` (1 = A preferred)."""
+    yield from each(rows, on_bad, lambda row: [_upvoted(row)])
+
+
+def _upvoted(row: Row) -> Comparison:
+    label = need(row, "labels")
+    if label not in (0, 1):
+        raise RecordError(f"is {label!r}", key="labels", remedy="1 where A is preferred, 0 where B is")
+    a, b = text(row, "human_ref_A"), text(row, "human_ref_B")
+    meta = {k: row[k] for k in ("score_A", "score_B", "score_ratio") if k in row}
+    more: dict[str, Any] = {"domain": row.get("domain"), "prompt_id": row.get("post_id"), "meta": meta}
+    return hard_pair(text(row, "history"), *((a, b) if label == 1 else (b, a)), **more)
+
+
+def llamafactory(rows: Rows, on_bad: OnBad) -> Iterator[Comparison]:
+    """LLaMA-Factory with `ranking: true`: alpaca (instruction, input, chosen, rejected) or sharegpt (conversations)."""
+    yield from each(rows, on_bad, lambda row: [_sharegpt(row) if "conversations" in row else _alpaca(row)])
+
+
+def _alpaca(row: Row) -> Comparison:
+    asked = "\n".join(p for p in (text(row, "instruction"), row.get("input")) if p)
+    turns = [{"role": "system", "content": row["system"]}] if row.get("system") else []
+    for question, answer in row.get("history") or []:
+        turns += [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+    prompt = [*turns, {"role": "user", "content": asked}] if turns else asked
+    return hard_pair(prompt, text(row, "chosen"), text(row, "rejected"))
+
+
+def _sharegpt(row: Row) -> Comparison:
+    roles = {
+        "human": "user",
+        "gpt": "assistant",
+        "system": "system",
+        "user": "user",
+        "assistant": "assistant",
+    }
+
+    def turn(m: Any, key: str) -> dict[str, str]:
+        if not isinstance(m, dict) or m.get("from") not in roles or not isinstance(m.get("value"), str):
+            raise RecordError("must be {from: human | gpt | system, value}", key=key)
+        return {"role": roles[m["from"]], "content": m["value"]}
+
+    prompt = [turn(m, "conversations") for m in need(row, "conversations")]
+    answers = [turn(need(row, key), key)["content"] for key in ("chosen", "rejected")]
+    return hard_pair(prompt, answers[0], answers[1])
+
+
+openrlhf = partial(pairs, prompt_key="prompt")
+"""OpenRLHF's defaults; pass `chosen_key` and `rejected_key` as its flags of the same names."""

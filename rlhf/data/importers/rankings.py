@@ -1,0 +1,98 @@
+"""Rankings: OASST trees, NeMo ranks, RewardBench. One ranking vote over the answers to a prompt."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from rlhf.data.importers.raw import Row, completions, hard_pair, listed, messages, need, number, record, text
+from rlhf.data.source import Rows, each
+from rlhf.records import Comparison, OnBad, RecordError
+
+
+def ranked(ranks: Sequence[float], annotator: str, kind: str = "human") -> dict[str, Any]:
+    """The vote that ranks c0, c1, ... by `ranks`, 0 or 1 the best; equal ranks are tied."""
+    groups: dict[float, list[str]] = defaultdict(list)
+    for i, rank in enumerate(ranks):
+        groups[rank].append(f"c{i}")
+    return {"annotator": annotator, "kind": kind, "ranking": [groups[r] for r in sorted(groups)]}
+
+
+def _rank(row: Row, key: str) -> float:
+    value = number(need(row, key), key)
+    if value is None:
+        raise RecordError("is empty", key=key, remedy="a number, lower is better")
+    return value
+
+
+def oasst(rows: Rows, on_bad: OnBad, *, lang: str | None = None) -> Iterator[Comparison]:
+    """OpenAssistant trees (`prompt` with nested `replies`), or groups already cut out (`messages`, `responses`).
+
+    Every message with two or more ranked assistant replies gives a record; rank 0 is the best.
+
+    Args:
+        lang: only replies in this language, e.g. `en`; null takes all.
+    """
+    yield from each(rows, on_bad, lambda row: _group(row) if "responses" in row else _tree(row, lang))
+
+
+def _group(row: Row) -> list[Comparison]:
+    answers = listed(row, "responses")
+    vote = ranked([_rank(a, "rank") for a in answers], "oasst")
+    more: dict[str, Any] = {"prompt_id": row.get("prompt_id"), "meta": {"tree_id": row.get("tree_id")}}
+    chat = messages(need(row, "messages"), "messages")
+    return [record(chat, completions([text(a, "text") for a in answers]), [vote], **more)]
+
+
+def _tree(row: Row, lang: str | None) -> list[Comparison]:
+    root = need(row, "prompt")
+    tree = row.get("message_tree_id")
+    found: list[Comparison] = []
+
+    def visit(node: Row, before: list[dict[str, str]]) -> None:
+        role = "assistant" if node.get("role") == "assistant" else "user"
+        chat = [*before, {"role": role, "content": text(node, "text")}]
+        replies = node.get("replies") or []
+        judged = [r for r in replies if r.get("role") == "assistant" and r.get("rank") is not None]
+        judged = [r for r in judged if lang is None or r.get("lang") == lang]
+        if len(judged) > 1:
+            vote = ranked([_rank(r, "rank") for r in judged], "oasst")
+            more: dict[str, Any] = {"prompt_id": node.get("message_id"), "meta": {"tree_id": tree}}
+            found.append(record(chat, completions([text(r, "text") for r in judged]), [vote], **more))
+        for reply in replies:
+            visit(reply, chat)
+
+    visit(root, [])
+    return found
+
+
+def nemo_ranks(rows: Rows, on_bad: OnBad) -> Iterator[Comparison]:
+    """NeMo RL: `context` messages and `completions` of `{rank, completion: messages}`; the lowest rank is best."""
+    yield from each(rows, on_bad, lambda row: [_nemo(row)])
+
+
+def _nemo(row: Row) -> Comparison:
+    answers = listed(row, "completions")
+    if len(answers) < 2:
+        raise RecordError(f"has {len(answers)} completions", key="completions", remedy="at least two")
+    texts = [
+        "\n\n".join(m["content"] for m in messages(need(a, "completion"), "completion")) for a in answers
+    ]
+    vote = ranked([_rank(a, "rank") for a in answers], "label")
+    return record(messages(need(row, "context"), "context"), completions(texts), [vote])
+
+
+def rewardbench(rows: Rows, on_bad: OnBad) -> Iterator[Comparison]:
+    """RewardBench (`chosen`, `rejected`) and RewardBench 2 (lists of both: every chosen beats every rejected)."""
+    yield from each(rows, on_bad, lambda row: [_bench(row)])
+
+
+def _bench(row: Row) -> Comparison:
+    prompt, domain = need(row, "prompt"), row.get("subset")
+    more: dict[str, Any] = {"domain": domain, "meta": {"row_id": row["id"]} if "id" in row else None}
+    if isinstance(need(row, "chosen"), str):
+        return hard_pair(prompt, row["chosen"], text(row, "rejected"), **more)
+    chosen, rejected = listed(row, "chosen"), listed(row, "rejected")
+    ranks = [0.0] * len(chosen) + [1.0] * len(rejected)
+    return record(prompt, completions([*chosen, *rejected]), [ranked(ranks, "label")], **more)

@@ -1,0 +1,89 @@
+"""Raw rows to the record: field access with clear errors, and the shapes that many formats share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rlhf.data.prompt_key import prompt_hash
+from rlhf.records import Comparison, RecordError, parse, parse_prompt
+
+Row = Mapping[str, Any]
+
+
+def need(row: Row, key: str) -> Any:
+    """The value under a key that the format requires. Raises RecordError naming the key and those there are."""
+    if key not in row or row[key] is None:
+        raise RecordError("missing", key=key, remedy=f"this row has {', '.join(map(str, row)) or 'no keys'}")
+    return row[key]
+
+
+def text(row: Row, key: str) -> str:
+    """A required string. Raises RecordError."""
+    value = need(row, key)
+    if not isinstance(value, str):
+        raise RecordError(f"must be a string, got {type(value).__name__}", key=key)
+    return value
+
+
+def listed(row: Row, key: str) -> list[Any]:
+    """A required list (arrays of Parquet included). Raises RecordError."""
+    value = need(row, key)
+    if isinstance(value, str | Mapping) or not hasattr(value, "__iter__"):
+        raise RecordError(f"must be a list, got {type(value).__name__}", key=key)
+    return list(value)
+
+
+def number(value: Any, key: str) -> float | None:
+    """A rating as a number, or None where there is none ("N/A", empty, null). Raises RecordError."""
+    if value is None or (isinstance(value, str) and value.strip().upper() in ("", "N/A", "NA", "NONE")):
+        return None
+    try:
+        rating = float(value)
+    except (TypeError, ValueError):
+        raise RecordError(f"is {value!r}", key=key, remedy="a number, or N/A where nobody rated") from None
+    return None if rating != rating else rating
+
+
+def completions(texts: Sequence[str], sources: Sequence[Row] = ()) -> list[dict[str, Any]]:
+    """Completions c0, c1, ... with their sources."""
+    found = list(sources) or [{}] * len(texts)
+    return [
+        {"id": f"c{i}", "text": t, "source": dict(s)}
+        for i, (t, s) in enumerate(zip(texts, found, strict=True))
+    ]
+
+
+def record(
+    prompt: Any, answers: list[dict[str, Any]], votes: Sequence[Row], *, scale: tuple[float, float] = (1.0, 5.0),
+    **more: Any,
+) -> Comparison:  # fmt: skip
+    """The record, checked; its prompt_id is the hash of the prompt unless `more` gives one. Raises RecordError."""
+    parsed = parse_prompt([dict(m) for m in prompt] if not isinstance(prompt, str) else prompt)
+    kept = {k: v for k, v in more.items() if v is not None}
+    raw = {"prompt_id": prompt_hash(parsed), "prompt": prompt, "completions": answers, "votes": list(votes)}
+    raw["prompt"] = parsed if isinstance(parsed, str) else [dict(m) for m in parsed]
+    return parse(raw | kept, scale)
+
+
+def hard_pair(
+    prompt: Any, chosen: str, rejected: str, *, kind: str = "human", margin: float = 0.0, **more: Any
+) -> Comparison:
+    """One vote by the annotator `label`: the first of two completions wins. Raises RecordError on equal texts."""
+    if chosen == rejected:
+        remedy = "drop the row, or store it as a tie in the record format"
+        raise RecordError("chosen and rejected are the same text", key="chosen, rejected", remedy=remedy)
+    vote = {"annotator": "label", "kind": kind, "pair": ["c0", "c1"], "choice": "c0", "margin": margin}
+    return record(prompt, completions([chosen, rejected]), [vote], **more)
+
+
+def messages(value: Any, key: str) -> list[dict[str, str]]:
+    """A non-empty list of `{"role", "content"}`; other keys of a message are dropped. Raises RecordError."""
+    if isinstance(value, str) or not hasattr(value, "__iter__") or not list(value):
+        raise RecordError("must be a non-empty list of messages", key=key)
+    out = []
+    for m in value:
+        if not isinstance(m, Mapping) or not isinstance(m.get("content"), str) or "role" not in m:
+            raise RecordError('must be a list of {"role", "content"}', key=key)
+        out.append({"role": str(m["role"]), "content": m["content"]})
+    return out

@@ -1,0 +1,24 @@
+"""The project's own record, as `rlhf.records` writes it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from rlhf.data.source import Rows
+from rlhf.record_parsing import parse_header
+from rlhf.records import LIKERT, Comparison, OnBad, RecordError, parse
+
+
+def jsonl(rows: Rows, on_bad: OnBad) -> Iterator[Comparison]:
+    """Records; a header line `{"header": {"likert": [low, high]}}` sets the scale of the rows after it."""
+    scale = LIKERT
+    for place, row in rows:
+        try:
+            if isinstance(row, dict) and set(row) == {"header"}:
+                scale = parse_header(row["header"])
+                continue
+            found = parse(row, scale)
+        except RecordError as error:
+            on_bad(error.at(place))
+        else:
+            yield found
