@@ -9,7 +9,6 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -273,17 +272,24 @@ def _suggest(config_name: str, arguments: Sequence[str]) -> Iterator[str]:
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
         known = _keys(OmegaConf.to_container(hydra.compose(config_name), resolve=False))
         known += [p.name for p in CONF.iterdir() if p.is_dir()]
-        compose = partial(hydra.compose, config_name)
+        groups = [o for o in overrides if (CONF / o.partition("=")[0]).is_dir() and "," not in o]
+        sound = groups if _composes(config_name, groups) else []
         for override in overrides:
-            try:
-                compose(overrides=[override] if "," not in override else [])
-            except HydraException:
+            if "," not in override and not _composes(config_name, [*sound, override]):
                 key, _, value = override.lstrip("+~").partition("=")
                 options = [p.stem for p in (CONF / key).glob("*.yaml")]
                 close = get_close_matches(value if options else key, options or known, n=1)
                 if close:
                     meant = f"{key}={close[0]}" if options else f"{close[0]}={value}"
                     yield f"\n{override}: did you mean {meant} ?"
+
+
+def _composes(config_name: str, overrides: Sequence[str]) -> bool:
+    try:
+        hydra.compose(config_name, overrides=list(overrides))
+    except HydraException:
+        return False
+    return True
 
 
 def _keys(plain: Any, prefix: str = "") -> list[str]:

@@ -8,7 +8,14 @@ import torch
 
 pytestmark = pytest.mark.slow
 
-NOISY = ["head=ensemble", "head.dropout=0.3", "model.dropout=0.2", "data.size=150", "batch_size=8", "epochs=2"]
+NOISY = [
+    "head=ensemble",
+    "head.dropout=0.3",
+    "model.dropout=0.2",
+    "data.size=150",
+    "batch_size=8",
+    "epochs=2",
+]
 
 
 class Killed(RuntimeError):

@@ -20,7 +20,6 @@ from typing import Any
 import pyarrow as pa
 from datasets import Dataset
 
-import rlhf
 from rlhf.data.prepare import SCHEMA, Row
 
 SPLITS = ("train", "val", "test")
@@ -111,6 +110,6 @@ def describe(part: Any) -> str:
 
 
 def _code() -> str:
-    root = Path(rlhf.__file__).parent
+    root = Path(__file__).parent.parent
     parts = sorted([*root.glob("*.py"), *root.glob("data/**/*.py"), *root.glob("annotate/*.py")])
     return hashlib.sha256(b"".join(p.read_bytes() for p in parts)).hexdigest()

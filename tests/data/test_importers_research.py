@@ -5,6 +5,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
@@ -12,7 +13,8 @@ from rlhf.data.importers.llmbar import llmbar
 from rlhf.data.importers.pandalm import pandalm
 from rlhf.data.importers.qa_feedback import qa_feedback
 from rlhf.data.importers.rankme import SCALE, rankme
-from rlhf.data.importers.ukpconvarg import ukpconvarg, ukpconvarg_source
+from rlhf.data.importers.ukpconvarg import ukpconvarg
+from rlhf.data.importers.ukpconvarg_files import ukpconvarg_source
 from rlhf.data.source import Source
 from rlhf.records import RecordError, parse, read, stop, write
 
@@ -166,6 +168,12 @@ def test_qa_feedback_keeps_winners_with_their_texts_under_any_shuffle():
         assert named == [({"one", "two"}, "tie"), ({"one", "three"}, "three"), ({"two", "four"}, "two")]
 
 
+def test_qa_feedback_pairs_follow_the_shuffled_order():
+    for seed in range(10):
+        (record,) = qa_feedback(rows(QA), stop, shuffle_seed=seed)
+        assert all(record.position(v.pair[0]) < record.position(v.pair[1]) for v in record.votes)
+
+
 def test_qa_feedback_shuffles_the_first_answer_away_from_the_first_place():
     many = [QA | {"prompt_id": f"q{n}"} for n in range(400)]
     first = Counter(r.completions[0].id for r in qa_feedback(rows(*many), stop))
@@ -253,6 +261,12 @@ def test_every_config_builds_a_source_of_its_records(name, row, tmp_path):
     built = source(name, path=jsonl(tmp_path / "file.jsonl", [row]))
     assert isinstance(built, Source)
     assert len(list(built.records())) == 1
+
+
+@pytest.mark.parametrize("name", ["ukpconvarg", "pandalm", "qa_feedback", "rankme", "llmbar"])
+def test_a_config_without_its_file_names_the_key(name):
+    with pytest.raises(InstantiationException, match=r"data\.path=<file>"):
+        source(name)
 
 
 def test_the_ukpconvarg_config_takes_two_files(tmp_path, texts):

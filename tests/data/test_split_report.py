@@ -76,8 +76,8 @@ def test_a_row_level_split_is_caught():
 def test_completions_shared_with_train_are_counted_once_each():
     out = report(
         (record("a", texts=("one", "two")), "train"),
-        (record("b", texts=("Two ", "three")), "val"),
-        (record("c", texts=("two", "one")), "test"),
+        (record("b", texts=("One ", "three")), "val"),
+        (record("c", texts=("TWO", "two ")), "test"),
         (record("d", texts=("three", "four")), "test"),
     )
     assert out["completions_shared"] == 2
@@ -87,9 +87,10 @@ def test_near_duplicates_across_splits_are_counted_and_within_a_split_are_not():
     words = [f"word{w}" for w in np.random.default_rng(0).integers(0, 500, size=60)]
     base, longer, other = " ".join(words), " ".join([*words, "more"]), " ".join(words[::-1])
     across = report((record(base), "train"), (record(longer), "test"), (record(other), "val"))
-    inside = report((record(base), "train"), (record(longer), "train"), (record(other), "val"))
     assert across["near_duplicate_prompts"] == 1
-    assert inside["near_duplicate_prompts"] == 0
+    for split in SPLITS:
+        inside = report((record(base), split), (record(longer), split), (record(other), "val"))
+        assert inside["near_duplicate_prompts"] == 0
 
 
 @pytest.mark.parametrize("most", [0, 2])

@@ -85,7 +85,9 @@ def test_rewards_come_back_to_their_groups_and_places(data):  # T24
 
 def test_a_group_scores_the_same_whatever_shares_its_batch(data):  # T7, T32
     module = build_module().eval()
-    rewards = [score_split(module.model, data.loader("val", n, None), torch.device("cpu")) for n in (1, 5, 64)]
+    rewards = [
+        score_split(module.model, data.loader("val", n, None), torch.device("cpu")) for n in (1, 5, 64)
+    ]
     for row, alone in rewards[0].items():
         np.testing.assert_allclose(rewards[1][row], alone, atol=1e-5)
         np.testing.assert_allclose(rewards[2][row], alone, atol=1e-5)
@@ -114,7 +116,9 @@ def test_the_linear_schedule_warms_up_and_ends_where_it_should():
 
 def _score_in_two(rank, cache, out):
     torch.set_num_threads(1)
-    torch.distributed.init_process_group("gloo", init_method=f"file://{cache}/rendezvous", rank=rank, world_size=2)
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{cache}/rendezvous", rank=rank, world_size=2
+    )
     data, module = build_data(cache, 703), build_module().eval()
     loader = data.loader("test", 64, None)
     share = score_split(module.model, loader, torch.device("cpu"))

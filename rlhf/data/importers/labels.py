@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from rlhf.data.importers.raw import listed
 from rlhf.record_types import RecordError
 
 
@@ -16,11 +17,7 @@ def entries(row: Mapping[str, Any], key: str, fields: str) -> list[list[Any]]:
         key: where the annotations are.
         fields: names of an annotation's fields, separated by blanks; they only count and explain.
     """
-    annotations = row.get(key)
-    if not isinstance(annotations, list):
-        raise RecordError(
-            "missing, or not a list", key=key, remedy=f"a list of [{', '.join(fields.split())}]"
-        )
+    annotations = listed(row, key)
     for n, annotation in enumerate(annotations):
         if not isinstance(annotation, list) or len(annotation) != len(fields.split()):
             remedy = f"[{', '.join(fields.split())}]"

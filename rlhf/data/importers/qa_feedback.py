@@ -7,6 +7,7 @@ from hashlib import sha256
 from typing import Any
 
 from rlhf.data.importers.labels import winner
+from rlhf.data.importers.raw import listed
 from rlhf.data.source import Rows, each
 from rlhf.records import Comparison, OnBad, RecordError, parse
 
@@ -29,11 +30,7 @@ def qa_feedback(rows: Rows, on_bad: OnBad, *, shuffle_seed: int | None = 0) -> I
 
 
 def _question(row: Mapping[str, Any], seed: int | None) -> Comparison:
-    responses, comparisons = row.get("responses"), row.get("comparisons")
-    if not isinstance(responses, list):
-        raise RecordError("missing, or not a list", key="responses", remedy="a list of answers")
-    if not isinstance(comparisons, list):
-        raise RecordError("missing, or not a list", key="comparisons", remedy='a list of {"a", "b", "label"}')
+    responses, comparisons = listed(row, "responses"), listed(row, "comparisons")
     ids = [f"r{n}" for n in range(len(responses))]
     order = sorted(ids, key=lambda i: sha256(f"{seed}:{row.get('prompt_id')}:{i}".encode()).digest())
     order = ids if seed is None else order

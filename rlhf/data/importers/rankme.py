@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from rlhf.data.importers.raw import listed, text
 from rlhf.data.source import Rows
 from rlhf.records import Comparison, OnBad, RecordError, parse
 
@@ -41,12 +42,9 @@ def _check(row: Any) -> None:
     if not isinstance(row, Mapping):
         raise RecordError(f"a row must be an object, got {type(row).__name__}")
     for key in ("prompt_id", "prompt", "system", "response"):
-        if not isinstance(row.get(key), str):
-            raise RecordError("missing, or not a string", key=key)
-    ratings = row.get("ratings")
-    if not isinstance(ratings, list) or not all(isinstance(r, dict) and "annotator" in r for r in ratings):
-        remedy = f'a list of {{"annotator", {", ".join(CRITERIA)}}}'
-        raise RecordError("missing, or not a list of ratings", key="ratings", remedy=remedy)
+        text(row, key)
+    if not all(isinstance(rating, Mapping) and "annotator" in rating for rating in listed(row, "ratings")):
+        raise RecordError("must be ratings", key="ratings", remedy=f"{{annotator, {', '.join(CRITERIA)}}}")
 
 
 def _group(rows: list[Mapping[str, Any]]) -> Comparison:

@@ -6,34 +6,16 @@ Two files: pairs with five crowd votes each, and the texts of the arguments they
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from rlhf.data.importers.labels import entries, winner
-from rlhf.data.source import Rows, Source, each
+from rlhf.data.importers.raw import text
+from rlhf.data.source import Rows, each
 from rlhf.records import Comparison, OnBad, RecordError, lines, parse
 
 Texts = Mapping[tuple[str, str], Mapping[str, Any]]
 """(prompt_id, argument id) -> the row of the argument."""
-
-
-def ukpconvarg_source(
-    path: str | list[str],
-    responses_path: str | None = None,
-    on_error: str = "raise",
-    limit: int | None = None,
-) -> Source:
-    """The data source of a pairs file and a texts file; what `data=ukpconvarg` builds.
-
-    Args:
-        path: the pairs.
-        responses_path: the texts of the arguments.
-        on_error: `raise` or `skip`, as for every `Source`.
-        limit: stop after this many pairs.
-    """
-    importer = partial(ukpconvarg, responses_path=responses_path)
-    return Source(importer, path=path, on_error=on_error, limit=limit)
 
 
 def ukpconvarg(rows: Rows, on_bad: OnBad, *, responses_path: str | None = None) -> Iterator[Comparison]:
@@ -58,10 +40,13 @@ def _texts(path: str | None) -> Texts:
         raise RecordError(f"no such file: {path}", key="data.responses_path", remedy=remedy)
     texts: dict[tuple[str, str], Mapping[str, Any]] = {}
     for place, row in lines(path):
-        for key in ("prompt_id", "response_id", "prompt", "text"):
-            if not isinstance(row, Mapping) or not isinstance(row.get(key), str):
-                raise RecordError("missing, or not a string", key=key, place=place, remedy=remedy)
-        texts[row["prompt_id"], row["response_id"]] = row
+        try:
+            prompt_id, response_id, _, _ = (
+                text(row, k) for k in ("prompt_id", "response_id", "prompt", "text")
+            )
+        except RecordError as error:
+            raise error.at(place) from error
+        texts[prompt_id, response_id] = row
     return texts
 
 

@@ -1,0 +1,32 @@
+# Every target sets up what it needs. `make` lists them.
+PYTHON ?= python3
+BIN := .venv/bin
+export OMP_NUM_THREADS ?= 1
+export TOKENIZERS_PARALLELISM ?= false
+
+.PHONY: help setup train test check clean
+
+help:            ## this list
+	@grep -E '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
+
+.venv/.done: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,sweep]'
+	touch $@
+
+setup: .venv/.done  ## virtual environment in .venv with the pinned versions
+
+train: setup  ## the main job: a reward model on the embedded default
+	$(BIN)/python train.py
+
+test: setup  ## all tests, two processes of one thread each
+	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+check: setup  ## lint, format, types, import layers
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+clean: setup  ## remove runs and caches, keep the environment
+	rm -rf runs .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
