@@ -190,7 +190,7 @@ def _finish_wandb() -> None:
     """End this job's W&B run, so that the next job of a sweep gets its own."""
     wandb = sys.modules.get("wandb")
     if wandb is not None and wandb.run is not None:
-        wandb.finish(quiet=True)
+        wandb.finish()
 
 
 def _checkpoint(cfg: DictConfig, folder: Path) -> Path | None:

@@ -4,32 +4,42 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+ONE_SIDED = 0.95
+"""From here on the order of the file, not the task, explains what a constant answer reaches."""
+
 
 def baseline_table(metrics: Mapping[str, float]) -> str:
-    """Plain-text table of one split.
+    """Plain-text table of one split; a metric that the split does not define shows as `-`.
 
     Args:
         metrics: as `rlhf.judge.metrics.evaluate` gives them.
     """
+    one_sided = metrics.get("baseline/majority", 0.0) >= ONE_SIDED
     rows = [
-        ("always the same side", _number(metrics, "baseline/majority"), ""),
-        ("the longer answer", _number(metrics, "baseline/length"), ""),
-        ("this model", _number(metrics, "pair_accuracy"), _interval(metrics, "pair_accuracy")),
-        ("  when the longer won", _number(metrics, "pair_accuracy/longer_won"), ""),
-        ("  when the shorter won", _number(metrics, "pair_accuracy/shorter_won"), ""),
-        ("  lead over the longer answer", _number(metrics, "pair_accuracy/minus_length"),
-         _interval(metrics, "pair_accuracy/minus_length")),
-        ("one annotator against the others", _number(metrics, "ceiling/annotators"), ""),
-        ("NLL (least possible)", _number(metrics, "nll"),
-         f"{_interval(metrics, 'nll')} ({_number(metrics, 'nll/votes_entropy')})"),
-        ("ECE (before temperature)", _number(metrics, "ece"),
-         f"{_interval(metrics, 'ece')} ({_number(metrics, 'ece_uncalibrated')})"),
+        ("always the same side", "baseline/majority", "the file stores the winner there" if one_sided else ""),
+        ("the longer answer", "baseline/length", ""),
+        ("this model", "pair_accuracy", ""),
+        ("  when the longer won", "pair_accuracy/longer_won", ""),
+        ("  when the shorter won", "pair_accuracy/shorter_won", ""),
+        ("  lead over the longer answer", "pair_accuracy/minus_length", ""),
+        ("one annotator against the others", "ceiling/annotators", ""),
+        ("NLL in nats", "nll", f"least possible {_number(metrics, 'nll/votes_entropy')}, a coin 0.693"),
+        ("ECE", "ece", f"before temperature {_number(metrics, 'ece_uncalibrated')}, "
+                       f"by chance {_number(metrics, 'ece/by_chance')}"),
     ]  # fmt: skip
     width = max(len(name) for name, _, _ in rows)
-    head = f"{int(metrics['n_pairs'])} test pairs on {int(metrics['n_prompts'])} prompts, pair accuracy:"
-    return "\n".join(
-        [head, *(f"  {name:<{width}}  {value:>6}  {more}".rstrip() for name, value, more in rows)]
-    )
+    lines = [_head(metrics)]
+    for name, key, remark in rows:
+        more = "  ".join(part for part in (_interval(metrics, key), remark) if part)
+        lines.append(f"  {name:<{width}}  {_number(metrics, key):>6}  {more}".rstrip())
+    return "\n".join(lines)
+
+
+def _head(metrics: Mapping[str, float]) -> str:
+    ties = int(metrics.get("n_gold_ties", 0))
+    even = f" ({ties} of them even, left out of accuracies)" if ties else ""
+    pairs, prompts = int(metrics["n_pairs"]), int(metrics["n_prompts"])
+    return f"{pairs} pairs{even} on {prompts} prompts, pair accuracy [95% interval]:"
 
 
 def _number(metrics: Mapping[str, float], key: str) -> str:

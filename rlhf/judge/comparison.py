@@ -18,94 +18,120 @@ KEYS = (
 )  # fmt: skip
 """Metrics of a row, as metrics.json names them."""
 
+CHOSEN_BY = "val/pair_accuracy"
+"""What marks the best job: validation, because a choice made on test numbers spoils them."""
+
+FIXED = ("job", "status", "overrides", "folder")
+
 Job = dict[str, Any]
 
 
 def compare(folders: Sequence[Path], keys: Sequence[str] = KEYS) -> list[Job]:
-    """One row per job: number, status, a column per overridden key, the metrics, the folder.
+    """One row per job, in numeric order of the folders' names.
 
-    A job without metrics.json has the status `failed` and empty metrics.
+    Args:
+        folders: run folders, each with `.hydra/overrides.yaml` and, if the job came to its end, metrics.json.
+        keys: the metrics to take.
+
+    Returns:
+        Per job: `job` (the folder's name), `status` (done or failed), `overrides`, a column per overridden key,
+        the metrics ("" where there is none, as everywhere in a failed job), `folder`.
     """
     jobs: list[Job] = []
-    for folder in sorted(folders, key=_number):
-        overrides = dict(o.lstrip("+~").split("=", 1) for o in _overrides(folder))
-        metrics = _metrics(folder)
-        status = "failed" if metrics is None else "done"
-        values = {key: (metrics or {}).get(key, "") for key in keys}
-        jobs.append({"job": folder.name, "status": status, **overrides, **values, "folder": str(folder)})
+    for folder in sorted(folders, key=_order):
+        overrides, metrics = _overrides(folder), _metrics(folder)
+        jobs.append(
+            {
+                "job": folder.name,
+                "status": "failed" if metrics is None else "done",
+                "overrides": " ".join(overrides),
+                **dict(_assignment(o) for o in overrides),
+                **{key: (metrics or {}).get(key, "") for key in keys},
+                "folder": str(folder),
+            }
+        )
     return jobs
 
 
 def write_comparison(root: Path) -> tuple[Path, Path]:
     """Write comparison.csv and comparison.md over the jobs below `root`; returns both paths."""
-    jobs = compare([p.parent.parent for p in root.glob("*/.hydra/overrides.yaml")])
-    columns = _columns(jobs)
+    jobs = compare([p.parent.parent for p in root.rglob(".hydra/overrides.yaml")])
+    columns = ["job", "status", "overrides", *_settings(jobs), *KEYS, "folder"]
     table, page = root / "comparison.csv", root / "comparison.md"
-    with table.open("w", newline="") as file:
+    with table.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, columns, restval="")
         writer.writeheader()
         writer.writerows(jobs)
-    page.write_text(_markdown(jobs, columns))
+    page.write_text(_markdown(jobs), encoding="utf-8")
     return table, page
 
 
-def _columns(jobs: Sequence[Job]) -> list[str]:
-    overridden = {k: None for job in jobs for k in job if k not in (*KEYS, "job", "status", "folder")}
-    return ["job", "status", *overridden, *KEYS, "folder"]
+def _settings(jobs: Sequence[Job]) -> list[str]:
+    """The keys that any job overrides, in order of appearance."""
+    return list(dict.fromkeys(key for job in jobs for key in job if key not in (*KEYS, *FIXED)))
 
 
-def _markdown(jobs: Sequence[Job], columns: Sequence[str]) -> str:
-    """The table with the best test accuracy in bold, and means over seeds where only seeds differ."""
-    shown = [c for c in columns if c != "folder"]
-    best = max((j["test/pair_accuracy"] for j in jobs if j["status"] == "done"), default=None)
-    lines = ["| " + " | ".join(shown) + " |", "|" + " --- |" * len(shown)]
+def _markdown(jobs: Sequence[Job]) -> str:
+    """The table with the best job in bold, and means over seeds where only seeds differ."""
+    columns = ["job", "status", *_settings(jobs), *KEYS]
+    best = max((job[CHOSEN_BY] for job in jobs if job[CHOSEN_BY] != ""), default=None)
+    rows = []
     for job in jobs:
-        cells = [_cell(job.get(c, "")) for c in shown]
-        if job["status"] == "done" and job["test/pair_accuracy"] == best:
-            cells = [f"**{c}**" if c else c for c in cells]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join([*lines, *_over_seeds(jobs), ""])
+        cells = [_cell(job.get(column, "")) for column in columns]
+        marked = best is not None and job[CHOSEN_BY] == best
+        rows.append([f"**{cell}**" if cell and marked else cell for cell in cells])
+    note = [f"Bold: highest {CHOSEN_BY}. Test numbers are for reporting, not for choosing."]
+    return "\n".join([*_rows([columns, *rows]), "", *note, *_over_seeds(jobs), ""])
 
 
 def _over_seeds(jobs: Sequence[Job]) -> list[str]:
-    """Mean and standard deviation over the seeds of each setting."""
-    settings: dict[str, list[Job]] = defaultdict(list)
-    fixed = ("job", "status", "folder", "seed", *KEYS)
+    """Mean and sample standard deviation over the seeds of each setting that was run with several."""
+    others = [key for key in _settings(jobs) if key != "seed"]
+    runs: dict[str, list[Job]] = defaultdict(list)
     for job in jobs:
         if job["status"] == "done" and "seed" in job:
-            settings[" ".join(f"{k}={v}" for k, v in job.items() if k not in fixed) or "all"].append(job)
-    repeated = {s: rows for s, rows in settings.items() if len(rows) > 1}
-    if not repeated:
-        return []
-    metrics = [k for k in KEYS if "/ci_" not in k]
-    lines = [
-        "",
-        "Mean ± standard deviation over seeds:",
-        "",
-        "| setting | seeds | " + " | ".join(metrics) + " |",
-    ]
-    lines.append("|" + " --- |" * (len(metrics) + 2))
-    for setting, rows in repeated.items():
-        cells = [[r[k] for r in rows if r[k] != ""] for k in metrics]
-        spread = [f"{mean(c):.4f} ± {stdev(c):.4f}" if len(c) > 1 else "" for c in cells]
-        lines.append(f"| {setting} | {len(rows)} | " + " | ".join(spread) + " |")
-    return lines
+            runs[" ".join(f"{k}={job[k]}" for k in others if k in job) or "all"].append(job)
+    metrics = [key for key in KEYS if "/ci_" not in key]
+    rows = [["setting", "seeds", *metrics]]
+    for setting, repeats in runs.items():
+        if len(repeats) > 1:
+            values = [[job[key] for job in repeats if job[key] != ""] for key in metrics]
+            spread = [f"{mean(v):.4f} ± {stdev(v):.4f}" if len(v) > 1 else "" for v in values]
+            rows.append([_cell(setting), str(len(repeats)), *spread])
+    return ["", "Mean ± standard deviation over seeds:", "", *_rows(rows)] if len(rows) > 1 else []
+
+
+def _rows(rows: Sequence[Sequence[str]]) -> list[str]:
+    head, *body = ("| " + " | ".join(row) + " |" for row in rows)
+    return [head, "|" + " --- |" * len(rows[0]), *body]
 
 
 def _cell(value: Any) -> str:
     return f"{value:.4f}" if isinstance(value, float) else str(value).replace("|", "\\|")
 
 
-def _number(folder: Path) -> tuple[int, str]:
-    return (int(folder.name) if folder.name.isdigit() else 10**9, folder.name)
+def _order(folder: Path) -> tuple[bool, int, str]:
+    """Numbered folders by number, others behind them by name."""
+    number = folder.name.isdigit()
+    return not number, int(folder.name) if number else 0, str(folder)
+
+
+def _assignment(override: str) -> tuple[str, str]:
+    """Key and value of `key=value`, `+key=value`, `++key=value`; a deletion `~key` has the value "deleted"."""
+    key, _, value = override.lstrip("+~").partition("=")
+    return key, "deleted" if override.startswith("~") else value
 
 
 def _overrides(folder: Path) -> list[str]:
     path = folder / ".hydra" / "overrides.yaml"
-    return list(yaml.safe_load(path.read_text()) or []) if path.is_file() else []
+    return [str(o) for o in yaml.safe_load(path.read_text(encoding="utf-8")) or []] if path.is_file() else []
 
 
 def _metrics(folder: Path) -> Mapping[str, float] | None:
+    """metrics.json; None where there is none, or a job that was stopped left half of one."""
     path = folder / "metrics.json"
-    found: Mapping[str, float] | None = json.loads(path.read_text()) if path.is_file() else None
-    return found
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, json.JSONDecodeError):
+        return None
+    return found if isinstance(found, dict) else None

@@ -7,18 +7,22 @@ are even has no right answer: it is left out of accuracies and counted. Equal re
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit
+from scipy.special import entr, expit
 
-from rlhf.judge.calibration import BINS, ece, nll
-from rlhf.judge.intervals import cluster_bootstrap, cluster_sums
+from rlhf.judge.calibration import BINS, adaptive_ece, ece, equal_width, fold, nll
+from rlhf.judge.intervals import cluster_bootstrap, cluster_sums, ece_interval
 from rlhf.judge.ranking import length_metrics, rank_metrics
 from rlhf.judge.table import Floats, Scored
 
-CLEAR = 1e-9
-"""Vote shares closer to one half than this are ties."""
+EVEN = 1e-6
+"""Vote shares closer to one half than this are even (they are stored in single precision)."""
+
+WHOLE = 1e-3
+"""Vote counts closer to a whole number than this are whole."""
 
 
 def evaluate(
@@ -34,7 +38,12 @@ def evaluate(
 
     Returns:
         Flat keys to finite numbers; a metric that the set does not define has no key.
+
+    Raises:
+        ValueError: a temperature that is not positive and finite.
     """
+    if not 0 < temperature < math.inf:
+        raise ValueError(f"temperature={temperature} must be positive and finite")
     out: dict[str, float] = {
         "n_pairs": len(scored.first),
         "n_prompts": len(np.unique(scored.prompt)),
@@ -43,7 +52,8 @@ def evaluate(
     }
     out |= reward_metrics(scored) | rank_metrics(scored) | length_metrics(scored)
     if len(scored.first):
-        out |= pair_metrics(scored) | probability_metrics(scored, temperature) | by_domain(scored)
+        domain = [None if code < 0 else scored.domains[code] for code in scored.domain]
+        out |= pair_metrics(scored) | probability_metrics(scored, temperature) | by_group(scored, domain)
         if bootstrap:
             out |= intervals(scored, temperature, bootstrap, seed)
     return {k: v for k, v in out.items() if math.isfinite(v)}
@@ -52,145 +62,161 @@ def evaluate(
 def credit(lead: Floats, win_prob: Floats) -> Floats:
     """1 where the side that leads is the side that won, 0.5 where nobody leads, NaN where nobody won [P]."""
     right = np.where(lead == 0, 0.5, (lead > 0) == (win_prob > 0.5))
-    return np.where(np.abs(win_prob - 0.5) < CLEAR, np.nan, right)
+    return np.where(np.abs(win_prob - 0.5) < EVEN, np.nan, right)
 
 
 def pair_metrics(scored: Scored) -> dict[str, float]:
-    """Accuracy, its split by which side was longer, and the baselines beside it."""
-    right = credit(scored.difference, scored.win_prob)
-    longer = scored.length[scored.first] - scored.length[scored.second]
-    won = np.sign(scored.win_prob - 0.5) * np.sign(longer)
-    first_wins = _mean((scored.win_prob > 0.5)[np.isfinite(right)])
+    """Accuracy over all judged pairs, its split by which side was longer, and the baselines beside it.
+
+    `baseline/length`: the longer one wins. `baseline/majority`: the better of "always the first" and "always the
+    second" in the stored order, chosen on this very set; near 1 where a file stores the winner on one side, and
+    then it says nothing about the task.
+    """
+    right, longer = credit(scored.difference, scored.win_prob), scored.longer
+    by_length = credit(longer, scored.win_prob)
+    decided = np.isfinite(right)
+    won = np.where(decided, np.sign(scored.win_prob - 0.5) * np.sign(longer), 0)
+    first_wins = _mean((scored.win_prob > 0.5)[decided])
     out = {
         "pair_accuracy": _mean(right),
         "pair_accuracy/longer_won": _mean(right[won > 0]),
         "pair_accuracy/shorter_won": _mean(right[won < 0]),
-        "baseline/length": _mean(credit(longer, scored.win_prob)),
+        "pair_accuracy/minus_length": _mean(right - by_length),
+        "baseline/length": _mean(by_length),
         "baseline/majority": max(first_wins, 1 - first_wins),
-        "n_gold_ties": int(np.isnan(right).sum()),
-        "n_longer_won": int((won[np.isfinite(right)] > 0).sum()),
-        "n_shorter_won": int((won[np.isfinite(right)] < 0).sum()),
+        "n_gold_ties": int((~decided).sum()),
+        "n_longer_won": int((won > 0).sum()),
+        "n_shorter_won": int((won < 0).sum()),
     }
     ceiling = annotator_ceiling(scored)
     return out | ({} if ceiling is None else {"ceiling/annotators": ceiling})
 
 
 def annotator_ceiling(scored: Scored) -> float | None:
-    """How often one annotator agrees with the majority of the others on the same pair; ties get half the credit.
+    """How often a held-out annotator agrees with the majority of the others on a pair; "tie" gets half the credit.
 
-    Leave-one-out over the votes of every pair with at least two, from the counts alone; pairs where the others
-    are even have no majority. None where there is no such pair.
+    Take a pair at random, hold out one of its votes at random: the exact expectation, from the counts of wins,
+    ties and losses, given that the others are not even. Pairs with fewer than 2 votes say nothing.
+
+    Returns:
+        None where no pair says anything, and where the shares no longer show how annotators differed: smoothed or
+        weighted votes (counts that are not whole), or hard labels (no disagreement anywhere).
     """
-    wins = np.round((scored.win_prob - scored.tie_prob / 2) * scored.votes)
-    ties = np.round(scored.tie_prob * scored.votes)
-    losses = scored.votes - wins - ties
-    lead = wins - losses
-    agreed = decided = 0.0
-    for count, vote in ((wins, 1), (ties, 0), (losses, -1)):
-        others = lead - vote
-        usable = (scored.votes >= 2) & (count > 0) & (others != 0)
-        share = np.where(vote == 0, 0.5, np.sign(others) == vote)
-        agreed += float((count * share)[usable].sum())
-        decided += float(count[usable].sum())
-    return agreed / decided if decided else None
+    several = scored.votes >= 2 - WHOLE
+    votes = scored.votes[several]
+    ties = scored.tie_prob[several] * votes
+    wins = scored.win_prob[several] * votes - ties / 2
+    counts = np.stack([wins, ties, votes - wins - ties])
+    whole = np.round(counts)
+    if not len(votes) or np.abs(counts - whole).max() > WHOLE or (whole.max(0) >= np.round(votes)).all():
+        return None
+    lead = whole[0] - whole[2]
+    agreed = held_out = 0.0
+    for count, vote in zip(whole, (1, 0, -1), strict=True):
+        others = np.sign(lead - vote)
+        share = np.where(others == 0, 0, count / votes)
+        agreed += float((share * (0.5 if vote == 0 else others == vote)).sum())
+        held_out += float(share.sum())
+    return agreed / held_out if held_out else None
 
 
 def probability_metrics(scored: Scored, temperature: float) -> dict[str, float]:
-    """Proper scores and calibration errors of σ(D / T) against the vote shares."""
-    difference, win_prob = scored.difference, scored.win_prob
-    calm = difference / temperature
-    probability = expit(calm)
+    """Proper scores and calibration errors of σ(D / T) against the vote shares, in nats and shares.
+
+    `nll/votes_entropy` is the NLL nobody can beat; a coin has log 2 = 0.693.
+    """
+    raw, win_prob = scored.difference, scored.win_prob
+    difference = raw / temperature
+    probability = expit(difference)
     return {
-        "nll": _mean(nll(calm, win_prob)),
-        "nll_uncalibrated": _mean(nll(difference, win_prob)),
-        "nll/votes_entropy": _mean(entropy(win_prob)),
+        "nll": _mean(nll(difference, win_prob)),
+        "nll_uncalibrated": _mean(nll(raw, win_prob)),
+        "nll/votes_entropy": _mean(entr(win_prob) + entr(1 - win_prob)),
         "brier": _mean((probability - win_prob) ** 2),
-        "ece": ece(probability, win_prob, bins=BINS),
-        "ece/adaptive": ece(probability, win_prob, bins=BINS, adaptive=True),
-        "ece_uncalibrated": ece(expit(difference), win_prob, bins=BINS),
+        "ece": ece(probability, win_prob),
+        "ece/adaptive": adaptive_ece(probability, win_prob),
+        "ece_uncalibrated": ece(expit(raw), win_prob),
     }
-
-
-def entropy(win_prob: Floats) -> Floats:
-    """Entropy of the vote shares in nats: the NLL nobody can beat."""
-    p = np.clip(win_prob, 1e-12, 1 - 1e-12)
-    return -(p * np.log(p) + (1 - p) * np.log1p(-p))
 
 
 def reward_metrics(scored: Scored) -> dict[str, float]:
-    """Mean and spread of the reward; `std_within` is what a policy sees."""
+    """Mean and spread of the reward over completions; `std_within` groups is what a policy sees."""
     if not len(scored.reward):
         return {}
-    sizes = np.bincount(scored.group)
-    means = np.bincount(scored.group, scored.reward) / np.maximum(sizes, 1)
+    sizes = np.bincount(scored.group, minlength=len(scored.prompt))
+    means = np.bincount(scored.group, scored.reward, len(scored.prompt)) / np.maximum(sizes, 1)
     within = scored.reward - means[scored.group]
-    freedom = max(1, len(scored.reward) - int((sizes > 0).sum()))
-    difference = scored.difference
+    freedom = int(np.maximum(sizes - 1, 0).sum())
     return {
         "reward/mean": float(scored.reward.mean()),
         "reward/std": float(scored.reward.std()),
-        "reward/std_within": float(np.sqrt((within**2).sum() / freedom)),
-        "reward/tie_rate": _mean(difference == 0) if len(difference) else 0.0,
+        "reward/std_within": math.sqrt(float((within**2).sum()) / freedom) if freedom else math.nan,
+        "reward/tie_rate": _mean(scored.difference == 0),
     }
 
 
-def by_domain(scored: Scored) -> dict[str, float]:
-    """`pair_accuracy/domain/<name>`, `n_pairs/domain/<name>` and `pair_accuracy/worst_domain`."""
-    right, domain = credit(scored.difference, scored.win_prob), scored.pair_domain
-    found: list[float] = []
+def by_group(scored: Scored, labels: Sequence[str | None], *, name: str = "domain") -> dict[str, float]:
+    """Accuracy of each part of the set: `pair_accuracy/<name>/<label>`, its `n_pairs/<name>/<label>`, and the worst.
+
+    Args:
+        scored: the set.
+        labels: [G] the part each group belongs to; None = none.
+        name: what the parts are.
+
+    Returns:
+        Only parts with a pair that has a right answer; `pair_accuracy/worst_<name>` where there are two of them.
+    """
+    codes = {label: code for code, label in enumerate(dict.fromkeys(labels))}
+    code = np.array([codes[label] for label in labels], dtype=np.int64)[scored.pair_group]
+    right = credit(scored.difference, scored.win_prob)
+    decided = np.isfinite(right)
+    count = np.bincount(code[decided], minlength=len(codes))
+    total = np.bincount(code[decided], right[decided], len(codes))
+    parts = {label: c for label, c in codes.items() if label is not None and count[c]}
     out: dict[str, float] = {}
-    for code, name in enumerate(scored.domains):
-        inside = (domain == code) & np.isfinite(right)
-        if inside.any():
-            found.append(_mean(right[inside]))
-            out |= {f"pair_accuracy/domain/{name}": found[-1], f"n_pairs/domain/{name}": int(inside.sum())}
-    return out | ({"pair_accuracy/worst_domain": min(found)} if len(found) > 1 else {})
+    for label, c in parts.items():
+        out[f"pair_accuracy/{name}/{label}"] = float(total[c] / count[c])
+        out[f"n_pairs/{name}/{label}"] = int(count[c])
+    worst = [float(total[c] / count[c]) for c in parts.values()]
+    return out | ({f"pair_accuracy/worst_{name}": min(worst)} if len(worst) > 1 else {})
 
 
 def intervals(scored: Scored, temperature: float, samples: int, seed: int) -> dict[str, float]:
-    """95% intervals by resampling prompts: accuracy, its lead over the length baseline, NLL, Brier, ECE."""
-    right = credit(scored.difference, scored.win_prob)
-    longer = credit(scored.length[scored.first] - scored.length[scored.second], scored.win_prob)
-    calm = scored.difference / temperature
-    losses = nll(calm, scored.win_prob)
-    brier = (expit(calm) - scored.win_prob) ** 2
-    decided = np.isfinite(right).astype(float)
-    one = np.ones_like(decided)
-    tops = np.column_stack([np.nan_to_num(right), np.nan_to_num(right - longer), losses, brier])
-    bottoms = np.column_stack([decided, decided, one, one])
-    cluster = scored.pair_prompt
+    """95% intervals by resampling prompts, `<key>/ci_low` and `<key>/ci_high`, and `ece/by_chance`.
+
+    `ece/by_chance` is the error that a calibrated model would show on as many pairs. NaN (for one prompt alone,
+    nothing is known about the spread) is left to `evaluate` to drop.
+    """
+    difference, win_prob, cluster = scored.difference / temperature, scored.win_prob, scored.pair_prompt
+    probability = expit(difference)
+    right, by_length = credit(scored.difference, win_prob), credit(scored.longer, win_prob)
+    one, decided = np.ones(len(right)), np.isfinite(right).astype(float)
+    values = {
+        "pair_accuracy": (right, decided),
+        "pair_accuracy/minus_length": (right - by_length, decided),
+        "nll": (nll(difference, win_prob), one),
+        "brier": ((probability - win_prob) ** 2, one),
+    }
+    tops = np.column_stack([np.nan_to_num(value) for value, _ in values.values()])
+    bottoms = np.column_stack([weight for _, weight in values.values()])
     low, high = cluster_bootstrap(
         cluster_sums(tops, cluster), cluster_sums(bottoms, cluster), samples=samples, seed=seed
     )
-    names = ("pair_accuracy", "pair_accuracy/minus_length", "nll", "brier")
-    out = {"pair_accuracy/minus_length": _mean(right - longer)}
-    for i, name in enumerate(names):
-        out |= {f"{name}/ci_low": float(low[i]), f"{name}/ci_high": float(high[i])}
-    return out | _ece_interval(expit(calm), scored, samples, seed)
-
-
-def _ece_interval(probability: Floats, scored: Scored, samples: int, seed: int) -> dict[str, float]:
-    """Interval of the calibration error: prompts are resampled, bins stay."""
-    ahead = probability >= 0.5
-    confidence = np.where(ahead, probability, 1 - probability)
-    agreement = np.where(ahead, scored.win_prob, 1 - scored.win_prob)
-    place = np.minimum(((confidence - 0.5) * 2 * BINS).astype(int), BINS - 1)
-    gaps = np.zeros((len(place), BINS))
-    gaps[np.arange(len(place)), place] = agreement - confidence
-    sums = cluster_sums(np.column_stack([gaps, np.ones(len(place))]), scored.pair_prompt)
-    if len(sums) < 2:
-        return {}
-    rng = np.random.default_rng(seed)
-    drawn = np.array(
-        [rng.multinomial(len(sums), np.full(len(sums), 1 / len(sums))) @ sums for _ in range(samples)]
-    )
-    errors = np.abs(drawn[:, :BINS]).sum(1) / np.maximum(drawn[:, BINS], 1)
-    low, high = np.quantile(errors, [0.025, 0.975])
-    return {"ece/ci_low": float(low), "ece/ci_high": float(high)}
+    out: dict[str, float] = {}
+    for i, key in enumerate(values):
+        out |= {f"{key}/ci_low": float(low[i]), f"{key}/ci_high": float(high[i])}
+    confidence, agreement = fold(probability, win_prob)
+    gaps = np.zeros((len(one), BINS + 1))
+    gaps[np.arange(len(one)), equal_width(confidence)] = agreement - confidence
+    gaps[:, BINS] = 1
+    sums = cluster_sums(gaps, cluster)
+    error = ece_interval(sums[:, :BINS], sums[:, BINS], samples=samples, seed=seed)
+    keys = ("ece/ci_low", "ece/ci_high", "ece/by_chance")
+    return out | (dict(zip(keys, error, strict=True)) if error else {})
 
 
 def _mean(values: Floats | NDArray[np.bool_]) -> float:
     """Mean of what is defined; NaN for nothing."""
     defined = np.asarray(values, dtype=np.float64)
-    defined = defined[np.isfinite(defined)]
+    defined = defined[~np.isnan(defined)]
     return float(defined.mean()) if len(defined) else math.nan

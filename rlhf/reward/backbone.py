@@ -36,7 +36,7 @@ class Backbone(nn.Module):
         self.initial_bias: Tensor | None = None if last.bias is None else last.bias.detach().clone()
         self.causal = self.head_name == "score"
         replace(carrier, self.head_name, nn.Identity())
-        self.carrier = carrier
+        self.carrier = carrier.train()  # loaders hand it over in evaluation mode
 
     @property
     def trunk(self) -> nn.Module:
