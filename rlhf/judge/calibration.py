@@ -95,12 +95,15 @@ def _minimum(mean_nll: Callable[[float, Floats], float], scale: float, target: F
 def fold(probability: Floats, win_prob: Floats) -> tuple[Floats, Floats]:
     """Confidence max(p, 1-p) and vote share of the predicted side, [P] each; swapping sides changes neither.
 
+    Confidences are rounded to 12 digits, because σ(D) and 1 - σ(-D) differ in the last one and would fall into
+    two bins at an edge.
+
     Raises:
         ValueError: something outside [0, 1], such as reward differences instead of probabilities.
     """
     if len(probability) and not (probability.min() >= 0 and probability.max() <= 1):
         raise ValueError("probabilities must lie in [0, 1]; apply the sigmoid to reward differences first")
-    confidence = np.maximum(probability, 1 - probability)
+    confidence = np.maximum(probability, 1 - probability).round(12)
     agreement = np.where(probability > 0.5, win_prob, 1 - win_prob)
     return confidence, np.where(probability == 0.5, 0.5, agreement)  # p = 0.5 predicts no side
 

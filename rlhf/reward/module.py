@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any
 
 import pytorch_lightning as pl
@@ -15,7 +16,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from rlhf.data.batch import Batch, Target
 from rlhf.judge.metrics import evaluate
 from rlhf.reward.checkpoint import check_loaded, drop_frozen, random_state, set_random_state
-from rlhf.reward.losses import LearnedDavidson, LearnedRaoKupper, centring
+from rlhf.reward.losses import LearnedDavidson, LearnedRaoKupper, centring, dpo
 from rlhf.reward.model import RewardModel
 from rlhf.reward.schedule import parameter_groups
 from rlhf.reward.scoring import Rewards, gather, scored, take
@@ -34,6 +35,9 @@ class RewardModule(pl.LightningModule):
         schedule: `(optimizer, total_steps) -> LRScheduler`, stepped once per optimizer step.
         weight_decay: for matrices only.
         centring_weight: c of the regulariser c · mean((r_i + r_j)²) (Eisenstein et al. 2023, eq. 2).
+
+    Raises:
+        ValueError: the loss is `dpo`, which is about a policy.
     """
 
     def __init__(
@@ -47,6 +51,10 @@ class RewardModule(pl.LightningModule):
         centring_weight: float = 0.0,
     ) -> None:
         super().__init__()
+        if isinstance(loss, partial) and loss.func is dpo:
+            raise ValueError(
+                "loss=dpo reads a policy's log-ratios, not a head's rewards: use loss=pairwise here"
+            )
         self.model, self.loss = model, loss
         self._optimizer, self._schedule = optimizer, schedule
         self.weight_decay, self.centring_weight = weight_decay, centring_weight

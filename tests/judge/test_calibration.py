@@ -127,6 +127,20 @@ def test_t49_the_error_does_not_see_which_side_stands_first(measure):
     assert measure(probability, share) == pytest.approx(other, abs=1e-14)
 
 
+@pytest.mark.parametrize("measure", [ece, adaptive_ece])
+def test_t49_equal_differences_share_a_bin_whichever_side_stands_first(measure):
+    # T49: 1 - σ(-D) and σ(D) differ in the last digit, which must not put them on two sides of an edge
+    edges = 0.5 + np.arange(1, 15) / 30
+    on_edges = np.log(edges / (1 - edges))
+    for seed in range(200):
+        rng = np.random.default_rng(seed)
+        grid = rng.integers(-4, 5, 200) * rng.choice([0.3, 0.5, 1.0]) / 1.3
+        for difference in (grid, on_edges):
+            share, side = rng.integers(0, 4, len(difference)) / 3, rng.choice([-1.0, 1.0], len(difference))
+            other = measure(expit(side * difference), np.where(side > 0, share, 1 - share))
+            assert measure(expit(difference), share) == pytest.approx(other, abs=1e-11), seed
+
+
 def test_the_error_is_the_weighted_gap_of_its_bins():
     """Confidences 0.6, 0.6 (share right 0.5) and 0.9 (share right 1): (2·0.1 + 1·0.1) / 3 = 0.1."""
     probability, won = np.array([0.6, 0.4, 0.9]), np.array([1.0, 1.0, 1.0])

@@ -14,7 +14,7 @@ from rlhf.data.splits import HashSplit
 from rlhf.data.toy import ToyWorld
 from rlhf.reward.backbone import Backbone
 from rlhf.reward.heads import EnsembleHead, LinearHead
-from rlhf.reward.losses import plackett_luce, ranking, soft_label
+from rlhf.reward.losses import dpo, plackett_luce, ranking, soft_label
 from rlhf.reward.model import RewardModel
 from rlhf.reward.module import RewardModule
 from rlhf.reward.pretrained import Tiny
@@ -112,6 +112,11 @@ def test_the_linear_schedule_warms_up_and_ends_where_it_should():
     assert rates[:2] == [0.5, 1.0]
     assert rates[10] == pytest.approx(0.1)
     assert rates[2:] == sorted(rates[2:], reverse=True)
+
+
+def test_a_policy_loss_is_refused():
+    with pytest.raises(ValueError, match="loss=pairwise"):
+        build_module(partial(dpo, beta=0.1))
 
 
 def _score_in_two(rank, cache, out):
