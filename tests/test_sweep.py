@@ -4,7 +4,6 @@ import csv
 import json
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -48,13 +47,9 @@ def test_a_sweep_gives_each_job_its_own_run_and_ends_in_a_comparison(root, tmp_p
     [("batch_sise=3", "batch_size=3"), ("loss=rankin", "loss=ranking"), ("los=ranking", "loss=ranking")],
 )
 def test_a_mistyped_override_answers_at_once_with_a_suggestion(root, override, meant):
-    start = time.perf_counter()
     done = command(root, override)
     assert done.returncode != 0
     assert f"did you mean {meant} ?" in done.stderr
-    assert (
-        time.perf_counter() - start < 30
-    )  # torch alone may take this long on a busy machine; see the next test
 
 
 def test_nothing_heavy_is_imported_before_the_configuration_is_sound(root):
