@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -88,6 +89,25 @@ def test_options_train_and_export(train, overrides):
         assert members.var(0).min() > 0
     if any("rao_kupper" in o or "davidson" in o for o in overrides):
         assert json.loads((folder / "calibration.json").read_text())["tie_width"] > 0
+
+
+def test_attributes_and_criterion_reach_the_aggregation_from_the_root(train, tmp_path):
+    from rlhf.data.toy import ToyWorld
+    from rlhf.records import Vote, write
+
+    def rated(record, number):
+        likert = {c.id: 1 + (i + number) % 5 for i, c in enumerate(record.completions)}
+        votes = [Vote("w", criterion=c, likert=likert) for c in ("honesty", "helpfulness")]
+        return replace(record, votes=tuple(votes))
+
+    path = tmp_path / "rated.jsonl"
+    write(path, (rated(r, n) for n, r in enumerate(ToyWorld(size=120).records())))
+    folder = train(
+        "data=jsonl", f"data.path={path}", "head=attributes", "loss=regression", "split=balanced",
+        "attributes=[honesty,helpfulness]", "criterion=honesty",
+    )  # fmt: skip
+    assert rlhf.load(folder).members("p", ["a", "b", "c"]).shape == (2, 3)
+    assert metrics(folder)["export/difference"] < 1e-5
 
 
 def test_lora_checkpoints_hold_the_head_and_the_adapter_only_and_resume_twice(train, tmp_path):  # T37 T38 T41

@@ -44,7 +44,7 @@ class Scorer:
         Raises:
             ValueError: a completion is longer than the model may read, or there is none.
         """
-        return [float(r) for r in self.model.head.combine(self.members(prompt, completions))]
+        return self.model.head.combine(self.members(prompt, completions)).detach().tolist()
 
     def members(
         self, prompt: str | list[dict[str, str]] | Prompt, completions: Sequence[str]

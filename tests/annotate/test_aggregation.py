@@ -268,10 +268,13 @@ def test_options_out_of_range_are_refused_by_name(call, key):
 
 @pytest.mark.parametrize("name", OURS)
 def test_every_file_builds_and_states_every_option_with_the_default_of_the_code(name):
-    config = OmegaConf.load(FOLDER / f"{name}.yaml")
+    shared = OmegaConf.create(
+        {"criterion": None, "attributes": []}
+    )  # root keys: heads and losses read them too
+    config = OmegaConf.merge(shared, {"aggregation": OmegaConf.load(FOLDER / f"{name}.yaml")}).aggregation
     aggregate = instantiate(config)
     assert aggregate(record(pair(0, 1, 1))).win_prob[1, 0] == 1
-    file = OmegaConf.to_container(config)
+    file = OmegaConf.to_container(config, resolve=True)
     code = inspect.signature(get_object(file.pop("_target_"))).parameters
     assert file.pop("_partial_") is True
     defaults = {k: p.default for k, p in code.items() if p.default is not inspect.Parameter.empty}
