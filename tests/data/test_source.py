@@ -109,3 +109,14 @@ def test_records_with_a_header_keep_their_scale(tmp_path):
     path.write_text(json.dumps(record))
     with pytest.raises(RecordError, match="header line"):
         list(Source(jsonl, path=str(path)).records())
+
+
+def test_a_header_ends_with_its_file(tmp_path):
+    record = {
+        "prompt_id": "p", "prompt": "q", "completions": [{"id": "a", "text": "1"}],
+        "votes": [{"annotator": "w", "likert": {"a": 9}}],
+    }  # fmt: skip
+    (tmp_path / "a.jsonl").write_text(json.dumps({"header": {"likert": [0, 10]}}) + "\n" + json.dumps(record))
+    (tmp_path / "b.jsonl").write_text(json.dumps(record))
+    with pytest.raises(RecordError, match=r"b.jsonl:1.*scale is 1..5"):
+        list(Source(jsonl, path=str(tmp_path)).records())

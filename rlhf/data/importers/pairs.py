@@ -7,42 +7,75 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
-from rlhf.data.importers.raw import Row, hard_pair, messages, need, number, text
+from rlhf.data.importers.raw import (
+    Row,
+    hard_pair,
+    listed,
+    messages,
+    need,
+    number,
+    optional_text,
+    text,
+    zero_or_one,
+)
 from rlhf.data.source import Rows, each
 from rlhf.records import Comparison, OnBad, RecordError
 
+ANSWER = re.compile(r"\n\nAssistant: ?")
 TURN = re.compile(r"\n\n(Human|Assistant): ?")
 
 
 def pairs(
-    rows: Rows, on_bad: OnBad, *, prompt_key: str = "prompt", chosen_key: str = "chosen",
+    rows: Rows, on_bad: OnBad, *, prompt_key: str | None = "prompt", chosen_key: str = "chosen",
     rejected_key: str = "rejected", margin_key: str = "margin",
 ) -> Iterator[Comparison]:  # fmt: skip
     """TRL's preference format `{prompt?, chosen, rejected, margin?}`; strings or lists of messages.
 
     Without a prompt, it is what chosen and rejected have in common at their beginning: whole messages, or text up to
-    the last line break or blank before they part. OpenRLHF's columns go by the keys.
+    where the last common Assistant turn of a transcript begins, else up to the last blank or line break before they
+    part. Chats may repeat the prompt or go on from it; chats that begin otherwise are refused. A negative margin
+    swaps the two.
+
+    Args:
+        rows: raw rows.
+        on_bad: gets the errors of bad rows.
+        prompt_key: column of the prompt; None always takes what both begin with.
+        chosen_key: column of the better answer.
+        rejected_key: column of the worse answer.
+        margin_key: column of the preference's strength; optional.
     """
     keys = (prompt_key, chosen_key, rejected_key, margin_key)
     yield from each(rows, on_bad, lambda row: [_pair(row, *keys)])
 
 
-def _pair(row: Row, prompt_key: str, chosen_key: str, rejected_key: str, margin_key: str) -> Comparison:
-    chosen, rejected, prompt = need(row, chosen_key), need(row, rejected_key), row.get(prompt_key)
+def _pair(
+    row: Row, prompt_key: str | None, chosen_key: str, rejected_key: str, margin_key: str
+) -> Comparison:
+    chosen, rejected = need(row, chosen_key), need(row, rejected_key)
+    prompt = None if prompt_key is None else row.get(prompt_key)
     if isinstance(chosen, str) != isinstance(rejected, str):
         raise RecordError("one is text, the other messages", key=f"{chosen_key}, {rejected_key}")
     stated = number(row.get(margin_key), margin_key) or 0.0
-    more: dict[str, Any] = {"margin": max(stated, 0.0), "domain": row.get("domain")}
+    prompt_id = None if row.get("prompt_id") is None else str(row["prompt_id"])
+    more: dict[str, Any] = {
+        "margin": max(stated, 0.0),
+        "domain": row.get("domain"),
+        "prompt_id": prompt_id,
+    }
     if stated < 0:
         chosen, rejected, more["margin"] = rejected, chosen, -stated
     if isinstance(chosen, str):
-        return _texts(prompt, chosen, rejected, prompt_key, more)
-    return _chats(prompt, messages(chosen, chosen_key), messages(rejected, rejected_key), prompt_key, more)
+        return _texts(prompt, chosen, rejected, prompt_key or "prompt", more)
+    chats = messages(chosen, chosen_key), messages(rejected, rejected_key)
+    return _chats(prompt, *chats, prompt_key or "prompt", more)
 
 
 def _texts(prompt: Any, chosen: str, rejected: str, key: str, more: dict[str, Any]) -> Comparison:
     if prompt is None:
         prompt = _common_text(chosen, rejected)
+        if not prompt.strip():
+            remedy = f"give a '{key}', or texts that both begin with it"
+            raise RecordError("there is no prompt", key=key, remedy=remedy)
         chosen, rejected = chosen[len(prompt) :], rejected[len(prompt) :]
     elif not isinstance(prompt, str):
         prompt = messages(prompt, key)
@@ -50,8 +83,10 @@ def _texts(prompt: Any, chosen: str, rejected: str, key: str, more: dict[str, An
 
 
 def _common_text(a: str, b: str) -> str:
-    """What both begin with, cut back to the last white space, so that no word is split."""
+    """What both begin with, cut back to the last answer's beginning or to white space: no word is split."""
     shared = a[: next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))]
+    if answers := [turn.end() for turn in ANSWER.finditer(shared)]:
+        return shared[: answers[-1]]
     return shared[: max(shared.rfind(" "), shared.rfind("\n")) + 1]
 
 
@@ -62,16 +97,24 @@ def _chats(
         raise RecordError("the chats part before their last message", key="chosen, rejected",
                           remedy="only the last message may differ; join later turns into it")  # fmt: skip
     before = chosen[:-1]
-    stated = (
-        messages([{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt, key)
-        if prompt
-        else []
-    )
-    if stated and before[: len(stated)] != stated:
-        before = stated + before
+    if prompt:
+        stated = messages([{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt, key)
+        before = _joined(stated, before, key)
     if not before:
         raise RecordError("there is no prompt", key=key, remedy="give a prompt, or chats that begin with one")
     return hard_pair(before, chosen[-1]["content"], rejected[-1]["content"], **more)
+
+
+def _joined(stated: list[dict[str, str]], before: list[dict[str, str]], key: str) -> list[dict[str, str]]:
+    """The whole prompt, from the one stated and the messages before the answer, which may hold it too."""
+    if not before or stated[-len(before) :] == before:
+        return stated
+    if stated in (before[: len(stated)], before[-len(stated) :]):
+        return before
+    if before[0]["role"] in ("user", "system"):
+        remedy = "the chats must repeat it or go on from it; data.importer.prompt_key=null takes theirs"
+        raise RecordError("chosen and rejected begin with another prompt", key=key, remedy=remedy)
+    return stated + before
 
 
 def hh_rlhf(rows: Rows, on_bad: OnBad) -> Iterator[Comparison]:
@@ -115,9 +158,7 @@ def shp(rows: Rows, on_bad: OnBad) -> Iterator[Comparison]:
 
 
 def _upvoted(row: Row) -> Comparison:
-    label = need(row, "labels")
-    if label not in (0, 1):
-        raise RecordError(f"is {label!r}", key="labels", remedy="1 where A is preferred, 0 where B is")
+    label = zero_or_one(row, "labels", "1 where A is preferred, 0 where B is")
     a, b = text(row, "human_ref_A"), text(row, "human_ref_B")
     meta = {k: row[k] for k in ("score_A", "score_B", "score_ratio") if k in row}
     more: dict[str, Any] = {"domain": row.get("domain"), "prompt_id": row.get("post_id"), "meta": meta}
@@ -130,12 +171,20 @@ def llamafactory(rows: Rows, on_bad: OnBad) -> Iterator[Comparison]:
 
 
 def _alpaca(row: Row) -> Comparison:
-    asked = "\n".join(p for p in (text(row, "instruction"), row.get("input")) if p)
-    turns = [{"role": "system", "content": row["system"]}] if row.get("system") else []
-    for question, answer in row.get("history") or []:
+    asked = "\n".join(p for p in (text(row, "instruction"), optional_text(row, "input")) if p)
+    turns = _system(row)
+    for exchange in listed(row, "history") if row.get("history") else []:
+        if not isinstance(exchange, list | tuple) or len(exchange) != 2:
+            raise RecordError(f"holds {exchange!r}", key="history", remedy="a list of [question, answer]")
+        question, answer = exchange
         turns += [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
     prompt = [*turns, {"role": "user", "content": asked}] if turns else asked
     return hard_pair(prompt, text(row, "chosen"), text(row, "rejected"))
+
+
+def _system(row: Row) -> list[dict[str, str]]:
+    said = optional_text(row, "system")
+    return [{"role": "system", "content": said}] if said else []
 
 
 def _sharegpt(row: Row) -> Comparison:
@@ -148,11 +197,13 @@ def _sharegpt(row: Row) -> Comparison:
     }
 
     def turn(m: Any, key: str) -> dict[str, str]:
-        if not isinstance(m, dict) or m.get("from") not in roles or not isinstance(m.get("value"), str):
+        if not isinstance(m, dict) or not all(isinstance(m.get(k), str) for k in ("from", "value")):
+            raise RecordError("must be {from: human | gpt | system, value}", key=key)
+        if m["from"] not in roles:
             raise RecordError("must be {from: human | gpt | system, value}", key=key)
         return {"role": roles[m["from"]], "content": m["value"]}
 
-    prompt = [turn(m, "conversations") for m in need(row, "conversations")]
+    prompt = _system(row) + [turn(m, "conversations") for m in listed(row, "conversations")]
     answers = [turn(need(row, key), key)["content"] for key in ("chosen", "rejected")]
     return hard_pair(prompt, answers[0], answers[1])
 

@@ -6,7 +6,20 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from rlhf.data.importers.raw import Row, completions, hard_pair, listed, messages, need, number, record, text
+from rlhf.data.importers.raw import (
+    Row,
+    completions,
+    consecutive,
+    hard_pair,
+    listed,
+    mapping,
+    messages,
+    need,
+    number,
+    objects,
+    record,
+    text,
+)
 from rlhf.data.source import Rows, each
 from rlhf.records import Comparison, OnBad, RecordError
 
@@ -29,16 +42,49 @@ def _rank(row: Row, key: str) -> float:
 def oasst(rows: Rows, on_bad: OnBad, *, lang: str | None = None) -> Iterator[Comparison]:
     """OpenAssistant trees (`prompt` with nested `replies`), or groups already cut out (`messages`, `responses`).
 
-    Every message with two or more ranked assistant replies gives a record; rank 0 is the best.
+    The hub set has one message per row instead (`message_id`, `parent_id`); neighbouring rows of one tree are put
+    together again. Every message with two or more ranked assistant replies gives a record; rank 0 is the best.
 
     Args:
-        lang: only replies in this language, e.g. `en`; null takes all.
+        rows: raw rows.
+        on_bad: gets the errors of bad rows.
+        lang: only replies in this language, e.g. `en`; None takes all.
     """
-    yield from each(rows, on_bad, lambda row: _group(row) if "responses" in row else _tree(row, lang))
+    trees = consecutive(rows, on_bad, _tree_of)
+    yield from each(trees, on_bad, lambda row: _records(row["rows"], lang))
+
+
+def _tree_of(row: Row) -> tuple[Any, Row]:
+    """A message belongs to its tree; any other row is a unit by itself."""
+    return (text(row, "message_tree_id") if "message_id" in row else object()), row
+
+
+def _records(rows: list[Row], lang: str | None) -> list[Comparison]:
+    if "message_id" in rows[0]:
+        return _tree(_assembled(rows), lang)
+    return _group(rows[0]) if "responses" in rows[0] else _tree(rows[0], lang)
+
+
+def _assembled(rows: list[Row]) -> Row:
+    """The tree of the messages `rows`. Raises RecordError when it is not whole."""
+    nodes = {text(r, "message_id"): {**r, "replies": []} for r in rows}
+    roots = [node for node in nodes.values() if node.get("parent_id") is None]
+    for node in nodes.values():
+        parent = node.get("parent_id")
+        if parent is not None and parent not in nodes:
+            remedy = "the rows of a tree must be neighbours; or read the file of trees"
+            raise RecordError(f"no message {parent!r} in this tree", key="parent_id", remedy=remedy)
+        if parent is not None:
+            nodes[parent]["replies"].append(node)
+    if len(roots) != 1:
+        raise RecordError(f"the tree has {len(roots)} messages without a parent", key="parent_id")
+    return {"message_tree_id": rows[0]["message_tree_id"], "prompt": roots[0]}
 
 
 def _group(row: Row) -> list[Comparison]:
-    answers = listed(row, "responses")
+    answers = objects(row, "responses")
+    if len(answers) < 2:
+        raise RecordError(f"has {len(answers)} responses", key="responses", remedy="at least two")
     vote = ranked([_rank(a, "rank") for a in answers], "oasst")
     more: dict[str, Any] = {"prompt_id": row.get("prompt_id"), "meta": {"tree_id": row.get("tree_id")}}
     chat = messages(need(row, "messages"), "messages")
@@ -46,14 +92,14 @@ def _group(row: Row) -> list[Comparison]:
 
 
 def _tree(row: Row, lang: str | None) -> list[Comparison]:
-    root = need(row, "prompt")
+    root = mapping(need(row, "prompt"), "prompt")
     tree = row.get("message_tree_id")
     found: list[Comparison] = []
 
     def visit(node: Row, before: list[dict[str, str]]) -> None:
         role = "assistant" if node.get("role") == "assistant" else "user"
         chat = [*before, {"role": role, "content": text(node, "text")}]
-        replies = node.get("replies") or []
+        replies = objects(node, "replies") if node.get("replies") else []
         judged = [r for r in replies if r.get("role") == "assistant" and r.get("rank") is not None]
         judged = [r for r in judged if lang is None or r.get("lang") == lang]
         if len(judged) > 1:
@@ -73,7 +119,7 @@ def nemo_ranks(rows: Rows, on_bad: OnBad) -> Iterator[Comparison]:
 
 
 def _nemo(row: Row) -> Comparison:
-    answers = listed(row, "completions")
+    answers = objects(row, "completions")
     if len(answers) < 2:
         raise RecordError(f"has {len(answers)} completions", key="completions", remedy="at least two")
     texts = [
@@ -94,5 +140,7 @@ def _bench(row: Row) -> Comparison:
     if isinstance(need(row, "chosen"), str):
         return hard_pair(prompt, row["chosen"], text(row, "rejected"), **more)
     chosen, rejected = listed(row, "chosen"), listed(row, "rejected")
+    if not chosen or not rejected:
+        raise RecordError("needs an answer on either side", key="chosen, rejected")
     ranks = [0.0] * len(chosen) + [1.0] * len(rejected)
     return record(prompt, completions([*chosen, *rejected]), [ranked(ranks, "label")], **more)

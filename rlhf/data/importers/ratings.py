@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from itertools import groupby
 from typing import Any
 
-from rlhf.data.importers.raw import Row, completions, hard_pair, listed, messages, need, number, record, text
+from rlhf.data.importers.raw import (
+    Row,
+    completions,
+    consecutive,
+    hard_pair,
+    mapping,
+    messages,
+    need,
+    number,
+    objects,
+    record,
+    text,
+)
 from rlhf.data.source import Rows, each
 from rlhf.records import Comparison, OnBad, RecordError
 
+HELPSTEER_SCALE = (0.0, 4.0)
 HELPSTEER = ("helpfulness", "correctness", "coherence", "complexity", "verbosity")
 ULTRAFEEDBACK_SCALE = (0.0, 10.0)
 
@@ -30,12 +42,10 @@ def ultrafeedback(rows: Rows, on_bad: OnBad) -> Iterator[Comparison]:
 
 
 def _rated(row: Row) -> Comparison:
-    answers = listed(row, "completions")
-    aspects = {name: None for a in answers for name in (a.get("annotations") or {})}
-    ratings = {
-        name.replace("-", "_"): [_aspect((a.get("annotations") or {}).get(name), name) for a in answers]
-        for name in aspects
-    }
+    answers = objects(row, "completions")
+    judged = [mapping(a.get("annotations"), "completions.annotations") for a in answers]
+    aspects = {name: None for aspect in judged for name in aspect}
+    ratings = {name.replace("-", "_"): [_aspect(j.get(name), name) for j in judged] for name in aspects}
     overall = [number(a.get("overall_score"), "completions.overall_score") for a in answers]
     votes = likert(ratings | {"overall": overall}, "gpt-4", "ai")
     sources = [{"model": a["model"]} if a.get("model") else {} for a in answers]
@@ -51,7 +61,8 @@ def _aspect(annotation: Any, name: str) -> float | None:
     if isinstance(annotation, list):
         values = [v for a in annotation if (v := _aspect(a, name)) is not None]
         return sum(values) / len(values) if values else None
-    return number((annotation or {}).get("Rating"), f"completions.annotations.{name}.Rating")
+    key = f"completions.annotations.{name}"
+    return number(mapping(annotation, key).get("Rating"), f"{key}.Rating")
 
 
 def _binarized(row: Row) -> Comparison:
@@ -60,27 +71,32 @@ def _binarized(row: Row) -> Comparison:
         raise RecordError("the chats part before their last message", key="chosen, rejected")
     scores = [number(row.get(k), k) for k in ("score_chosen", "score_rejected")]
     texts = [chosen[-1]["content"], rejected[-1]["content"]]
+    prompt_id = None if row.get("prompt_id") is None else str(row["prompt_id"])
     if None in scores:
-        return hard_pair(chosen[:-1], texts[0], texts[1], kind="ai")
+        return hard_pair(chosen[:-1], texts[0], texts[1], kind="ai", prompt_id=prompt_id)
     votes = likert({"overall": scores}, "gpt-4", "ai")
-    return record(chosen[:-1], completions(texts), votes, scale=ULTRAFEEDBACK_SCALE)
+    return record(chosen[:-1], completions(texts), votes, scale=ULTRAFEEDBACK_SCALE, prompt_id=prompt_id)
 
 
 def helpsteer(rows: Rows, on_bad: OnBad) -> Iterator[Comparison]:
-    """HelpSteer: `prompt`, `response` and five attributes 0..4; consecutive rows of one prompt are one record."""
+    """HelpSteer: `prompt`, `response` and five attributes 0..4; consecutive rows of one prompt are one record.
 
-    def prompt_of(item: tuple[str, Row]) -> Any:
-        return item[1].get("prompt") if isinstance(item[1], Mapping) else item[0]
-
-    groups = ((place_rows[0][0], {"rows": [r for _, r in place_rows]})
-              for _, members in groupby(rows, prompt_of) for place_rows in [list(members)])  # fmt: skip
+    A bad row costs its own answer only; the other answers to the prompt stay together.
+    """
+    groups = consecutive(rows, on_bad, lambda row: (text(row, "prompt"), _answer(row)))
     yield from each(groups, on_bad, lambda row: [_attributes(row["rows"])])
 
 
+def _answer(row: Row) -> dict[str, Any]:
+    ratings = {name: number(row.get(name), name) for name in HELPSTEER}
+    for name, rating in ratings.items():
+        if rating is not None and not HELPSTEER_SCALE[0] <= rating <= HELPSTEER_SCALE[1]:
+            raise RecordError(f"rating {rating:g} is off the scale", key=name, remedy="0..4, or N/A")
+    return {"prompt": text(row, "prompt"), "response": text(row, "response"), **ratings}
+
+
 def _attributes(rows: list[Row]) -> Comparison:
-    if not all(isinstance(r, Mapping) for r in rows):
-        raise RecordError("a row must be an object")
-    ratings = {a: [number(r.get(a), a) for r in rows] for a in HELPSTEER}
-    answers = completions([text(r, "response") for r in rows])
+    ratings = {name: [r[name] for r in rows] for name in HELPSTEER}
     votes = likert(ratings, "helpsteer", "human")
-    return record(text(rows[0], "prompt"), answers, votes, scale=(0.0, 4.0))
+    answers = completions([r["response"] for r in rows])
+    return record(rows[0]["prompt"], answers, votes, scale=HELPSTEER_SCALE)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import groupby
 from typing import Any
 
 from rlhf.data.prompt_key import prompt_hash
-from rlhf.records import Comparison, RecordError, parse, parse_prompt
+from rlhf.data.source import Rows
+from rlhf.records import Comparison, OnBad, RecordError, parse, parse_prompt
 
 Row = Mapping[str, Any]
 
@@ -24,6 +26,28 @@ def text(row: Row, key: str) -> str:
     if not isinstance(value, str):
         raise RecordError(f"must be a string, got {type(value).__name__}", key=key)
     return value
+
+
+def optional_text(row: Row, key: str) -> str:
+    """A string, or "" where the key is absent or null. Raises RecordError."""
+    return "" if row.get(key) is None else text(row, key)
+
+
+def mapping(value: Any, key: str) -> Row:
+    """An object; null counts as an empty one. Raises RecordError."""
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise RecordError(f"must be an object, got {type(value).__name__}", key=key)
+    return value
+
+
+def objects(row: Row, key: str) -> list[Row]:
+    """A required list of objects. Raises RecordError."""
+    found = listed(row, key)
+    if not all(isinstance(item, Mapping) for item in found):
+        raise RecordError("must be a list of objects", key=key)
+    return found
 
 
 def listed(row: Row, key: str) -> list[Any]:
@@ -45,6 +69,39 @@ def number(value: Any, key: str) -> float | None:
     return None if rating != rating else rating
 
 
+def zero_or_one(row: Row, key: str, meaning: str) -> int:
+    """A required 0 or 1, "0" and "1" of CSV included. Raises RecordError with the meaning as its remedy."""
+    value = number(need(row, key), key)
+    if value not in (0.0, 1.0):
+        raise RecordError(f"is {row[key]!r}", key=key, remedy=meaning)
+    return int(value)
+
+
+def consecutive(rows: Rows, on_bad: OnBad, take: Callable[[Row], tuple[Any, Any]]) -> Rows:
+    """Neighbouring rows with an equal key as one row `{"rows": values}`, placed where the first of them is.
+
+    Args:
+        rows: raw rows; only one group is held in memory.
+        on_bad: gets the rows that `take` refuses, each with its own place; the rest of their group stays.
+        take: a row to its (key, value); raises RecordError.
+    """
+
+    def taken() -> Iterator[tuple[str, Any, Any]]:
+        for place, row in rows:
+            try:
+                if not isinstance(row, Mapping):
+                    raise RecordError(f"a row must be an object, got {type(row).__name__}")
+                key, value = take(row)
+            except RecordError as error:
+                on_bad(error.at(place))
+            else:
+                yield place, key, value
+
+    for _, group in groupby(taken(), lambda member: member[1]):
+        members = list(group)
+        yield members[0][0], {"rows": [value for _, _, value in members]}
+
+
 def completions(texts: Sequence[str], sources: Sequence[Row] = ()) -> list[dict[str, Any]]:
     """Completions c0, c1, ... with their sources."""
     found = list(sources) or [{}] * len(texts)
@@ -59,7 +116,7 @@ def record(
     **more: Any,
 ) -> Comparison:  # fmt: skip
     """The record, checked; its prompt_id is the hash of the prompt unless `more` gives one. Raises RecordError."""
-    parsed = parse_prompt([dict(m) for m in prompt] if not isinstance(prompt, str) else prompt)
+    parsed = parse_prompt(prompt if isinstance(prompt, str) else messages(prompt, "prompt"))
     kept = {k: v for k, v in more.items() if v is not None}
     raw = {"prompt_id": prompt_hash(parsed), "prompt": prompt, "completions": answers, "votes": list(votes)}
     raw["prompt"] = parsed if isinstance(parsed, str) else [dict(m) for m in parsed]

@@ -10,9 +10,11 @@ from rlhf.records import LIKERT, Comparison, OnBad, RecordError, parse
 
 
 def jsonl(rows: Rows, on_bad: OnBad) -> Iterator[Comparison]:
-    """Records; a header line `{"header": {"likert": [low, high]}}` sets the scale of the rows after it."""
-    scale = LIKERT
+    """Records; a header line `{"header": {"likert": [low, high]}}` sets the scale of the rest of its file."""
+    scale, file = LIKERT, ""
     for place, row in rows:
+        if file != (file := place.rpartition(":")[0]):
+            scale = LIKERT
         try:
             if isinstance(row, dict) and set(row) == {"header"}:
                 scale = parse_header(row["header"])

@@ -2,57 +2,61 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from itertools import groupby
+from collections.abc import Iterator
 from typing import Any
 
-from rlhf.data.importers.raw import Row, completions, listed, need, record, text
+from rlhf.data.importers.raw import (
+    Row,
+    completions,
+    consecutive,
+    mapping,
+    need,
+    objects,
+    optional_text,
+    record,
+    text,
+    zero_or_one,
+)
 from rlhf.data.source import Rows, each
 from rlhf.records import Comparison, OnBad, RecordError
 
 
 def summarize_from_feedback(rows: Rows, on_bad: OnBad) -> Iterator[Comparison]:
-    """`info`, `summaries` (two), `choice` (0 or 1), `worker`; consecutive rows on the same texts are one record."""
-
-    def texts_of(item: tuple[str, Row]) -> Any:
-        place, row = item
-        if not isinstance(row, Mapping) or not isinstance(row.get("summaries"), list):
-            return place
-        return [(row.get("info") or {}).get("id"), [s.get("text") for s in row["summaries"]]]
-
-    groups = ((members[0][0], {"rows": [r for _, r in members]})
-              for _, group in groupby(rows, texts_of) for members in [list(group)])  # fmt: skip
-    yield from each(groups, on_bad, lambda row: [_comparison(row["rows"])])
+    """`info`, `summaries` (two), `choice` (0 or 1), `worker`: consecutive rows on the same post and the same two
+    summaries are one record with a vote each; a bad row costs its own vote only.
+    """
+    judged = consecutive(rows, on_bad, _judgement)
+    yield from each(judged, on_bad, lambda row: [_comparison(row["rows"])])
 
 
-def _comparison(rows: list[Row]) -> Comparison:
-    if not all(isinstance(r, Mapping) for r in rows):
-        raise RecordError("a row must be an object")
-    first = rows[0]
-    info, summaries = need(first, "info"), listed(first, "summaries")
+def _judgement(row: Row) -> tuple[Any, tuple[dict[str, Any], dict[str, Any]]]:
+    """One row as (what it is about, (the record's fields, the vote))."""
+    info, summaries = mapping(need(row, "info"), "info"), objects(row, "summaries")
     if len(summaries) != 2:
         raise RecordError(f"has {len(summaries)} summaries", key="summaries", remedy="two")
-    body = next((info[k] for k in ("post", "article") if info.get(k)), None)
-    if body is None:
+    body = optional_text(info, "post") or optional_text(info, "article")
+    if not body:
         raise RecordError("has neither post nor article", key="info")
-    prompt = "\n\n".join(p for p in (info.get("title"), body) if p)
+    prompt = "\n\n".join(p for p in (optional_text(info, "title"), body) if p)
+    texts = [text(s, "text") for s in summaries]
     sources = [{"model": s["policy"]} if s.get("policy") else {} for s in summaries]
-    meta = {"split": first["split"]} if first.get("split") else None
-    return record(
-        prompt,
-        completions([text(s, "text") for s in summaries], sources),
-        [_vote(r) for r in rows],
-        prompt_id=info.get("id"),
-        domain=info.get("subreddit") or info.get("site"),
-        meta=meta,
-    )
+    fields = {
+        "prompt": prompt,
+        "answers": completions(texts, sources),
+        "prompt_id": info.get("id"),
+        "domain": info.get("subreddit") or info.get("site"),
+        "meta": {"split": row["split"]} if row.get("split") else None,
+    }
+    return (info.get("id"), prompt, texts), (fields, _vote(row))
+
+
+def _comparison(judgements: list[tuple[dict[str, Any], dict[str, Any]]]) -> Comparison:
+    return record(**judgements[0][0], votes=[vote for _, vote in judgements])
 
 
 def _vote(row: Row) -> dict[str, Any]:
-    choice = need(row, "choice")
-    if choice not in (0, 1):
-        raise RecordError(f"is {choice!r}", key="choice", remedy="0 or 1: which summary is better")
-    confidence = (row.get("extra") or {}).get("confidence")
+    choice = zero_or_one(row, "choice", "0 or 1: which summary is better")
+    confidence = mapping(row.get("extra"), "extra").get("confidence")
     meta = {} if confidence is None else {"meta": {"confidence": confidence}}
     return {
         "annotator": str(row.get("worker", "label")),
