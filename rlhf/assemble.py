@@ -61,10 +61,13 @@ def _reward_run(cfg: DictConfig) -> RewardRun:
     tokenizer = maker.tokenizer()
     data = _data(cfg, _renderer(cfg, tokenizer, maker))
     data.prepare_data()
+    module = _module(cfg, maker, tokenizer)
+    layout = hydra.utils.instantiate(cfg.layout)
+    data.layout = layout(module.model.backbone, pad_id=tokenizer.pad_token_id, max_length=cfg.max_length)
     return RewardRun(
         folder=folder,
         data=data,
-        module=_module(cfg, maker, tokenizer),
+        module=module,
         trainer=_trainer(cfg, folder, checkpoint),
         monitor=cfg.monitor,
         checkpoint=checkpoint,

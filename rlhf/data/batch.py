@@ -6,6 +6,7 @@
     T   tokens of the longest row
     A   attributes (Likert criteria); 0 where there are none
     M   members of an ensemble; a leading dimension of rewards wherever there is one
+    S   segments of a packed row: runs of tokens that attend to each other (a prompt, a completion, or both)
 
 Losses and metrics see rewards as `reward[..., B, K]` beside a `Target`; the trunk sees a token layout and
 gives one hidden state per completion, in the order of `group` and `place`.
@@ -84,10 +85,34 @@ class Padded(_Moves):
 
 
 @dataclass(frozen=True)
+class Packed(_Moves):
+    """All tokens of the batch in one row without padding, cut into segments; made by `rlhf.data.packing`.
+
+    input_ids     the row
+    position_ids  of each token in its own sequence: a completion goes on where its prompt ended
+    segment       number of the segment each token lies in
+    context       the segment that a token sees in full besides its own (its prompt); -1 for none
+    first, last   place in the row of the first and the last token of every completion's segment
+    spans         (start, stop, context) of every segment in order: the same facts as plain numbers
+    """
+
+    input_ids: Int[Tensor, "1 T"]
+    position_ids: Int[Tensor, "1 T"]
+    segment: Int[Tensor, " T"]
+    context: Int[Tensor, " T"]
+    first: Int[Tensor, " N"]
+    last: Int[Tensor, " N"]
+    spans: tuple[tuple[int, int, int], ...]
+
+
+Tokens = Padded | Packed
+
+
+@dataclass(frozen=True)
 class Batch(_Moves):
     """What one training step sees.
 
-    tokens       the token layout
+    tokens       the token layout: `Padded` or `Packed`
     target       what the votes say
     group        group[n] in 0..B-1 and
     place        place[n] in 0..K-1: where completion n stands in `reward[B, K]`
@@ -96,7 +121,7 @@ class Batch(_Moves):
                  batch, a masked group or accumulated micro-batches weigh each group the same
     """
 
-    tokens: Padded
+    tokens: Tokens
     target: Target
     group: Int[Tensor, " N"]
     place: Int[Tensor, " N"]

@@ -9,24 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rlhf.data.batch import Batch, Padded, Target
+from rlhf.data.batch import Batch, Target
+from rlhf.data.packing import Layout
 
 Columns = Mapping[str, Sequence[Any]]
 """Column name -> one value per group, as `rlhf.data.prepare.SCHEMA` names them, and `row`."""
-
-
-def pad(sequences: Sequence[Sequence[int]], pad_id: int, *, left: bool = False) -> Padded:
-    """Token sequences as one padded block; positions count from the first real token on either side."""
-    width = max(len(s) for s in sequences)
-    ids = torch.full((len(sequences), width), pad_id)
-    mask = torch.zeros_like(ids)
-    for n, sequence in enumerate(sequences):
-        start = width - len(sequence) if left else 0
-        ids[n, start : start + len(sequence)] = torch.tensor(sequence)
-        mask[n, start : start + len(sequence)] = 1
-    positions = (mask.cumsum(1) - 1).clamp(min=0)
-    last = (mask * torch.arange(1, width + 1)).amax(1) - 1
-    return Padded(ids, mask, positions, last)
 
 
 def targets(columns: Columns) -> Target:
@@ -58,19 +45,17 @@ def targets(columns: Columns) -> Target:
     )
 
 
-def collate(columns: Columns, *, pad_id: int, denominator: float) -> Batch:
-    """B groups as a padded batch.
+def collate(columns: Columns, *, layout: Layout, denominator: float) -> Batch:
+    """B groups as a batch.
 
     Args:
         columns: the groups.
-        pad_id: id that fills the rows; it is masked, so any id will do.
+        layout: where the tokens lie; see `rlhf.data.packing`.
         denominator: nominal number of groups of a batch; see `Batch.denominator`.
     """
-    pairs = zip(columns["prompt"], columns["responses"], strict=True)
-    sequences = [[*prompt, *response] for prompt, responses in pairs for response in responses]
     sizes = torch.tensor([len(r) for r in columns["responses"]])
     return Batch(
-        tokens=pad(sequences, pad_id),
+        tokens=layout(columns["prompt"], columns["responses"]),
         target=targets(columns),
         group=torch.repeat_interleave(torch.arange(len(sizes)), sizes),
         place=torch.cat([torch.arange(int(k)) for k in sizes]),

@@ -14,6 +14,7 @@ import torch.distributed as dist
 from rlhf.annotate.label import Aggregation
 from rlhf.data.collate import collate
 from rlhf.data.order import GroupOrder, ResumableLoader
+from rlhf.data.packing import Layout, padded
 from rlhf.data.prepare import Audit, Row, prepare_one
 from rlhf.data.render import Renderer
 from rlhf.data.split_report import SplitReport
@@ -71,6 +72,7 @@ class PreferenceData(pl.LightningDataModule):
         self.folder = cache / self.data_hash
         self.rows: dict[str, Rows] = {}
         self.resume: dict[str, int] | None = None
+        self.layout: Layout = partial(padded, pad_id=renderer.tokenizer.pad_token_id)
 
     def prepare_data(self) -> None:
         """Write the store, once per machine; another job's equal store is used as it is."""
@@ -122,9 +124,7 @@ class PreferenceData(pl.LightningDataModule):
             rows,  # type: ignore[arg-type]  # indexed by lists of rows, not by single ones
             batch_size=None,
             sampler=GroupOrder(len(rows), batch_size=batch_size, seed=seed, rank=rank, world=world),
-            collate_fn=partial(
-                collate, pad_id=self.renderer.tokenizer.pad_token_id, denominator=float(batch_size)
-            ),
+            collate_fn=partial(collate, layout=self.layout, denominator=float(batch_size)),
             num_workers=self.workers,
             persistent_workers=self.workers > 0,
         )

@@ -14,7 +14,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from rlhf.data.batch import Padded
+from rlhf.data.batch import Packed, Padded, Tokens
+from rlhf.reward.block_attention import ATTENTION, Plan
+from rlhf.reward.last_layer import read_only
 
 
 class Backbone(nn.Module):
@@ -37,6 +39,11 @@ class Backbone(nn.Module):
         self.causal = self.head_name == "score"
         replace(carrier, self.head_name, nn.Identity())
         self.carrier = carrier.train()  # loaders hand it over in evaluation mode
+        self.attention: str = carrier.config._attn_implementation
+        layers = _layers(carrier)
+        self.can_pack = layers is not None and carrier._can_set_attn_implementation()
+        if self.can_pack and layers is not None:
+            read_only(layers[-1])
 
     @property
     def trunk(self) -> nn.Module:
@@ -48,8 +55,12 @@ class Backbone(nn.Module):
         """Put another module (adapted, merged) in the trunk's place."""
         setattr(self.carrier, self.carrier.base_model_prefix, module)
 
-    def forward(self, tokens: Padded) -> Float[Tensor, "N D"]:
+    def forward(self, tokens: Tokens) -> Float[Tensor, "N D"]:
         """Hidden state of every completion."""
+        return self._packed(tokens) if isinstance(tokens, Packed) else self._padded(tokens)
+
+    def _padded(self, tokens: Padded) -> Float[Tensor, "N D"]:
+        self._attend(self.attention)
         if not self.causal:
             out = self.carrier(input_ids=tokens.input_ids, attention_mask=tokens.attention_mask)
             pooled: Tensor = out.logits
@@ -63,6 +74,21 @@ class Backbone(nn.Module):
         rows = torch.arange(states.shape[0], device=states.device)
         read: Tensor = states[rows, tokens.last]
         return read
+
+    def _packed(self, tokens: Packed) -> Float[Tensor, "N D"]:
+        self._attend(ATTENTION)
+        given: dict[str, Any] = {"input_ids": tokens.input_ids, "plan": Plan(tokens)}
+        if self.causal:
+            states = self.trunk(**given, position_ids=tokens.position_ids, use_cache=False)
+            read: Tensor = states.last_hidden_state[0].index_select(0, tokens.last)
+            return read
+        offset = _first_position(self.carrier)
+        pooled: Tensor = self.carrier(**given, position_ids=tokens.position_ids + offset).logits
+        return pooled
+
+    def _attend(self, implementation: str) -> None:
+        if self.carrier.config._attn_implementation != implementation:
+            self.carrier.set_attn_implementation(implementation)
 
 
 def last_layer(carrier: PreTrainedModel) -> tuple[str, nn.Linear]:
@@ -90,3 +116,17 @@ def encoder_only(backbone: Backbone) -> dict[str, Any]:
     """Parameters of an encoder's carrier that lie outside its trunk (pooling layers of the classifier)."""
     prefix = backbone.carrier.base_model_prefix + "."
     return {n: p for n, p in backbone.carrier.named_parameters() if not n.startswith(prefix)}
+
+
+def _layers(carrier: PreTrainedModel) -> nn.ModuleList | None:
+    """The stack of transformer layers, or None where it is not one list of as many as the configuration says."""
+    depth = getattr(carrier.config.get_text_config(), "num_hidden_layers", None)
+    stacks = [m for m in carrier.modules() if isinstance(m, nn.ModuleList) and len(m) == depth]
+    return stacks[0] if len(stacks) == 1 else None
+
+
+def _first_position(carrier: PreTrainedModel) -> int:
+    """RoBERTa counts positions from behind its padding id; everything else from 0."""
+    found = (m for n, m in carrier.named_modules() if n.endswith("position_embeddings"))
+    padding = getattr(next(found, None), "padding_idx", None)
+    return 0 if padding is None else int(padding) + 1

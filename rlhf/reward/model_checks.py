@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import tempfile
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -11,7 +12,8 @@ from torch import Tensor
 
 from rlhf.data.batch import Batch
 from rlhf.data.checks import Check, verdict
-from rlhf.data.collate import collate, pad
+from rlhf.data.collate import collate
+from rlhf.data.packing import pad, padded
 from rlhf.judge.calibration import Calibration
 from rlhf.reward.export import ExportError, export
 from rlhf.reward.model import RewardModel
@@ -122,7 +124,8 @@ def _batch(run: RewardRun) -> Batch:
     rows = run.data.rows["train"]
     numbers = list(range(min(GROUPS // 2, len(rows))))
     pad_id = run.data.renderer.tokenizer.pad_token_id
-    return collate(rows[numbers], pad_id=pad_id, denominator=float(len(numbers)))
+    layout = partial(padded, pad_id=pad_id)
+    return collate(rows[numbers], layout=layout, denominator=float(len(numbers)))
 
 
 @torch.inference_mode()

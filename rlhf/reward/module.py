@@ -9,7 +9,9 @@ from typing import Any
 
 import pytorch_lightning as pl
 from jaxtyping import Float
+from pytorch_lightning.plugins.precision import MixedPrecision
 from torch import Tensor
+from torch.nn.utils import clip_grad_norm_
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
@@ -130,6 +132,19 @@ class RewardModule(pl.LightningModule):
         total = int(self.trainer.estimated_stepping_batches)
         schedule = self._schedule(optimizer, total)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: Any = None,
+    ) -> None:
+        """As Lightning clips, but also for a fused optimizer in bf16, where there is no loss scale to undo."""
+        precision = self.trainer.precision_plugin
+        if gradient_clip_val and isinstance(precision, MixedPrecision) and precision.scaler is None:
+            clip_grad_norm_(self.parameters(), gradient_clip_val)
+        else:
+            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
     # --------------------------------------------------------------------------------------- checkpoints
 

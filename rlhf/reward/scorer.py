@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from rlhf.data.collate import pad
+from rlhf.data.packing import pad
 from rlhf.data.render import Renderer
 from rlhf.judge.calibration import Calibration
 from rlhf.records import Prompt, parse_prompt

@@ -5,7 +5,7 @@ import torch
 from model_zoo import CAUSAL, save_bert, save_causal
 from transformers import AutoModelForSequenceClassification
 
-from rlhf.data.collate import pad
+from rlhf.data.packing import pad
 from rlhf.data.render import Renderer
 from rlhf.reward.backbone import Backbone
 from rlhf.reward.heads import AttributeHead, EnsembleHead, LinearHead
