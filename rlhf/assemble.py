@@ -99,6 +99,7 @@ def _data(cfg: DictConfig, renderer: Renderer) -> PreferenceData:
         batch_size=cfg.batch_size,
         eval_batch_size=cfg.eval_batch_size,
         seed=cfg.seed,
+        batch_tokens=cfg.batch_tokens,
         cache=Path(cfg.cache),
         workers=cfg.workers,
     )

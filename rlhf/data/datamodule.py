@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import pytorch_lightning as pl
+import torch
 import torch.distributed as dist
 
 from rlhf.annotate.label import Aggregation
 from rlhf.data.collate import collate
-from rlhf.data.order import GroupOrder, ResumableLoader
+from rlhf.data.order import GroupOrder, ResumableLoader, TokenOrder
 from rlhf.data.packing import Layout, padded
 from rlhf.data.prepare import Audit, Row, prepare_one
 from rlhf.data.render import Renderer
@@ -45,6 +46,7 @@ class PreferenceData(pl.LightningDataModule):
         eval_batch_size: the same for validation and test.
         seed: of the training order.
         cache: folder of the prepared rows.
+        batch_tokens: tokens per batch and process instead of `batch_size` groups; see `TokenOrder`.
         workers: processes that collate batches beside training; 0 = in the training process.
 
     Raises:
@@ -62,12 +64,13 @@ class PreferenceData(pl.LightningDataModule):
         eval_batch_size: int,
         seed: int,
         cache: Path,
+        batch_tokens: int | None = None,
         workers: int = 0,
     ) -> None:
         super().__init__()
         self.source, self.aggregation, self.splitter = source, aggregation, splitter
         self.renderer, self.batch_size, self.eval_batch_size = renderer, batch_size, eval_batch_size
-        self.seed, self.workers = seed, workers
+        self.seed, self.batch_tokens, self.workers = seed, batch_tokens, workers
         self.data_hash = fingerprint(source, aggregation, splitter, renderer)
         self.folder = cache / self.data_hash
         self.rows: dict[str, Rows] = {}
@@ -117,17 +120,24 @@ class PreferenceData(pl.LightningDataModule):
 
     def loader(self, split: str, batch_size: int, seed: int | None) -> ResumableLoader:
         """Batches of one split; every process gets its share."""
-        parallel = dist.is_available() and dist.is_initialized()
-        rank, world = (dist.get_rank(), dist.get_world_size()) if parallel else (0, 1)
         rows = self.rows[split]
+        order = self._order(rows, batch_size, seed)
         return ResumableLoader(
             rows,  # type: ignore[arg-type]  # indexed by lists of rows, not by single ones
             batch_size=None,
-            sampler=GroupOrder(len(rows), batch_size=batch_size, seed=seed, rank=rank, world=world),
-            collate_fn=partial(collate, layout=self.layout, denominator=float(batch_size)),
+            sampler=order,
+            collate_fn=partial(collate, layout=self.layout, denominator=order.denominator),
             num_workers=self.workers,
             persistent_workers=self.workers > 0,
+            generator=torch.Generator(),  # of its own: opening a loader must not move dropout's random state
         )
+
+    def _order(self, rows: Rows, batch_size: int, seed: int | None) -> GroupOrder:
+        parallel = dist.is_available() and dist.is_initialized()
+        share = {"rank": dist.get_rank(), "world": dist.get_world_size()} if parallel else {}
+        if self.batch_tokens is not None:
+            return TokenOrder(rows.tokens(), budget=self.batch_tokens, seed=seed, **share)
+        return GroupOrder(len(rows), batch_size=batch_size, seed=seed, **share)
 
     def _rows(self, audits: dict[str, Audit], report: SplitReport) -> Iterator[tuple[str, Row]]:
         if self.splitter.needs_fit:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Sampler
 
 
@@ -19,8 +21,8 @@ class GroupOrder(Sampler[list[int]]):
         rows: number of rows in the data.
         batch_size: groups per batch and process.
         seed: of the order; None keeps the stored order (validation, test).
-        rank, world: this process among all. Evaluation pads the last step by repeating rows, so that every
-            process takes part in it; results are matched by row number, and repeats dropped (T48).
+        rank, world: this process among all. The last step is padded by repeating rows, so that every process
+            takes part in it; results are matched by row number, and repeats dropped (T48).
     """
 
     def __init__(
@@ -32,20 +34,30 @@ class GroupOrder(Sampler[list[int]]):
         self.skip = 0
 
     def __len__(self) -> int:
-        """Batches of one epoch, skipped ones included."""
+        """Batches of one epoch, skipped ones included: the same number in every epoch."""
         step = self.batch_size * self.world
         return (self.rows + step - 1) // step
+
+    @property
+    def denominator(self) -> float:
+        """Nominal number of groups of a batch."""
+        return float(self.batch_size)
+
+    @property
+    def described(self) -> dict[str, int]:
+        """What must be the same for a run to go on in the middle of an epoch."""
+        return {"rows": self.rows, "batch_size": self.batch_size, "world": self.world}
 
     def set_epoch(self, epoch: int) -> None:
         """Called by Lightning at the start of every epoch."""
         self.epoch = epoch
 
     def __iter__(self) -> Iterator[list[int]]:
-        step = self.batch_size * self.world
         order = self._order()
+        stops = self._stops(order)
         skip, self.skip = self.skip, 0  # holds for one epoch; a trainer may leave it before its end
-        for start in range(skip * step, self.rows, step):
-            block = order[start : start + step]
+        for start, stop in list(zip([0, *stops], stops, strict=False))[skip:]:
+            block = order[start:stop]
             block += order[: -len(block) % self.world]
             yield block[self.rank :: self.world]
 
@@ -55,6 +67,61 @@ class GroupOrder(Sampler[list[int]]):
         generator = torch.Generator().manual_seed((self.seed << 20) + self.epoch)
         order: list[int] = torch.randperm(self.rows, generator=generator).tolist()
         return order
+
+    def _stops(self, order: list[int]) -> list[int]:
+        """Where each step ends in the order."""
+        step = self.batch_size * self.world
+        return [min(step * (i + 1), self.rows) for i in range(len(self))]
+
+
+class TokenOrder(GroupOrder):
+    """Batches of about `budget` tokens: the shuffled order, cut where an equal share of all tokens is reached.
+
+    The number of steps is fixed by the data, so schedules and resuming work as with a fixed batch size, and the
+    shuffle is as honest: rows are never sorted or moved. A batch holds at most one group more than its share.
+
+    Args:
+        tokens: tokens of every row, its prompt counted once.
+        budget: tokens per batch and process.
+        seed, rank, world: as in `GroupOrder`.
+
+    Raises:
+        ValueError: a row is longer than the budget.
+    """
+
+    def __init__(
+        self, tokens: NDArray[np.int64], *, budget: int, seed: int | None, rank: int = 0, world: int = 1
+    ) -> None:
+        longest = int(tokens.max())
+        if longest > budget:
+            raise ValueError(
+                f"batch_tokens={budget}, but the longest prompt with its completions has {longest} tokens: "
+                f"batch_tokens={longest} or more, or a smaller max_length"
+            )
+        self.tokens, self.budget = tokens, budget
+        self.steps = max(1, int(tokens.sum()) // (budget * world))
+        groups = -(-len(tokens) // (self.steps * world))
+        super().__init__(len(tokens), batch_size=groups, seed=seed, rank=rank, world=world)
+
+    def __len__(self) -> int:
+        """Batches of one epoch."""
+        return self.steps
+
+    @property
+    def denominator(self) -> float:
+        """Mean number of groups of a batch."""
+        return self.rows / (self.steps * self.world)
+
+    @property
+    def described(self) -> dict[str, int]:
+        """As in `GroupOrder`, with the budget."""
+        return {**super().described, "batch_tokens": self.budget}
+
+    def _stops(self, order: list[int]) -> list[int]:
+        before = np.cumsum(self.tokens[order]) - self.tokens[order]
+        shares = np.arange(1, self.steps + 1) * (self.tokens.sum() / self.steps)
+        stops: list[int] = np.searchsorted(before, shares).tolist()
+        return stops
 
 
 class ResumableLoader(DataLoader[Any]):
@@ -81,14 +148,17 @@ class ResumableLoader(DataLoader[Any]):
 
     def state_dict(self) -> dict[str, int]:
         """How many batches of this epoch were taken, and under which order."""
-        order = self._group_order
-        return {"taken": self.taken, "rows": order.rows, "batch_size": order.batch_size, "world": order.world}
+        return {"taken": self.taken, **self._group_order.described}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Skip what was taken. Raises ValueError when the data or the batch size are not the same any more."""
         order = self._group_order
-        now = {"rows": order.rows, "batch_size": order.batch_size, "world": order.world}
-        changed = [f"{k}: {state[k]} -> {v}" for k, v in now.items() if state[k] != v]
+        now = order.described
+        changed = [
+            f"{k}: {state.get(k)} -> {now.get(k)}"
+            for k in sorted({*now, *state} - {"taken"})
+            if state.get(k) != now.get(k)
+        ]
         if changed:
             raise ValueError(f"cannot resume mid-epoch, the data order changed ({', '.join(changed)})")
         order.skip = state["taken"] % max(1, len(order))

@@ -1,6 +1,6 @@
 """Heads: one hidden state per completion to one reward, or to M rewards.
 
-Heads compute in float32 whatever the trunk's precision: bf16 spacing near a score of 5 is 0.03, which makes
+Heads compute in float32 or wider whatever the trunk is in: bf16 spacing near a score of 5 is 0.03, which makes
 false ties. They start at std 1/sqrt(D + 1) (Stiennon et al. 2020), and have no bias: a Bradley-Terry
 likelihood cannot see one.
 """
@@ -41,7 +41,7 @@ class LinearHead(nn.Module):
     def outputs(self, hidden: Float[Tensor, "N D"]) -> Float[Tensor, "M N"]:
         """All rows of the head, float32 even under autocast."""
         with torch.autocast(hidden.device.type, enabled=False):
-            rewards: Tensor = self.weight.float() @ self.dropout(hidden.float()).T
+            rewards: Tensor = _wide(self.weight) @ self.dropout(_wide(hidden)).T
         return rewards
 
     def combine(self, reward: Float[Tensor, "*M N"]) -> Float[Tensor, " N"]:
@@ -86,8 +86,8 @@ class EnsembleHead(LinearHead):
     def forward(self, hidden: Float[Tensor, "N D"]) -> Float[Tensor, "*M N"]:
         """Rewards `[M, N]`; every member draws its own dropout mask."""
         with torch.autocast(hidden.device.type, enabled=False):
-            members = hidden.float().unsqueeze(0).expand(self.weight.shape[0], -1, -1)
-            return torch.einsum("md,mnd->mn", self.weight.float(), self.dropout(members))
+            members = _wide(hidden).unsqueeze(0).expand(self.weight.shape[0], -1, -1)
+            return torch.einsum("md,mnd->mn", _wide(self.weight), self.dropout(members))
 
     def combine(self, reward: Float[Tensor, "*M N"]) -> Float[Tensor, " N"]:
         """Mean over members."""
@@ -148,6 +148,10 @@ class AttributeHead(LinearHead):
         """The mix."""
         mix: Tensor = self.get_buffer("mix")
         return mix
+
+
+def _wide(values: Tensor) -> Tensor:
+    return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
 def _poisson(members: int, seed: int, row: int) -> Tensor:

@@ -48,6 +48,9 @@ def why_not(backbone: Backbone, layout: Layout, *, max_length: int) -> str | Non
     used = getattr(config, "use_sliding_window", True)
     if window is not None and used and window < max_length:
         return f"its sliding window of {window} tokens is shorter than max_length={max_length}"
+    dropouts = ("attention_dropout", "attention_probs_dropout_prob", "attn_pdrop")
+    if any(getattr(config, name, 0.0) for name in dropouts):
+        return "block attention cannot do attention dropout; model.dropout=0 switches it off"
     if not backbone.can_pack:
         return f"{type(backbone.trunk).__name__} does not go through transformers' attention interface"
     return _trial(backbone, layout)
@@ -84,5 +87,5 @@ def _insist(backbone: Backbone, layout: Layout, max_length: int) -> Layout:
     if reason is not None:
         raise ValueError(
             f"layout={layout.__name__} is not possible: {reason}; use layout=auto or layout=padded"
-        )  # type: ignore[attr-defined]
+        )
     return layout

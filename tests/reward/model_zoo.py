@@ -5,7 +5,9 @@ from pathlib import Path
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import (
+    AutoConfig,
     AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
     BertConfig,
     BertForMaskedLM,
     GPT2Config,
@@ -15,7 +17,7 @@ from transformers import (
     Qwen3Config,
 )
 
-from rlhf.reward.pretrained import Tiny
+from rlhf.reward.pretrained import Tiny, set_dropout
 
 COMMON = {"vocab_size": 259, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
 CAUSAL = {
@@ -54,3 +56,42 @@ def save_bert(folder: Path) -> Path:
     config = BertConfig(**COMMON | {"vocab_size": len(vocabulary)}, intermediate_size=64, pad_token_id=0)
     BertForMaskedLM(config).save_pretrained(folder)
     return folder
+
+
+GROUPED = {"intermediate_size": 64, "num_key_value_heads": 2}
+SMALL = {
+    "llama": {"intermediate_size": 64},
+    "llama_gqa": {"model_type": "llama", **GROUPED},
+    "qwen2": GROUPED,
+    "qwen3": {**GROUPED, "head_dim": 8},
+    "gpt2": {},
+    "pythia": {"model_type": "gpt_neox", "intermediate_size": 64},
+    "gemma": {**GROUPED, "num_key_value_heads": 1, "head_dim": 8},
+    "gemma2": {**GROUPED, "head_dim": 8},
+    "gemma3": {"model_type": "gemma3_text", **GROUPED, "head_dim": 8},
+    "mistral": GROUPED,
+    "phi3": GROUPED,
+    "opt": {"ffn_dim": 64, "word_embed_proj_dim": 32},
+    "bloom": {},
+    "bert": {"intermediate_size": 64},
+    "roberta": {"intermediate_size": 64, "pad_token_id": 1},
+    "electra": {"intermediate_size": 64, "embedding_size": 32},
+    "distilbert": {"hidden_dim": 64},
+    "deberta": {"model_type": "deberta-v2", "intermediate_size": 64},
+}
+
+
+def small(name, *, gradient_checkpointing=False, **options):
+    """A random classifier with one label: 3 layers, 4 heads, hidden size 32, 259 tokens, no dropout."""
+    given = {"model_type": name, "pad_token_id": 0, "bos_token_id": 2, "eos_token_id": 3, **SMALL[name]}
+    kind = given.pop("model_type")
+    config = AutoConfig.for_model(kind, **COMMON | {"num_hidden_layers": 3}, **given)
+    set_dropout(config, 0.0)
+    config.num_labels = 1
+    for key, value in options.items():
+        setattr(config, key, value)
+    torch.manual_seed(0)
+    model = AutoModelForSequenceClassification.from_config(config)
+    if gradient_checkpointing:
+        model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
+    return model
