@@ -46,7 +46,8 @@ def train(cfg: DictConfig) -> float:
         for logger in run.trainer.loggers:
             logger.finalize("success")
         _finish_wandb()
-    print(f"run: {run.folder}", flush=True)
+    if run.trainer.is_global_zero:
+        print(f"run: {run.folder}", flush=True)
     if metrics.get("doctor/failed"):
         sys.exit(1)
     return metrics.get(cfg.monitor, float("nan"))

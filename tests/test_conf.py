@@ -59,9 +59,12 @@ def test_every_config_has_a_headline(path):
 
 
 @pytest.mark.parametrize(
-    "plugin", ["hydra/sweeper=optuna", "hydra/launcher=joblib", "hydra/launcher=submitit_slurm"]
+    "plugin",
+    ["hydra/sweeper=optuna", "hydra/launcher=joblib", "hydra/launcher=submitit_slurm", "hydra/launcher=ray"],
 )
 def test_sweepers_and_launchers_compose(plugin):
+    if plugin.endswith("ray"):
+        pytest.importorskip("hydra_plugins.hydra_ray_launcher", reason="pip install rlhf[ray]")
     cfg = compose(plugin, return_hydra_config=True)
     group = plugin.split("=")[0].removeprefix("hydra/")
     assert plugin.split("=")[1].split("_")[0] in cfg.hydra[group]._target_.lower()

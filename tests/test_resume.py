@@ -80,3 +80,13 @@ def test_the_learning_rate_ends_where_the_schedule_says(train):  # T43
     folder = train("scheduler.end=0.25", "epochs=2", "trainer.accumulate_grad_batches=2")
     schedule = state(folder)["lr_schedulers"][0]
     assert schedule["_last_lr"][0] == pytest.approx(0.25e-3)
+
+
+def test_a_resumed_run_goes_on_in_its_own_wandb_run(train):
+    first = train("logger=wandb")
+    second = train("logger=wandb", "epochs=2", f"ckpt={first}")
+    ids = {
+        path.name.split("-")[-1] for run in (first, second) for path in (run / "wandb").glob("offline-run-*")
+    }
+    assert ids == {state(first)["wandb_id"]} == {state(second)["wandb_id"]}
+    assert all(list((run / "wandb").glob("offline-run-*/*.wandb")) for run in (first, second))

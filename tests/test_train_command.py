@@ -34,6 +34,11 @@ def test_a_run_leaves_everything_the_contract_names(train, capsys):
     for key in ("val/pair_accuracy", "test/pair_accuracy", "test/nll", "test/ece", "n_train", "n_test"):
         assert math.isfinite(found[key]), key
     assert found["export/difference"] < 1e-5
+    fitted = json.loads((folder / "calibration.json").read_text())
+    report = json.loads((folder / "data_report.json").read_text())
+    assert fitted["fitted_on"] == "val"  # T44, T50
+    assert fitted["data_hash"] == report["data_hash"]
+    assert fitted["n_pairs"] > 0
     report = json.loads((folder / "data_report.json").read_text())
     counts = report["rows"]["train"]
     dropped = sum(n for name, n in counts.items() if name.startswith("dropped/"))
@@ -76,7 +81,7 @@ def test_the_loaded_run_scores_like_training_did_and_compares_by_temperature(tra
     ],
     ids=" ".join,
 )
-def test_options_train_and_export(train, overrides):
+def test_options_train_and_export(train, overrides):  # T39 T40
     folder = train(*overrides)
     found = metrics(folder)
     assert found["export/difference"] < 1e-5

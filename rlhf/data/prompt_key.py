@@ -9,6 +9,11 @@ from rlhf.record_types import Prompt, prompt_text
 
 
 def prompt_hash(prompt: Prompt) -> str:
-    """sha256 of the prompt's words after NFKC, case folding and collapsing of whitespace; 16 hex characters."""
-    words = unicodedata.normalize("NFKC", prompt_text(prompt)).casefold().split()
+    """sha256 of the prompt's words after NFKC, case folding and collapsing of whitespace; 16 hex characters.
+
+    A text and a conversation of that one user turn are the same prompt.
+    """
+    alone = not isinstance(prompt, str) and len(prompt) == 1 and prompt[0]["role"] == "user"
+    text = prompt[0]["content"] if alone else prompt_text(prompt)  # type: ignore[index]
+    words = unicodedata.normalize("NFKC", text).casefold().split()
     return sha256(" ".join(words).encode("utf-8", "replace")).hexdigest()[:16]

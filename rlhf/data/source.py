@@ -70,7 +70,8 @@ class Source:
             [self.path] if self.path is None else [(str(f), *_size_and_time(f)) for f in _files(self.path)]
         )
         others = (self.hub, self.hub_config, self.hub_split, self.limit, self.on_error)
-        return repr((name, sorted(keywords.items()), files, others))
+        given = [(k, v, *_size_and_time_if_file(v)) for k, v in sorted(keywords.items())]
+        return repr((name, given, files, others))
 
     def records(self) -> Iterator[Comparison]:
         """The records from the start, as a stream. Skipped rows are counted anew on every reading."""
@@ -131,6 +132,10 @@ def _files(path: str | list[str]) -> list[Path]:
             "no data file found", place=str(path), remedy=f"data.path must match {', '.join(READERS)}"
         )
     return found
+
+
+def _size_and_time_if_file(value: Any) -> tuple[int, ...]:
+    return _size_and_time(Path(value)) if isinstance(value, str) and Path(value).is_file() else ()
 
 
 def _size_and_time(path: Path) -> tuple[int, int]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from peft import LoraConfig, TaskType, get_peft_model, prepare_model_for_kbit_training
@@ -18,6 +19,8 @@ from rlhf.reward.backbone import Backbone
 @dataclass(frozen=True)
 class Lora:
     """LoRA (Hu et al. 2021): W + (alpha / rank) B A on the chosen layers, everything else frozen.
+
+    An encoder's pooler is trained in full: many checkpoints come without one, so it may be newly initialised.
 
     Args:
         rank: rank of the update.
@@ -37,13 +40,12 @@ class Lora:
         """Freeze the trunk and put the adapter on it. Raises ValueError where it has one already."""
         if hasattr(backbone.trunk, "peft_config"):
             raise ValueError("the trunk has an adapter already; merge it first (rlhf.reward.export)")
-        trunk = backbone.trunk
-        if getattr(trunk, "is_loaded_in_4bit", False) or getattr(
-            backbone.carrier, "is_loaded_in_4bit", False
-        ):
+        trunk: Any = backbone.trunk
+        if getattr(backbone.carrier, "is_loaded_in_4bit", False):
             trunk = prepare_model_for_kbit_training(
                 trunk, gradient_checkpointing_kwargs={"use_reentrant": False}
             )
+            trunk.is_loaded_in_4bit = True  # peft looks for it on what it wraps
         targets = self.targets if isinstance(self.targets, str) else list(self.targets)
         config = LoraConfig(
             task_type=TaskType.FEATURE_EXTRACTION,
@@ -51,6 +53,7 @@ class Lora:
             lora_alpha=self.alpha,
             lora_dropout=self.dropout,
             target_modules=targets,
+            modules_to_save=["pooler"] if getattr(trunk, "pooler", None) is not None else None,
         )
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)

@@ -56,7 +56,8 @@ def export(model: RewardModel, renderer: Renderer, folder: Path, calibration: Ca
     """Write the folder, load it in a fresh process, compare the scores of the probes.
 
     Args:
-        model: is not changed; an adapter is merged into a copy.
+        model: is not changed; an adapter is merged into a copy, and 4-bit weights are exported in float32 (the
+            probes then hold the scores of that copy, whose arithmetic is not that of 4-bit kernels).
         renderer: its template goes into the tokenizer.
         folder: is created.
         calibration: temperature, mean and std of the reward.
@@ -68,7 +69,10 @@ def export(model: RewardModel, renderer: Renderer, folder: Path, calibration: Ca
         ExportError: the difference is above `TOLERANCE` (times 1000 in half precision).
     """
     folder.mkdir(parents=True, exist_ok=True)
-    carrier = _carrier(model)
+    plain = _plain(model)
+    quantised = getattr(model.backbone.carrier, "is_loaded_in_4bit", False)
+    _write_probes(plain if quantised else model, renderer, folder)
+    carrier = _carrier(plain)
     carrier.config.reward_temperature = calibration.temperature
     carrier.config.reward_mean, carrier.config.reward_std = calibration.reward_mean, calibration.reward_std
     carrier.save_pretrained(folder)
@@ -89,7 +93,6 @@ def export(model: RewardModel, renderer: Renderer, folder: Path, calibration: Ca
     (folder / "rlhf.json").write_text(json.dumps(about, indent=2))
     calibration.to_json(folder / "calibration.json")
     (folder / "README.md").write_text(CARD.format(max_length=renderer.max_length))
-    _write_probes(model, renderer, folder)
     return check(folder)
 
 
@@ -113,16 +116,47 @@ def check(folder: Path) -> float:
     return float(found["difference"])
 
 
-def _carrier(model: RewardModel) -> PreTrainedModel:
-    """A copy of the carrier with the adapter merged and the head's mixture as its last layer, on the CPU."""
+def _plain(model: RewardModel) -> RewardModel:
+    """A copy on the CPU without adapter and without 4-bit weights."""
     backbone: Backbone = copy.deepcopy(model.backbone).cpu()
-    if isinstance(backbone.trunk, PeftModel):
-        backbone.put_trunk(backbone.trunk.merge_and_unload())
+    trunk = backbone.trunk
+    if isinstance(trunk, PeftModel):
+        _dequantise(trunk)
+        backbone.put_trunk(trunk.merge_and_unload())
+    if getattr(backbone.carrier, "is_loaded_in_4bit", False):
+        backbone.carrier.is_loaded_in_4bit = False
+        backbone.carrier.hf_quantizer = None
+        del backbone.carrier.config.quantization_config
+    return RewardModel(backbone, copy.deepcopy(model.head).cpu())
+
+
+def _dequantise(trunk: PeftModel) -> None:
+    """4-bit layers as float32 ones with their adapter added, so that the merge loses nothing to rounding."""
+    for name, layer in list(trunk.named_modules()):
+        base = getattr(layer, "base_layer", layer)
+        state = getattr(getattr(base, "weight", None), "quant_state", None)
+        if state is None or name.endswith(".base_layer"):
+            continue
+        from bitsandbytes.functional import dequantize_4bit
+
+        weight = dequantize_4bit(base.weight.data, state).float()
+        if base is not layer:
+            weight += sum(layer.get_delta_weight(adapter).float() for adapter in layer.active_adapters)
+        merged = nn.Linear(weight.shape[1], weight.shape[0], bias=base.bias is not None)
+        merged.weight.data.copy_(weight)
+        if base.bias is not None:
+            merged.bias.data.copy_(base.bias)
+        replace(trunk, name, merged)
+
+
+def _carrier(plain: RewardModel) -> PreTrainedModel:
+    """The carrier with the head's mixture as its last layer."""
+    backbone = plain.backbone
     carrier = backbone.carrier
     dtype = next(carrier.parameters()).dtype
     last = nn.Linear(backbone.hidden_size, 1, bias=backbone.head_has_bias, dtype=dtype)
     with torch.no_grad():
-        last.weight.copy_((model.head.mixture() @ model.head.weight).cpu()[None, :])
+        last.weight.copy_((plain.head.mixture() @ plain.head.weight)[None, :])
         if backbone.head_has_bias:
             last.bias.zero_()
     replace(carrier, backbone.head_name, last)

@@ -122,7 +122,7 @@ class RewardModule(pl.LightningModule):
         metrics = evaluate(scored(rows, rewards), bootstrap=0)
         shown = {"pair_accuracy", "nll", "ece"}
         wanted = {f"val/{k}": v for k, v in metrics.items() if k in shown and math.isfinite(v)}
-        self.log_dict(wanted, prog_bar=True, rank_zero_only=False)
+        self.log_dict(wanted, prog_bar=True, sync_dist=True)
 
     # ---------------------------------------------------------------------------------------- optimizing
 

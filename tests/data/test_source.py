@@ -120,3 +120,14 @@ def test_a_header_ends_with_its_file(tmp_path):
     (tmp_path / "b.jsonl").write_text(json.dumps(record))
     with pytest.raises(RecordError, match=r"b.jsonl:1.*scale is 1..5"):
         list(Source(jsonl, path=str(tmp_path)).records())
+
+
+def test_the_fingerprint_sees_a_change_in_a_second_file_of_an_importer(tmp_path):
+    from functools import partial
+
+    path, texts = save(tmp_path / "a.jsonl"), tmp_path / "texts.jsonl"
+    texts.write_text("{}")
+    source = Source(partial(pairs, responses_path=str(texts)), path=str(path))
+    before = source.fingerprint
+    texts.write_text("{} ")
+    assert source.fingerprint != before

@@ -84,9 +84,15 @@ def test_hash_split_never_moves_a_prompt_when_data_are_added(records, more):
 
 @pytest.mark.parametrize(
     "spelling",
-    ["What is an ﬁsh?", "what is AN fish?", "  What\tis\n an  fish? ", "What is an ｆｉｓｈ?"],
+    [
+        "What is an ﬁsh?",
+        "what is AN fish?",
+        "  What\tis\n an  fish? ",
+        "What is an ｆｉｓｈ?",
+        ({"role": "user", "content": "What is an fish?"},),
+    ],
 )
-def test_spellings_of_one_prompt_share_a_split(spelling):
+def test_spellings_of_one_prompt_share_a_split(spelling):  # T21
     for seed in range(50):
         splitter = HashSplit(val=0.3, test=0.3, seed=seed)
         assert splitter.split_of(record(spelling)) == splitter.split_of(record("What is an fish?"))

@@ -264,7 +264,7 @@ def test_degenerate_sets_give_finite_numbers_or_no_key(groups):
     json.dumps(of(*groups, bootstrap=20), allow_nan=False)
 
 
-def test_a_hundred_thousand_pairs_fit():
+def test_a_hundred_thousand_pairs_fit():  # T73
     some = [
         pair(a, 0, 1, 0, 0, prompt=str(i)) for i, a in enumerate(np.random.default_rng(0).normal(size=1000))
     ]
