@@ -1,10 +1,11 @@
 # Every target sets up what it needs. `make` lists them.
 PYTHON ?= python3
 BIN := .venv/bin
+THREADS ?= 2
 export OMP_NUM_THREADS ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: help setup train test check clean
+.PHONY: help setup train test check bench clean
 
 help:            ## this list
 	@grep -E '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -27,6 +28,11 @@ check: setup  ## lint, format, types, import layers
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+bench: setup  ## all benchmarks, side by side with what others use; results in benchmarks/results
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
+	for name in train_step growth score_pool; do \
+		OMP_NUM_THREADS=$(THREADS) $(BIN)/python benchmarks/$$name.py --threads $(THREADS) || exit 1; done
 
 clean: setup  ## remove runs and caches, keep the environment
 	rm -rf runs .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

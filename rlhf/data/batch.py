@@ -22,7 +22,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 
-class _Moves:
+class Moves:
     """`.to()` and `.pin_memory()` for a dataclass of tensors: what Lightning asks of a batch."""
 
     def _map(self, method: str, *args: object, **kwargs: object) -> Self:
@@ -42,7 +42,7 @@ class _Moves:
 
 
 @dataclass(frozen=True)
-class Target(_Moves):
+class Target(Moves):
     """What the votes say about each group: made by `rlhf.annotate.aggregation`, read by losses.
 
     win_prob   P(i beats j), a tie counting one half for each: win_prob[i,j] + win_prob[j,i] = 1 where
@@ -71,7 +71,7 @@ class Target(_Moves):
 
 
 @dataclass(frozen=True)
-class Padded(_Moves):
+class Padded(Moves):
     """One row per completion: prompt and completion together, padded to the longest row.
 
     `last` is the position of the completion's last token: where a causal model is read. It is counted from
@@ -85,7 +85,7 @@ class Padded(_Moves):
 
 
 @dataclass(frozen=True)
-class Packed(_Moves):
+class Packed(Moves):
     """All tokens of the batch in one row without padding, cut into segments; made by `rlhf.data.packing`.
 
     input_ids     the row
@@ -109,7 +109,7 @@ Tokens = Padded | Packed
 
 
 @dataclass(frozen=True)
-class Batch(_Moves):
+class Batch(Moves):
     """What one training step sees.
 
     tokens       the token layout: `Padded` or `Packed`

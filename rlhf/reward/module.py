@@ -16,6 +16,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from rlhf.data.batch import Batch, Target
+from rlhf.data.pool import PoolBatch
 from rlhf.judge.metrics import evaluate
 from rlhf.reward.checkpoint import check_loaded, drop_frozen, random_state, set_random_state
 from rlhf.reward.losses import LearnedDavidson, LearnedRaoKupper, centring, dpo
@@ -102,6 +103,11 @@ class RewardModule(pl.LightningModule):
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         """Keep the rewards of the batch, scalars only."""
         self._keep(batch)
+
+    def predict_step(self, batch: PoolBatch) -> tuple[Tensor, Tensor]:
+        """Rewards `[N]` of a pool's batch, and every member's `[M, N]` (the same `[N]` where there is one)."""
+        members = self.model(batch.tokens)
+        return self.model.head.combine(members).float().cpu(), members.float().cpu()
 
     def _keep(self, batch: Batch) -> None:
         reward = self.model.head.combine(self.model(batch.tokens))

@@ -1,0 +1,133 @@
+"""Scoring a pool of texts: `rlhf.reward.pool.score_pool` against a plain transformers pipeline.
+
+    python benchmarks/score_pool.py [--completions 2000] [--rounds 5] [--threads 2] [--stream 100000]
+
+Both start from the same texts (k = 4 completions of a prompt) and end with a score each: tokenising, collating and
+the forward pass are in the time. The pipeline gets its best batch size, found first. `--stream n` then scores n
+completions with us alone, to show that memory stays flat. Writes results/score_pool.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from train_step import quiet
+from transformers import pipeline
+from workload import Workload, llama
+
+from rlhf.data.packing import shared
+from rlhf.data.pool import Pool
+from rlhf.data.render import Renderer
+from rlhf.records import Comparison, Completion
+from rlhf.reward.backbone import Backbone
+from rlhf.reward.heads import LinearHead
+from rlhf.reward.losses import pairwise
+from rlhf.reward.model import RewardModel
+from rlhf.reward.module import RewardModule
+from rlhf.reward.pool import score_pool
+from rlhf.reward.pretrained import Tiny
+
+RESULTS = Path(__file__).parent / "results"
+BATCH_SIZES = (1, 2, 4, 8, 16, 32)
+K = 4
+
+
+@dataclass(frozen=True)
+class Texts:
+    """A stream of prompts with K completions; `size` completions in all, drawn from a fixed set of 250 prompts."""
+
+    size: int
+
+    def records(self) -> Iterator[Comparison]:
+        """The records from the start."""
+        work = Workload(250, K)
+        letters = np.array(list("abcdefgh ijklmnop.qrstuvwxyz"))
+
+        def text(ids: list[int]) -> str:
+            return "".join(letters[np.array(ids) % len(letters)])
+
+        for i in range(self.size // K):
+            prompt, responses = work.prompts[i % 250], work.responses[i % 250]
+            completions = tuple(Completion(str(j), text(r)) for j, r in enumerate(responses))
+            yield Comparison(str(i), text(prompt), completions, ())
+
+
+def main() -> None:
+    """Measure, print, write."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--completions", type=int, default=1000)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--stream", type=int, default=0)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    quiet()
+    texts = Texts(options.completions)
+    few = Texts(200)
+    best = min(BATCH_SIZES, key=lambda size: theirs(few, size))
+    theirs_s, ours_s = [], []
+    for _ in range(options.rounds):
+        theirs_s.append(theirs(texts, best))
+        ours_s.append(ours(texts))
+    ratio = np.array(theirs_s) / np.array(ours_s)
+    found: dict[str, Any] = {
+        "completions": options.completions,
+        "pipeline_batch_size": best,
+        "pipeline_completions_per_s": options.completions / float(np.median(theirs_s)),
+        "our_completions_per_s": options.completions / float(np.median(ours_s)),
+        "ratio_min_median_max": [float(f(ratio)) for f in (np.min, np.median, np.max)],
+    }
+    if options.stream:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        seconds = ours(Texts(options.stream))
+        grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+        found["stream"] = {
+            "completions": options.stream,
+            "seconds": seconds,
+            "peak_mb_above_the_rounds": grown,
+        }
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / "score_pool.json").write_text(json.dumps(found, indent=2))
+    print(json.dumps(found, indent=2))
+
+
+def ours(texts: Texts) -> float:
+    """Seconds to score all texts."""
+    maker = Tiny()
+    backbone = Backbone(llama())
+    head = LinearHead(backbone.hidden_size)
+    module = RewardModule(RewardModel(backbone, head), loss=pairwise, optimizer=None, schedule=None)  # type: ignore[arg-type]
+    renderer = Renderer(maker.tokenizer(), max_length=1500)
+    with tempfile.TemporaryDirectory() as folder:
+        start = time.perf_counter()
+        table = score_pool(module, Pool(texts, renderer, shared), folder, accelerator="auto", devices=1)
+        seconds = time.perf_counter() - start
+    assert len(table) == texts.size // K * K
+    return seconds
+
+
+def theirs(texts: Texts, batch_size: int) -> float:
+    """Seconds of a text-classification pipeline on the rendered texts."""
+    tokenizer = Tiny().tokenizer()
+    renderer = Renderer(tokenizer, max_length=1500)
+    scorer = pipeline("text-classification", model=llama().eval(), tokenizer=tokenizer, device=-1)
+    rendered = [renderer.text(r.prompt, c.text) for r in texts.records() for c in r.completions]
+    start = time.perf_counter()
+    scores = list(scorer(rendered, batch_size=batch_size, function_to_apply="none"))
+    assert len(scores) == len(rendered)
+    return time.perf_counter() - start
+
+
+if __name__ == "__main__":
+    main()
