@@ -15,11 +15,13 @@ import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from memory import peak_during
 from train_step import quiet
 from transformers import pipeline
 from workload import Workload, llama
@@ -89,17 +91,16 @@ def main() -> None:
         "ratio_min_median_max": [float(f(ratio)) for f in (np.min, np.median, np.max)],
     }
     if options.stream:
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        seconds = ours(Texts(options.stream))
-        grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
-        found["stream"] = {
-            "completions": options.stream,
-            "seconds": seconds,
-            "peak_mb_above_the_rounds": grown,
-        }
+        sizes, seconds = (options.stream // 10, options.stream), []
+        peaks = {n: peak_during(partial(_timed, Texts(n), seconds)) for n in sizes}
+        found["stream"] = {"completions": options.stream, "seconds": seconds[-1], "peak_mb": peaks}
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / "score_pool.json").write_text(json.dumps(found, indent=2))
     print(json.dumps(found, indent=2))
+
+
+def _timed(texts: Texts, seconds: list[float]) -> None:
+    seconds.append(ours(texts))
 
 
 def ours(texts: Texts) -> float:
