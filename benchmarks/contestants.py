@@ -53,7 +53,9 @@ class _TrlClock(TrainerCallback):
         self.seconds = time.perf_counter() - self.start
 
 
-class _OurClock(pl.Callback):
+class Clock(pl.Callback):
+    """Seconds from the start of training to its end."""
+
     seconds = 0.0
 
     def on_train_start(self, *_: Any) -> None:
@@ -89,7 +91,7 @@ def trl_epoch(
 
 def our_epoch(carrier: PreTrainedModel, work: Workload, *, bf16: bool, layout: str = "auto") -> float:
     """This project's module in Lightning, on the same comparisons: every prompt with all its completions."""
-    clock = _OurClock()
+    clock = Clock()
     backbone = Backbone(carrier)
     choose = {"auto": layouts.auto, "padded": layouts.always_padded, "packed": layouts.always_packed}[layout]
     chosen = choose(backbone, pad_id=0, max_length=1400)

@@ -34,7 +34,7 @@ from rlhf.data.packing import packed, padded, shared
 
 RESULTS = Path(__file__).parent / "results"
 MODELS: dict[str, Callable[[], Any]] = {"llama": llama, "minilm": minilm}
-GROUPS = {("llama", 2): 32, ("llama", 4): 16, ("minilm", 2): 16, ("minilm", 4): 8}
+GROUPS = {("llama", 2): 32, ("llama", 4): 16, ("minilm", 2): 16, ("minilm", 4): 4}
 """Prompts of one epoch: a few seconds for us."""
 
 

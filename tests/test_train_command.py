@@ -69,6 +69,8 @@ def test_the_loaded_run_scores_like_training_did_and_compares_by_temperature(tra
     "overrides",
     [
         ["loss=ranking", "head=ensemble"],
+        ["loss=ranking", "layout=padded", "batch_tokens=8000", "compile=true", "model.depth=2"],
+        ["loss=soft_label", "compile=true", "model.depth=2", "model.gradient_checkpointing=true"],
         ["loss=plackett_luce", "adapter=lora"],
         ["loss=rao_kupper", "aggregation=majority", "head=ensemble", "adapter=lora"],
         ["loss=pairwise", "scheduler=cosine", "optimizer=sgd", "trainer.precision=bf16-mixed"],

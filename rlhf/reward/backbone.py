@@ -51,6 +51,11 @@ class Backbone(nn.Module):
         trunk: nn.Module = getattr(self.carrier, self.carrier.base_model_prefix)
         return trunk
 
+    def compile_layers(self) -> None:
+        """torch.compile every layer but the last: one graph for all, whatever the batch; attention stays outside."""
+        for layer in (_layers(self.carrier) or [])[:-1]:
+            layer.compile(dynamic=True)
+
     def put_trunk(self, module: nn.Module) -> None:
         """Put another module (adapted, merged) in the trunk's place."""
         setattr(self.carrier, self.carrier.base_model_prefix, module)

@@ -97,6 +97,7 @@ class Plan:
         return _block_mask(self, causal=False)
 
 
+@torch.compiler.disable  # type: ignore[untyped-decorator]  # a plan differs from batch to batch
 def block_attention(
     module: nn.Module,
     query: Float[Tensor, "1 H Q D"],

@@ -18,6 +18,7 @@ from rlhf.reward.model_checks import (
     check_export,
     check_first_batch_overfit,
     check_head,
+    check_layout,
     check_padding_side,
 )
 from rlhf.reward.training import RewardRun
@@ -25,6 +26,7 @@ from rlhf.reward.training import RewardRun
 MODEL_CHECKS: Sequence[Callable[[RewardRun], Check]] = (
     check_padding_side,
     check_batch_invariance,
+    check_layout,
     check_eval_is_deterministic,
     check_head,
     check_export,

@@ -52,6 +52,22 @@ def check_batch_invariance(run: RewardRun) -> Check:
     return verdict("batch size and order", worst > TOLERANCE, f"largest difference {worst:.1e}", remedy)
 
 
+def check_layout(run: RewardRun) -> Check:
+    """The layout that training uses must give the padded layout's scores on the user's own rows."""
+    model, rows = run.module.model.eval(), run.data.rows["train"]
+    columns = rows[list(range(min(GROUPS, len(rows))))]
+    groups = columns["prompt"], columns["responses"]
+    device, pad_id = model.head.weight.device, run.data.renderer.tokenizer.pad_token_id
+    with torch.inference_mode():
+        tokens, plain = run.data.layout(*groups), padded(*groups, pad_id=pad_id)
+        worst = _difference(model(plain.to(device)), model(tokens.to(device)))
+    share = tokens.input_ids.numel() / plain.input_ids.numel()
+    measured = (
+        f"{type(tokens).__name__.lower()}, largest difference {worst:.1e}, {share:.0%} of the padded tokens"
+    )
+    return verdict("token layout", worst > TOLERANCE, measured, "layout=padded, and report this model")
+
+
 def check_eval_is_deterministic(run: RewardRun) -> Check:
     """Two passes in evaluation mode must agree: no dropout may be left on."""
     model, rows = run.module.model.eval(), _sequences(run)

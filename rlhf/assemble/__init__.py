@@ -1,0 +1,11 @@
+"""Configuration to objects: the only package that knows hydra and omegaconf.
+
+Everything heavy is imported inside functions, so that a mistyped override answers at once.
+"""
+
+from rlhf.assemble.comparison import Comparison
+from rlhf.assemble.loggers import no_logger, wandb_logger
+from rlhf.assemble.run import train
+from rlhf.assemble.suggestions import CONF, suggestions
+
+__all__ = ["CONF", "Comparison", "no_logger", "suggestions", "train", "wandb_logger"]

@@ -1,0 +1,72 @@
+"""What a run says, and where: W&B, the console."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+if TYPE_CHECKING:
+    from pytorch_lightning.loggers import Logger
+
+
+def wandb_logger(
+    *, cfg: DictConfig, folder: Path, checkpoint: Path | None, project: str, entity: str | None,
+    offline: bool, tags: Sequence[str],
+) -> Logger:  # fmt: skip
+    """One W&B run per job; the jobs of a sweep share a group; a resumed job goes on in its own run."""
+    import wandb
+    from pytorch_lightning.loggers import WandbLogger
+
+    from rlhf.reward.checkpoint import stored_wandb_id
+
+    hydra_cfg = HydraConfig.get()
+    sweep = hydra_cfg.mode == RunMode.MULTIRUN
+    logger = WandbLogger(
+        project=project,
+        entity=entity,
+        offline=offline,
+        tags=list(tags),
+        save_dir=str(folder),
+        name=f"{hydra_cfg.job.num}:{folder.parent.name}" if sweep else folder.name,
+        group=Path(hydra_cfg.sweep.dir).name if sweep else None,
+        id=stored_wandb_id(checkpoint) or wandb.sdk.lib.runid.generate_id(),
+        resume="allow",
+        settings=wandb.Settings(silent=True),
+    )
+    config: Any = OmegaConf.to_container(cfg, resolve=True)
+    logger.log_hyperparams({**config, "overrides": list(hydra_cfg.overrides.task)})
+    return logger
+
+
+def no_logger(**_: object) -> None:
+    """For `logger=csv`: nothing beside the CSV log."""
+
+
+def finish_wandb() -> None:
+    """End this job's W&B run, so that the next job of a sweep gets its own."""
+    wandb = sys.modules.get("wandb")
+    if wandb is not None and wandb.run is not None:
+        wandb.finish()
+
+
+def quiet() -> None:
+    """Leave warnings that a user can act on; drop chatter about what this project does on purpose."""
+    import logging
+    import warnings
+
+    from transformers.utils import logging as hf
+
+    hf.set_verbosity_error()
+    hf.disable_progress_bar()
+    logging.getLogger("pytorch_lightning.utilities.rank_zero").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", ".*does not have many workers.*")
+    warnings.filterwarnings("ignore", ".*The `srun` command is available.*")
+    warnings.filterwarnings("ignore", ".*LeafSpec.*")  # inside pytorch-lightning 2.6
+    warnings.filterwarnings("ignore", ".*smaller than the logging interval.*")
+    warnings.filterwarnings("ignore", ".*Checkpoint directory .* exists and is not empty.*")

@@ -1,0 +1,155 @@
+"""`train.py`: build what the configuration names and hand it to the task."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from rlhf.assemble.loggers import finish_wandb, quiet
+from rlhf.assemble.resume import checkpoint_to_go_on_from
+
+if TYPE_CHECKING:
+    from pytorch_lightning.loggers import Logger
+
+    from rlhf.data.datamodule import PreferenceData
+    from rlhf.data.render import Renderer
+    from rlhf.reward.module import RewardModule
+    from rlhf.reward.training import RewardRun
+
+
+def train(cfg: DictConfig) -> float:
+    """`train.py`: build what the configuration names, hand it to the task, return the monitored metric."""
+    import pytorch_lightning as pl
+    import torch
+
+    quiet()
+    if cfg.threads:
+        torch.set_num_threads(cfg.threads)
+    pl.seed_everything(cfg.seed, workers=True, verbose=False)
+    run = _reward_run(cfg)
+    try:
+        metrics: dict[str, float] = hydra.utils.instantiate(cfg.task)(run)
+    finally:
+        for logger in run.trainer.loggers:
+            logger.finalize("success")
+        finish_wandb()
+    if run.trainer.is_global_zero:
+        print(f"run: {run.folder}", flush=True)
+    if metrics.get("doctor/failed"):
+        sys.exit(1)
+    return metrics.get(cfg.monitor, float("nan"))
+
+
+def _reward_run(cfg: DictConfig) -> RewardRun:
+    import torch
+
+    from rlhf.reward.training import RewardRun
+
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    checkpoint = checkpoint_to_go_on_from(cfg, folder)
+    maker = hydra.utils.instantiate(cfg.model)
+    tokenizer = maker.tokenizer()
+    data = _data(cfg, _renderer(cfg, tokenizer, maker))
+    data.prepare_data()
+    module = _module(cfg, maker, tokenizer)
+    choose = hydra.utils.instantiate(cfg.layout)
+    backbone = module.model.backbone
+    if cfg.trainer.accelerator != "cpu" and torch.cuda.is_available():
+        backbone.cuda()  # so that the layout is tried where it will run
+    data.layout = choose(backbone, pad_id=tokenizer.pad_token_id, max_length=cfg.max_length)
+    return RewardRun(
+        folder=folder,
+        data=data,
+        module=module,
+        trainer=_trainer(cfg, folder, checkpoint),
+        monitor=cfg.monitor,
+        checkpoint=checkpoint,
+        bootstrap=cfg.bootstrap,
+        seed=cfg.seed,
+    )
+
+
+def _renderer(cfg: DictConfig, tokenizer: Any, maker: Any) -> Renderer:
+    from rlhf.data.render import Renderer
+    from rlhf.reward.pretrained import positions
+
+    known = positions(maker, tokenizer)
+    if known is not None and cfg.max_length > known:
+        raise ValueError(
+            f"max_length={cfg.max_length}, but the model knows {known} positions: max_length={known}"
+        )
+    return Renderer(tokenizer, max_length=cfg.max_length, min_prompt=cfg.min_prompt)
+
+
+def _data(cfg: DictConfig, renderer: Renderer) -> PreferenceData:
+    from rlhf.data.datamodule import PreferenceData
+
+    return PreferenceData(
+        source=hydra.utils.instantiate(cfg.data),
+        aggregation=hydra.utils.instantiate(cfg.aggregation),
+        splitter=hydra.utils.instantiate(cfg.split),
+        renderer=renderer,
+        batch_size=cfg.batch_size,
+        eval_batch_size=cfg.eval_batch_size,
+        seed=cfg.seed,
+        batch_tokens=cfg.batch_tokens,
+        cache=Path(cfg.cache),
+        workers=cfg.workers,
+    )
+
+
+def _module(cfg: DictConfig, maker: Any, tokenizer: Any) -> RewardModule:
+    import torch
+
+    from rlhf.reward.backbone import Backbone
+    from rlhf.reward.model import RewardModel
+    from rlhf.reward.module import RewardModule
+
+    backbone = hydra.utils.instantiate(cfg.adapter.build)(Backbone(maker.carrier(tokenizer)))
+    head = hydra.utils.instantiate(cfg.head, _convert_="all")(backbone.hidden_size)
+    if cfg.compile:
+        torch._dynamo.config.allow_unspec_int_on_nn_module = True
+        backbone.compile_layers()
+    return RewardModule(
+        RewardModel(backbone, head),
+        loss=hydra.utils.instantiate(cfg.loss),
+        optimizer=hydra.utils.instantiate(cfg.optimizer.build, _convert_="all"),
+        schedule=hydra.utils.instantiate(cfg.scheduler),
+        weight_decay=cfg.optimizer.weight_decay,
+        centring_weight=cfg.centring,
+    )
+
+
+def _trainer(cfg: DictConfig, folder: Path, checkpoint: Path | None) -> Any:
+    from pytorch_lightning.callbacks import EarlyStopping, LearningRateMonitor, TQDMProgressBar
+    from pytorch_lightning.loggers import CSVLogger
+
+    from rlhf.reward.checkpoint import KeepBest, KeepLast
+
+    checkpoints = folder / "checkpoints"
+    callbacks = [
+        EarlyStopping(cfg.monitor, mode=cfg.monitor_mode, patience=cfg.patience),
+        KeepBest(checkpoints, cfg.monitor, cfg.monitor_mode),
+        KeepLast(checkpoints, cfg.save_every),
+        LearningRateMonitor("step"),
+    ]
+    if cfg.trainer.enable_progress_bar:
+        callbacks.append(TQDMProgressBar(refresh_rate=10))
+    loggers = [CSVLogger(folder, name="", version="csv")]
+    more: Logger | None = hydra.utils.instantiate(cfg.logger)(cfg=cfg, folder=folder, checkpoint=checkpoint)
+    return hydra.utils.instantiate(
+        cfg.trainer,
+        default_root_dir=str(folder),
+        max_epochs=cfg.epochs,
+        val_check_interval=cfg.validate_every,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+        enable_model_summary=False,
+        callbacks=callbacks,
+        logger=[*loggers, more] if more else loggers,
+    )

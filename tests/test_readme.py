@@ -1,0 +1,62 @@
+"""What the README says can be typed, can be typed."""
+
+import re
+import shlex
+from pathlib import Path
+
+import hydra
+import pytest
+
+import rlhf
+
+README = (Path(__file__).parent.parent / "README.md").read_text()
+ROOT = Path(__file__).parent.parent
+COMMANDS = re.findall(r"python train\.py ([^`\n#]*)", README)
+DOCUMENTS = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]
+
+
+@pytest.mark.parametrize("command", [c for c in COMMANDS if "..." not in c])
+def test_every_training_command_composes(command):
+    overrides = [o.replace("<", "").replace(">", "") for o in shlex.split(command) if o != "-m"]
+    for alternatives in overrides:
+        _key, _, value = alternatives.partition("=")
+        assert value, f"{alternatives} is not key=value"
+    first = [o if o.partition("=")[2].startswith("[") else o.split(",")[0] for o in overrides]
+    with hydra.initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        hydra.compose("train", overrides=first)
+
+
+def test_there_are_commands_to_check():
+    assert len(COMMANDS) >= 8
+
+
+def test_every_make_target_named_exists():
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.M))
+    named = set(re.findall(r"\bmake ([a-z]+)", README))
+    assert {"train", "test", "check", "bench"} <= named <= targets
+
+
+def test_every_data_option_is_named():
+    options = {p.stem for p in (ROOT / "conf" / "data").glob("*.yaml")}
+    missing = {o for o in options if f"`{o}`" not in README and f"data={o}" not in README}
+    assert missing <= {"toy"}
+
+
+def test_every_file_on_the_map_exists():
+    block = README.split("## The map")[1].split("```")[1]
+    for name in re.findall(r"[a-z_*]+\.py", block):
+        assert list(ROOT.glob(f"**/{name}")), name
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda p: p.name)
+def test_links_lead_somewhere(document):
+    for target in re.findall(r"\]\(([^)#:]+)\)", document.read_text()):
+        assert (document.parent / target).exists(), target
+
+
+def test_the_python_example_uses_names_that_exist():
+    from rlhf.reward.scorer import Scorer
+
+    assert callable(rlhf.load)
+    for method in re.findall(r"scorer\.([a-z]+)\(", README):
+        assert callable(getattr(Scorer, method))
