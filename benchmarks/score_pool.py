@@ -3,8 +3,9 @@
     python benchmarks/score_pool.py [--completions 2000] [--rounds 5] [--threads 2] [--stream 100000]
 
 Both start from the same texts (k = 4 completions of a prompt) and end with a score each: tokenising, collating and
-the forward pass are in the time. The pipeline gets its best batch size, found first. `--stream n` then scores n
-completions with us alone, to show that memory stays flat. Writes results/score_pool.json.
+the forward pass are in the time. The pipeline gets its best batch size, found first. Both run in float32 and with
+bfloat16 products, in turns. `--stream n` only scores n completions with us, to show that memory stays flat.
+Writes results/score_pool.json, or results/score_pool_stream.json.
 """
 
 from __future__ import annotations
@@ -41,6 +42,8 @@ from rlhf.reward.pretrained import Tiny
 RESULTS = Path(__file__).parent / "results"
 BATCH_SIZES = (1, 2, 4, 8, 16, 32)
 K = 4
+PRECISIONS = {"float32": "32-true", "bfloat16": "bf16-mixed"}
+"""Products in float32, or in bfloat16 by autocast on both sides; names as the trainer has them."""
 
 
 @dataclass(frozen=True)
@@ -75,35 +78,51 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     quiet()
-    texts = Texts(options.completions)
-    few = Texts(200)
-    best = min(BATCH_SIZES, key=lambda size: theirs(few, size))
-    theirs_s, ours_s = [], []
-    for _ in range(options.rounds):
-        theirs_s.append(theirs(texts, best))
-        ours_s.append(ours(texts))
-    ratio = np.array(theirs_s) / np.array(ours_s)
-    found: dict[str, Any] = {
-        "completions": options.completions,
-        "pipeline_batch_size": best,
-        "pipeline_completions_per_s": options.completions / float(np.median(theirs_s)),
-        "our_completions_per_s": options.completions / float(np.median(ours_s)),
-        "ratio_min_median_max": [float(f(ratio)) for f in (np.min, np.median, np.max)],
-    }
-    if options.stream:
-        sizes, seconds = (options.stream // 10, options.stream), []
-        peaks = {n: peak_during(partial(_timed, Texts(n), seconds)) for n in sizes}
-        found["stream"] = {"completions": options.stream, "seconds": seconds[-1], "peak_mb": peaks}
     RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "score_pool.json").write_text(json.dumps(found, indent=2))
+    name, found = (
+        ("score_pool_stream", stream(options.stream)) if options.stream else ("score_pool", race(options))
+    )
+    (RESULTS / f"{name}.json").write_text(json.dumps(found, indent=2))
     print(json.dumps(found, indent=2))
 
 
+def race(options: argparse.Namespace) -> dict[str, Any]:
+    """All four in turns; ratios are of the seconds of one round."""
+    texts, few = Texts(options.completions), Texts(200)
+    best = {p: min(BATCH_SIZES, key=lambda size, p=p: theirs(few, size, p)) for p in PRECISIONS}
+    seconds: dict[str, list[float]] = {f"{who} {p}": [] for p in PRECISIONS for who in ("pipeline", "ours")}
+    for _ in range(options.rounds):
+        for precision in PRECISIONS:
+            seconds[f"pipeline {precision}"].append(theirs(texts, best[precision], precision))
+            seconds[f"ours {precision}"].append(ours(texts, precision))
+    pairs = [(a, b) for a in seconds for b in seconds if a.startswith("ours") and b.startswith("pipeline")]
+    return {
+        "completions": options.completions,
+        "threads": options.threads,
+        "pipeline_batch_size": best,
+        "completions_per_s": {name: options.completions / float(np.median(s)) for name, s in seconds.items()},
+        "ratio_min_median_max": {f"{a} over {b}": _spread(seconds[b], seconds[a]) for a, b in pairs},
+    }
+
+
+def _spread(slow: list[float], fast: list[float]) -> list[float]:
+    ratio = np.array(slow) / np.array(fast)
+    return [float(f(ratio)) for f in (np.min, np.median, np.max)]
+
+
+def stream(completions: int) -> dict[str, Any]:
+    """Peak memory of scoring a tenth of the completions, and all of them."""
+    seconds: list[float] = []
+    sizes = (completions // 10, completions)
+    peaks = {n: peak_during(partial(_timed, Texts(n), seconds)) for n in sizes}
+    return {"completions": completions, "seconds": seconds[-1], "peak_mb": peaks}
+
+
 def _timed(texts: Texts, seconds: list[float]) -> None:
-    seconds.append(ours(texts))
+    seconds.append(ours(texts, "float32"))
 
 
-def ours(texts: Texts) -> float:
+def ours(texts: Texts, precision: str) -> float:
     """Seconds to score all texts."""
     maker = Tiny()
     backbone = Backbone(llama())
@@ -112,20 +131,22 @@ def ours(texts: Texts) -> float:
     renderer = Renderer(maker.tokenizer(), max_length=1500)
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
-        table = score_pool(module, Pool(texts, renderer, shared), folder, accelerator="auto", devices=1)
+        pool = Pool(texts, renderer, shared)
+        table = score_pool(module, pool, folder, devices=1, precision=PRECISIONS[precision])
         seconds = time.perf_counter() - start
     assert len(table) == texts.size // K * K
     return seconds
 
 
-def theirs(texts: Texts, batch_size: int) -> float:
+def theirs(texts: Texts, batch_size: int, precision: str) -> float:
     """Seconds of a text-classification pipeline on the rendered texts."""
     tokenizer = Tiny().tokenizer()
     renderer = Renderer(tokenizer, max_length=1500)
     scorer = pipeline("text-classification", model=llama().eval(), tokenizer=tokenizer, device=-1)
     rendered = [renderer.text(r.prompt, c.text) for r in texts.records() for c in r.completions]
     start = time.perf_counter()
-    scores = list(scorer(rendered, batch_size=batch_size, function_to_apply="none"))
+    with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
+        scores = list(scorer(rendered, batch_size=batch_size, function_to_apply="none"))
     assert len(scores) == len(rendered)
     return time.perf_counter() - start
 
