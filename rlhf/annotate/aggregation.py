@@ -6,12 +6,13 @@ that they are tied. A pairwise vote says it of one pair, a ranking and Likert ra
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from rlhf.annotate.ballots import levels
 from rlhf.annotate.label import Label
 from rlhf.record_types import Comparison, RecordError, Vote
 
@@ -68,7 +69,7 @@ def soft(
             f"is {pseudocount:g}", key="aggregation.pseudocount", remedy="0, or positive to smooth"
         )
     counts = count(record, criterion)
-    return _label(record, counts, *_shares(counts, pseudocount), counts.votes > 0, attributes)
+    return label_of(record, counts, *shares(counts, pseudocount), counts.votes > 0, attributes)
 
 
 def majority(record: Comparison, *, criterion: str | None = None, attributes: Sequence[str] = ()) -> Label:
@@ -83,7 +84,7 @@ def majority(record: Comparison, *, criterion: str | None = None, attributes: Se
     counts = count(record, criterion)
     beats = (counts.wins > counts.wins.T) & (counts.wins >= counts.ties)
     p = 0.5 + (beats.astype(float) - beats.T) / 2
-    return _label(record, counts, p, (p == 0.5).astype(float), counts.votes > 0, attributes)
+    return label_of(record, counts, p, (p == 0.5).astype(float), counts.votes > 0, attributes)
 
 
 def discard(
@@ -114,26 +115,29 @@ def discard(
     total = np.maximum(counts.votes, 1)
     agreement = np.maximum(np.maximum(counts.wins, counts.wins.T), counts.ties) / total
     observed = (counts.votes >= min_votes) & (agreement >= min_agreement)
-    return _label(record, counts, *_shares(counts), observed, attributes)
+    return label_of(record, counts, *shares(counts), observed, attributes)
 
 
-def count(record: Comparison, criterion: str | None = None) -> Counts:
-    """How the votes that count (see `soft`) fall on the pairs of the record."""
+def count(
+    record: Comparison, criterion: str | None = None, weight: Callable[[Vote], float] = lambda vote: 1.0
+) -> Counts:
+    """How the votes that count (see `soft`) fall on the pairs of the record, each with its weight."""
     ids = {c.id: k for k, c in enumerate(record.completions)}
     wins, ties, stated, margins = np.zeros((4, len(ids), len(ids)))
-    for vote in _deciding(record.votes, criterion):
+    for vote in deciding(record.votes, criterion):
         level = _levels(vote, ids)
         better = level[:, None] > level[None, :]  # False wherever a level is NaN
-        wins += better
-        ties += level[:, None] == level[None, :]
-        if vote.margin > 0:
+        worth = weight(vote)
+        wins += worth * better
+        ties += worth * (level[:, None] == level[None, :])
+        if vote.margin > 0 and worth > 0:
             stated += better
             margins += vote.margin * better
     np.fill_diagonal(ties, 0)
     return Counts(wins, ties, margins / np.maximum(stated, 1))
 
 
-def _deciding(votes: Iterable[Vote], criterion: str | None) -> list[Vote]:
+def deciding(votes: Iterable[Vote], criterion: str | None) -> list[Vote]:
     """The votes that decide: no gold checks, and only those on the criterion."""
     real = [v for v in votes if not v.gold]
     if criterion is None and any(v.criterion == OVERALL for v in real):
@@ -144,25 +148,18 @@ def _deciding(votes: Iterable[Vote], criterion: str | None) -> list[Vote]:
 def _levels(vote: Vote, ids: Mapping[str, int]) -> NDArray[np.float64]:
     """One number per completion: higher was judged better, equal was judged tied, NaN was not judged."""
     level = np.full(len(ids), np.nan)
-    if vote.pair is not None:
-        for i in vote.pair:
-            level[ids[i]] = i == vote.choice  # a tie: neither is the choice
-    elif vote.ranking is not None:
-        for place, group in enumerate(vote.ranking):
-            level[[ids[i] for i in group]] = -place
-    else:
-        for i, rating in (vote.likert or {}).items():
-            level[ids[i]] = rating
+    for completion_id, value in levels(vote).items():
+        level[ids[completion_id]] = value
     return level
 
 
-def _shares(counts: Counts, pseudocount: float = 0.0) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def shares(counts: Counts, pseudocount: float = 0.0) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Win probability and share of ties of each pair, as `soft` has them; p is exactly 0.5 on equal sides."""
     total = np.where(counts.votes > 0, counts.votes + 2 * pseudocount, 1)
     return 0.5 + (counts.wins - counts.wins.T) / (2 * total), counts.ties / total
 
 
-def _label(
+def label_of(
     record: Comparison,
     counts: Counts,
     p: NDArray[np.float64],
@@ -170,6 +167,7 @@ def _label(
     observed: NDArray[np.bool_],
     attributes: Sequence[str],
 ) -> Label:
+    """The label with win probabilities p [K, K] and tie probabilities [K, K] on the observed pairs [K, K]."""
     p, tie = np.where(observed, p, 0), np.where(observed, tie, 0)
     margin = np.where(counts.wins > counts.wins.T, counts.margin, 0)
     return Label(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,3 +32,11 @@ class Label:
 
 Aggregation = Callable[[Comparison], Label]
 """Votes to a label. A record whose votes decide nothing gives a label with nothing observed."""
+
+
+@runtime_checkable
+class FittedAggregation(Protocol):
+    """An aggregation that first learns from many records, e.g. who is reliable."""
+
+    def fit(self, records: Iterable[Comparison]) -> Aggregation:
+        """Learn from the records; returns the aggregation that labels them."""

@@ -91,7 +91,8 @@ def _data(cfg: DictConfig, renderer: Renderer) -> PreferenceData:
 
     return PreferenceData(
         source=hydra.utils.instantiate(cfg.data),
-        aggregation=hydra.utils.instantiate(cfg.aggregation),
+        aggregation=hydra.utils.instantiate(cfg.aggregation, _convert_="all"),
+        judged_by=hydra.utils.instantiate(cfg.judged_by, _convert_="all"),
         splitter=hydra.utils.instantiate(cfg.split),
         renderer=renderer,
         batch_size=cfg.batch_size,

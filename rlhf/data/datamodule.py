@@ -12,7 +12,8 @@ import pytorch_lightning as pl
 import torch
 import torch.distributed as dist
 
-from rlhf.annotate.label import Aggregation
+from rlhf.annotate.aggregation import soft
+from rlhf.annotate.label import Aggregation, FittedAggregation
 from rlhf.data.collate import collate
 from rlhf.data.order import GroupOrder, ResumableLoader, TokenOrder
 from rlhf.data.packing import Layout, padded
@@ -39,7 +40,10 @@ class PreferenceData(pl.LightningDataModule):
 
     Args:
         source: the records.
-        aggregation: votes to labels.
+        aggregation: votes to the labels that are trained on; one that learns about annotators is fitted on the
+            training records.
+        judged_by: votes to the labels of validation and test: raw vote shares unless told otherwise, so that runs
+            with different aggregations are measured, and their temperatures fitted, on the same thing.
         splitter: which split a record belongs to.
         renderer: texts to tokens.
         batch_size: groups (prompts with all their completions) per batch and process.
@@ -57,21 +61,23 @@ class PreferenceData(pl.LightningDataModule):
         self,
         *,
         source: RecordSource,
-        aggregation: Aggregation,
+        aggregation: Aggregation | FittedAggregation,
         splitter: Splitter,
         renderer: Renderer,
         batch_size: int,
         eval_batch_size: int,
         seed: int,
         cache: Path,
+        judged_by: Aggregation = soft,
         batch_tokens: int | None = None,
         workers: int = 0,
     ) -> None:
         super().__init__()
         self.source, self.aggregation, self.splitter = source, aggregation, splitter
+        self.judged_by = judged_by
         self.renderer, self.batch_size, self.eval_batch_size = renderer, batch_size, eval_batch_size
         self.seed, self.batch_tokens, self.workers = seed, batch_tokens, workers
-        self.data_hash = fingerprint(source, aggregation, splitter, renderer)
+        self.data_hash = fingerprint(source, aggregation, judged_by, splitter, renderer)
         self.folder = cache / self.data_hash
         self.rows: dict[str, Rows] = {}
         self.resume: dict[str, int] | None = None
@@ -142,14 +148,20 @@ class PreferenceData(pl.LightningDataModule):
     def _rows(self, audits: dict[str, Audit], report: SplitReport) -> Iterator[tuple[str, Row]]:
         if self.splitter.needs_fit:
             self.splitter.fit(self.source.records())
+        label_for = {"train": self._fitted(), "val": self.judged_by, "test": self.judged_by}
         for record in self.source.records():
             split = self.splitter.split_of(record)
             report.add(record, split)
-            row = prepare_one(
-                record, aggregation=self.aggregation, renderer=self.renderer, audit=audits[split]
-            )
+            aggregation = label_for[split]
+            row = prepare_one(record, aggregation=aggregation, renderer=self.renderer, audit=audits[split])
             if row is not None:
                 yield split, row
+
+    def _fitted(self) -> Aggregation:
+        if not isinstance(self.aggregation, FittedAggregation):
+            return self.aggregation
+        records = self.source.records()
+        return self.aggregation.fit(r for r in records if self.splitter.split_of(r) == "train")
 
     def _report(self, audits: dict[str, Audit], report: SplitReport) -> dict[str, Any]:
         return {

@@ -138,6 +138,10 @@ class Renderer:
         merged = sum(joint < len(head) for joint in joints)
         return Encoded(start, [rows[i][shared:] for i in kept], kept, trimmed, merged)
 
+    def opening_ids(self, prompt: Prompt) -> list[int]:
+        """Tokens of the prompt up to where an answer begins: what a policy continues."""
+        return self._ids(self._template(_messages(prompt), generate=True))
+
     def _ids(self, text: str) -> list[int]:
         ids: list[int] = self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
         return ids

@@ -1,4 +1,4 @@
-"""Where records come from: local files (JSON Lines, JSON, Parquet, CSV; `.gz` too) or a set on the hub.
+"""Where records come from: local files (JSON Lines, JSON, Parquet, CSV, text; `.gz` too) or a set on the hub.
 
 A `Source` turns raw rows into records through an importer and can be read again and again, one record at a
 time. An importer is a function `(rows, on_bad) -> iterator of Comparison`; see `rlhf.data.importers`.
@@ -199,6 +199,14 @@ def _csv(path: Path, on_bad: OnBad) -> Rows:
             yield f"{path}:{reader.line_num}", row
 
 
+def _text(path: Path, on_bad: OnBad) -> Rows:
+    """One prompt per line."""
+    with open_text(path) as file:
+        for number, line in enumerate(file, start=1):
+            if line.strip():
+                yield f"{path}:{number}", {"prompt": line.strip()}
+
+
 READERS: Mapping[str, Callable[[Path, OnBad], Rows]] = {
     ".jsonl": lines,
     ".ndjson": lines,
@@ -206,4 +214,5 @@ READERS: Mapping[str, Callable[[Path, OnBad], Rows]] = {
     ".parquet": _parquet,
     ".csv": _csv,
     ".tsv": _csv,
+    ".txt": _text,
 }

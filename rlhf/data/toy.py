@@ -15,7 +15,7 @@ import numpy as np
 
 from rlhf.data.prompt_key import prompt_hash
 from rlhf.data.toy_annotators import Annotator, pool
-from rlhf.data.toy_text import DOMAINS, OUT_OF_DISTRIBUTION, answer, opening
+from rlhf.data.toy_text import DOMAINS, OUT_OF_DISTRIBUTION, Task, answer, opening
 from rlhf.record_types import Comparison, Completion, Vote
 
 QUALITIES = ("correct", "polite", "hedged", "verbose", "repetitive", "off_topic")
@@ -107,6 +107,12 @@ class ToyWorld:
         """Record number `index`, the same whatever `size` is."""
         return _Maker(self, index).record()
 
+    def task(self, index: int) -> tuple[Task, str, bool]:
+        """What record number `index` asks: the task, its domain, and whether it is hard."""
+        maker = _Maker(self, index)
+        maker.ask()
+        return maker.task, maker.domain, maker.hard
+
     @staticmethod
     def gold(record: Comparison) -> list[float]:
         """Gold rewards of a record's answers, from their meta."""
@@ -131,22 +137,27 @@ class _Maker:
         """In 0..n-1."""
         return int(self.uniform() * n)
 
-    def record(self) -> Comparison:
+    def ask(self) -> str:
+        """Draw domain, difficulty and task; gives the prompt."""
         domains = OUT_OF_DISTRIBUTION if self.world.ood else DOMAINS
-        domain = list(domains)[self.draw(len(domains))]
-        hard = self.draw(2) == 1
-        task = domains[domain](self.draw, hard)
-        prompt = opening(self.draw) + task.prompt
+        self.domain = list(domains)[self.draw(len(domains))]
+        self.hard = self.draw(2) == 1
+        self.task = domains[self.domain](self.draw, self.hard)
+        return opening(self.draw) + self.task.prompt
+
+    def record(self) -> Comparison:
+        """The whole record."""
+        prompt = self.ask()
         k = self.world.min_completions + self.draw(
             self.world.max_completions - self.world.min_completions + 1
         )
         completions: list[Completion] = []
         while len(completions) < k:
-            qualities = self.qualities(hard)
-            text = answer(task, qualities, self.draw)
+            qualities = self.qualities(self.hard)
+            text = answer(self.task, qualities, self.draw)
             if text in {c.text for c in completions}:
                 continue
-            gold = gold_reward(qualities, domain)
+            gold = gold_reward(qualities, self.domain)
             source = {"model": "toy", "temperature": 1.0, "seed": self.world.seed}
             meta = {"qualities": qualities, "gold": round(gold, 6)}
             completions.append(Completion(f"c{len(completions)}", text, source, meta))
@@ -155,8 +166,8 @@ class _Maker:
             prompt=prompt,
             completions=tuple(completions),
             votes=self.votes(completions),
-            domain=domain,
-            meta={"difficulty": "hard" if hard else "easy", "prompt_hash": prompt_hash(prompt)},
+            domain=self.domain,
+            meta={"difficulty": "hard" if self.hard else "easy", "prompt_hash": prompt_hash(prompt)},
         )
 
     def qualities(self, hard: bool) -> dict[str, float]:

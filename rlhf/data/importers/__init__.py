@@ -7,6 +7,7 @@ RecordError with key and remedy, and keeps every vote.
 from rlhf.data.importers.llmbar import llmbar
 from rlhf.data.importers.pairs import hh_rlhf, llamafactory, openrlhf, pairs, shp
 from rlhf.data.importers.pandalm import pandalm
+from rlhf.data.importers.prompts import prompts
 from rlhf.data.importers.qa_feedback import qa_feedback
 from rlhf.data.importers.rankings import nemo_ranks, oasst, rewardbench
 from rlhf.data.importers.rankme import rankme
@@ -17,6 +18,6 @@ from rlhf.data.importers.ukpconvarg import ukpconvarg
 
 __all__ = [
     "helpsteer", "hh_rlhf", "jsonl", "llamafactory", "llmbar", "nemo_ranks", "oasst", "openrlhf", "pairs",
-    "pandalm", "qa_feedback", "rankme", "rewardbench", "shp", "summarize_from_feedback", "ukpconvarg",
+    "pandalm", "prompts", "qa_feedback", "rankme", "rewardbench", "shp", "summarize_from_feedback", "ukpconvarg",
     "ultrafeedback",
 ]  # fmt: skip

@@ -1,0 +1,264 @@
+"""How good each annotator is: agreement, gold accuracy, biases, speed and patterns, with flags and a bonus.
+
+Everything is computed from `Ballots`, one row per annotator. A flag is a reason to look, not a verdict: the tests
+behind them are corrected for the number of annotators (Bonferroni; gold items for none), and few votes raise none.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from rlhf.annotate.ballots import FIRST, SECOND, TIE, UNKNOWN, Ballots
+from rlhf.annotate.overlap import copies
+from rlhf.judge.table import Floats, Ints
+
+Number = TypeVar("Number", np.float64, np.int64)
+
+ERROR = 0.01
+"""Chance that anybody is flagged by one test where all are honest (shared over annotators)."""
+LONGER = 30
+"""Characters by which an answer must be longer to count in the length bias."""
+FAST = -2.5
+"""Standard deviations of log time, given the length, below which a vote counts as too fast."""
+LOW = 0.05
+"""How far below the median annotator's an agreement with the others must surely lie to be flagged."""
+FAST_SHARE = 0.2
+"""Share of votes too fast from which an annotator is flagged."""
+GOLD_LOW = 0.65
+"""An annotator is flagged when the accuracy on gold items is below this with probability 0.95 (flat Beta prior)."""
+
+
+@dataclass(frozen=True)
+class Quality:
+    """One row per annotator [A]; NaN where there is nothing to say.
+
+    votes             verdicts given (a ranking of K gives K (K - 1) / 2)
+    majority          share equal to the most frequent verdict of the unit, where it is alone and others voted
+    leave_one_out     the same against the verdicts of the others only (what AlpacaEval calls human agreement)
+    gold_votes, gold_accuracy   verdicts on units with a gold answer, and the share that gives it
+    ties              share of ties
+    first_side        share of the first side among decided verdicts; `first_side_p` tests it against one half
+    longer            share of the longer answer among decided verdicts, where it is longer by 30 characters
+    seconds           median time of a vote; `fast` share of the votes that took implausibly little for their length
+    run               longest run of the same side, or of alternating sides, in the order of voting; `run_p` its chance
+    copies            1 where some other annotator gives the same verdicts beyond what their quality explains
+    """
+
+    votes: Floats
+    majority: Floats
+    leave_one_out: Floats
+    gold_votes: Floats
+    gold_accuracy: Floats
+    ties: Floats
+    first_side: Floats
+    first_side_p: Floats
+    longer: Floats
+    seconds: Floats
+    fast: Floats
+    run: Floats
+    run_p: Floats
+    copies: Floats
+
+    def rows(self, annotators: tuple[str, ...]) -> list[dict[str, object]]:
+        """The table with names and flags; numbers that are NaN are None."""
+        flagged = self.flags()
+        rows: list[dict[str, object]] = []
+        for a, name in enumerate(annotators):
+            numbers = {f.name: float(getattr(self, f.name)[a]) for f in fields(self)}
+            clean = {k: round(v, 6) if np.isfinite(v) else None for k, v in numbers.items()}
+            rows.append({"annotator": name, **clean, "flags": " ".join(flagged[a])})
+        return rows
+
+    def flags(self) -> list[list[str]]:
+        """Why to look at each annotator: gold, side, fast, pattern, copies, low."""
+        level = ERROR / max(len(self.votes), 1)
+        wrong = self.gold_votes - np.nan_to_num(self.gold_accuracy) * self.gold_votes
+        right = self.gold_votes - wrong
+        with np.errstate(invalid="ignore"):
+            tests = {
+                "gold": (self.gold_votes >= 5) & (stats.beta.cdf(GOLD_LOW, 1 + right, 1 + wrong) > 0.95),
+                "side": self.first_side_p < level,
+                "fast": (self.fast > FAST_SHARE) & (self.votes >= 10),
+                "pattern": self.run_p < level,
+                "copies": self.copies > 0,
+                "low": _below_the_others(self.leave_one_out, self.votes, level),
+            }
+        return [[name for name, test in tests.items() if test[a]] for a in range(len(self.votes))]
+
+
+def quality(ballots: Ballots) -> Quality:
+    """The table of all annotators; gold items count for gold accuracy, and for nothing that compares annotators."""
+    people = len(ballots.annotators)
+    real = ballots.of(~ballots.check)
+    first_side, side_p = _side(ballots, people)
+    run, run_p = _runs(ballots, people)
+    gold = ballots.gold[ballots.unit]
+    known = gold != UNKNOWN
+    alone = _leave_one_out(real, people)
+    return Quality(
+        votes=np.bincount(ballots.annotator, minlength=people).astype(float),
+        majority=_with_majority(real, people),
+        leave_one_out=alone,
+        gold_votes=np.bincount(ballots.annotator[known], minlength=people).astype(float),
+        gold_accuracy=_mean((ballots.verdict == gold)[known], ballots.annotator[known], people),
+        ties=_mean(ballots.verdict == TIE, ballots.annotator, people),
+        first_side=first_side,
+        first_side_p=side_p,
+        longer=_longer(ballots, people),
+        seconds=_medians(ballots, people),
+        fast=_fast(ballots, people),
+        run=run,
+        run_p=run_p,
+        copies=copies(real, alone, people),
+    )
+
+
+def bonus(quality: Quality, *, per_vote: float, floor: float = 0.6) -> Floats:
+    """Bonus [A] in the unit of `per_vote`: votes · per_vote · (q - floor) / (1 - floor), never negative.
+
+    q is the lower end of Wilson's 90% interval of the gold accuracy, or of the leave-one-out agreement where there are
+    fewer than 10 gold votes: few votes earn little. Nobody with a flag gets one before somebody has looked.
+    """
+    gold = quality.gold_votes >= 10
+    share = np.where(gold, quality.gold_accuracy, quality.leave_one_out)
+    number = np.where(gold, quality.gold_votes, quality.votes)
+    low = wilson_low(np.nan_to_num(share), np.maximum(number, 1))
+    worth = np.clip((low - floor) / (1 - floor), 0, 1) * quality.votes * per_vote
+    clean = np.array([not f for f in quality.flags()], dtype=bool)
+    return np.where(clean & np.isfinite(share), worth, 0.0)
+
+
+def wilson_low(share: Floats, number: Floats, z: float = 1.645) -> Floats:
+    """Lower end of Wilson's interval (1927) of a share of `number` trials."""
+    centre = share + z**2 / (2 * number)
+    spread = z * np.sqrt(share * (1 - share) / number + z**2 / (4 * number**2))
+    low: Floats = (centre - spread) / (1 + z**2 / number)
+    return low
+
+
+def displayed(ballots: Ballots) -> Ints:
+    """Verdicts as the screen had them: FIRST = the first side chosen, TIE, SECOND; UNKNOWN where not recorded."""
+    swapped = np.where(ballots.shown_first == 1, 2 - ballots.verdict, ballots.verdict)
+    return np.where(ballots.shown_first == UNKNOWN, UNKNOWN, swapped)
+
+
+def winner(counts: Ints) -> Ints:
+    """[U] the most frequent verdict; UNKNOWN where two share the lead or nobody voted."""
+    ordered = np.sort(counts, axis=1)
+    return np.where(ordered[:, -1] > ordered[:, -2], counts.argmax(1), UNKNOWN)
+
+
+def _with_majority(ballots: Ballots, people: int) -> Floats:
+    counts = ballots.counts
+    best = np.where(counts.sum(1) > 1, winner(counts), UNKNOWN)[ballots.unit]
+    return _mean((best == ballots.verdict)[best != UNKNOWN], ballots.annotator[best != UNKNOWN], people)
+
+
+def _leave_one_out(ballots: Ballots, people: int) -> Floats:
+    others = ballots.counts[ballots.unit]
+    others[np.arange(len(others)), ballots.verdict] -= 1
+    best = winner(others)
+    return _mean((best == ballots.verdict)[best != UNKNOWN], ballots.annotator[best != UNKNOWN], people)
+
+
+def _side(ballots: Ballots, people: int) -> tuple[Floats, Floats]:
+    shown = displayed(ballots)
+    decided = (shown == FIRST) | (shown == SECOND)
+    who = ballots.annotator[decided]
+    number = np.bincount(who, minlength=people)
+    first = np.bincount(who[shown[decided] == FIRST], minlength=people)
+    return _mean(shown[decided] == FIRST, who, people), _two_sided(first, number)
+
+
+def _two_sided(successes: Ints, number: Ints) -> Floats:
+    """Two-sided p-values of a fair coin; NaN without a toss."""
+    tail = np.minimum(stats.binom.cdf(successes, number, 0.5), stats.binom.sf(successes - 1, number, 0.5))
+    return np.where(number > 0, np.minimum(1.0, 2 * tail), np.nan)
+
+
+def _longer(ballots: Ballots, people: int) -> Floats:
+    gap = ballots.longer[ballots.unit]
+    counts = (np.abs(gap) >= LONGER) & (ballots.verdict != TIE)
+    chose_longer = (ballots.verdict == FIRST) == (gap > 0)
+    return _mean(chose_longer[counts], ballots.annotator[counts], people)
+
+
+def _medians(ballots: Ballots, people: int) -> Floats:
+    timed = np.isfinite(ballots.seconds)
+    return np.array(
+        [_median(part) for part in _split(ballots.seconds[timed], ballots.annotator[timed], people)]
+    )
+
+
+def _median(values: Floats) -> float:
+    return float(np.median(values)) if len(values) else float("nan")
+
+
+def _fast(ballots: Ballots, people: int) -> Floats:
+    """Share of votes whose log time lies far below what others need for as many characters (least squares, MAD)."""
+    timed = np.isfinite(ballots.seconds) & (ballots.seconds > 0)
+    if timed.sum() < 20:
+        return np.full(people, np.nan)
+    log_time = np.log(ballots.seconds[timed])
+    length = np.log1p(ballots.characters[ballots.unit[timed]])
+    spread = length - length.mean()
+    slope = float(spread @ log_time / max(float(spread @ spread), 1e-9))
+    left = log_time - slope * spread
+    left -= np.median(left)
+    scale = 1.4826 * float(np.median(np.abs(left)))
+    if scale < 1e-9:
+        return np.full(people, np.nan)
+    return _mean(left / scale < FAST, ballots.annotator[timed], people)
+
+
+def _runs(ballots: Ballots, people: int) -> tuple[Floats, Floats]:
+    """Longest run of one side or of alternating sides, and a bound n · q^(r - 1) on the chance of one as long.
+
+    q is the share of the side that is chosen more often over all annotators: a habit of all is no pattern of one.
+    """
+    shown = displayed(ballots)
+    decided = (shown == FIRST) | (shown == SECOND)
+    sides = (shown[decided] == FIRST).astype(np.int64)
+    often = max(sides.mean(), 1 - sides.mean()) if len(sides) else 0.5
+    longest, chance = np.full(people, np.nan), np.full(people, np.nan)
+    for a, own in enumerate(_split(sides, ballots.annotator[decided], people)):
+        if len(own) > 1:
+            alternating = own ^ (np.arange(len(own)) % 2)
+            longest[a] = max(_longest(own), _longest(alternating))
+            chance[a] = min(1.0, 2 * len(own) * often ** (longest[a] - 1))
+    return longest, chance
+
+
+def _longest(values: Ints) -> int:
+    """Length of the longest run of equal values."""
+    changes = np.flatnonzero(np.diff(values)) + 1
+    return int(np.diff(np.concatenate([[0], changes, [len(values)]])).max())
+
+
+def _below_the_others(share: Floats, votes: Floats, level: float) -> NDArray[np.bool_]:
+    """Agreement with the others whose upper limit is more than `LOW` below the median annotator's."""
+    known = share[votes >= 20]
+    if not len(known):
+        return np.zeros(len(share), dtype=bool)
+    spread = np.sqrt(np.clip(share * (1 - share), 0.05, None) / np.maximum(votes, 1))
+    upper = share + stats.norm.isf(level) * spread
+    return np.asarray((votes >= 20) & (upper < np.nanmedian(known) - LOW))
+
+
+def _mean(values: NDArray[np.bool_], annotator: Ints, people: int) -> Floats:
+    """Mean of a column per annotator [A]; NaN for those without a row."""
+    number = np.bincount(annotator, minlength=people)
+    total = np.bincount(annotator, values.astype(float), minlength=people)
+    return np.where(number > 0, total / np.maximum(number, 1), np.nan)
+
+
+def _split(values: NDArray[Number], annotator: Ints, people: int) -> list[NDArray[Number]]:
+    """The values of each annotator, in their order."""
+    order = np.argsort(annotator, kind="stable")
+    bounds = np.cumsum(np.bincount(annotator, minlength=people))[:-1]
+    return np.split(values[order], bounds)

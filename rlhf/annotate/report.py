@@ -1,0 +1,275 @@
+"""The agreement and quality report of a set of votes: one flat JSON and four lists beside it.
+
+<out>            flat numbers, intervals 95% with prompts resampled; keys without an answer are left out
+annotators.csv   one row per annotator, worst first: see `rlhf.annotate.quality.Quality`; flags and bonus
+reannotate.csv   which units the next vote should go to, most valuable first
+spot_check.csv   a random sample of every annotator's votes for somebody to look at
+adjudicate.jsonl the records whose votes disagree, as tasks for an expert (`aggregation=adjudicated`)
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from rlhf.annotate.agreement import (
+    LEVELS,
+    alpha_interval,
+    cohen_interval,
+    cohen_kappa,
+    complete,
+    fleiss_interval,
+    fleiss_kappa,
+    krippendorff_alpha,
+    percent_agreement,
+    percent_interval,
+)  # fmt: skip
+from rlhf.annotate.ballots import FIRST, SECOND, TIE, UNKNOWN, BallotBox, Ballots, Ratings, table
+from rlhf.annotate.label import Label
+from rlhf.annotate.overlap import shared_units
+from rlhf.annotate.quality import Quality, bonus, displayed, quality
+from rlhf.judge.table import Floats, Ints
+from rlhf.record_types import Comparison
+from rlhf.records import write
+
+SLICES = 50
+"""Domains and criteria shown one by one, the largest first."""
+COHEN_PAIRS = 20
+"""Pairs of annotators with the most units in common whose kappa is shown."""
+COHEN_UNITS = 20
+"""Units that two annotators must share for a kappa."""
+CALIBRATION = "calibration"
+"""`meta.session` of records that everybody judges before the real work begins."""
+
+
+@dataclass(frozen=True)
+class ReportOptions:
+    """How the report is made.
+
+    Args:
+        samples: bootstrap resamples behind every interval.
+        seed: of resamples and of the spot check.
+        per_vote: bonus per vote of perfect quality, in your currency; 0 leaves the bonus out.
+        spot_checks: votes per annotator to look at.
+        reannotate: units listed for another vote.
+    """
+
+    samples: int = 1000
+    seed: int = 0
+    per_vote: float = 0.0
+    spot_checks: int = 3
+    reannotate: int = 100
+
+
+def report(box: BallotBox, options: ReportOptions) -> dict[str, float]:
+    """All numbers of the report, flat."""
+    everything, ratings = box.ballots(), box.ratings()
+    ballots = everything.of(~everything.check)
+    flat = _sizes(ballots, everything) | agreement(ballots, options)
+    flat |= _cohen(ballots, options)
+    names = {"criterion": ballots.criteria, "domain": ballots.domains}
+    codes = {"criterion": ballots.criterion, "domain": ballots.domain}
+    for kind in names:
+        for code, name in _largest(codes[kind][ballots.unit], names[kind]):
+            part = ballots.of(codes[kind][ballots.unit] == code)
+            flat |= {f"{kind}/{name}/{key}": v for key, v in agreement(part, options).items()}
+    flat |= _likert(ratings, options)
+    session = ballots.of(ballots.session[ballots.unit])
+    flat |= {f"calibration/{key}": v for key, v in agreement(session, options).items()}
+    return {key: float(value) for key, value in flat.items() if np.isfinite(value)}
+
+
+def agreement(ballots: Ballots, options: ReportOptions) -> dict[str, float]:
+    """Percent, Fleiss' kappa and the three alphas of the verdicts, each with its interval."""
+    if not len(ballots.unit):
+        return {}
+    judged, codes = np.unique(ballots.unit, return_inverse=True)
+    counts, cluster = table(codes, ballots.verdict, len(judged), 3), ballots.prompt[judged]
+    found = {
+        "percent": percent_agreement(counts),
+        "kappa/fleiss": fleiss_kappa(counts),
+        "kappa/fleiss/n_units": float(complete(counts).sum()),
+    }
+    samples, seed = options.samples, options.seed
+    found |= _bounds("percent", percent_interval(counts, cluster, samples=samples, seed=seed))
+    found |= _bounds("kappa/fleiss", fleiss_interval(counts, cluster, samples=samples, seed=seed))
+    for level in LEVELS:
+        found[f"alpha/{level}"] = krippendorff_alpha(counts, level=level)
+        bounds = alpha_interval(counts, cluster, level=level, samples=samples, seed=seed)
+        found |= _bounds(f"alpha/{level}", bounds)
+    return found
+
+
+def _bounds(key: str, interval: tuple[float, float]) -> dict[str, float]:
+    return {f"{key}/ci_low": interval[0], f"{key}/ci_high": interval[1]}
+
+
+def _sizes(ballots: Ballots, everything: Ballots) -> dict[str, float]:
+    counts = ballots.counts
+    voted = counts.sum(1)
+    shown = displayed(ballots)
+    decided = shown[(shown == FIRST) | (shown == SECOND)]
+    several = voted > 1
+    return {
+        "n_votes": float(round(ballots.share.sum())),
+        "n_verdicts": float(len(ballots.unit)),
+        "n_units": float((voted > 0).sum()),
+        "n_prompts": float(len(np.unique(ballots.prompt[voted > 0]))),
+        "n_annotators": float(len(np.unique(ballots.annotator))),
+        "n_gold_checks": float(everything.check.sum()),
+        "votes_per_unit": float(voted[voted > 0].mean()) if voted.any() else np.nan,
+        "ties": float((ballots.verdict == TIE).mean()) if len(ballots.verdict) else np.nan,
+        "unanimous": float((counts.max(1) == voted)[several].mean()) if several.any() else np.nan,
+        "first_side": float((decided == FIRST).mean()) if len(decided) else np.nan,
+    }
+
+
+def _cohen(ballots: Ballots, options: ReportOptions) -> dict[str, float]:
+    """Kappas of the pairs of annotators who share most units; gives the mean over all pairs that share enough."""
+    pairs = shared_units(ballots, COHEN_UNITS)
+    found: dict[str, float] = {}
+    for a, b, units, first, second in pairs[:COHEN_PAIRS]:
+        key = f"kappa/cohen/{ballots.annotators[a]}/{ballots.annotators[b]}"
+        found[key] = cohen_kappa(first, second)
+        how = {"samples": options.samples, "seed": options.seed}
+        found |= _bounds(key, cohen_interval(first, second, ballots.prompt[units], **how))
+    kappas = np.array([cohen_kappa(first, second) for _, _, _, first, second in pairs])
+    known = kappas[np.isfinite(kappas)]
+    return found | {"kappa/cohen/mean": float(known.mean()) if len(known) else np.nan}
+
+
+def _likert(ratings: Ratings, options: ReportOptions) -> dict[str, float]:
+    """Alphas of the ratings themselves, per criterion."""
+    found: dict[str, float] = {}
+    for code, name in _largest(ratings.criterion[ratings.unit], ratings.criteria):
+        own = ratings.criterion[ratings.unit] == code
+        values, columns = np.unique(ratings.value[own], return_inverse=True)
+        units, rows = np.unique(ratings.unit[own], return_inverse=True)
+        counts, cluster = table(rows, columns, len(units), len(values)), ratings.prompt[units]
+        for level in ("ordinal", "interval"):
+            key, ladder = f"likert/{name}/alpha/{level}", values.tolist()
+            found[key] = krippendorff_alpha(counts, level=level, values=ladder)
+            bounds = alpha_interval(
+                counts, cluster, level=level, values=ladder, samples=options.samples, seed=options.seed
+            )
+            found |= _bounds(key, bounds)
+    return found
+
+
+def _largest(codes: Ints, names: tuple[str, ...]) -> list[tuple[int, str]]:
+    """The most frequent codes with their names, where there is more than one."""
+    number = np.bincount(codes[codes != UNKNOWN], minlength=len(names))
+    order = [int(c) for c in np.argsort(-number, kind="stable") if number[c]]
+    return [(c, names[c]) for c in order[:SLICES]] if len(order) > 1 or len(names) == 1 else []
+
+
+def next_votes(ballots: Ballots, limit: int) -> list[dict[str, object]]:
+    """Units in the order in which another vote would tell most: the expected drop in the variance of the share.
+
+    With a votes for the first (ties count half) of m, the share is Beta(a + 1, m - a + 1) a priori flat; one more
+    vote is expected to lower its variance by Var / (m + 3), largest where few voted and they disagree.
+    """
+    counts = ballots.counts
+    votes = counts.sum(1)
+    a, b = counts[:, FIRST] + counts[:, TIE] / 2 + 1, counts[:, SECOND] + counts[:, TIE] / 2 + 1
+    variance = a * b / ((a + b) ** 2 * (a + b + 1))
+    value = np.where(votes > 0, variance / (a + b + 1), -1.0)
+    rows = []
+    for unit in np.argsort(-value, kind="stable")[: min(limit, int((votes > 0).sum()))]:
+        prompt, first, second = ballots.keys[unit]
+        rows.append(
+            {
+                "prompt_id": prompt, "first": first, "second": second,
+                "criterion": ballots.criteria[ballots.criterion[unit]],
+                "first_better": int(counts[unit, FIRST]), "ties": int(counts[unit, TIE]),
+                "second_better": int(counts[unit, SECOND]), "value": round(float(value[unit]), 6),
+            }
+        )  # fmt: skip
+    return rows
+
+
+def spot_check(ballots: Ballots, each: int, seed: int) -> list[dict[str, object]]:
+    """`each` random verdicts of every annotator: unbiased, unlike looking where trouble is suspected."""
+    order = np.random.default_rng(seed).permutation(len(ballots.unit))
+    taken = np.zeros(len(ballots.annotators), dtype=np.int64)
+    chosen = []
+    for v in order:
+        who = ballots.annotator[v]
+        if taken[who] < each:
+            taken[who] += 1
+            chosen.append(int(v))
+    rows = []
+    for v in sorted(chosen, key=lambda v: (ballots.annotator[v], v)):
+        prompt, first, second = ballots.keys[ballots.unit[v]]
+        said = (first, "tie", second)[ballots.verdict[v]]
+        who = ballots.annotators[ballots.annotator[v]]
+        rows.append({"annotator": who, "prompt_id": prompt, "first": first, "second": second, "said": said})
+    return rows
+
+
+def annotator_rows(ballots: Ballots, options: ReportOptions) -> list[dict[str, object]]:
+    """annotators.csv: quality, flags and bonus, flagged and least agreeing first."""
+    found: Quality = quality(ballots)
+    pay: Floats = bonus(found, per_vote=options.per_vote)
+    rows = found.rows(ballots.annotators)
+    for row, amount in zip(rows, pay.tolist(), strict=True):
+        row |= {"bonus": round(amount, 2)} if options.per_vote > 0 else {}
+    return sorted(rows, key=lambda r: (r["flags"] == "", r["leave_one_out"] or 0.0))
+
+
+def disputed(
+    records: Iterable[Comparison], label: Callable[[Comparison], Label], agreement: float
+) -> Iterator[Comparison]:
+    """The records with a pair of at least two votes whose most frequent answer has a share below `agreement`."""
+    for record in records:
+        found = label(record)
+        share = np.maximum(np.maximum(found.win_prob, found.win_prob.T) - found.tie_prob / 2, found.tie_prob)
+        if (found.observed & (found.votes > 1) & (share < agreement)).any():
+            yield record
+
+
+def write_report(out: Path, box: BallotBox, options: ReportOptions) -> dict[str, float]:
+    """Write `out` and the CSV files beside it; returns the numbers."""
+    ballots = box.ballots()
+    numbers = report(box, options)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(json.dumps(numbers, indent=2) + "\n")
+    write_csv(out.parent / "annotators.csv", annotator_rows(ballots, options))
+    write_csv(out.parent / "reannotate.csv", next_votes(ballots.of(~ballots.check), options.reannotate))
+    write_csv(out.parent / "spot_check.csv", spot_check(ballots, options.spot_checks, options.seed))
+    return numbers
+
+
+def write_queue(
+    path: Path, records: Iterable[Comparison], label: Callable[[Comparison], Label], agreement: float
+) -> int:
+    """Write the records to adjudicate, votes included; returns how many."""
+    return write(path, disputed(records, label, agreement))
+
+
+def write_csv(path: Path, rows: list[dict[str, object]]) -> None:
+    """Rows of equal keys; an empty list gives an empty file."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        if rows:
+            writer = csv.DictWriter(file, rows[0].keys())
+            writer.writeheader()
+            writer.writerows(rows)
+
+
+def printed(numbers: Mapping[str, float]) -> str:
+    """The few lines that a person reads first."""
+    lines = [
+        f"{numbers.get('n_votes', 0):.0f} votes of {numbers.get('n_annotators', 0):.0f} annotators on "
+        f"{numbers.get('n_units', 0):.0f} units of {numbers.get('n_prompts', 0):.0f} prompts"
+    ]
+    for key in ("percent", "kappa/fleiss", "kappa/cohen/mean", "alpha/nominal", "alpha/ordinal"):
+        if key in numbers:
+            low, high = numbers.get(f"{key}/ci_low"), numbers.get(f"{key}/ci_high")
+            interval = "" if low is None or high is None else f"  [{low:.3f}, {high:.3f}]"
+            lines.append(f"  {key:<18} {numbers[key]:6.3f}{interval}")
+    return "\n".join(lines)

@@ -1,0 +1,68 @@
+"""`sample.py`: prompts to completions to tasks."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import hydra
+from omegaconf import DictConfig, OmegaConf
+
+from rlhf.assemble.loggers import quiet
+
+
+def sample(cfg: DictConfig) -> None:
+    """Build what the configuration names and run it; prints what became of the completions."""
+    from rlhf.collect.run import SamplingRun
+    from rlhf.collect.sampling import Completer
+
+    quiet()
+    if cfg.threads:
+        import torch
+
+        torch.set_num_threads(cfg.threads)
+    source = hydra.utils.instantiate(cfg.data, _convert_="all")
+    curation = hydra.utils.instantiate(cfg.curation, _convert_="all")
+    tasks = curation(source.records())
+    policies = hydra.utils.instantiate(cfg.backend, _convert_="all")(source)
+    sampler = hydra.utils.instantiate(cfg.sampler, _convert_="all")
+    completer = Completer(
+        policies, sampler, k=cfg.k, min_distance=cfg.min_distance, attempts=cfg.attempts, seed=cfg.seed
+    )
+    run = SamplingRun(
+        Path(cfg.out),
+        curation,
+        completer,
+        pick=hydra.utils.instantiate(cfg.pick, _convert_="all"),
+        filtering=hydra.utils.instantiate(cfg.filter, _convert_="all"),
+        settings=_settings(cfg),
+        on_record=_progress,
+    )
+    report = run(tasks)
+    records = report["filters"]["records"]
+    print(f"{records['kept']} of {records['read']} prompts with completions, dropped: ", end="")
+    print(report["filters"]["completions_dropped"] or "none")
+    print(f"tasks: {cfg.out}", flush=True)
+
+
+def _settings(cfg: DictConfig) -> dict[str, Any]:
+    """What the samples depend on; filters and picks come after and may change between two attempts."""
+    keys = (
+        "data",
+        "model",
+        "backend",
+        "sampler",
+        "curation",
+        "k",
+        "min_distance",
+        "attempts",
+        "seed",
+        "limit",
+    )
+    return {key: OmegaConf.to_container(cfg, resolve=True)[key] for key in keys}  # type: ignore[index, call-overload]
+
+
+def _progress(done: int, total: int) -> None:
+    if sys.stderr.isatty() and (done % 10 == 0 or done == total):
+        print(f"\r{done}/{total} prompts", end="\n" if done == total else "", file=sys.stderr, flush=True)

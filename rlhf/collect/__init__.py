@@ -1,0 +1,1 @@
+"""Everything before a label: prompts, completions, filters."""

@@ -1,0 +1,172 @@
+"""Chat over HTTP with any OpenAI-compatible server (vLLM, TGI, llama.cpp, hosted ones): retries, rate, cache, cost.
+
+The client is the `openai` package (extra `endpoint`): it retries with backoff and honours Retry-After. Answers are
+cached on disk by everything they depend on, so a stopped or repeated run asks, and pays, only once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rlhf.collect.decoding import Decoding
+from rlhf.collect.sampling import Draft
+from rlhf.record_types import Message, Prompt
+
+
+@dataclass
+class Endpoint:
+    """A chat endpoint.
+
+    Args:
+        model: name of the model, as the server has it.
+        base_url: e.g. http://localhost:8000/v1; None = OpenAI's own.
+        api_key_env: environment variable with the key; servers of your own need none.
+        cache: folder of answers; None = ask every time.
+        retries: attempts after a failure (connection, 429, 5xx), with growing pauses.
+        timeout: seconds to wait for an answer.
+        requests_per_minute: at most; None = as fast as answers come.
+        price_in, price_out: per million tokens, for the cost in reports.
+    """
+
+    model: str
+    base_url: str | None = None
+    api_key_env: str = "OPENAI_API_KEY"
+    cache: str | None = None
+    retries: int = 5
+    timeout: float = 120.0
+    requests_per_minute: float | None = None
+    price_in: float = 0.0
+    price_out: float = 0.0
+    usage: dict[str, int] = field(
+        default_factory=lambda: {"requests": 0, "from_cache": 0, "tokens_in": 0, "tokens_out": 0}, init=False
+    )
+    _client: Any = field(default=None, init=False, repr=False)
+    _next: float = field(default=0.0, init=False, repr=False)
+    _lock: Any = field(default_factory=threading.Lock, init=False, repr=False)
+
+    @property
+    def cost(self) -> float:
+        """What the answers that were paid for cost, in the unit of the prices."""
+        return (self.usage["tokens_in"] * self.price_in + self.usage["tokens_out"] * self.price_out) / 1e6
+
+    def chat(self, messages: Sequence[Message], **options: Any) -> dict[str, Any]:
+        """One answer: {"text", "finished", "tokens", "logprobs"}.
+
+        Args:
+            messages: the turns so far.
+            options: of the chat completions API: temperature, max_tokens, seed, logprobs, ...
+
+        Raises:
+            openai.OpenAIError: the server still fails after all retries, or refuses the request.
+        """
+        body = {"model": self.model, "messages": [dict(m) for m in messages], **options}
+        path = self._cached(body)
+        if path is not None and path.exists():
+            self.usage["from_cache"] += 1
+            stored: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            return stored
+        self._wait()
+        reply = self._open().chat.completions.create(**body)
+        with self._lock:
+            self.usage["requests"] += 1
+            self.usage["tokens_in"] += reply.usage.prompt_tokens if reply.usage else 0
+            self.usage["tokens_out"] += reply.usage.completion_tokens if reply.usage else 0
+        answer = _plain(reply)
+        if path is not None:
+            partial = path.with_suffix(f".{threading.get_ident()}.partial")
+            partial.write_text(json.dumps(answer, ensure_ascii=False), encoding="utf-8")
+            partial.replace(path)
+        return answer
+
+    def _cached(self, body: dict[str, Any]) -> Path | None:
+        if self.cache is None:
+            return None
+        folder = Path(self.cache)
+        folder.mkdir(parents=True, exist_ok=True)
+        text = json.dumps([self.base_url, body], sort_keys=True)
+        return folder / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.json"
+
+    def _wait(self) -> None:
+        """Keep to the rate: requests are spaced evenly."""
+        if self.requests_per_minute is None:
+            return
+        with self._lock:
+            now = time.monotonic()
+            pause = self._next - now
+            self._next = max(now, self._next) + 60 / self.requests_per_minute
+        if pause > 0:
+            time.sleep(pause)
+
+    def _open(self) -> Any:
+        if self._client is None:
+            try:
+                from openai import OpenAI
+            except ImportError as error:
+                raise ImportError(
+                    "an endpoint needs the openai package: pip install 'rlhf[endpoint]'"
+                ) from error
+            key = os.environ.get(self.api_key_env, "none" if self.base_url else None)
+            self._client = OpenAI(
+                base_url=self.base_url, api_key=key, max_retries=self.retries, timeout=self.timeout
+            )
+        return self._client
+
+
+def _plain(reply: Any) -> dict[str, Any]:
+    choice = reply.choices[0]
+    logprobs = []
+    if choice.logprobs is not None and choice.logprobs.content:
+        logprobs = [{t.token: t.logprob for t in place.top_logprobs} for place in choice.logprobs.content]
+    tokens = reply.usage.completion_tokens if reply.usage else 0
+    return {
+        "text": choice.message.content or "",
+        "finished": choice.finish_reason != "length",
+        "tokens": tokens,
+        "logprobs": logprobs,
+    }
+
+
+def as_messages(prompt: Prompt) -> list[Message]:
+    """A plain text is one user turn."""
+    if isinstance(prompt, str):
+        return [{"role": "user", "content": prompt}]
+    return list(prompt)
+
+
+@dataclass
+class EndpointPolicy:
+    """A policy behind an endpoint. Answers repeat where the server honours `seed`, and always from the cache.
+
+    Args:
+        endpoint: whom to ask.
+        max_new_tokens: length limit of an answer.
+    """
+
+    endpoint: Endpoint
+    max_new_tokens: int = 512
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """Name of the model and the address."""
+        return {"model": self.endpoint.model, "checkpoint": self.endpoint.base_url or "openai"}
+
+    def answer(self, prompt: Prompt, decoding: Decoding, seeds: Sequence[int]) -> list[Draft]:
+        """One answer per seed."""
+        extra = {"top_k": decoding.top_k, "min_p": decoding.min_p}
+        options = {"extra_body": {k: v for k, v in extra.items() if v}} if any(extra.values()) else {}
+        drafts = []
+        for seed in seeds:
+            reply = self.endpoint.chat(
+                as_messages(prompt), temperature=decoding.temperature, top_p=decoding.top_p,
+                max_tokens=self.max_new_tokens, seed=seed % 2**31, **options,
+            )  # fmt: skip
+            drafts.append(Draft(reply["text"].strip(), reply["finished"], reply["tokens"]))
+        return drafts
