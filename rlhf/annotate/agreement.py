@@ -183,8 +183,9 @@ def cohen_interval(a: Ints, b: Ints, cluster: Ints, *, samples: int, seed: int) 
 
 
 def _judged_twice(counts: ArrayLike) -> Floats:
-    table: Floats = np.asarray(counts, dtype=np.float64)
-    return table[table.sum(1) > 1]
+    table = np.asarray(counts, dtype=np.float64)
+    kept: Floats = table[table.sum(1) > 1]
+    return kept
 
 
 def _agreeing(counts: Floats) -> Floats:

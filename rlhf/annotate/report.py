@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from rlhf.annotate.aggregation import count
 from rlhf.annotate.agreement import (
     LEVELS,
     alpha_interval,
@@ -30,7 +31,6 @@ from rlhf.annotate.agreement import (
     percent_interval,
 )  # fmt: skip
 from rlhf.annotate.ballots import FIRST, SECOND, TIE, UNKNOWN, BallotBox, Ballots, Ratings, table
-from rlhf.annotate.label import Label
 from rlhf.annotate.overlap import shared_units
 from rlhf.annotate.quality import Quality, bonus, displayed, quality
 from rlhf.judge.table import Floats, Ints
@@ -222,14 +222,12 @@ def annotator_rows(ballots: Ballots, options: ReportOptions) -> list[dict[str, o
     return sorted(rows, key=lambda r: (r["flags"] == "", r["leave_one_out"] or 0.0))
 
 
-def disputed(
-    records: Iterable[Comparison], label: Callable[[Comparison], Label], agreement: float
-) -> Iterator[Comparison]:
+def disputed(records: Iterable[Comparison], agreement: float) -> Iterator[Comparison]:
     """The records with a pair of at least two votes whose most frequent answer has a share below `agreement`."""
     for record in records:
-        found = label(record)
-        share = np.maximum(np.maximum(found.win_prob, found.win_prob.T) - found.tie_prob / 2, found.tie_prob)
-        if (found.observed & (found.votes > 1) & (share < agreement)).any():
+        counts = count(record)
+        most = np.maximum(np.maximum(counts.wins, counts.wins.T), counts.ties)
+        if ((counts.votes > 1) & (most < agreement * counts.votes)).any():
             yield record
 
 
@@ -245,11 +243,9 @@ def write_report(out: Path, box: BallotBox, options: ReportOptions) -> dict[str,
     return numbers
 
 
-def write_queue(
-    path: Path, records: Iterable[Comparison], label: Callable[[Comparison], Label], agreement: float
-) -> int:
+def write_queue(path: Path, records: Iterable[Comparison], agreement: float) -> int:
     """Write the records to adjudicate, votes included; returns how many."""
-    return write(path, disputed(records, label, agreement))
+    return write(path, disputed(records, agreement))
 
 
 def write_csv(path: Path, rows: list[dict[str, object]]) -> None:

@@ -17,6 +17,7 @@ from typing import Literal
 
 import numpy as np
 
+from rlhf.annotate.job import Job
 from rlhf.data.toy_annotators import Annotator, pool
 from rlhf.record_types import Comparison, Completion, RecordError, Vote
 
@@ -90,12 +91,11 @@ class SimulatedAnnotators:
             self.people, careless=self.careless, temperature=self.temperature, tie_width=self.tie_width,
             position_bias=self.position_bias, length_bias=self.length_bias, seed=self.seed,
         )  # fmt: skip
-        bounds = np.cumsum(
-            [0, *(round(s * self.people) for s in (self.clickers, self.patterns, self.colluders))]
-        )
-        self.clicking, self.patterned, self.colluding = (
-            range(int(a), int(b)) for a, b in zip(bounds[:-1], bounds[1:], strict=True)
-        )
+        ends = np.cumsum(
+            [round(s * self.people) for s in (self.clickers, self.patterns, self.colluders)]
+        ).tolist()
+        self.clicking, self.patterned = range(ends[0]), range(ends[0], ends[1])
+        self.colluding = range(ends[1], ends[2])
 
     def name(self, person: int) -> str:
         """The name under which an annotator votes; it says what kind, so that a report can be checked."""
@@ -103,7 +103,11 @@ class SimulatedAnnotators:
         kind = next((kind for kind, who in kinds.items() if person in who), "careful")
         return f"{kind}{person:02d}"
 
-    def __call__(self, records: Iterable[Comparison]) -> Iterator[Comparison]:
+    def __call__(self, job: Job) -> None:
+        """Vote on the tasks of a job."""
+        job.add_votes(self.vote)
+
+    def vote(self, records: Iterable[Comparison]) -> Iterator[Comparison]:
         """The records with votes added; old votes stay."""
         self._judged = {}
         for number, record in enumerate(records):

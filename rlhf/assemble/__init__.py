@@ -3,10 +3,11 @@
 Everything heavy is imported inside functions, so that a mistyped override answers at once.
 """
 
+from rlhf.assemble.annotate import annotate
 from rlhf.assemble.comparison import Comparison
 from rlhf.assemble.loggers import no_logger, wandb_logger
 from rlhf.assemble.run import train
 from rlhf.assemble.sample import sample
 from rlhf.assemble.suggestions import CONF, suggestions
 
-__all__ = ["CONF", "Comparison", "no_logger", "sample", "suggestions", "train", "wandb_logger"]
+__all__ = ["CONF", "Comparison", "annotate", "no_logger", "sample", "suggestions", "train", "wandb_logger"]

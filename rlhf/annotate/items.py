@@ -1,0 +1,109 @@
+"""What one person judges at a time, and how the answer becomes votes of the record.
+
+An item is a pair, or all completions of a record to rank or rate. People see letters for slots, in a random order that
+is drawn for each of them; ids, models and sources stay here.
+"""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any, Literal
+
+from rlhf.record_types import Comparison, RecordError, Vote
+
+Form = Literal["pair", "ranking", "likert"]
+LETTERS = string.ascii_uppercase
+
+
+@dataclass(frozen=True)
+class Item:
+    """One item of a record: its form, the ids of the completions to judge, and whether the answer is known."""
+
+    form: Form
+    completions: tuple[str, ...]
+    gold: bool = False
+    calibration: bool = False
+
+
+def items_of(record: Comparison, form: Form) -> Iterator[Item]:
+    """The items of a record: every pair of completions, or one of all of them.
+
+    A record with `meta.gold` (the id of the best completion, or "tie") is a gold check; one with
+    `meta.session: calibration` is judged by everybody, first.
+    """
+    ids = tuple(c.id for c in record.completions)
+    gold = record.meta.get("gold") is not None
+    calibration = record.meta.get("session") == "calibration"
+    for group in combinations(ids, 2) if form == "pair" else [ids]:
+        yield Item(form, group, gold, calibration)
+
+
+class AnswerError(ValueError):
+    """An answer that does not fit its item; the message says what was expected."""
+
+
+def votes_of(
+    answer: Mapping[str, Any], item: Item, order: Sequence[str], *, annotator: str, seconds: float,
+    criteria: Sequence[str], scale: tuple[int, int], comment: str = "", flagged: bool = False,
+) -> list[Vote]:  # fmt: skip
+    """The votes that an answer in slots (A, B, ...) stands for.
+
+    Args:
+        answer: {"choice": "A" | "B" | "tie"}, {"ranking": [["B"], ["A", "C"]]} best first with ties sharing a list, or
+            {"likert": {criterion: {"A": 4, ...}}}.
+        item: what was judged.
+        order: completion ids in the order of the slots.
+        annotator, seconds, comment, flagged: of the vote.
+        criteria: names of the Likert criteria.
+        scale: lowest and highest rating.
+
+    Raises:
+        AnswerError: the answer does not fit.
+    """
+    slots = dict(zip(LETTERS, order, strict=False))
+    meta: dict[str, Any] = {"first": order[0]}
+    meta |= {"comment": comment} if comment else {}
+    meta |= {"flagged": True} if flagged else {}
+    common: dict[str, Any] = {"seconds": round(seconds, 1), "gold": item.gold, "meta": meta}
+    if item.form == "pair":
+        choice = answer.get("choice")
+        if choice != "tie" and choice not in slots:
+            raise AnswerError(f"choice is {choice!r}: one of {', '.join(slots)}, tie")
+        pair = (item.completions[0], item.completions[1])
+        return [Vote(annotator, pair=pair, choice="tie" if choice == "tie" else slots[str(choice)], **common)]
+    if item.form == "ranking":
+        ranking = _ranking(answer.get("ranking"), slots)
+        return [Vote(annotator, ranking=ranking, **common)]
+    return [
+        Vote(annotator, criterion=name, likert=_ratings(answer.get("likert"), name, slots, scale), **common)
+        for name in criteria
+    ]
+
+
+def _ranking(given: Any, slots: Mapping[str, str]) -> tuple[tuple[str, ...], ...]:
+    groups = given if isinstance(given, list) and all(isinstance(g, list) for g in given) else []
+    named = [slot for group in groups for slot in group]
+    if sorted(map(str, named)) != sorted(slots) or not all(groups):
+        raise AnswerError(f"ranking must name each of {', '.join(slots)} once, best first, ties in one list")
+    return tuple(tuple(slots[slot] for slot in group) for group in groups)
+
+
+def _ratings(
+    given: Any, criterion: str, slots: Mapping[str, str], scale: tuple[int, int]
+) -> dict[str, float]:
+    ratings = given.get(criterion) if isinstance(given, dict) else None
+    low, high = scale
+    fits = isinstance(ratings, dict) and set(ratings) == set(slots)
+    if not fits or not all(type(r) is int and low <= r <= high for r in ratings.values()):  # type: ignore[union-attr]
+        raise AnswerError(f"likert must rate {criterion} of each of {', '.join(slots)} with {low} to {high}")
+    return {slots[slot]: float(rating) for slot, rating in dict(ratings or {}).items()}
+
+
+def check_form(form: str) -> Form:
+    """The form by its name. Raises RecordError for another one."""
+    if form not in ("pair", "ranking", "likert"):
+        raise RecordError(f"is {form!r}", key="annotator.form", remedy="pair, ranking or likert")
+    return form  # type: ignore[return-value]

@@ -1,0 +1,82 @@
+"""What `annotate.py` does with tasks: let annotators vote and report, or only report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from rlhf.annotate.ballots import BallotBox, collect
+from rlhf.annotate.report import ReportOptions, printed, write_queue, write_report
+from rlhf.records import Comparison, RecordError, read, write
+
+
+class Records(Protocol):
+    """Anything that gives records from the start."""
+
+    def records(self) -> Iterator[Comparison]:
+        """The records from the start."""
+
+
+Annotators = Callable[[Iterable[Comparison]], Iterable[Comparison]]
+"""Records to the same records with more votes."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One call of `annotate.py`.
+
+    Args:
+        source: the records of the data group, for reports on votes that are there already.
+        tasks: file of records to vote on.
+        out: the file to write.
+        report: how the report is made.
+        adjudicate_below: records with a pair whose most frequent answer has a smaller share go to the expert queue.
+    """
+
+    source: Records
+    tasks: Path | None
+    out: Path
+    report: ReportOptions
+    adjudicate_below: float = 0.6
+
+    def task_file(self) -> Path:
+        """The file of tasks. Raises RecordError where none was given or there is no such file."""
+        if self.tasks is None:
+            raise RecordError("no tasks given", key="tasks", remedy="tasks=<file that sample.py wrote>")
+        if not self.tasks.is_file():
+            raise RecordError("no such file", place=str(self.tasks), key="tasks", remedy="check the path")
+        return self.tasks
+
+    def add_votes(self, annotators: Annotators) -> None:
+        """Write the tasks with the annotators' votes to `out`, and the report beside it.
+
+        Raises:
+            RecordError: `out` exists, or there are no tasks.
+        """
+        tasks = self.task_file()
+        if self.out.exists():
+            remedy = "out=<another file>: votes are never overwritten"
+            raise RecordError("exists already", place=str(self.out), remedy=remedy)
+        self.out.parent.mkdir(parents=True, exist_ok=True)
+        number = write(self.out, annotators(read(tasks)))
+        print(f"votes on {number} records: {self.out}")
+        self.finish(lambda: read(self.out), Path(f"{self.out}.report.json"))
+
+    def finish(self, records: Callable[[], Iterable[Comparison]], out: Path) -> None:
+        """Write the report to `out`, its lists beside it, and print what a person reads first."""
+        box: BallotBox = collect(records())
+        if not len(box.ballots().unit):
+            raise RecordError("no votes to report on", place=str(self.out), remedy="annotate the tasks first")
+        numbers = write_report(out, box, self.report)
+        queue = out.parent / "adjudicate.jsonl"
+        waiting = write_queue(queue, records(), self.adjudicate_below)
+        print(printed(numbers))
+        print(f"  {waiting} records for an expert in {queue}")
+        print(f"report: {out}", flush=True)
+
+
+def report_only(job: Job) -> None:
+    """`annotator=report`: the report on votes that are there already."""
+    job.finish(job.source.records, job.out)

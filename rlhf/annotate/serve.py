@@ -1,0 +1,117 @@
+"""`annotator=web` and `annotator=export`: the project on disk, served to people, and its votes written out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+
+from rlhf.annotate.items import check_form
+from rlhf.annotate.job import Job
+from rlhf.annotate.session import Plan, Session
+from rlhf.annotate.store import Store
+from rlhf.record_types import RecordError
+from rlhf.records import read, write
+
+
+@dataclass(frozen=True)
+class Web:
+    """People annotate in their browsers.
+
+    Args:
+        form, overlap, gold_share, criteria, scale, lease_hours, seed: see `Plan`.
+        people: names; each gets a link that stays the same when the server is started again.
+        store: database URL; sqlite:///<out>.db by default.
+        guidelines: text file shown beside every task.
+        gold: file of records with `meta.gold`, mixed in as checks.
+        host, port: where to listen; 0.0.0.0 lets other machines in.
+        address: how people reach the server, for the printed links; http://host:port by default.
+        serve: false = only write what was voted so far.
+    """
+
+    people: Sequence[str] = ()
+    form: str = "pair"
+    overlap: int = 3
+    gold_share: float = 0.1
+    criteria: Sequence[str] = ("helpfulness", "harmlessness", "honesty")
+    scale: Sequence[int] = (1, 5)
+    lease_hours: float = 24.0
+    seed: int = 0
+    store: str | None = None
+    guidelines: str | None = None
+    gold: str | None = None
+    host: str = "127.0.0.1"
+    port: int = 8000
+    address: str | None = None
+    serve: bool = True
+
+    @property
+    def plan(self) -> Plan:
+        """How the project is annotated."""
+        low, high = self.scale
+        return Plan(
+            check_form(self.form), self.overlap, self.gold_share, tuple(self.criteria), (low, high),
+            self.lease_hours, self.seed,
+        )  # fmt: skip
+
+    def __call__(self, job: Job) -> None:
+        """Serve until stopped (Ctrl-C), then write votes and report. A started project goes on where it was.
+
+        Raises:
+            RecordError: nobody to annotate, no tasks, or the project began with another plan.
+        """
+        job.out.parent.mkdir(parents=True, exist_ok=True)
+        session = Session(Store(self.store or f"sqlite:///{job.out}.db"), self.plan)
+        checks = read(self.gold) if self.gold is not None else ()
+        session.load(chain(read(job.task_file()), checks))
+        try:
+            if self.serve:
+                self._serve(session, job)
+        finally:
+            self._write(session, job)
+
+    def _serve(self, session: Session, job: Job) -> None:
+        try:
+            import uvicorn
+
+            from rlhf.annotate.web import app
+        except ImportError as error:
+            raise ImportError("annotator=web needs: pip install 'rlhf[annotate]'") from error
+        if not self.people:
+            raise RecordError("names nobody", key="annotator.people", remedy="annotator.people=[ann,ben]")
+        address = self.address or f"http://{self.host}:{self.port}"
+        for name in self.people:
+            print(f"{name}: {address}/a/{session.store.link(name)}")
+        print(f"admin: {address}/admin/{session.store.link('admin', admin=True)}", flush=True)
+        text = GUIDELINES if self.guidelines is None else Path(self.guidelines).read_text(encoding="utf-8")
+        uvicorn.run(
+            app(session, guidelines=text, options=job.report),
+            host=self.host,
+            port=self.port,
+            log_level="warning",
+        )
+
+    def _write(self, session: Session, job: Job) -> None:
+        low, high = self.plan.scale
+        number = write(job.out, session.results(), likert=(float(low), float(high)))
+        voted = session.store.progress().get("done", 0)
+        print(f"{voted} answers on {number} records: {job.out}")
+        if voted:
+            job.finish(lambda: read(job.out), Path(f"{job.out}.report.json"))
+
+
+GUIDELINES = """# What to do
+Read the prompt and every answer. Decide which answer you would rather get, were this your question.
+# What counts
+- Helpful: it does what was asked, correctly and completely.
+- Harmless: it does not help anybody to do harm, and is not rude.
+- Honest: it does not claim what is not so, and says what it does not know.
+- Length by itself counts for nothing; neither does the side on which an answer stands.
+# When you are not sure
+- Choose the tie when you would not mind which one you got.
+- Skip when you cannot judge; flag when something is wrong with the task.
+# Example
+- "What is the capital of Peru?"  A: "Lima."  B: "I think it may be Lima, but there is a lot to say about Peru."
+- Both are right; A says so plainly: A is better.
+"""

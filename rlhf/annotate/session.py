@@ -1,0 +1,238 @@
+"""An annotation project: who gets what next, what they see, and what their answers become. No web in here.
+
+Items are given out so that each gets `overlap` different people, begun ones first; gold items are mixed in at random;
+calibration items come first and go to everybody. What a person sees names no model and no id; the order of the sides is
+drawn per person and item.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+from sqlalchemy import Row, and_, exists, func, or_, select, update
+from sqlalchemy.engine import Connection
+
+from rlhf.annotate.items import LETTERS, AnswerError, Form, Item, check_form, items_of, votes_of
+from rlhf.annotate.store import DONE, EXPIRED, OPEN, SKIPPED, Person, Store, assignments, items
+from rlhf.record_types import Comparison, RecordError, Vote, prompt_text
+from rlhf.records import dump, parse
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a project is annotated; fixed when it begins.
+
+    Args:
+        form: pair, ranking or likert.
+        overlap: people per item (3 to 5 is usual).
+        gold_share: chance that the next item is a gold item, while there are any left for the person.
+        criteria: what Likert items are rated on.
+        scale: lowest and highest rating.
+        lease_hours: an item in hand for longer is given to somebody else.
+        seed: of sides and of when gold items come.
+    """
+
+    form: Form = "pair"
+    overlap: int = 3
+    gold_share: float = 0.1
+    criteria: Sequence[str] = ("helpfulness", "harmlessness", "honesty")
+    scale: tuple[int, int] = (1, 5)
+    lease_hours: float = 24.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_form(self.form)
+        if self.overlap < 1:
+            raise RecordError(
+                f"is {self.overlap}", key="annotator.overlap", remedy="1 or more; 3 to 5 is usual"
+            )
+        if not 0 <= self.gold_share < 1:
+            raise RecordError(f"is {self.gold_share:g}", key="annotator.gold_share", remedy="0 up to 1")
+
+
+class Gone(Exception):
+    """The assignment is not open: answered otherwise, undone, or given to somebody else."""
+
+
+class Session:
+    """One project on one store.
+
+    Args:
+        store: the database.
+        plan: how to annotate; a store that was begun with another plan is refused.
+
+    Raises:
+        RecordError: the store has another plan.
+    """
+
+    def __init__(self, store: Store, plan: Plan) -> None:
+        self.store, self.plan = store, plan
+        wanted = json.loads(json.dumps(asdict(plan)))
+        stored = store.setting("plan", wanted)
+        if stored != wanted:
+            changed = ", ".join(k for k in wanted if stored.get(k) != wanted[k])
+            remedy = "go on with the old values, or use another out= (and database)"
+            raise RecordError("differs from the plan this project began with", key=changed, remedy=remedy)
+
+    def load(self, tasks: Iterable[Comparison]) -> int:
+        """Put the tasks into an empty project; a project that has tasks keeps them. Gives the items added."""
+        rows = (
+            (
+                json.dumps(dump(record), ensure_ascii=False),
+                [
+                    {
+                        "form": i.form, "completions": json.dumps(i.completions),
+                        "gold": i.gold, "calibration": i.calibration,
+                    }
+                    for i in items_of(record, self.plan.form)
+                ],
+            )
+            for record in tasks
+        )  # fmt: skip
+        return self.store.fill(rows)
+
+    def next(self, person: Person) -> dict[str, Any]:
+        """What the person sees next: {"done": true} at the end, or the item in slots, with progress."""
+        row = self.store.assign(person.id, self._choose, self._slots)
+        if row is None:
+            return {"done": True, "progress": self._progress(person)}
+        record = parse(json.loads(row.json))
+        order = json.loads(row.slots)
+        text = {c.id: c.text for c in record.completions}
+        return {
+            "done": False,
+            "assignment": row.id,
+            "form": row.form,
+            "prompt": prompt_text(record.prompt),
+            "slots": [{"slot": LETTERS[k], "text": text[i]} for k, i in enumerate(order)],
+            "criteria": list(self.plan.criteria) if row.form == "likert" else [],
+            "scale": list(self.plan.scale),
+            "progress": self._progress(person),
+        }
+
+    def answer(self, person: Person, body: dict[str, Any]) -> None:
+        """Take an answer: {"assignment", "answer": {...}, "seconds", "flagged", "comment"}; a retry changes nothing.
+
+        Raises:
+            AnswerError: the answer does not fit the item.
+            Gone: the assignment is not this person's, or not open any more.
+        """
+        number = body.get("assignment")
+        if not isinstance(number, int):
+            raise AnswerError("assignment must be the number that came with the item")
+        seconds = body.get("seconds")
+        if not isinstance(seconds, int | float) or not 0 <= seconds < 1e6:
+            raise AnswerError("seconds must be the time the item was looked at, 0 or more")
+        kept = {
+            "answer": body.get("answer"),
+            "seconds": float(seconds),
+            "flagged": bool(body.get("flagged")),
+            "comment": str(body.get("comment") or "")[:2000],
+        }
+        held = self.store.open_assignment(person.id)
+        if held is not None and held.id == number:
+            self._votes(held, person.name, kept)  # refuses what does not fit before it is stored
+            kept["seconds"] = min(kept["seconds"], time.time() - held.since + 1)
+        stored = self.store.answer(number, person.id, json.dumps(kept, sort_keys=True))
+        if not stored and not self._retried(number, person, kept):
+            raise Gone("this item was closed already, or went to somebody else; reload the page")
+
+    def skip(self, person: Person, body: dict[str, Any]) -> None:
+        """Give an item back; it goes to somebody else. Raises Gone as `answer` does."""
+        note = json.dumps({"comment": str(body.get("comment") or "")[:2000]})
+        number = body.get("assignment")
+        if not isinstance(number, int) or not self.store.answer(number, person.id, note, SKIPPED):
+            raise Gone("this item is not in your hands any more; reload the page")
+
+    def undo(self, person: Person) -> bool:
+        """Bring back the person's last item. False where there is none."""
+        return self.store.undo(person.id)
+
+    def results(self) -> Iterator[Comparison]:
+        """The records with the votes so far."""
+        for text, rows in self.store.answered():
+            record = parse(json.loads(text))
+            votes = [v for row in rows for v in self._votes(row, row.name, json.loads(row.answer))]
+            yield replace(record, votes=record.votes + tuple(votes))
+
+    def totals(self) -> dict[str, int]:
+        """Items of the project, and how many of them have all the people they need."""
+        done = (
+            select(assignments.c.item).where(assignments.c.state == DONE)
+            .group_by(assignments.c.item).having(func.count() >= self.plan.overlap).subquery()
+        )  # fmt: skip
+        with self.store.reader.connect() as db:
+            number = db.execute(select(func.count()).select_from(items)).scalar_one()
+            complete = db.execute(select(func.count()).select_from(done)).scalar_one()
+        return {"items": int(number), "complete": int(complete)}
+
+    def _votes(self, row: Row[Any], name: str, kept: dict[str, Any]) -> list[Vote]:
+        if not isinstance(kept["answer"], dict):
+            raise AnswerError("answer must be an object")
+        item = Item(row.form, tuple(json.loads(row.completions)), bool(row.gold))
+        return votes_of(
+            kept["answer"], item, json.loads(row.slots), annotator=name, seconds=kept["seconds"],
+            criteria=self.plan.criteria, scale=self.plan.scale, comment=kept["comment"], flagged=kept["flagged"],
+        )  # fmt: skip
+
+    def _retried(self, number: int, person: Person, kept: dict[str, Any]) -> bool:
+        """Whether the assignment holds this very answer, the time aside: the page sent it twice."""
+        with self.store.reader.connect() as db:
+            row = db.execute(select(assignments).where(assignments.c.id == number)).first()
+        if row is None or row.person != person.id or row.state != DONE:
+            return False
+        stored = json.loads(row.answer)
+        return bool(stored["answer"] == kept["answer"])
+
+    def _progress(self, person: Person) -> dict[str, int]:
+        """How many items the person has answered, and how many more they could be given."""
+        mine = self.store.progress(person.id)
+        with self.store.reader.connect() as db:
+            left = db.execute(
+                select(func.count()).select_from(self._candidates(person.id).subquery())
+            ).scalar_one()
+        return {"answered": mine.get(DONE, 0), "left": int(left) + mine.get(OPEN, 0)}
+
+    def _candidates(self, person: int) -> Any:
+        """Items this person was never given and that still need people."""
+        taken = (
+            select(assignments.c.item, func.count().label("number"))
+            .where(assignments.c.state.in_([OPEN, DONE]))
+            .group_by(assignments.c.item)
+            .subquery()
+        )
+        own = exists().where(and_(assignments.c.item == items.c.id, assignments.c.person == person))
+        number = func.coalesce(taken.c.number, 0)
+        wanted = or_(items.c.gold, items.c.calibration, number < self.plan.overlap)
+        columns = (items.c.id, items.c.completions, items.c.gold, items.c.calibration, items.c.place)
+        joined = items.outerjoin(taken, taken.c.item == items.c.id)
+        return select(*columns, number.label("number")).select_from(joined).where(~own, wanted)
+
+    def _choose(self, db: Connection, person: int) -> Row[Any] | None:
+        old = time.time() - 3600 * self.plan.lease_hours
+        stale = and_(assignments.c.state == OPEN, assignments.c.since < old)
+        db.execute(update(assignments).where(stale).values(state=EXPIRED))
+        given = db.execute(select(func.count()).where(assignments.c.person == person)).scalar_one()
+        lucky = np.random.default_rng((self.plan.seed, person, given)).random() < self.plan.gold_share
+        begun_first = self._candidates(person).subquery()
+        order = (begun_first.c.calibration.desc(), begun_first.c.number.desc(), begun_first.c.place)
+        kind = (
+            [~begun_first.c.gold, begun_first.c.gold]
+            if not lucky
+            else [begun_first.c.gold, ~begun_first.c.gold]
+        )
+        for preferred in kind:
+            either = or_(begun_first.c.calibration, preferred)
+            row = db.execute(select(begun_first).where(either).order_by(*order).limit(1)).first()
+            if row is not None:
+                return row
+        return None
+
+    def _slots(self, item: int, person: int, completions: list[str]) -> list[str]:
+        rng = np.random.default_rng((self.plan.seed, item, person))
+        return [completions[i] for i in rng.permutation(len(completions))]

@@ -1,0 +1,246 @@
+"""Where an annotation project lives: tasks, people, assignments and answers in SQLite (WAL) or PostgreSQL.
+
+Every step is one transaction, and an assignment row exists before anybody sees its item. So a killed server loses
+nothing, nobody gets an item twice, and no item gets more people than planned, whatever runs in parallel.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import (
+    Boolean,
+    Column,
+    Engine,
+    Float,
+    ForeignKey,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    create_engine,
+    event,
+    func,
+    insert,
+    select,
+    update,
+)  # fmt: skip
+from sqlalchemy.engine import Connection, Row
+
+OPEN, DONE, SKIPPED, EXPIRED = "open", "done", "skipped", "expired"
+
+Choose = Callable[[Connection, int], "Row[Any] | None"]
+"""The next item (id, completions) for a person, chosen inside the transaction; None = nothing left."""
+Order = Callable[[int, int, list[str]], list[str]]
+"""Completions of (item, person) in the order of the slots."""
+ASSIGNING = 7_270_001
+"""Number of PostgreSQL's advisory lock under which items are given out, one at a time."""
+
+tables = MetaData()
+records = Table(
+    "records", tables,
+    Column("id", Integer, primary_key=True), Column("json", Text, nullable=False),
+)  # fmt: skip
+items = Table(
+    "items", tables,
+    Column("id", Integer, primary_key=True), Column("record", ForeignKey("records.id"), nullable=False),
+    Column("form", String(10), nullable=False), Column("completions", Text, nullable=False),
+    Column("gold", Boolean, nullable=False), Column("calibration", Boolean, nullable=False),
+    Column("place", Integer, nullable=False),
+)  # fmt: skip
+people = Table(
+    "people", tables,
+    Column("id", Integer, primary_key=True), Column("name", String(100), nullable=False, unique=True),
+    Column("token", String(64), nullable=False, unique=True), Column("admin", Boolean, nullable=False),
+)  # fmt: skip
+assignments = Table(
+    "assignments", tables,
+    Column("id", Integer, primary_key=True), Column("item", ForeignKey("items.id"), nullable=False, index=True),
+    Column("person", ForeignKey("people.id"), nullable=False, index=True), Column("slots", Text, nullable=False),
+    Column("state", String(10), nullable=False), Column("since", Float, nullable=False),
+    Column("answer", Text), Column("done", Float),
+    UniqueConstraint("item", "person"),
+)  # fmt: skip
+history = Table(
+    "history", tables,
+    Column("id", Integer, primary_key=True), Column("assignment", ForeignKey("assignments.id"), nullable=False),
+    Column("at", Float, nullable=False), Column("what", String(10), nullable=False), Column("answer", Text),
+)  # fmt: skip
+about = Table(
+    "about", tables, Column("key", String(50), primary_key=True), Column("value", Text, nullable=False)
+)
+
+
+@dataclass(frozen=True)
+class Person:
+    """Somebody who has a link."""
+
+    id: int
+    name: str
+    admin: bool
+
+
+class Store:
+    """The database of one project.
+
+    Args:
+        url: sqlite:///<file>, or postgresql+psycopg://user:password@host/name.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.engine: Engine = create_engine(url, pool_pre_ping=True)
+        if self.engine.dialect.name == "sqlite":
+            _as_wal(self.engine)
+        tables.create_all(self.engine)
+        self.reader = self.engine.execution_options(isolation_level="AUTOCOMMIT")
+
+    def setting(self, key: str, value: Any) -> Any:
+        """The value stored under the key; stores `value` where there is none."""
+        with self.engine.begin() as db:
+            row = db.execute(select(about.c.value).where(about.c.key == key)).first()
+            if row is None:
+                db.execute(insert(about).values(key=key, value=json.dumps(value)))
+                return json.loads(json.dumps(value))
+            return json.loads(row.value)
+
+    def fill(self, tasks: Iterator[tuple[str, list[dict[str, Any]]]]) -> int:
+        """Store records (as JSON) with their items, in their order, where the project is empty; gives items stored."""
+        with self.engine.begin() as db:
+            if db.execute(select(func.count()).select_from(records)).scalar_one():
+                return 0
+            number = 0
+            for record, (text, own) in enumerate(tasks, start=1):
+                db.execute(insert(records).values(id=record, json=text))
+                for item in own:
+                    number += 1
+                    db.execute(insert(items).values(id=number, record=record, place=number, **item))
+            return number
+
+    def person(self, token: str) -> Person | None:
+        """Whose link this is."""
+        with self.reader.connect() as db:
+            row = db.execute(select(people).where(people.c.token == token)).first()
+        return None if row is None else Person(row.id, row.name, row.admin)
+
+    def link(self, name: str, *, admin: bool = False) -> str:
+        """The secret of somebody's link; made at the first call, the same ever after."""
+        with self.engine.begin() as db:
+            row = db.execute(select(people.c.token).where(people.c.name == name)).first()
+            if row is not None:
+                return str(row.token)
+            token = secrets.token_urlsafe(24)
+            db.execute(insert(people).values(name=name, token=token, admin=admin))
+            return token
+
+    def open_assignment(self, person: int) -> Row[Any] | None:
+        """The item a person has in hand, with its record."""
+        with self.reader.connect() as db:
+            return self._in_hand(db, person)
+
+    def assign(self, person: int, choose: Choose, slots: Order) -> Row[Any] | None:
+        """Give a person the next item, or the one in hand; None when there is nothing left.
+
+        `choose` picks the item inside the transaction; `slots` orders its completions for this person.
+        """
+        with self.engine.begin() as db:
+            if self.engine.dialect.name == "postgresql":  # SQLite's transactions follow one another anyway
+                db.execute(select(func.pg_advisory_xact_lock(ASSIGNING)))
+            held = self._in_hand(db, person)
+            if held is not None:
+                return held
+            item = choose(db, person)
+            if item is None:
+                return None
+            order = json.dumps(slots(item.id, person, json.loads(item.completions)))
+            values = {"item": item.id, "person": person, "slots": order, "state": OPEN, "since": time.time()}
+            db.execute(insert(assignments).values(**values))
+            return self._in_hand(db, person)
+
+    def answer(self, assignment: int, person: int, text: str, state: str = DONE) -> bool:
+        """Close an assignment with an answer (JSON). True also where the same answer is there already (a retry).
+
+        False: it is not this person's, or is closed with another answer.
+        """
+        with self.engine.begin() as db:
+            row = db.execute(
+                select(assignments)
+                .where(assignments.c.id == assignment, assignments.c.person == person)
+                .with_for_update()
+            ).first()
+            if row is None or row.state != OPEN:
+                return row is not None and row.state == state and row.answer == text
+            values = {"state": state, "answer": text, "done": time.time()}
+            db.execute(update(assignments).where(assignments.c.id == assignment).values(**values))
+            db.execute(insert(history).values(assignment=assignment, at=time.time(), what=state, answer=text))
+            return True
+
+    def undo(self, person: int) -> bool:
+        """Re-open a person's last closed assignment; an item in hand waits behind it. False: there is none."""
+        with self.engine.begin() as db:
+            row = db.execute(
+                select(assignments)
+                .where(assignments.c.person == person, assignments.c.state.in_([DONE, SKIPPED]))
+                .order_by(assignments.c.done.desc())
+                .limit(1)
+            ).first()
+            if row is None:
+                return False
+            now = time.time()
+            values = {"state": OPEN, "answer": None, "done": None, "since": now}
+            db.execute(update(assignments).where(assignments.c.id == row.id).values(**values))
+            db.execute(insert(history).values(assignment=row.id, at=now, what="undo", answer=row.answer))
+            return True
+
+    def progress(self, person: int | None = None) -> dict[str, int]:
+        """Assignments by state: of one person, or of all."""
+        mine = [] if person is None else [assignments.c.person == person]
+        query = select(assignments.c.state, func.count()).where(*mine).group_by(assignments.c.state)
+        with self.reader.connect() as db:
+            return {state: number for state, number in db.execute(query).all()}
+
+    def answered(self) -> Iterator[tuple[str, list[Row[Any]]]]:
+        """Every record (JSON) with its answered assignments, joined with item and person, in the order of answering."""
+        with self.reader.connect() as db:
+            for record in db.execute(select(records).order_by(records.c.id)):
+                query = (
+                    select(assignments, items.c.form, items.c.completions, items.c.gold, people.c.name)
+                    .join(items, assignments.c.item == items.c.id)
+                    .join(people, assignments.c.person == people.c.id)
+                    .where(items.c.record == record.id, assignments.c.state == DONE)
+                    .order_by(assignments.c.done)
+                )
+                yield record.json, list(db.execute(query).all())
+
+    def _in_hand(self, db: Connection, person: int) -> Row[Any] | None:
+        query = (
+            select(assignments, items.c.form, items.c.completions, items.c.gold, records.c.json)
+            .join(items, assignments.c.item == items.c.id)
+            .join(records, items.c.record == records.c.id)
+            .where(assignments.c.person == person, assignments.c.state == OPEN)
+            .order_by(assignments.c.since.desc())
+            .limit(1)
+        )
+        return db.execute(query).first()
+
+
+def _as_wal(engine: Engine) -> None:
+    """SQLite: write-ahead log, writers one after the other, a transaction takes the lock when it begins."""
+
+    @event.listens_for(engine, "connect")
+    def connected(connection: Any, record: Any) -> None:
+        connection.isolation_level = None
+        cursor = connection.cursor()
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=30000", "foreign_keys=ON"):
+            cursor.execute(f"PRAGMA {pragma}")
+        cursor.close()
+
+    @event.listens_for(engine, "begin")
+    def begun(connection: Connection) -> None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")

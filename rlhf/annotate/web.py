@@ -1,0 +1,134 @@
+"""The web app of an annotation project: a JSON interface and static pages (FastAPI, extra `annotate`).
+
+A link is a secret token and the only login. Model texts are data: the pages put them in place as text, never as markup,
+and the content security policy forbids scripts that are not ours.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI, HTTPException, Request, Response
+from fastapi.responses import FileResponse, PlainTextResponse, StreamingResponse
+
+from rlhf.annotate.ballots import collect
+from rlhf.annotate.items import AnswerError
+from rlhf.annotate.report import ReportOptions, annotator_rows, report
+from rlhf.annotate.session import Gone, Session
+from rlhf.annotate.store import Person
+from rlhf.records import dump
+
+PAGE = Path(__file__).parent / "page"
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; "
+    "form-action 'none'; base-uri 'none'; frame-ancestors 'none'"
+)
+LONGEST = 100_000
+"""Bytes of an answer, at most."""
+
+
+def app(session: Session, *, guidelines: str, options: ReportOptions) -> FastAPI:
+    """The app of a project.
+
+    Args:
+        session: the project.
+        guidelines: text shown beside the task: lines, `# ` headings and `- ` points.
+        options: of the report on the admin page.
+    """
+    web = FastAPI(title="annotation", docs_url=None, redoc_url=None, openapi_url=None)
+    web.middleware("http")(_headers)
+    _pages(web)
+    _tasks(web, session, guidelines)
+    _admin(web, session, options)
+    return web
+
+
+async def _headers(request: Request, go_on: Callable[[Request], Awaitable[Response]]) -> Response:
+    if int(request.headers.get("content-length") or 0) > LONGEST:
+        return PlainTextResponse("the answer is too long", 413)
+    response = await go_on(request)
+    response.headers["Content-Security-Policy"] = POLICY
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    response.headers["Referrer-Policy"] = "no-referrer"
+    response.headers["Cache-Control"] = "no-store"
+    return response
+
+
+def _pages(web: FastAPI) -> None:
+    @web.get("/a/{token}")
+    def task_page(token: str) -> FileResponse:
+        return FileResponse(PAGE / "task.html")
+
+    @web.get("/admin/{token}")
+    def admin_page(token: str) -> FileResponse:
+        return FileResponse(PAGE / "admin.html")
+
+    @web.get("/page/{name}")
+    def part(name: str) -> FileResponse:
+        known = {p.name: p for p in PAGE.iterdir() if p.suffix in (".css", ".js")}
+        if name not in known:
+            raise HTTPException(404, "no such page")
+        return FileResponse(known[name])
+
+
+def _tasks(web: FastAPI, session: Session, guidelines: str) -> None:
+    def who(token: str) -> Person:
+        person = session.store.person(token)
+        if person is None:
+            raise HTTPException(403, "this link is not known; ask for a new one")
+        return person
+
+    @web.get("/api/{token}/next")
+    def next_item(token: str) -> dict[str, Any]:
+        person = who(token)
+        return {"name": person.name, "guidelines": guidelines, **session.next(person)}
+
+    @web.post("/api/{token}/answer")
+    def answer(token: str, body: dict[str, Any]) -> dict[str, Any]:
+        try:
+            session.answer(who(token), body)
+        except AnswerError as error:
+            raise HTTPException(422, str(error)) from error
+        except Gone as error:
+            raise HTTPException(409, str(error)) from error
+        return {"ok": True}
+
+    @web.post("/api/{token}/skip")
+    def skip(token: str, body: dict[str, Any]) -> dict[str, Any]:
+        try:
+            session.skip(who(token), body)
+        except Gone as error:
+            raise HTTPException(409, str(error)) from error
+        return {"ok": True}
+
+    @web.post("/api/{token}/undo")
+    def undo(token: str) -> dict[str, Any]:
+        return {"ok": session.undo(who(token))}
+
+
+def _admin(web: FastAPI, session: Session, options: ReportOptions) -> None:
+    def check(token: str) -> None:
+        person = session.store.person(token)
+        if person is None or not person.admin:
+            raise HTTPException(403, "this is not an admin's link")
+
+    @web.get("/api/admin/{token}")
+    def summary(token: str) -> dict[str, Any]:
+        check(token)
+        box = collect(session.results())
+        ballots = box.ballots()
+        return {
+            "progress": session.store.progress() | session.totals(),
+            "agreement": report(box, options) if len(ballots.unit) else {},
+            "annotators": annotator_rows(ballots, options) if len(ballots.unit) else [],
+        }
+
+    @web.get("/api/admin/{token}/export.jsonl")
+    def export(token: str) -> StreamingResponse:
+        check(token)
+        lines = (json.dumps(dump(record), ensure_ascii=False) + "\n" for record in session.results())
+        named = {"Content-Disposition": 'attachment; filename="votes.jsonl"'}
+        return StreamingResponse(lines, media_type="application/jsonl", headers=named)

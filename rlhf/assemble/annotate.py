@@ -1,0 +1,22 @@
+"""`annotate.py`: tasks to votes, and the report on them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import hydra
+from omegaconf import DictConfig
+
+
+def annotate(cfg: DictConfig) -> None:
+    """Build what the configuration names and run it."""
+    from rlhf.annotate.job import Job
+
+    job = Job(
+        source=hydra.utils.instantiate(cfg.data, _convert_="all"),
+        tasks=None if cfg.tasks is None else Path(cfg.tasks),
+        out=Path(cfg.out),
+        report=hydra.utils.instantiate(cfg.report),
+        adjudicate_below=cfg.adjudicate_below,
+    )
+    hydra.utils.instantiate(cfg.annotator, _convert_="all")(job)
