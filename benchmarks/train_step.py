@@ -31,6 +31,9 @@ from memory import peak_during
 from workload import Workload, llama, minilm
 
 from rlhf.data.packing import packed, padded, shared
+from rlhf.reward.backbone import Backbone
+from rlhf.reward.heads import LinearHead
+from rlhf.reward.model import RewardModel
 
 RESULTS = Path(__file__).parent / "results"
 MODELS: dict[str, Callable[[], Any]] = {"llama": llama, "minilm": minilm}
@@ -64,6 +67,8 @@ def main() -> None:
             }
             results["cases"][f"{name} k={k}"] = case
             print(table(f"{name}, k={k}", case, results["machine"]["matmul_gflops"]), flush=True)
+    for name in options.models:
+        results |= headline(name, results)
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / "train_step.json").write_text(json.dumps(results, indent=2))
     plot(results, RESULTS / "train_step.png")
@@ -159,6 +164,51 @@ def ratios(seconds: dict[str, list[float]]) -> dict[str, list[float]]:
             each = np.array(seconds[theirs]) / np.array(seconds[mine])
             found[f"{mine} over {theirs}"] = [float(f(each)) for f in (np.min, np.median, np.max)]
     return found
+
+
+def headline(name: str, results: dict[str, Any]) -> dict[str, float]:
+    """Flat keys: medians of the ratios to TRL's defaults of the same precision and to its best, and two checks.
+
+    `gradient_error` is of the shared (encoders: packed) layout against one sequence at a time; `matmul_peak_share` is
+    of our float32 step at k = 4. Keys of other models than the Llama begin with their name.
+    """
+    prefix = "" if name == "llama" else f"{name}/"
+    cases = {k: results["cases"].get(f"{name} k={k}") for k in (2, 4)}
+    defaults = {"fp32": "TRL defaults, fp32", "bf16": "TRL as shipped (bf16)"}
+    flat = {}
+    for k, case in cases.items():
+        for precision, default in defaults.items():
+            for key, theirs in (("trl_default", default), ("trl_best", "TRL best (bf16, by length)")):
+                if case is not None:
+                    ratio = case["ratios"][f"ours, {precision} over {theirs}"][1]
+                    flat[f"{prefix}ratio/k{k}/{precision}/{key}"] = ratio
+    flat[f"{prefix}gradient_error"] = gradient_error(name)
+    if cases[4] is not None:
+        seconds = float(np.median(cases[4]["seconds"]["ours, fp32"]))
+        gflops = cases[4]["unique_tokens"] / seconds * cases[4]["linear_gflop_per_1000_tokens"] / 1000
+        flat[f"{prefix}matmul_peak_share"] = gflops / results["machine"]["matmul_gflops"]["float32"]
+    return flat
+
+
+def gradient_error(name: str) -> float:
+    """Relative error of the global gradient of a pairwise loss over 4 prompts with 4 completions, in float32."""
+    work = Workload(4, 4, seed=5)
+    layout = packed if MODELS[name]().config.model_type == "bert" else shared
+    whole = _gradient(name, [layout(work.prompts, work.responses)])
+    rows = [
+        padded([p], [[r]], pad_id=0) for p, rs in zip(work.prompts, work.responses, strict=True) for r in rs
+    ]
+    alone = _gradient(name, rows)
+    return float((whole - alone).norm() / alone.norm())
+
+
+def _gradient(name: str, parts: list[Any]) -> torch.Tensor:
+    torch.manual_seed(0)
+    model = RewardModel(Backbone(MODELS[name]()), LinearHead(256 if name == "llama" else 384))
+    reward = torch.cat([model(part) for part in parts]).reshape(-1, 4)
+    gaps = (reward[:, :, None] - reward[:, None, :])[:, *torch.triu_indices(4, 4, 1)]
+    torch.nn.functional.softplus(-gaps).mean().backward()
+    return torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
 
 
 def memory_in_a_process(contestant: str, name: str, k: int, threads: int) -> float:
