@@ -81,7 +81,12 @@ def _pairwise(raw: Mapping[str, Any], ids: Sequence[str]) -> dict[str, Any]:
         raise RecordError(
             "must not be negative", key="votes.margin", remedy="swap choice, or write 0 for none"
         )
-    return {"pair": tuple(pair), "choice": choice, "margin": margin}
+    p = raw.get("p")
+    if p is not None and not 0 <= (p := _number(p, "votes.p")) <= 1:
+        raise RecordError(
+            f"is {p:g}", key="votes.p", remedy="the probability that the first is better, 0 to 1"
+        )
+    return {"pair": tuple(pair), "choice": choice, "margin": margin, "p": p}
 
 
 def _ranking(raw: Mapping[str, Any], ids: Sequence[str]) -> dict[str, Any]:
@@ -127,6 +132,7 @@ def _vote(raw: Any, ids: Sequence[str], scale: tuple[float, float]) -> Vote:
         "pair",
         "choice",
         "margin",
+        "p",
         "ranking",
         "likert",
         "meta",

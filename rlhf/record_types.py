@@ -57,7 +57,9 @@ class Vote:
     """One judgement by one annotator: exactly one of a pairwise choice, a ranking, or Likert ratings.
 
     pair + choice   the two completion ids and the winner's id, or "tie"; `margin` >= 0 is the stated
-                    strength of the preference in units of reward (0 = none stated)
+                    strength of the preference in units of reward (0 = none stated); `p` is the probability
+                    that the first of the pair is better, where a judge gave one (None = not), and counts
+                    instead of the choice
     ranking         best first; ids that share an inner tuple are tied; ids left out were not judged
     likert          completion id -> rating, higher is better
     """
@@ -70,6 +72,7 @@ class Vote:
     pair: tuple[str, str] | None = None
     choice: str | None = None
     margin: float = 0.0
+    p: float | None = None
     ranking: tuple[tuple[str, ...], ...] | None = None
     likert: Mapping[str, float] | None = None
     meta: Mapping[str, Any] = field(default_factory=dict)

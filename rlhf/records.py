@@ -3,7 +3,7 @@
     {"prompt_id": "p17", "prompt": "text" | [{"role": "user", "content": "..."}], "domain": "optional",
      "completions": [{"id": "c0", "text": "...", "source": {"model": "...", "temperature": 0.9}}, ...],
      "votes": [{"annotator": "w12", "kind": "human|ai|simulated", "criterion": "overall", "seconds": 12.4,
-                "pair": ["c0", "c1"], "choice": "c0" | "c1" | "tie"
+                "pair": ["c0", "c1"], "choice": "c0" | "c1" | "tie"        and, from a judge who is not sure, "p": 0.8
                 | "ranking": [["c2"], ["c0", "c1"]]            best first, ties share a list
                 | "likert": {"c0": 4, "c1": 2}}]}              1..5 unless the header says otherwise
 
@@ -101,6 +101,7 @@ def _vote_json(vote: Vote) -> dict[str, Any]:
     if vote.pair is not None:
         out |= {"pair": list(vote.pair), "choice": vote.choice}
         out |= {"margin": vote.margin} if vote.margin else {}
+        out |= {} if vote.p is None else {"p": vote.p}
     if vote.ranking is not None:
         out["ranking"] = [list(group) for group in vote.ranking]
     if vote.likert is not None:

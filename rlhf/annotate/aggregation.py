@@ -125,6 +125,11 @@ def count(
     ids = {c.id: k for k, c in enumerate(record.completions)}
     wins, ties, stated, margins = np.zeros((4, len(ids), len(ids)))
     for vote in deciding(record.votes, criterion):
+        if vote.pair is not None and vote.p is not None:
+            i, j = (ids[name] for name in vote.pair)
+            wins[i, j] += weight(vote) * vote.p
+            wins[j, i] += weight(vote) * (1 - vote.p)
+            continue
         level = _levels(vote, ids)
         better = level[:, None] > level[None, :]  # False wherever a level is NaN
         worth = weight(vote)

@@ -65,6 +65,20 @@ class TransformersPolicy:
         tokens = torch.tensor([ids], device=self.device)
         return [self._one(model, renderer.tokenizer, tokens, decoding, seed) for seed in seeds]
 
+    def next_token(self, prompt: Prompt, words: Sequence[str]) -> dict[str, float]:
+        """Probabilities of words as the answer's first token, made to add up to 1 (each by its first token)."""
+        model, renderer = self._load()
+        ids = renderer.opening_ids(prompt)[-self.max_length :]
+        with torch.inference_mode():
+            logits = model(torch.tensor([ids], device=self.device)).logits[0, -1].double()
+        first = {
+            w: {renderer.tokenizer.encode(f, add_special_tokens=False)[0] for f in (w, f" {w}")}
+            for w in words
+        }
+        weight = {w: float(torch.logsumexp(logits[sorted(tokens)], 0)) for w, tokens in first.items()}
+        share = torch.softmax(torch.tensor(list(weight.values()), dtype=torch.float64), 0).tolist()
+        return dict(zip(words, share, strict=True))
+
     def _one(self, model: Any, tokenizer: Any, tokens: Any, decoding: Decoding, seed: int) -> Draft:
         devices = [tokens.device] if tokens.is_cuda else []
         with torch.random.fork_rng(devices=devices), torch.inference_mode():
