@@ -1,0 +1,140 @@
+"""Quality of annotators: what a simulated pool is known to be must be seen, and honest pools must not be flagged."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from rlhf.annotate.ballots import collect
+from rlhf.annotate.job import Job
+from rlhf.annotate.quality import bonus, quality
+from rlhf.annotate.report import ReportOptions, disputed, next_votes, spot_check
+from rlhf.annotate.simulated import SimulatedAnnotators, gold_in_meta
+from rlhf.data.toy import ToyWorld
+from rlhf.record_types import Comparison, Completion, RecordError, Vote
+from rlhf.records import read, write
+
+
+def tasks(size=300):
+    return [replace(r, votes=()) for r in ToyWorld(size=size, min_completions=2, max_completions=2).records()]
+
+
+def flags(size=300, **options):
+    pool = SimulatedAnnotators(people=20, votes_per_item=5, careless=0.0, **options)
+    ballots = collect(pool.vote(tasks(size))).ballots()
+    found = quality(ballots).flags()
+    return {name: set(found[a]) for a, name in enumerate(ballots.annotators)}
+
+
+def test_each_kind_of_bad_annotator_gets_its_flag():
+    found = flags(size=1500, clickers=0.2, patterns=0.2, colluders=0.2)
+    assert all("fast" in f for name, f in found.items() if name.startswith("clicker"))
+    assert all("pattern" in f for name, f in found.items() if name.startswith("pattern"))
+    assert all("copies" in f for name, f in found.items() if name.startswith("colluder"))
+
+
+def test_careful_annotators_are_left_alone():
+    found = flags(position_bias=0.0)
+    assert sum(bool(f) for f in found.values()) <= 1
+
+
+def test_gold_accuracy_reads_the_known_answers_and_flags_who_fails_them():
+    completions = (Completion("x", "one"), Completion("y", "two"))
+    votes = [Vote(who, pair=("x", "y"), choice=choice, gold=True) for who, choice in (("good", "x"), ("bad", "y"))]
+    records = [Comparison(f"p{i}", f"q{i}", completions, tuple(votes), meta={"gold": "x"}) for i in range(8)]
+    ballots = collect(records).ballots()
+    q = quality(ballots)
+    rows = {r["annotator"]: r for r in q.rows(ballots.annotators)}
+    assert rows["good"]["gold_accuracy"] == 1
+    assert rows["good"]["flags"] == ""
+    assert rows["bad"]["gold_accuracy"] == 0
+    assert rows["bad"]["flags"] == "gold"
+    assert np.isnan(q.leave_one_out).all(), "gold checks are no work to compare annotators by"
+    assert bonus(q, per_vote=1.0).tolist()[1] == 0
+
+
+def test_leave_one_out_by_hand():
+    completions = (Completion("x", "one"), Completion("y", "two"))
+
+    def vote(who, choice):
+        return Vote(who, pair=("x", "y"), choice=choice)
+
+    first = Comparison("1", "1", completions, (vote("a", "x"), vote("b", "x"), vote("c", "y")))
+    second = Comparison("2", "2", completions, (vote("a", "y"), vote("b", "y"), vote("c", "y")))
+    q = quality(collect([first, second]).ballots())
+    # unit 1: without a, x and y tie: no majority; the same for b; c is against x, x. unit 2: everybody agrees
+    assert q.leave_one_out.tolist() == [1.0, 1.0, 0.5]
+    assert q.majority.tolist() == [1.0, 1.0, 0.5]
+
+
+def test_the_next_vote_goes_where_few_voted_and_disagree():
+    completions = (Completion("x", "one"), Completion("y", "two"))
+
+    def record(name, choices):
+        votes = tuple(Vote(f"w{i}", pair=("x", "y"), choice=c) for i, c in enumerate(choices))
+        return Comparison(name, name, completions, votes)
+
+    records = [record("sure", "xxxxx"), record("split", "xy"), record("two alike", "xx"), record("even", "xyxyxy")]
+    order = [row["prompt_id"] for row in next_votes(collect(records).ballots(), 10)]
+    assert order == ["split", "two alike", "even", "sure"]
+    assert [r.prompt_id for r in disputed(records, 0.6)] == ["split", "even"]
+
+
+def test_spot_checks_take_the_same_number_from_everybody():
+    ballots = collect(SimulatedAnnotators().vote(tasks(40))).ballots()
+    rows = spot_check(ballots, 3, seed=0)
+    assert {sum(r["annotator"] == who for r in rows) for who in ballots.annotators} == {3}
+
+
+def test_a_job_writes_votes_and_reports_and_overwrites_nothing(tmp_path):
+    file = tmp_path / "tasks.jsonl"
+    write(file, tasks(30))
+    job = Job(ToyWorld(), file, tmp_path / "votes.jsonl", ReportOptions(samples=50, per_vote=0.1))
+    SimulatedAnnotators(gold_items=0.2)(job)
+    assert all(len(r.votes) == 3 for r in read(tmp_path / "votes.jsonl"))
+    numbers = json.loads((tmp_path / "votes.jsonl.report.json").read_text())
+    keys = "percent kappa/fleiss alpha/nominal alpha/ordinal alpha/interval".split()
+    for key in keys:
+        assert numbers[f"{key}/ci_low"] <= numbers[key] <= numbers[f"{key}/ci_high"]
+    assert "kappa/cohen/mean" in numbers or numbers["n_units"] < 60
+    assert {p.name for p in tmp_path.glob("*.csv")} == {"annotators.csv", "reannotate.csv", "spot_check.csv"}
+    assert (tmp_path / "annotators.csv").read_text().startswith("annotator,votes,majority")
+    with pytest.raises(RecordError, match="exists already"):
+        SimulatedAnnotators()(job)
+
+
+@pytest.mark.parametrize("form", ["pair", "ranking", "likert"])
+def test_simulated_votes_follow_the_gold_reward(form):
+    records = [r for r in ToyWorld(size=200, min_completions=3, max_completions=3).records()]
+    pool = SimulatedAnnotators(form=form, careless=0.0, temperature=0.5, tie_width=0.0)
+    right = total = 0
+    for record in pool.vote(replace(r, votes=()) for r in records):
+        b = collect([record]).ballots()
+        gold = dict(zip([c.id for c in record.completions], gold_in_meta(record), strict=True))
+        for unit, verdict in zip(b.unit, b.verdict, strict=True):
+            _, first, second = b.keys[unit]
+            if verdict != 1 and abs(gold[first] - gold[second]) > 1.5:
+                total += 1
+                right += (gold[first] > gold[second]) == (verdict == 0)
+    assert total > 100
+    assert right / total > 0.9
+
+
+def test_fatigue_makes_votes_worse_with_time():
+    def accuracy(fatigue):
+        pool = SimulatedAnnotators(people=3, careless=0.0, fatigue=fatigue, length_bias=0.0)
+        right = []
+        for record in pool.vote(tasks(400)):
+            gold = gold_in_meta(record)
+            better = record.completions[int(gold[1] > gold[0])].id
+            right += [v.choice == better for v in record.votes if gold[0] != gold[1] and v.choice != "tie"]
+        return np.mean(right[len(right) // 2 :])
+
+    assert accuracy(0.02) < accuracy(0.0) - 0.1
+
+
+def test_without_a_gold_reward_the_remedy_is_named():
+    record = Comparison("p", "q", (Completion("a", "x"), Completion("b", "y")))
+    with pytest.raises(RecordError, match="completions.meta.gold"):
+        list(SimulatedAnnotators().vote([record]))
