@@ -30,9 +30,7 @@ def test_alpha_equals_the_krippendorff_package(level, c):
         return
     used = kept.sum(0) > 0
     values = np.flatnonzero(used).astype(float)
-    expected = krippendorff.alpha(
-        value_counts=kept[:, used], value_domain=values, level_of_measurement=level
-    )
+    expected = krippendorff.alpha(value_counts=kept[:, used], value_domain=values, level_of_measurement=level)
     ours = ag.krippendorff_alpha(kept[:, used], level=level, values=values.tolist())
     assert ours == pytest.approx(expected, abs=1e-9)
 
