@@ -242,12 +242,12 @@ def _longest(values: Ints) -> int:
 
 def _below_the_others(share: Floats, votes: Floats, level: float) -> NDArray[np.bool_]:
     """Agreement with the others whose upper limit is more than `LOW` below the median annotator's."""
-    known = share[votes >= 20]
+    known = share[(votes >= 20) & np.isfinite(share)]
     if not len(known):
         return np.zeros(len(share), dtype=bool)
     spread = np.sqrt(np.clip(share * (1 - share), 0.05, None) / np.maximum(votes, 1))
     upper = share + stats.norm.isf(level) * spread
-    return np.asarray((votes >= 20) & (upper < np.nanmedian(known) - LOW))
+    return np.asarray((votes >= 20) & (upper < np.median(known) - LOW))
 
 
 def _mean(values: NDArray[np.bool_], annotator: Ints, people: int) -> Floats:

@@ -182,7 +182,7 @@ class Language:
         if self._identifier is None:
             from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
-            self._identifier = LanguageIdentifier.from_pickled_model(MODEL_FILE, norm_probs=True)
+            self._identifier = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
         language, probability = self._identifier.classify(text)
         other = language not in self.languages and probability >= self.min_probability
         return f"language {language}" if other else None
