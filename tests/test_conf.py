@@ -12,11 +12,21 @@ CONF = Path(__file__).parent.parent / "conf"
 GROUPS = ("adapter", "aggregation", "data", "debug", "experiment", "head", "logger", "loss", "model", "optimizer",
           "scheduler", "split", "task", "trainer")  # fmt: skip
 OPTIONS = sorted(f"{p.parent.name}={p.stem}" for g in GROUPS for p in (CONF / g).glob("*.yaml"))
+COLLECTING = {
+    "sample": ("backend", "sampler", "pick", "filter", "data", "model"),
+    "annotate": ("annotator", "data"),
+}
+COLLECTING_OPTIONS = sorted(
+    (command, f"{group}={p.stem}")
+    for command, groups in COLLECTING.items()
+    for group in groups
+    for p in (CONF / group).glob("*.yaml")
+)
 
 
-def compose(*overrides: str, **kwargs) -> DictConfig:
+def compose(*overrides: str, command: str = "train", **kwargs) -> DictConfig:
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-        return hydra.compose("train", overrides=list(overrides), **kwargs)
+        return hydra.compose(command, overrides=list(overrides), **kwargs)
 
 
 def targets(node):
@@ -37,6 +47,14 @@ def test_options_are_found():
 def test_every_option_composes_and_binds(option):
     cfg = compose(option)
     found = list(targets(cfg))
+    assert found
+    for node in found:
+        _bind(node)
+
+
+@pytest.mark.parametrize(("command", "option"), COLLECTING_OPTIONS)
+def test_every_option_of_collecting_composes_and_binds(command, option):
+    found = list(targets(compose(option, "out=x", command=command)))
     assert found
     for node in found:
         _bind(node)

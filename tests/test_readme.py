@@ -11,19 +11,19 @@ import rlhf
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
 ROOT = Path(__file__).parent.parent
-COMMANDS = re.findall(r"python train\.py ([^`\n#]*)", README)
+COMMANDS = re.findall(r"python (train|sample|annotate)\.py ([^`\n#]*)", README)
 DOCUMENTS = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]
 
 
-@pytest.mark.parametrize("command", [c for c in COMMANDS if "..." not in c])
-def test_every_training_command_composes(command):
+@pytest.mark.parametrize(("script", "command"), [c for c in COMMANDS if "..." not in c[1]])
+def test_every_command_composes(script, command):
     overrides = [o.replace("<", "").replace(">", "") for o in shlex.split(command) if o != "-m"]
     for alternatives in overrides:
         _key, _, value = alternatives.partition("=")
         assert value, f"{alternatives} is not key=value"
     first = [o if o.partition("=")[2].startswith("[") else o.split(",")[0] for o in overrides]
     with hydra.initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        hydra.compose("train", overrides=first)
+        hydra.compose(script, overrides=first)
 
 
 def test_there_are_commands_to_check():

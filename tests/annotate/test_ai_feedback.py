@@ -121,7 +121,9 @@ def test_the_rate_is_kept():
     slow = judge(server, requests_per_minute=600)
     for i in range(4):
         slow.prefer(f"q{i}", "a", "bb")
-    assert server.times[-1] - server.times[0] >= 0.25  # three pauses of 0.1 s, less the way of the first request
+    assert (
+        server.times[-1] - server.times[0] >= 0.25
+    )  # three pauses of 0.1 s, less the way of the first request
 
 
 def test_unreadable_replies_are_counted_and_give_no_vote():
