@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure as Canvas
 
 from rlhf.judge.bias import mean
-from rlhf.judge.drawing import AMBER, BLUE, FAINT, dots, plot
+from rlhf.judge.drawing import AMBER, BLUE, FAINT, WIDTH, dots, plot
 from rlhf.judge.evidence import Judged
 from rlhf.judge.metrics import credit
 from rlhf.judge.parts import (
@@ -39,7 +39,7 @@ def headline(judged: Judged) -> Section:
     shown = [row for row in rows if isinstance(row[1], float)]
 
     def draw(canvas: Canvas) -> None:
-        canvas.set_size_inches(6.4, 0.5 + 0.42 * len(shown))
+        canvas.set_size_inches(WIDTH, 0.5 + 0.42 * len(shown))
         axes = plot(canvas, "share of the decided pairs", "")
         bounds = [(_float(row[2]), _float(row[3])) for row in shown]
         colours = [
@@ -145,7 +145,7 @@ def _figure(found: list[tuple[str, list[Part]]]) -> Figure:
     rows = [(f"{kind}: {p.label}", p) for kind, several in found for p in several[:8]]
 
     def draw(canvas: Canvas) -> None:
-        canvas.set_size_inches(6.4, 0.6 + 0.27 * len(rows))
+        canvas.set_size_inches(WIDTH, 0.6 + 0.27 * len(rows))
         axes = plot(canvas, "pair accuracy", "")
         kinds = {kind: i for i, (kind, _) in enumerate(found)}
         colours = [(BLUE, AMBER)[kinds[label.split(": ")[0]] % 2] for label, _ in rows]

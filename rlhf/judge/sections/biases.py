@@ -7,7 +7,7 @@ import math
 from matplotlib.figure import Figure as Canvas
 
 from rlhf.judge.bias import Estimate, Probe, length_correlation, partial_length_correlation, probe
-from rlhf.judge.drawing import FAINT, dots, plot
+from rlhf.judge.drawing import FAINT, WIDTH, dots, plot
 from rlhf.judge.evidence import Judged
 from rlhf.judge.section import Cell, Figure, Section, Table
 
@@ -79,7 +79,8 @@ def _table(found: dict[str, Probe]) -> Table:
     rows: list[tuple[Cell, ...]] = []
     for name, p in found.items():
         overtakes = (None, None, None) if p.overtakes is None else _cells(p.overtakes)
-        rows.append((f"{name.replace('_', ' ')} ({EXPECTED.get(name, 'of your own')})", p.answers, *_cells(p.effect), p.raised.value, *overtakes))  # fmt: skip
+        said = f"{name.replace('_', ' ')} ({EXPECTED.get(name, 'of your own')})"
+        rows.append((said, p.answers, *_cells(p.effect), p.raised.value, *overtakes))
     columns = ("probe", "answers", "effect", "from", "to", "raised", "overtakes", "from ", "to ")
     note = (
         "Effect: mean change of the reward in log-odds. Raised: share of the answers whose reward rose (0.5 = no "
@@ -91,7 +92,7 @@ def _table(found: dict[str, Probe]) -> Table:
 
 def _figure(found: dict[str, Probe]) -> Figure:
     def draw(canvas: Canvas) -> None:
-        canvas.set_size_inches(6.4, 0.7 + 0.32 * len(found))
+        canvas.set_size_inches(WIDTH, 0.7 + 0.32 * len(found))
         axes = plot(canvas, "mean change of the reward, log-odds", "")
         bounds = [(p.effect.low, p.effect.high) for p in found.values()]
         names = [name.replace("_", " ") for name in found]

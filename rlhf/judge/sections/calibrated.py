@@ -11,7 +11,7 @@ from scipy.special import expit
 from scipy.stats import spearmanr
 
 from rlhf.judge.calibration import BINS, Bin, fit_temperature, fold, reliability
-from rlhf.judge.drawing import AMBER, BLUE, FAINT, GRID, SERIES, legend, plot
+from rlhf.judge.drawing import AMBER, BLUE, FAINT, GRID, SERIES, WIDTH, legend, plot
 from rlhf.judge.evidence import Judged
 from rlhf.judge.metrics import credit
 from rlhf.judge.ood import clustered_auroc
@@ -92,7 +92,7 @@ def selective(judged: Judged) -> Section | None:
     )
 
     def draw(canvas: Canvas) -> None:
-        canvas.set_size_inches(6.4, 3.3)
+        canvas.set_size_inches(WIDTH, 3.3)
         axes = plot(canvas, "share of the pairs that are answered", "accuracy on them")
         for (name, confidence), colour in zip(signals.items(), SERIES, strict=False):
             coverage, accuracy = risk_coverage(confidence, right)
@@ -174,7 +174,7 @@ def _bins(judged: Judged, temperature: float) -> list[Bin]:
 
 def _reliability(judged: Judged) -> Callable[[Canvas], None]:
     def draw(canvas: Canvas) -> None:
-        canvas.set_size_inches(6.4, 4.8)
+        canvas.set_size_inches(WIDTH, 4.8)
         grid = canvas.add_gridspec(2, 1, height_ratios=(3, 1), hspace=0.08)
         axes = plot(canvas, "", "votes that agreed", grid[0])
         axes.plot([0.5, 1], [0.5, 1], color=FAINT, linestyle="--", linewidth=1)
@@ -221,7 +221,7 @@ def _margins(judged: Judged) -> Callable[[Canvas], None]:
     agreement = fold(expit(scored.difference / judged.temperature), scored.win_prob)[1]
 
     def draw(canvas: Canvas) -> None:
-        canvas.set_size_inches(6.4, 3.0)
+        canvas.set_size_inches(WIDTH, 3.0)
         axes = plot(canvas, "|margin| in log-odds, after temperature", "votes that agreed")
         top = float(np.quantile(margin, 0.995)) if len(margin) else 1.0
         line = np.linspace(0, max(top, 0.1), 100)

@@ -11,7 +11,7 @@ from scipy.special import expit
 
 from rlhf.judge.bias import mean
 from rlhf.judge.calibration import nll
-from rlhf.judge.drawing import BLUE, FAINT, INK, plot
+from rlhf.judge.drawing import BLUE, FAINT, INK, WIDTH, plot
 from rlhf.judge.evidence import Judged
 from rlhf.judge.metrics import credit
 from rlhf.judge.paired import Difference, differences
@@ -35,11 +35,8 @@ def members(judged: Judged) -> Section | None:
     together = mean(found.combined, cluster, **options)
     gain = mean(found.combined - found.right.mean(0), cluster, **options)
     pairs = np.triu_indices(len(each), 1)
-    correlation = (
-        float(np.nanmean(found.correlation[pairs]))
-        if np.isfinite(found.correlation[pairs]).any()
-        else math.nan
-    )
+    known_pairs = found.correlation[pairs][np.isfinite(found.correlation[pairs])]
+    correlation = float(known_pairs.mean()) if len(known_pairs) else math.nan
     metrics = {
         "members/n": len(each),
         "members/mean_accuracy": float(np.mean([e.value for e in each])),
@@ -65,8 +62,8 @@ def members(judged: Judged) -> Section | None:
 
 def _words(found: Robustness, correlation: float) -> str:
     text = (
-        f"Members differ about the winner of {found.split:.3f} of the pairs and are all wrong on {found.all_wrong:.3f}, "
-        f"which no combination of them can mend. Their errors correlate by {correlation:.2f} on average: 0 would be "
+        f"Members differ about the winner of {found.split:.3f} of the pairs; all are wrong on {found.all_wrong:.3f}: "
+        f"no combination mends these. Their errors correlate by {correlation:.2f} on average: 0 would be "
         "independent, 1 the same errors."
     )
     if found.auroc is None:
@@ -79,7 +76,7 @@ def _words(found: Robustness, correlation: float) -> str:
 def _matrix(found: Robustness, names: tuple[str, ...]) -> Figure:
     def draw(canvas: Canvas) -> None:
         size = len(names)
-        canvas.set_size_inches(min(6.4, 2.6 + 0.6 * size), min(6.0, 1.6 + 0.5 * size))
+        canvas.set_size_inches(min(WIDTH, 2.6 + 0.6 * size), min(6.0, 1.6 + 0.5 * size))
         axes = plot(canvas, "", "")
         axes.grid(visible=False)
         image = axes.imshow(found.correlation, cmap="Blues", vmin=0, vmax=1)
@@ -96,7 +93,7 @@ def _matrix(found: Robustness, names: tuple[str, ...]) -> Figure:
 
 def _by_disagreement(found: Robustness) -> Figure:
     def draw(canvas: Canvas) -> None:
-        canvas.set_size_inches(6.4, 2.8)
+        canvas.set_size_inches(WIDTH, 2.8)
         axes = plot(
             canvas, "disagreement of the members on the pair (standard deviation)", "accuracy of the set"
         )

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure as Canvas
 from sklearn.metrics import roc_curve
 
-from rlhf.judge.drawing import FAINT, GRID, INK, SERIES, dots, legend, plot
+from rlhf.judge.drawing import FAINT, GRID, INK, SERIES, WIDTH, dots, legend, plot
 from rlhf.judge.evidence import Evidence, Judged
 from rlhf.judge.metrics import evaluate
 from rlhf.judge.ood import Detection, detection
@@ -96,10 +96,11 @@ def energy(scored: Scored, temperature: float) -> Floats:
     order = np.argsort(scored.group, kind="stable")
     starts = np.searchsorted(scored.group[order], np.arange(len(scored.prompt)))
     if not len(reward):
-        return reward
-    sums = np.logaddexp.reduceat(reward[order], starts)
+        return np.zeros(0)
+    sums: Floats = np.logaddexp.reduceat(reward[order], starts)
     sizes = np.bincount(scored.group, minlength=len(scored.prompt))
-    return np.asarray(-(sums - np.log(sizes))[scored.group])
+    of_group: Floats = np.log(sizes) - sums
+    return np.take(of_group, scored.group)
 
 
 def _z(values: Floats, base: Floats) -> Floats:
@@ -154,7 +155,7 @@ def _dots(found: Mapping[str, Mapping[str, Detection]]) -> Callable[[Canvas], No
     rows = [(shift, name, d) for shift, several in found.items() for name, d in several.items()]
 
     def draw(canvas: Canvas) -> None:
-        canvas.set_size_inches(6.4, 0.6 + 0.24 * len(rows))
+        canvas.set_size_inches(WIDTH, 0.6 + 0.24 * len(rows))
         axes = plot(canvas, "AUROC", "")
         order = list(DETECTORS)
         dots(
@@ -176,10 +177,11 @@ def _curves(
     def draw(canvas: Canvas) -> None:
         wide = min(3, len(found))
         high = -(-len(found) // max(1, wide))
-        canvas.set_size_inches(6.4, 0.4 + 2.2 * high)
+        canvas.set_size_inches(WIDTH, 0.4 + 2.2 * high)
         order = list(DETECTORS)
+        grid = canvas.add_gridspec(high, wide, hspace=0.45, wspace=0.3)
         for i, shift in enumerate(found):
-            axes = plot(canvas, "", "", (high, wide, i + 1))
+            axes = plot(canvas, "", "", grid[i // wide, i % wide])
             strange = scores(judged.shifts[shift], judged.evidence, judged.temperature)
             for name in found[shift]:
                 truth = np.repeat([0, 1], [len(ordinary[name]), len(strange[name])])
