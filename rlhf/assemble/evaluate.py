@@ -17,6 +17,7 @@ from rlhf.assemble.loggers import finish_wandb, quiet
 if TYPE_CHECKING:
     from rlhf.annotate.label import Aggregation
     from rlhf.data.part import Part
+    from rlhf.data.pool import Records
     from rlhf.judge.judging import Judging
     from rlhf.judge.report import Report
     from rlhf.judge.score_source import ScoreSource
@@ -83,10 +84,9 @@ def judging(cfg: DictConfig, fabric: Any) -> Judging:
         group: hydra.utils.instantiate(cfg[group], _convert_="all")
         for group in ("shifts", "shifted", "probes", "sections")
     }
-    held_apart = getattr(data.parts["all"].source, "shifts", dict)
     return Judging(
         folder=Path(HydraConfig.get().runtime.output_dir),
-        source=sources[0] if single else Ensemble(sources, f"ensemble of {len(sources)}"),
+        source=sources[0] if single else Ensemble(sources, "ensemble"),
         member_names=tuple(s.name for s in sources) if not single else _members(sources[0]),
         others=[*others, *_bag_of_words(cfg, data)],
         data=data.parts[data.part],
@@ -95,7 +95,7 @@ def judging(cfg: DictConfig, fabric: Any) -> Judging:
         part=data.part,
         about=f"{data.about}; models: {', '.join(s.name for s in (*sources, *others))}",
         shifts=made["shifts"],
-        shifted={**held_apart(), **made["shifted"]},
+        shifted={**_held_apart(data), **made["shifted"]},
         probes=made["probes"],
         sections=made["sections"],
         changed=cfg.changed,
@@ -184,6 +184,17 @@ def _learn(source: ScoreSource, parts: Mapping[str, Part]) -> None:
         train, val = (list(islice(parts[name].records(), FITTED_ON)) for name in ("train", "val"))
         if train:
             source.fit_reference(train, val)
+
+
+def _held_apart(data: _Data) -> dict[str, Records]:
+    """Shifted sets that the data brings itself (the toy world does), cut to the prompts of the judged part."""
+    from rlhf.data.part import Part
+
+    judged = data.parts[data.part]
+    sets = getattr(judged.source, "shifts", dict)()
+    if judged.splitter.needs_fit:  # it knows only the prompts it has read
+        return dict(sets)
+    return {name: Part(source, judged.splitter, data.part) for name, source in sets.items()}
 
 
 def _bag_of_words(cfg: DictConfig, data: _Data) -> list[ScoreSource]:

@@ -15,7 +15,7 @@ from rlhf.judge.drawing import AMBER, BLUE, FAINT, GRID, SERIES, WIDTH, legend, 
 from rlhf.judge.evidence import Judged
 from rlhf.judge.metrics import credit
 from rlhf.judge.ood import clustered_auroc
-from rlhf.judge.section import Cell, Figure, Section, Table
+from rlhf.judge.section import Cell, Figure, Section, Table, ranged
 from rlhf.judge.selective import accuracy_at, area, risk_coverage
 from rlhf.judge.table import Floats
 
@@ -35,10 +35,10 @@ def calibration(judged: Judged) -> Section | None:
         ("ECE, equal counts", "ece/adaptive", ""), ("ECE by chance at this n", "ece/by_chance", ""),
     )  # fmt: skip
     rows = [
-        (name, m.get(key), m.get(f"{key}/ci_low"), m.get(f"{key}/ci_high"), m.get(before))
+        (name, ranged(m.get(key), m.get(f"{key}/ci_low"), m.get(f"{key}/ci_high")), m.get(before))
         for name, key, before in keys
     ]
-    columns = ("", "after", "from", "to", "before temperature")
+    columns = ("", "after temperature", "before")
     note = (
         f"Temperature {judged.temperature:.3f} (before: 1; the best on this very set would be {best:.3f}, never used). "
         f"The least possible NLL, the entropy of the votes, is {m['nll/votes_entropy']:.3f}; a coin has 0.693. "
@@ -197,10 +197,11 @@ def _reliability(judged: Judged) -> Callable[[Canvas], None]:
         ceiling = judged.metrics.get("ceiling/annotators")
         if ceiling is not None:
             axes.axhline(ceiling, color=FAINT, linewidth=0.8, linestyle=":")
-            axes.text(0.5, ceiling, " one annotator", color=FAINT, fontsize=8, va="bottom")
+            axes.text(1.0, ceiling, "one annotator ", color=FAINT, fontsize=8, va="bottom", ha="right")
         axes.tick_params(labelbottom=False)
         axes.set_xlim(0.49, 1.01)
-        legend(axes, loc="upper left")
+        axes.set_ylim(-0.02, 1.02)
+        legend(axes, loc="lower left")
         below = plot(canvas, "stated confidence", "pairs", grid[1])
         table = _bins(judged, judged.temperature)
         below.bar(

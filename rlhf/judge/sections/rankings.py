@@ -11,7 +11,7 @@ from matplotlib.figure import Figure as Canvas
 from rlhf.judge.drawing import AMBER, BLUE, WIDTH, legend, plot
 from rlhf.judge.evidence import Judged
 from rlhf.judge.metrics import EVEN
-from rlhf.judge.section import Figure, Section, Table
+from rlhf.judge.section import Figure, Section, Table, ranged
 
 NAMES = {
     "top1": "top-1: the best answer has the highest reward",
@@ -31,7 +31,7 @@ def rankings(judged: Judged) -> Section | None:
     if "spearman" not in m:
         return None
     rows = [
-        (name, m[key], m.get(f"{key}/ci_low"), m.get(f"{key}/ci_high"))
+        (name, ranged(m[key], m.get(f"{key}/ci_low"), m.get(f"{key}/ci_high")))
         for key, name in NAMES.items()
         if key in m
     ]
@@ -42,7 +42,7 @@ def rankings(judged: Judged) -> Section | None:
         f"{m['n_ranked']:.0f} prompts whose votes rank at least two answers apart ({sizes.mean():.1f} answers each on "
         f"average).{note} Correlations are computed inside a prompt and then averaged, never pooled."
     )
-    return Section("Rankings", text, {}, [Table("Order of the answers", ("", "value", "from", "to"), rows)])
+    return Section("Rankings", text, {}, [Table("Order of the answers", ("", "value"), rows)])
 
 
 def rewards(judged: Judged) -> Section | None:
