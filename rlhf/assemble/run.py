@@ -27,7 +27,11 @@ def train(cfg: DictConfig) -> float:
     import pytorch_lightning as pl
     import torch
 
+    from rlhf.reward.checkpoint import better
+
     quiet()
+    better(cfg.monitor)  # a name that is never measured is refused before anything is done
+    _one_criterion(cfg)
     if cfg.threads:
         torch.set_num_threads(cfg.threads)
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
@@ -79,6 +83,17 @@ def reward_run(cfg: DictConfig, *, folder: Path | None = None, source: Any = Non
         bootstrap=cfg.bootstrap,
         seed=cfg.seed,
     )
+
+
+def _one_criterion(cfg: DictConfig) -> None:
+    """Training labels and the labels it is judged by must be about the same votes."""
+    for key in ("criterion", "attributes"):
+        trained, judged = cfg.aggregation.get(key), cfg.judged_by.get(key)
+        if trained != judged:
+            raise ValueError(
+                f"aggregation.{key}={trained}, but validation and test are labelled by judged_by.{key}={judged}: "
+                f"give {key}={trained or 'null'} once, for both"
+            )
 
 
 def run_folder() -> Path:
@@ -145,12 +160,12 @@ def trainer_of(cfg: DictConfig, folder: Path, checkpoint: Path | None, *, best: 
     from pytorch_lightning.callbacks import EarlyStopping, LearningRateMonitor, TQDMProgressBar
     from pytorch_lightning.loggers import CSVLogger
 
-    from rlhf.reward.checkpoint import KeepBest, KeepLast
+    from rlhf.reward.checkpoint import KeepBest, KeepLast, better
 
-    checkpoints = folder / "checkpoints"
+    checkpoints, mode = folder / "checkpoints", better(cfg.monitor)
     stopping = [
-        EarlyStopping(cfg.monitor, mode=cfg.monitor_mode, patience=cfg.patience),
-        KeepBest(checkpoints, cfg.monitor, cfg.monitor_mode),
+        EarlyStopping(cfg.monitor, mode=mode, patience=cfg.patience),
+        KeepBest(checkpoints, cfg.monitor, mode),
     ]
     callbacks = [
         *(stopping if best else []),

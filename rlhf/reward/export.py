@@ -28,6 +28,7 @@ from rlhf.judge.calibration import Calibration
 from rlhf.judge.ood import Reference
 from rlhf.records import Prompt
 from rlhf.reward.backbone import Backbone, replace
+from rlhf.reward.heads import AttributeHead
 from rlhf.reward.model import RewardModel
 from rlhf.reward.scorer import Scorer
 
@@ -91,6 +92,7 @@ def export(
     head = model.head
     if head.weight.shape[0] > 1:
         rows = {"weight": head.weight, "mixture": head.mixture()}
+        rows |= {"bias": head.bias} if isinstance(head, AttributeHead) else {}
         tensors = {name: value.detach().float().cpu().contiguous() for name, value in rows.items()}
         save_file(tensors, folder / "members.safetensors")
     about: dict[str, Any] = {
@@ -98,6 +100,7 @@ def export(
         "max_length": renderer.max_length,
         "min_prompt": renderer.min_prompt,
         "head": type(head).__name__,
+        "rows": head.names,
     }
     (folder / "rlhf.json").write_text(json.dumps(about, indent=2))
     calibration.to_json(folder / "calibration.json")

@@ -8,6 +8,7 @@ is what we export, so the reward model never lives in a format of its own; its l
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -41,6 +42,10 @@ class Pretrained:
         gradient_checkpointing: recompute activations in the backward pass: less memory, about 25% slower.
         trust_remote_code: run code that the hub repository ships.
         load_in_4bit: QLoRA: 4-bit NF4 weights through bitsandbytes; the head stays float32.
+        learning_rate: the peak rate that suits training all of it; the optimizer's default (conf/optimizer).
+
+    Raises:
+        FileNotFoundError: `path` is written as a folder, and there is none.
     """
 
     path: str
@@ -51,6 +56,13 @@ class Pretrained:
     gradient_checkpointing: bool = False
     trust_remote_code: bool = False
     load_in_4bit: bool = False
+    learning_rate: float = 2e-5
+
+    def __post_init__(self) -> None:
+        if self.path.startswith(("/", ".", "~")) and not Path(self.path).is_dir():
+            raise FileNotFoundError(
+                f"model.path={self.path}: no such folder (a hub id has no leading / . or ~)"
+            )
 
     def tokenizer(self) -> PreTrainedTokenizerBase:
         """The tokenizer, with a padding token that differs from the end token (see `separate_pad`)."""
@@ -119,6 +131,7 @@ class Tiny:
         dropout: dropout on attention weights inside the trunk.
         gradient_checkpointing: recompute activations in the backward pass.
         seed: of the random weights.
+        learning_rate: the peak rate that suits it; the optimizer's default (conf/optimizer).
     """
 
     width: int = 64
@@ -128,6 +141,7 @@ class Tiny:
     dropout: float = 0.0
     gradient_checkpointing: bool = False
     seed: int = 0
+    learning_rate: float = 1e-3
     special: tuple[str, ...] = field(default=("<pad>", "<s>", "</s>"), repr=False)
 
     def tokenizer(self) -> PreTrainedTokenizerBase:

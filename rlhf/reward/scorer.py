@@ -19,7 +19,7 @@ from rlhf.judge.calibration import Calibration
 from rlhf.judge.ood import Reference
 from rlhf.records import Prompt, parse_prompt
 from rlhf.reward.backbone import Backbone
-from rlhf.reward.heads import EnsembleHead, LinearHead
+from rlhf.reward.heads import LinearHead, MixtureHead
 from rlhf.reward.model import RewardModel
 
 
@@ -61,6 +61,17 @@ class Scorer:
         """Rewards of every member `[M, N]`, or `[N]` where there is one head. Raises as `score`."""
         reward: Tensor = self.model.head(self.states(prompt, completions))
         return reward.cpu()
+
+    def attributes(
+        self, prompt: str | list[dict[str, str]] | Prompt, completions: Sequence[str]
+    ) -> dict[str, list[float]]:
+        """Scores per attribute on the scale of the ratings, one per completion. Raises as `score`, and
+        ValueError where the model has no attribute head.
+        """
+        names = self.model.head.names
+        if not names:
+            raise ValueError("this model has no attributes: train with head=attributes attributes=[...]")
+        return dict(zip(names, self.members(prompt, completions).tolist(), strict=True))
 
     def unusual(
         self,
@@ -139,36 +150,18 @@ def load(folder: str | Path, *, device: str = "cpu") -> Scorer:
             f"the chat template in {path} is not the one of training: scores will differ", stacklevel=2
         )
     backbone = Backbone(AutoModelForSequenceClassification.from_pretrained(path))
-    model = RewardModel(backbone, _head(path, backbone)).to(device)
+    model = RewardModel(backbone, _head(path, backbone, tuple(about.get("rows", ())))).to(device)
     statistics = path / "ood.safetensors"
     reference = Reference.load(statistics) if statistics.is_file() else None
     return Scorer(model, renderer, Calibration.from_json(path / "calibration.json"), reference=reference)
 
 
-def _head(path: Path, backbone: Backbone) -> LinearHead:
+def _head(path: Path, backbone: Backbone, names: tuple[str, ...]) -> LinearHead:
     members = path / "members.safetensors"
     if not members.is_file():
         head = LinearHead(backbone.hidden_size)
         head.weight.data.copy_(backbone.initial_weight)
         return head
     rows = load_file(members)
-    ensemble = MixtureHead(backbone.hidden_size, rows["mixture"])
-    ensemble.weight.data.copy_(rows["weight"])
-    return ensemble
-
-
-class MixtureHead(EnsembleHead):
-    """A loaded ensemble or attribute head: its rows, and the mixture that makes the one reward."""
-
-    def __init__(self, hidden_size: int, mixture: Float[Tensor, " M"]) -> None:
-        super().__init__(hidden_size, members=len(mixture), bootstrap=False)
-        self.register_buffer("weights", mixture)
-
-    def combine(self, reward: Float[Tensor, "*M N"]) -> Float[Tensor, " N"]:
-        """Weighted sum of the rows."""
-        return self.mixture() @ reward
-
-    def mixture(self) -> Float[Tensor, " M"]:
-        """The stored weights."""
-        weights: Tensor = self.get_buffer("weights")
-        return weights
+    bias = rows.get("bias", torch.zeros_like(rows["mixture"]))
+    return MixtureHead(rows["weight"], rows["mixture"], bias, names)
