@@ -8,7 +8,6 @@ from typing import Any
 
 from rlhf.record_types import KINDS, LIKERT, Comparison, Completion, Message, Prompt, RecordError, Vote
 
-
 LARGEST = 1e300
 """Numbers in a record are smaller than this: JSON knows no infinity, and Python's reader does."""
 

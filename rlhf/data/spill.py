@@ -45,7 +45,7 @@ class Spill:
 
     def _write(self) -> None:
         if not self._files:
-            self._files = [tempfile.TemporaryFile() for _ in range(BUCKETS)]
+            self._files = [tempfile.TemporaryFile() for _ in range(BUCKETS)]  # noqa: SIM115  # they live as long as the spill
         rows = np.array(self._held, dtype=self.dtype)
         place = rows["hash"] >> np.uint64(58)
         rows = rows[np.argsort(place, kind="stable")]

@@ -129,7 +129,7 @@ class SplitReport:
         straddling = 0
         for bucket in self._prompts.buckets():
             for name, table in counts.items():
-                code = bucket[name] if name in bucket.dtype.names else np.zeros(len(bucket), dtype=np.uint32)
+                code = bucket[name] if name != "all" else np.zeros(len(bucket), dtype=np.uint32)
                 found = np.unique(np.stack([bucket["hash"], code, bucket["split"]]).astype(np.uint64), axis=1)
                 np.add.at(table, (found[1].astype(np.int64), found[2].astype(np.int64)), 1)
             homes = np.unique(np.stack([bucket["hash"], bucket["split"]]).astype(np.uint64), axis=1)[0]
