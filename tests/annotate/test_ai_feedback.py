@@ -2,7 +2,6 @@
 
 import json
 import threading
-import time
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -27,7 +26,7 @@ class Server(ThreadingHTTPServer):
     def __init__(self, **behaviour):
         super().__init__(("127.0.0.1", 0), Handler)
         self.behaviour = {"fail": 0, "logprobs": True, "bias": 0.0, "reply": None} | behaviour
-        self.seen, self.times = [], []
+        self.seen = []
         self.url = f"http://127.0.0.1:{self.server_address[1]}/v1"
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
@@ -36,7 +35,6 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         server = self.server
-        server.times.append(time.monotonic())
         server.seen.append(body)
         if len(server.seen) <= server.behaviour["fail"]:
             self.send_response(429)
@@ -116,14 +114,30 @@ def test_retries_cache_and_cost(tmp_path):
     assert again.usage()["from_cache"] == 1
 
 
-def test_the_rate_is_kept():
-    server = Server()
-    slow = judge(server, requests_per_minute=600)
+class Clock:
+    """Time that passes only in sleep."""
+
+    def __init__(self):
+        self.now, self.pauses = 100.0, []
+
+    def monotonic(self):
+        return self.now
+
+    def sleep(self, seconds):
+        self.pauses.append(seconds)
+        self.now += seconds
+
+
+def test_the_rate_is_kept(monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr("rlhf.collect.endpoint.time", clock)
+    slow = judge(Server(), requests_per_minute=600)
     for i in range(4):
         slow.prefer(f"q{i}", "a", "bb")
-    assert (
-        server.times[-1] - server.times[0] >= 0.25
-    )  # three pauses of 0.1 s, less the way of the first request
+    assert clock.pauses == pytest.approx([0.1, 0.1, 0.1])
+    clock.now += 60
+    slow.prefer("q5", "a", "bb")
+    assert len(clock.pauses) == 3, "nobody waits after a long pause"
 
 
 def test_unreadable_replies_are_counted_and_give_no_vote():
