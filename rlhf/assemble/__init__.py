@@ -8,6 +8,10 @@ from rlhf.assemble.comparison import Comparison
 from rlhf.assemble.loggers import no_logger, wandb_logger
 from rlhf.assemble.run import train
 from rlhf.assemble.sample import sample
+from rlhf.assemble.serve import serve, serve_command
 from rlhf.assemble.suggestions import CONF, suggestions
 
-__all__ = ["CONF", "Comparison", "annotate", "no_logger", "sample", "suggestions", "train", "wandb_logger"]
+__all__ = [
+    "CONF", "Comparison", "annotate", "no_logger", "sample", "serve", "serve_command", "suggestions", "train",
+    "wandb_logger",
+]  # fmt: skip

@@ -14,7 +14,7 @@ from torch import Tensor
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from rlhf.data.packing import pad
-from rlhf.data.render import Renderer
+from rlhf.data.render import Encoded, Renderer
 from rlhf.judge.calibration import Calibration
 from rlhf.records import Prompt, parse_prompt
 from rlhf.reward.backbone import Backbone
@@ -50,6 +50,16 @@ class Scorer:
         self, prompt: str | list[dict[str, str]] | Prompt, completions: Sequence[str]
     ) -> Float[Tensor, "*M N"]:
         """Rewards of every member `[M, N]`, or `[N]` where there is one head. Raises as `score`."""
+        encoded = self.encode(prompt, completions)
+        if encoded.trimmed:
+            warnings.warn(f"the prompt lost {encoded.trimmed} tokens from its beginning", stacklevel=2)
+        rows = [encoded.prompt + response for response in encoded.responses]
+        return torch.cat(
+            [self._forward(rows[i : i + self.batch_size]) for i in range(0, len(rows), self.batch_size)], -1
+        )
+
+    def encode(self, prompt: str | list[dict[str, str]] | Prompt, completions: Sequence[str]) -> Encoded:
+        """One group as tokens, every completion kept. Raises as `score`."""
         if isinstance(completions, str) or not completions:
             raise ValueError("completions must be a non-empty list of strings")
         parsed = parse_prompt(list(prompt) if not isinstance(prompt, str) else prompt)
@@ -60,12 +70,7 @@ class Scorer:
                 f"completions {lost} are longer than max_length={self.renderer.max_length} tokens allows; "
                 "shorten them or train with a larger max_length"
             )
-        if encoded.trimmed:
-            warnings.warn(f"the prompt lost {encoded.trimmed} tokens from its beginning", stacklevel=2)
-        rows = [encoded.prompt + response for response in encoded.responses]
-        return torch.cat(
-            [self._forward(rows[i : i + self.batch_size]) for i in range(0, len(rows), self.batch_size)], -1
-        )
+        return encoded
 
     def compare(self, prompt: str | list[dict[str, str]] | Prompt, a: str, b: str) -> float:
         """Calibrated probability that a is better than b: sigmoid((r_a - r_b) / temperature)."""
@@ -123,7 +128,7 @@ class MixtureHead(EnsembleHead):
 
     def combine(self, reward: Float[Tensor, "*M N"]) -> Float[Tensor, " N"]:
         """Weighted sum of the rows."""
-        return self.mixture() @ reward
+        return self.mixture().to(reward.device) @ reward
 
     def mixture(self) -> Float[Tensor, " M"]:
         """The stored weights."""

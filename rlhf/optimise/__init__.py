@@ -1,0 +1,1 @@
+"""From reward to policy: shaped rewards, controllers, policy training, and hand-over to other trainers."""
