@@ -60,7 +60,7 @@ class GroupScorer:
     @property
     def watches(self) -> bool:
         """Can strange answers be told?"""
-        return getattr(self.scorer, "reference", None) is not None
+        return self.scorer.reference is not None
 
     def score(self, groups: Sequence[Encoded]) -> list[Scores]:
         """Rewards of every group's completions, and how strange these are."""
@@ -89,7 +89,7 @@ class GroupScorer:
     @torch.inference_mode()
     def _scores(self, states: Float[Tensor, "K D"]) -> Scores:
         members = self.scorer.model.head(states).cpu()
-        reference = getattr(self.scorer, "reference", None)
+        reference = self.scorer.reference
         if reference is None:
             return Scores(members)
         found = reference.detect(states.float().cpu().numpy())[self.detector]
