@@ -152,7 +152,11 @@ class Renderer:
 
     def opening_ids(self, prompt: Prompt) -> list[int]:
         """Tokens of the prompt up to where an answer begins: what a policy continues."""
-        return self._ids(self._template(_messages(prompt), generate=True))
+        return self._ids(self.opening_text(prompt))
+
+    def opening_text(self, prompt: Prompt) -> str:
+        """The text of `opening_ids`."""
+        return self._template(_messages(prompt), generate=True)
 
     def _ended(self, text: str) -> str:
         bare = text.rstrip()
