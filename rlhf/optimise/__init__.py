@@ -1,1 +1,1 @@
-"""From reward to policy: shaped rewards, controllers, policy training, and hand-over to other trainers."""
+"""From a reward to a policy: shaped rewards, RLOO, supervised tuning, DPO, and the loop over generations."""
