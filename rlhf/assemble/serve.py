@@ -45,7 +45,7 @@ def serve(cfg: DictConfig) -> None:
     )
     if cfg.threads:
         torch.set_num_threads(cfg.threads)
-    scorer = GroupScorer(rlhf.load(folder, device=_device(cfg.device)), batch_tokens=cfg.batch_tokens)
+    scorer = GroupScorer(rlhf.load(folder, device=usable(cfg.device)), batch_tokens=cfg.batch_tokens)
     service = Service(scorer, hydra.utils.instantiate(cfg.limits))
     config = uvicorn.Config(
         app(service), log_config=None, access_log=False, timeout_graceful_shutdown=cfg.shutdown_seconds,
@@ -80,7 +80,8 @@ def _listener(host: str, port: int) -> socket.socket:
     return listener
 
 
-def _device(name: str) -> str:
+def usable(name: str) -> str:
+    """The device's name, after a try. Raises SystemExit with the reason where it does not work."""
     import torch
 
     try:

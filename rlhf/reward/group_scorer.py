@@ -60,7 +60,8 @@ class GroupScorer:
     @property
     def watches(self) -> bool:
         """Can strange answers be told?"""
-        return self.scorer.reference is not None
+        reference = self.scorer.reference
+        return reference is not None and self.detector in reference.typical
 
     def score(self, groups: Sequence[Encoded]) -> list[Scores]:
         """Rewards of every group's completions, and how strange these are."""
@@ -90,7 +91,7 @@ class GroupScorer:
     def _scores(self, states: Float[Tensor, "K D"]) -> Scores:
         members = self.scorer.model.head(states).cpu()
         reference = self.scorer.reference
-        if reference is None:
+        if reference is None or self.detector not in reference.typical:
             return Scores(members)
         found = reference.detect(states.float().cpu().numpy())[self.detector]
         return Scores(members, reference.unusual(self.detector, found).tolist())

@@ -49,6 +49,7 @@ class Batcher:
         self._texts = ThreadPoolExecutor(1, "tokens")
         self._runs = ThreadPoolExecutor(1, "model")
         self._wake = asyncio.Event()
+        self._ending = False
         self._loop: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -57,10 +58,10 @@ class Batcher:
 
     async def stop(self) -> None:
         """Finish what waits, then end."""
+        self._ending = True
+        self._wake.set()
         if self._loop is not None:
-            while self.waiting:
-                await asyncio.gather(*(f for _, f in self.waiting), return_exceptions=True)
-            self._loop.cancel()
+            await self._loop
         self._texts.shutdown()
         self._runs.shutdown()
 
@@ -86,7 +87,7 @@ class Batcher:
 
     async def _work(self) -> None:
         loop = asyncio.get_running_loop()
-        while True:
+        while self.waiting or not self._ending:
             await self._wake.wait()
             batch = self._take()
             if batch:
@@ -105,7 +106,7 @@ class Batcher:
             if not answer.done():  # whoever asked is still there
                 batch.append((group, answer))
                 size += tokens
-        if not self.waiting:
+        if not self.waiting and not self._ending:
             self._wake.clear()
         return batch
 
