@@ -154,7 +154,8 @@ def trl():
 def options(folder, **more):
     return {
         "output_dir": str(folder), "per_device_train_batch_size": 8, "num_generations": 4, "max_steps": 2,
-        "max_completion_length": 12, "learning_rate": 1e-2, "report_to": "none", "use_cpu": True, "bf16": False, "beta": 0.04,
+        "max_completion_length": 12, "learning_rate": 1e-2, "report_to": "none", "use_cpu": True, "bf16": False,
+        "beta": 0.04,
         "save_strategy": "no", "logging_steps": 1, "disable_tqdm": True, "activation_checkpointing": False,
     } | more  # fmt: skip
 
