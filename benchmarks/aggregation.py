@@ -1,10 +1,11 @@
-"""Who predicts the votes that were held out: models of annotators on real preference votes.
+"""Who predicts the votes that were held out: models of annotators on preference votes.
 
-    python benchmarks/aggregation.py --pairs <ukpconvarg_pairs.jsonl> --texts <ukpconvarg_responses.jsonl> [--splits 5]
+    python benchmarks/aggregation.py [--pairs <ukpconvarg pairs> --texts <ukpconvarg responses>] [--splits 5]
 
-A fifth of the votes is held out at random, the rest is fitted. crowd-kit's models know no ties: they are
-fitted on the votes that decide, and all are compared on held-out votes that decide, P(first) / (P(first) + P(second)).
-Ours are compared with each other on all three verdicts too. Writes results/aggregation.json.
+Without files the toy world's annotators vote. A fifth of the votes is held out at random, the rest is fitted.
+crowd-kit's models know no ties: they are fitted on the votes that decide, and all are compared on held-out votes that
+decide, P(first) / (P(first) + P(second)). Ours are compared with each other on all three verdicts too.
+Writes results/aggregation_<data>.json.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from rlhf.annotate.annotator_bradley_terry import as_shown, fit
 from rlhf.annotate.ballots import Ballots, collect
 from rlhf.data.importers import ukpconvarg
 from rlhf.data.source import Source
+from rlhf.data.toy import ToyWorld
 
 RESULTS = Path(__file__).parent / "results"
 Predict = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
@@ -39,21 +41,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--pairs", required=True)
-    parser.add_argument("--texts", required=True)
+    parser.add_argument("--pairs")
+    parser.add_argument("--texts")
     parser.add_argument("--splits", type=int, default=5)
     options = parser.parse_args()
     warnings.filterwarnings("ignore")
     torch.set_num_threads(1)
-    source = Source(partial(ukpconvarg, responses_path=options.texts), path=options.pairs)
+    real = Source(partial(ukpconvarg, responses_path=options.texts), path=options.pairs)
+    source = real if options.pairs else ToyWorld()
     ballots = collect(source.records()).ballots()
     rows = [split(ballots, seed) for seed in range(options.splits)]
     found = {
         model: {key: spread([row[model][key] for row in rows]) for key in rows[0][model]} for model in rows[0]
     }
-    found = {"votes": len(ballots.unit), "splits": options.splits, "models": found}
+    votes = {"data": "ukpconvarg" if options.pairs else "toy", "votes": len(ballots.unit)}
+    found = {**votes, "splits": options.splits, "models": found}
     RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "aggregation.json").write_text(json.dumps(found, indent=2) + "\n")
+    (RESULTS / f"aggregation_{found['data']}.json").write_text(json.dumps(found, indent=2) + "\n")
     for model, numbers in found["models"].items():
         print(f"{model:46}" + "  ".join(f"{k} {v[0]:.4f} ±{v[1]:.4f}" for k, v in numbers.items()))
 

@@ -1,10 +1,11 @@
-"""How labels change the scale of a learned reward: a linear reward, known truth, fitted with this project's losses.
+"""How labels change the scale of a learned reward, and with it calibration: a linear reward with a known truth.
 
-    python benchmarks/label_scale.py [--prompts 20000] [--seeds 3]
+    python benchmarks/label_scale.py [--pairs 20000] [--seeds 5]
 
-Prints |w_hat| / |w| and cos(w_hat, w) per way from votes to labels: 1 and 1 are right. All recover the direction;
-the scale is where labels differ, and what temperature scaling on raw votes has to put right.
-Writes results/label_scale.json.
+Every row is one way from votes to labels to a loss, fitted with this project's aggregations and losses. `scale` is
+|w_hat| / |w| and `cosine` the direction: 1 and 1 are right. `ece` is measured on new pairs against the true
+probability that a single annotator prefers the first, before and after a temperature fitted on single votes.
+All rows recover the direction; the scale is where labels differ. Writes results/label_scale.json.
 """
 
 from __future__ import annotations
@@ -12,19 +13,27 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor, nn
 
 from rlhf.annotate.aggregation import discard, majority, soft
 from rlhf.annotate.annotator_models import DawidSkene
 from rlhf.annotate.label import Label
+from rlhf.data.batch import Target
+from rlhf.judge.calibration import ece, fit_temperature
 from rlhf.record_types import Comparison, Completion, Vote
+from rlhf.reward.losses import LearnedDavidson, LearnedRaoKupper, Loss, plackett_luce, ranking, soft_label
+from rlhf.reward.ties import davidson_log_probabilities, rao_kupper_log_probabilities
 
 RESULTS = Path(__file__).parent / "results"
 WIDTH = 8
 PAIR = (Completion("a", "x"), Completion("b", "y"))
+Array = np.ndarray[Any, Any]
 
 
 def main() -> None:
@@ -32,114 +41,169 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--prompts", type=int, default=20_000)
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--pairs", type=int, default=20_000)
+    parser.add_argument("--seeds", type=int, default=5)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    found: dict[str, list[tuple[float, float]]] = {}
+    rows: dict[str, list[dict[str, float]]] = {}
     for seed in range(options.seeds):
-        for annotators in (3, 5):
-            for name, value in votes_to_scale(annotators, options.prompts, seed).items():
-                found.setdefault(f"{annotators} annotators, {name}", []).append(value)
-        for name, value in rankings_to_scale(4, options.prompts, seed).items():
-            found.setdefault(f"rankings of 4, {name}", []).append(value)
-    table = {name: [float(x) for x in np.mean(values, axis=0)] for name, values in found.items()}
+        for world in WORLDS:
+            for name, found in world(options.pairs, np.random.default_rng(seed)).items():
+                rows.setdefault(name, []).append(found)
+    table = {name: {key: spread([r[key] for r in seeds]) for key in seeds[0]} for name, seeds in rows.items()}
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / "label_scale.json").write_text(json.dumps(table, indent=2) + "\n")
-    for name, (scale, cosine) in table.items():
-        print(f"{name:44} scale {scale:5.2f}  cosine {cosine:.3f}")
+    for name, numbers in table.items():
+        print(f"{name:44}" + "  ".join(f"{k} {v[0]:.3f} ±{v[1]:.3f}" for k, v in numbers.items()))
 
 
-def votes_to_scale(annotators: int, prompts: int, seed: int) -> dict[str, tuple[float, float]]:
-    """Bradley-Terry votes of `annotators` per pair, aggregated in every way."""
-    rng = np.random.default_rng(seed)
-    truth, gaps = world(prompts, rng)
-    wins = rng.binomial(annotators, 1 / (1 + np.exp(-gaps @ truth)))
-    records = [_record(n, int(w), annotators) for n, w in enumerate(wins)]
+def spread(values: list[float]) -> list[float]:
+    """Mean, and standard error over the seeds."""
+    return [float(np.mean(values)), float(np.std(values, ddof=1) / len(values) ** 0.5)]
+
+
+def truth(rng: np.random.Generator) -> Array:
+    """True weights [D] of length 1.5."""
+    weights = rng.normal(size=WIDTH)
+    return np.asarray(1.5 * weights / np.linalg.norm(weights))
+
+
+def of_votes(annotators: int, pairs: int, rng: np.random.Generator) -> dict[str, dict[str, float]]:
+    """Bradley-Terry votes of `annotators` per pair, aggregated in every way, learned with loss=soft_label."""
+    weights, items = truth(rng), rng.normal(size=(pairs, 2, WIDTH)) / np.sqrt(2)
+    wins = rng.binomial(annotators, 1 / (1 + np.exp(-(items[:, 0] - items[:, 1]) @ weights)))
+    records = [voted(n, int(w), annotators) for n, w in enumerate(wins)]
     ways: dict[str, Callable[[Comparison], Label]] = {
         "soft": soft,
         "majority": majority,
-        "discard below 0.8": lambda r: discard(r, min_agreement=0.8),
+        "discard below 0.8": partial(discard, min_agreement=0.8),
         "dawid_skene": DawidSkene().fit(records),
     }
     found = {}
     for name, way in ways.items():
         labels = [way(record) for record in records]
-        p = np.array([label.win_prob[0, 1] for label in labels])
-        seen = np.array([label.observed[0, 1] for label in labels])
-        found[name] = compared(fitted(gaps[seen], p[seen]), truth)
+        target = pair_target(
+            np.array([label.win_prob[0, 1] for label in labels]),
+            observed=np.array([label.observed[0, 1] for label in labels]),
+        )
+        found[f"{annotators} annotators: {name}"] = judged(fitted(soft_label, items, target), weights, rng)
     return found
 
 
-def rankings_to_scale(k: int, prompts: int, seed: int) -> dict[str, tuple[float, float]]:
-    """Plackett-Luce rankings of k, broken into pairs in different ways."""
-    rng = np.random.default_rng(seed)
-    truth, _ = world(1, rng)
-    items = rng.normal(size=(prompts // 4, k, WIDTH)) / np.sqrt(2)
-    noisy = items @ truth + rng.gumbel(size=items.shape[:2])
-    ordered = np.take_along_axis(items, np.argsort(-noisy, axis=1)[:, :, None], axis=1)
-    pairs = [(i, j) for i in range(k) for j in range(i + 1, k)]
-    ways = {
-        "all pairs": pairs,
-        "adjacent pairs": [(i, i + 1) for i in range(k - 1)],
-        "best against worst": [(0, k - 1)],
+def of_rankings(k: int, pairs: int, rng: np.random.Generator) -> dict[str, dict[str, float]]:
+    """Plackett-Luce rankings of k: learned whole, or broken into pairs in different ways."""
+    weights, items = truth(rng), rng.normal(size=(pairs // 4, k, WIDTH)) / np.sqrt(2)
+    order = np.argsort(-(items @ weights + rng.gumbel(size=items.shape[:2])), axis=1)
+    items = np.take_along_axis(items, order[:, :, None], axis=1)
+    step = np.arange(k)[None] - np.arange(k)[:, None]
+    ways: dict[str, tuple[Loss, Array]] = {
+        "plackett_luce": (plackett_luce, step > 0),
+        "ranking (all pairs)": (ranking, step > 0),
+        "adjacent pairs": (ranking, step == 1),
+        "best against worst": (ranking, step == k - 1),
     }
-    found = {}
-    for name, chosen in ways.items():
-        gaps = np.concatenate([ordered[:, i] - ordered[:, j] for i, j in chosen])
-        found[name] = compared(fitted(gaps, np.ones(len(gaps))), truth)
-    found["Plackett-Luce"] = compared(plackett_luce_fit(ordered), truth)
-    return found
+    return {
+        f"rankings of {k}: {name}": judged(fitted(loss, items, ranked_target(len(items), kept)), weights, rng)
+        for name, (loss, kept) in ways.items()
+    }
 
 
-def world(pairs: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """True weights [D] and feature differences [P, D]."""
-    truth = rng.normal(size=WIDTH)
-    return 1.5 * truth / np.linalg.norm(truth), rng.normal(size=(pairs, WIDTH))
+def of_ties(
+    name: str, model: Callable[[Tensor], Any], pairs: int, rng: np.random.Generator
+) -> dict[str, Any]:
+    """Votes with ties from a known tie model; ties dropped, halved, or learned with either tie loss."""
+    weights, items = truth(rng), rng.normal(size=(pairs, 2, WIDTH)) / np.sqrt(2)
+    gaps = torch.as_tensor((items[:, 0] - items[:, 1]) @ weights)
+    chances = torch.stack(model(gaps), 1).exp().numpy().cumsum(1)
+    verdict = (rng.random((pairs, 1)) > chances[:, :2]).sum(1)
+    p, tie = 1 - verdict / 2, verdict == 1
+    ways: dict[str, tuple[Loss, Target]] = {
+        "dropped": (soft_label, pair_target(p, observed=~tie)),
+        "one half": (soft_label, pair_target(p)),
+        "davidson": (LearnedDavidson().double(), pair_target(p, tie=tie)),
+        "rao_kupper": (LearnedRaoKupper().double(), pair_target(p, tie=tie)),
+    }
+    return {
+        f"{name} ties: {way}": judged(fitted(loss, items, target), weights, rng)
+        for way, (loss, target) in ways.items()
+    }
 
 
-def _record(number: int, wins: int, annotators: int) -> Comparison:
+WORLDS: tuple[Callable[[int, np.random.Generator], dict[str, dict[str, float]]], ...] = (
+    partial(of_votes, 3),
+    partial(of_votes, 5),
+    partial(of_rankings, 4),
+    partial(of_rankings, 7),
+    partial(of_ties, "Davidson", partial(davidson_log_probabilities, log_nu=0.0)),
+    partial(of_ties, "Rao-Kupper", partial(rao_kupper_log_probabilities, width=0.75)),
+)
+
+
+def voted(number: int, wins: int, annotators: int) -> Comparison:
+    """One pair with its votes."""
     votes = [Vote(f"w{a}", pair=("a", "b"), choice="a" if a < wins else "b") for a in range(annotators)]
     return Comparison(str(number), str(number), PAIR, tuple(votes))
 
 
-def fitted(gaps: np.ndarray, p: np.ndarray) -> np.ndarray:
-    """Weights of the soft-label loss, mean of BCE(σ(gap · w), p)."""
-    x, y = torch.as_tensor(gaps), torch.as_tensor(p)
-    return minimised(lambda w: torch.nn.functional.binary_cross_entropy_with_logits(x @ w, y))
+def pair_target(p: Array, *, observed: Array | None = None, tie: Array | None = None) -> Target:
+    """Targets of pairs from P(first wins) [B], ties counting half."""
+    seen = np.ones(len(p), dtype=bool) if observed is None else observed
+    tied = np.zeros(len(p)) if tie is None else tie.astype(float)
+    both = np.array([[False, True], [True, False]])
+    square = np.stack([np.stack([0 * p, p], 1), np.stack([1 - p, 0 * p], 1)], 1)
+    see = torch.as_tensor(seen[:, None, None] & both)
+    rank = torch.as_tensor(np.stack([p < 0.5, p > 0.5], 1).astype(np.int64))
+    return target(torch.as_tensor(square) * see, torch.as_tensor(tied[:, None, None] * both) * see, see, rank)
 
 
-def plackett_luce_fit(ordered: np.ndarray) -> np.ndarray:
-    """Weights of the Plackett-Luce likelihood of the whole rankings."""
-    x = torch.as_tensor(ordered)
-
-    def loss(w: torch.Tensor) -> torch.Tensor:
-        score = x @ w
-        rest = torch.logcumsumexp(score.flip(1), 1).flip(1)
-        return (rest - score)[:, :-1].sum(1).mean()
-
-    return minimised(loss)
+def ranked_target(groups: int, kept: Array) -> Target:
+    """Targets of groups stored best first, of which the pairs `kept` [K, K] (i before j) are looked at."""
+    k = len(kept)
+    win = torch.as_tensor(kept).double().expand(groups, k, k)
+    see = torch.as_tensor(kept | kept.T).expand(groups, k, k)
+    return target(win, 0 * win, see, torch.arange(k).expand(groups, k))
 
 
-def minimised(loss: Callable[[torch.Tensor], torch.Tensor]) -> np.ndarray:
-    """The minimum by L-BFGS."""
+def target(win: Tensor, tie: Tensor, observed: Tensor, rank: Tensor) -> Target:
+    """The rest of the fields as they are where nothing else was said."""
+    groups, k = rank.shape
+    return Target(
+        win, tie, observed, 0 * win, rank, torch.empty(groups, k, 0),
+        torch.ones(groups, k, dtype=torch.bool), torch.ones(groups),
+    )  # fmt: skip
+
+
+def fitted(loss: Loss, items: Array, labels: Target) -> Array:
+    """Weights [D] at the minimum of the mean loss, by L-BFGS; a tie loss learns its parameter beside them."""
+    x = torch.as_tensor(items)
     w = torch.zeros(WIDTH, dtype=torch.float64, requires_grad=True)
-    optimizer = torch.optim.LBFGS([w], max_iter=200, line_search_fn="strong_wolfe")
+    learned = list(loss.parameters()) if isinstance(loss, nn.Module) else []
+    optimizer = torch.optim.LBFGS([w, *learned], max_iter=200, line_search_fn="strong_wolfe")
 
-    def closure() -> torch.Tensor:
+    def closure() -> Tensor:
         optimizer.zero_grad()
-        value = loss(w)
+        value = loss(x @ w, labels).mean()
         value.backward()
         return value
 
     optimizer.step(closure)
-    return w.detach().numpy()
+    return np.asarray(w.detach().numpy())
 
 
-def compared(found: np.ndarray, truth: np.ndarray) -> tuple[float, float]:
-    """|w_hat| / |w| and the cosine."""
-    sizes = np.linalg.norm(found), np.linalg.norm(truth)
-    return float(sizes[0] / sizes[1]), float(found @ truth / (sizes[0] * sizes[1]))
+def judged(found: Array, weights: Array, rng: np.random.Generator) -> dict[str, float]:
+    """Scale, cosine, and calibration error against single annotators on new pairs."""
+    gaps = rng.normal(size=(20_000, WIDTH))
+    p = 1 / (1 + np.exp(-gaps @ weights))
+    difference, half = gaps @ found, len(gaps) // 2
+    temperature = fit_temperature(difference[:half], (rng.random(half) < p[:half]).astype(float))
+    sizes = np.linalg.norm(found), np.linalg.norm(weights)
+    return {
+        "scale": float(sizes[0] / sizes[1]),
+        "cosine": float(found @ weights / (sizes[0] * sizes[1])),
+        "ece": ece(1 / (1 + np.exp(-difference[half:])), p[half:]),
+        "temperature": temperature,
+        "ece_calibrated": ece(1 / (1 + np.exp(-difference[half:] / temperature)), p[half:]),
+    }
 
 
 if __name__ == "__main__":
