@@ -191,3 +191,14 @@ def test_a_busy_service_says_when_to_come_back(ensemble, monkeypatch):
     with TestClient(app(service)) as client:
         answer = client.post("/score", json={"prompt": "a", "completions": ["b"]})
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+
+
+def test_the_configuration_fits_what_it_configures(root):
+    import inspect
+
+    import hydra
+
+    with hydra.initialize_config_dir(str(root / "conf"), version_base="1.3"):
+        cfg = hydra.compose("serve", overrides=["run=x"])
+    assert set(cfg.limits) - {"_target_"} == set(inspect.signature(Limits).parameters)
+    assert hydra.utils.instantiate(cfg.limits) == Limits()
