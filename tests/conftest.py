@@ -33,6 +33,65 @@ def shared() -> Path:
     return SHARED
 
 
+@pytest.fixture(scope="session")
+def exported(tmp_path_factory):
+    """`exported(seed, members=1)` is the exported folder of a random Llama with a byte tokenizer."""
+    from functools import cache
+    from unittest.mock import patch
+
+    import numpy as np
+
+    from rlhf.data.render import Renderer
+    from rlhf.judge.calibration import Calibration
+    from rlhf.judge.ood import fit_reference, with_typical
+    from rlhf.reward.backbone import Backbone
+    from rlhf.reward.export import export
+    from rlhf.reward.heads import EnsembleHead, LinearHead
+    from rlhf.reward.model import RewardModel
+    from rlhf.reward.pretrained import Tiny
+
+    @cache
+    def build(seed=0, members=1):
+        maker = Tiny(width=32, depth=2, seed=seed)
+        tokenizer = maker.tokenizer()
+        head = LinearHead(32, seed=seed) if members == 1 else EnsembleHead(32, members=members, seed=seed)
+        rng = np.random.default_rng(seed)
+        states = rng.normal(size=(200, 32))
+        pairs = np.arange(0, 200, 2), np.arange(1, 200, 2)
+        reference = with_typical(
+            fit_reference(states, rng.normal(size=200), *pairs, rng.normal(size=32)), states + 0.1
+        )
+        folder = tmp_path_factory.mktemp(f"exported-{seed}-{members}")
+        calibration = Calibration(0.7, 0.2 + seed, 1.3, 100, 200, "hash")
+        model = RewardModel(Backbone(maker.carrier(tokenizer)), head)
+        with patch("rlhf.reward.export.check"):  # a process per folder; tested where exporting is
+            export(model, Renderer(tokenizer, max_length=512), folder, calibration, reference)
+        return folder
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def policy(tmp_path_factory):
+    """The folder of a random Llama as a causal model, with a byte tokenizer and a chat template."""
+    from transformers import AutoModelForCausalLM, LlamaConfig
+
+    from rlhf.data.render import PLAIN_CAUSAL
+    from rlhf.reward.pretrained import Tiny
+
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("policy")
+    tokenizer = Tiny().tokenizer()
+    tokenizer.chat_template = PLAIN_CAUSAL
+    config = LlamaConfig(
+        vocab_size=len(tokenizer), hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
+        bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
+    )  # fmt: skip
+    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
 @pytest.fixture
 def train(tmp_path, monkeypatch, capsys):
     """`train("loss=ranking", ...)` runs train.py in this process on a small toy set and returns the run's folder."""

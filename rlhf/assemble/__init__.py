@@ -9,16 +9,10 @@ from rlhf.assemble.evaluate import evaluate
 from rlhf.assemble.loggers import no_logger, wandb_logger
 from rlhf.assemble.run import train
 from rlhf.assemble.sample import sample
+from rlhf.assemble.serve import serve, serve_command
 from rlhf.assemble.suggestions import CONF, suggestions
 
 __all__ = [
-    "CONF",
-    "Comparison",
-    "annotate",
-    "evaluate",
-    "no_logger",
-    "sample",
-    "suggestions",
-    "train",
+    "CONF", "Comparison", "annotate", "evaluate", "no_logger", "sample", "serve", "serve_command", "suggestions", "train",
     "wandb_logger",
-]
+]  # fmt: skip

@@ -118,10 +118,7 @@ class Renderer:
         full = self._template(
             [*_messages(prompt), {"role": "assistant", "content": response}], generate=False
         )
-        bare = full.rstrip()
-        if any(bare.endswith(token) for token in self.special):
-            return bare
-        return full + str(self.end)
+        return self._ended(full)
 
     def encode(self, prompt: Prompt, responses: Sequence[str]) -> Encoded:
         """Tokens of one group; see `Encoded` and the module's rules on length."""
@@ -138,9 +135,32 @@ class Renderer:
         merged = sum(joint < len(head) for joint in joints)
         return Encoded(start, [rows[i][shared:] for i in kept], kept, trimmed, merged)
 
+    def encode_rendered(self, text: str, prompt: str = "") -> Encoded:
+        """Tokens of a text that went through a chat template elsewhere, with the end that training gave it.
+
+        Args:
+            text: prompt and answer; scored as it is.
+            prompt: what it begins with: a text over `max_length` may lose the beginning of this, as in training.
+                Empty: a text that is too long is not kept.
+        """
+        ids = self._ids(self._ended(text))
+        trimmed = max(0, len(ids) - self.max_length)
+        shared = _common(self._ids(prompt), ids)
+        kept = [0] if trimmed <= shared - min(self.min_prompt, shared) else []
+        row = ids[: self.opening] + ids[self.opening + trimmed :]
+        return Encoded([], [row] if kept else [], kept, trimmed, 0)
+
     def opening_ids(self, prompt: Prompt) -> list[int]:
         """Tokens of the prompt up to where an answer begins: what a policy continues."""
-        return self._ids(self._template(_messages(prompt), generate=True))
+        return self._ids(self.opening_text(prompt))
+
+    def opening_text(self, prompt: Prompt) -> str:
+        """The text of `opening_ids`."""
+        return self._template(_messages(prompt), generate=True)
+
+    def _ended(self, text: str) -> str:
+        bare = text.rstrip()
+        return bare if any(bare.endswith(token) for token in self.special) else text + str(self.end)
 
     def _ids(self, text: str) -> list[int]:
         ids: list[int] = self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]

@@ -199,7 +199,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 model = AutoModelForSequenceClassification.from_pretrained("this-folder").eval()
 tokenizer = AutoTokenizer.from_pretrained("this-folder")
 chat = [{{"role": "user", "content": "..."}}, {{"role": "assistant", "content": "..."}}]
-text = tokenizer.apply_chat_template(chat, tokenize=False)
+text = tokenizer.apply_chat_template(chat, tokenize=False).rstrip()  # read at the end token, not at a break behind it
 score = model(**tokenizer(text, add_special_tokens=False, return_tensors="pt")).logits[0, 0]
 ```
 

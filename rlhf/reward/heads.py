@@ -176,8 +176,9 @@ class MixtureHead(LinearHead):
         return self.outputs(hidden) + self.get_buffer("bias")[:, None]
 
     def combine(self, reward: Float[Tensor, "*M N"]) -> Float[Tensor, " N"]:
-        """Weighted sum of the rows without their biases."""
-        return self.mixture() @ (reward - self.get_buffer("bias")[:, None])
+        """Weighted sum of the rows without their biases, on the rewards' device."""
+        mix, bias = self.mixture().to(reward.device), self.get_buffer("bias").to(reward.device)
+        return mix @ (reward - bias[:, None])
 
     def mixture(self) -> Float[Tensor, " M"]:
         """The stored weights."""

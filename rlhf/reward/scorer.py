@@ -14,7 +14,7 @@ from torch import Tensor
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from rlhf.data.packing import pad
-from rlhf.data.render import Renderer
+from rlhf.data.render import Encoded, Renderer
 from rlhf.judge.calibration import Calibration
 from rlhf.judge.ood import Reference
 from rlhf.records import Prompt, parse_prompt
@@ -102,6 +102,16 @@ class Scorer:
         self, prompt: str | list[dict[str, str]] | Prompt, completions: Sequence[str]
     ) -> Float[Tensor, "N D"]:
         """Pooled hidden states of the completions, which the head reads. Raises as `score`."""
+        encoded = self.encode(prompt, completions)
+        if encoded.trimmed:
+            warnings.warn(f"the prompt lost {encoded.trimmed} tokens from its beginning", stacklevel=2)
+        rows = [encoded.prompt + response for response in encoded.responses]
+        return torch.cat(
+            [self._forward(rows[i : i + self.batch_size]) for i in range(0, len(rows), self.batch_size)]
+        )
+
+    def encode(self, prompt: str | list[dict[str, str]] | Prompt, completions: Sequence[str]) -> Encoded:
+        """One group as tokens, every completion kept. Raises as `score`."""
         if isinstance(completions, str) or not completions:
             raise ValueError("completions must be a non-empty list of strings")
         parsed = parse_prompt(list(prompt) if not isinstance(prompt, str) else prompt)
@@ -112,12 +122,7 @@ class Scorer:
                 f"completions {lost} are longer than max_length={self.renderer.max_length} tokens allows; "
                 "shorten them or train with a larger max_length"
             )
-        if encoded.trimmed:
-            warnings.warn(f"the prompt lost {encoded.trimmed} tokens from its beginning", stacklevel=2)
-        rows = [encoded.prompt + response for response in encoded.responses]
-        return torch.cat(
-            [self._forward(rows[i : i + self.batch_size]) for i in range(0, len(rows), self.batch_size)]
-        )
+        return encoded
 
     def compare(self, prompt: str | list[dict[str, str]] | Prompt, a: str, b: str) -> float:
         """Calibrated probability that a is better than b: sigmoid((r_a - r_b) / temperature)."""

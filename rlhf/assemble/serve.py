@@ -1,0 +1,92 @@
+"""`python -m rlhf.serve`: a run, served."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import socket
+from pathlib import Path
+
+import hydra
+from omegaconf import DictConfig, OmegaConf
+
+from rlhf.assemble.loggers import quiet
+from rlhf.assemble.suggestions import CONF
+
+
+@hydra.main(version_base="1.3", config_path=str(CONF), config_name="serve")
+def serve_command(cfg: DictConfig) -> None:
+    """See conf/serve.yaml."""
+    serve(cfg)
+
+
+def serve(cfg: DictConfig) -> None:
+    """Load the run and serve it until SIGINT or SIGTERM; requests that were begun are finished.
+
+    Raises:
+        SystemExit: no run, no such device, an address that is taken, or a missing extra; with the remedy.
+    """
+    folder = _folder(cfg)
+    listener = _listener(cfg.host, cfg.port)
+    try:
+        import uvicorn
+
+        from rlhf.serve.web import Service, app
+    except ImportError as error:
+        raise SystemExit(f"the service needs: pip install 'rlhf[serve]' ({error})") from error
+    import torch
+
+    import rlhf
+    from rlhf.reward.group_scorer import GroupScorer
+
+    quiet()
+    logging.basicConfig(
+        level=cfg.log_level.upper(), format="%(asctime)s %(levelname)s %(message)s", force=True
+    )
+    if cfg.threads:
+        torch.set_num_threads(cfg.threads)
+    scorer = GroupScorer(rlhf.load(folder, device=usable(cfg.device)), batch_tokens=cfg.batch_tokens)
+    service = Service(scorer, hydra.utils.instantiate(cfg.limits))
+    config = uvicorn.Config(
+        app(service), log_config=None, access_log=False, timeout_graceful_shutdown=cfg.shutdown_seconds,
+        log_level="warning",
+    )  # fmt: skip
+    host, port = listener.getsockname()[:2]
+    for wanted in (signal.SIGTERM, signal.SIGINT):  # uvicorn raises them again once it has finished
+        signal.signal(wanted, lambda *_: None)
+    print(f"serving: http://{host}:{port}", flush=True)
+    uvicorn.Server(config).run(sockets=[listener])
+    print("stopped", flush=True)
+
+
+def _folder(cfg: DictConfig) -> Path:
+    if OmegaConf.is_missing(cfg, "run"):
+        raise SystemExit("run: which reward model? run=<folder of a run, or its exported model/>")
+    folder = Path(cfg.run)
+    if not any((place / "rlhf.json").is_file() for place in (folder, folder / "model")):
+        raise SystemExit(f"run: {folder} holds no exported reward model (no rlhf.json here or in model/)")
+    return folder
+
+
+def _listener(host: str, port: int) -> socket.socket:
+    """A bound socket, so that a taken port is reported before the model is loaded."""
+    try:
+        family, kind, proto, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, kind, proto)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+    except OSError as error:
+        raise SystemExit(f"host, port: {host}:{port}: {error.strerror} (port=0 takes a free one)") from error
+    return listener
+
+
+def usable(name: str) -> str:
+    """The device's name, after a try. Raises SystemExit with the reason where it does not work."""
+    import torch
+
+    try:
+        torch.zeros(1, device=name)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise SystemExit(f"device: {name!r} is not usable here: {reason} (device=cpu)") from error
+    return name

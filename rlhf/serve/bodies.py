@@ -1,0 +1,123 @@
+"""What a request may say. Anything else is refused with the field, the problem and the remedy, never with the text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, PlainValidator
+
+from rlhf.record_parsing import parse_prompt
+from rlhf.record_types import Prompt, RecordError
+
+
+class Turn(BaseModel):
+    """One turn of a chat, for the description in `/openapi.json`."""
+
+    role: str
+    content: str
+
+
+def _prompt(raw: Any) -> Prompt:
+    return parse_prompt(raw)
+
+
+PromptField = Annotated[Any, PlainValidator(_prompt, json_schema_input_type=str | list[Turn])]
+"""Plain text, or the turns of a chat so far."""
+
+
+class Body(BaseModel):
+    """Unknown keys are refused: a mistyped one would be lost in silence."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class Group(Body):
+    """One prompt and the answers to score."""
+
+    prompt: PromptField
+    completions: list[str] = Field(min_length=1)
+
+
+class Batch(Body):
+    """Several prompts, each with its answers."""
+
+    groups: list[Group] = Field(min_length=1)
+
+
+class Pair(Body):
+    """One prompt and two answers."""
+
+    prompt: PromptField
+    a: str
+    b: str
+
+
+class Rendered(BaseModel):
+    """What OpenRLHF sends to `--reward.remote_url`: whole texts that went through the policy's chat template."""
+
+    model_config = ConfigDict(extra="ignore", strict=True)
+
+    query: list[str] = Field(min_length=1)
+    prompts: list[str] | None = None
+    labels: list[Any] | None = None
+
+
+class Refused(Exception):
+    """A request that is not served.
+
+    Args:
+        status: of the HTTP answer, 4xx or 503.
+        field: where in the request; empty = the request as a whole.
+        problem: what is wrong.
+        remedy: what to do.
+    """
+
+    def __init__(self, status: int, field: str, problem: str, remedy: str = "") -> None:
+        super().__init__(problem)
+        self.status, self.field, self.problem, self.remedy = status, field, problem, remedy
+
+    def body(self) -> dict[str, str]:
+        """The JSON of the answer."""
+        said = ": ".join(p for p in (self.field, self.problem) if p)
+        said += f" ({self.remedy})" if self.remedy else ""
+        return {"error": said, "field": self.field, "problem": self.problem, "remedy": self.remedy}
+
+
+SAID = {
+    "missing": ("is missing", "add it"),
+    "string_type": ("must be a string", "quote it"),
+    "list_type": ("must be a list", "in [ ]"),
+    "too_short": ("is empty", "at least one"),
+    "model_attributes_type": (
+        "the body is not a JSON object", "one in { }, with the header Content-Type: application/json",
+    ),
+}  # fmt: skip
+"""Problem and remedy by pydantic's type of error."""
+
+
+def refusal(errors: Sequence[Mapping[str, Any]], known: Sequence[str]) -> Refused:
+    """The first of pydantic's errors as an answer; `known` are keys that exist."""
+    first = min(errors, key=lambda e: e["type"] != "extra_forbidden")  # says more than what it leaves missing
+    place = [p for p in first["loc"] if p != "body"]
+    kind = str(first["type"])
+    cause = first.get("ctx", {}).get("error")
+    if isinstance(cause, RecordError):
+        own = [] if cause.key in ("", "prompt") else [cause.key]
+        return Refused(422, _path([*place, *own]), cause.problem, cause.remedy)
+    if kind == "json_invalid":
+        return Refused(422, "", f"the body is not JSON at position {place[-1]}", "one JSON object, in UTF-8")
+    if kind == "extra_forbidden":
+        close = get_close_matches(str(place[-1]), known, n=1)
+        meant = f"did you mean '{close[0]}'?" if close else f"known: {', '.join(known)}"
+        return Refused(422, _path([*place[:-1], str(place[-1])[:40]]), "unknown key", meant)
+    return Refused(422, _path(place), *SAID.get(kind, (str(first["msg"]), "")))
+
+
+def _path(parts: Sequence[Any]) -> str:
+    """`groups[0].completions[1]`."""
+    joined = ""
+    for part in parts:
+        joined += f"[{part}]" if isinstance(part, int) else f".{part}" if joined else str(part)
+    return joined
