@@ -13,6 +13,6 @@ from rlhf.assemble.serve import serve, serve_command
 from rlhf.assemble.suggestions import CONF, suggestions
 
 __all__ = [
-    "CONF", "Comparison", "annotate", "evaluate", "no_logger", "sample", "serve", "serve_command", "suggestions", "train",
-    "wandb_logger",
+    "CONF", "Comparison", "annotate", "evaluate", "no_logger", "sample", "serve", "serve_command", "suggestions",
+    "train", "wandb_logger",
 ]  # fmt: skip
