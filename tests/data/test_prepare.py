@@ -73,9 +73,10 @@ def test_a_pair_of_the_same_tokens_is_no_longer_observed_and_loses_its_ranks(row
     assert audit.counts["kept"] == 1
 
 
-def test_the_margin_and_the_ties_of_an_identical_pair_go_and_the_others_stay(row_of):  # T14
-    votes = [prefers("c0", "c1"), Vote("w", pair=("c0", "c2"), choice="tie"), prefers("c1", "c2")]
-    row = row_of(record("same", "other", "same", votes=votes))
+@pytest.mark.parametrize("choice", ["c0", "tie"])
+def test_the_margin_and_the_ties_of_an_identical_pair_go_and_the_others_stay(row_of, choice):  # T14
+    on_same = Vote("w", pair=("c0", "c2"), choice=choice, margin=2.0 * (choice != "tie"))
+    row = row_of(record("same", "other", "same", votes=[prefers("c0", "c1"), on_same, prefers("c1", "c2")]))
     assert square(row, "margin").tolist() == [[0, 2, 0], [2, 0, 2], [0, 2, 0]]
     assert not any(row["tie_prob"])
 
