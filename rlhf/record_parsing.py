@@ -8,6 +8,9 @@ from typing import Any
 
 from rlhf.record_types import KINDS, LIKERT, Comparison, Completion, Message, Prompt, RecordError, Vote
 
+LARGEST = 1e300
+"""Numbers in a record are smaller than this: JSON knows no infinity, and Python's reader does."""
+
 
 def _keys(raw: Any, what: str, *, required: Sequence[str], optional: Sequence[str]) -> Mapping[str, Any]:
     """The object `raw`, after a check that it has the required keys and no unknown one."""
@@ -33,9 +36,15 @@ def _string(raw: Any, key: str) -> str:
     return raw
 
 
+def _name(raw: Any, key: str) -> str:
+    if not _string(raw, key):
+        raise RecordError("is empty", key=key, remedy="any name that is not used twice")
+    return str(raw)
+
+
 def _number(raw: Any, key: str) -> float:
-    if isinstance(raw, bool) or not isinstance(raw, (int, float)) or raw != raw:
-        raise RecordError(f"must be a number, got {raw!r}", key=key)
+    if isinstance(raw, bool) or not isinstance(raw, (int, float)) or not -LARGEST < raw < LARGEST:
+        raise RecordError(f"must be a finite number, got {str(raw)[:40]}", key=key)
     return float(raw)
 
 
@@ -61,7 +70,7 @@ def parse_prompt(raw: Any, key: str = "prompt") -> Prompt:
 def _completion(raw: Any) -> Completion:
     _keys(raw, "completion", required=("id", "text"), optional=("source", "meta"))
     return Completion(
-        id=_string(raw["id"], "completions.id"),
+        id=_name(raw["id"], "completions.id"),
         text=_string(raw["text"], "completions.text"),
         source=_mapping(raw.get("source", {}), "completions.source"),
         meta=_mapping(raw.get("meta", {}), "completions.meta"),
@@ -91,9 +100,9 @@ def _pairwise(raw: Mapping[str, Any], ids: Sequence[str]) -> dict[str, Any]:
 
 def _ranking(raw: Mapping[str, Any], ids: Sequence[str]) -> dict[str, Any]:
     groups = raw["ranking"]
-    if not isinstance(groups, list) or not all(isinstance(g, list) and g for g in groups):
+    if not isinstance(groups, list) or not groups or not all(isinstance(g, list) and g for g in groups):
         raise RecordError(
-            "must be a list of non-empty lists of ids, best first",
+            "must be a non-empty list of non-empty lists of ids, best first",
             key="votes.ranking",
             remedy='[["c2"], ["c0", "c1"]]',
         )
@@ -106,6 +115,8 @@ def _ranking(raw: Mapping[str, Any], ids: Sequence[str]) -> dict[str, Any]:
 
 def _likert(raw: Mapping[str, Any], ids: Sequence[str], scale: tuple[float, float]) -> dict[str, Any]:
     ratings = _mapping(raw["likert"], "votes.likert")
+    if not ratings:
+        raise RecordError("rates nothing", key="votes.likert", remedy='{"c0": 4, "c1": 2}, or no vote')
     _known(list(ratings), ids, "votes.likert")
     values = {i: _number(v, f"votes.likert.{i}") for i, v in ratings.items()}
     for i, v in values.items():

@@ -16,7 +16,9 @@ from __future__ import annotations
 
 import gzip
 import json
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, NoReturn, cast
 
@@ -25,7 +27,7 @@ from rlhf.record_types import LIKERT, Comparison, Completion, Message, Prompt, R
 
 __all__ = [
     "LIKERT", "Comparison", "Completion", "Message", "Prompt", "RecordError", "Vote",
-    "dump", "lines", "open_text", "parse", "parse_prompt", "prompt_text", "read", "stop", "write",
+    "dump", "lines", "open_text", "parse", "parse_prompt", "prompt_text", "read", "readable", "stop", "write",
 ]  # fmt: skip
 
 OnBad = Callable[[RecordError], None]
@@ -48,28 +50,47 @@ def lines(path: str | Path, on_bad: OnBad = stop) -> Iterator[tuple[str, Any]]:
     """Each non-empty line of a JSON Lines file (`.gz` too) as (`file:line`, decoded value), one at a time.
 
     Raises:
-        RecordError: the file is missing or is not UTF-8; `on_bad` gets the lines that are not JSON.
+        RecordError: the file is missing, or is not gzip though its name says so; `on_bad` gets the lines that are
+            not UTF-8 or not JSON.
     """
     path = Path(path)
     if not path.is_file():
         raise RecordError("no such file", place=str(path), remedy="check data.path")
-    number = 0
-    with open_text(path, "r") as file:
+    for number, line in enumerate(_byte_lines(path), start=1):
+        if not line.strip():
+            continue
+        place = f"{path}:{number}"
         try:
-            for number, line in enumerate(file, start=1):
-                if not line.strip():
-                    continue
-                place = f"{path}:{number}"
-                try:
-                    value = json.loads(line)
-                except json.JSONDecodeError as error:
-                    problem = f"is not JSON: {error.msg} at column {error.colno}"
-                    on_bad(RecordError(problem, place=place, remedy="one whole JSON object per line"))
-                else:
-                    yield place, value
-        except UnicodeDecodeError as error:
-            where = f"{path}:{number + 1}"
-            raise RecordError(f"is not UTF-8: {error.reason}", place=where, remedy="save as UTF-8") from error
+            value = json.loads(line.decode("utf-8"))
+            if b"\\ud" in line.lower():  # an escaped half of a character has no UTF-8
+                json.dumps(value, ensure_ascii=False).encode("utf-8")
+        except UnicodeError as error:
+            on_bad(RecordError(f"is not UTF-8: {error}", place=place, remedy="save as UTF-8"))
+        except json.JSONDecodeError as error:
+            problem = f"is not JSON: {error.msg} at column {error.colno}"
+            on_bad(RecordError(problem, place=place, remedy="one whole JSON object per line"))
+        except RecursionError:
+            on_bad(RecordError("is nested too deeply", place=place, remedy="one flat JSON object per line"))
+        else:
+            yield place, value
+
+
+def _byte_lines(path: Path) -> Iterator[bytes]:
+    """Lines of a file, through gzip when its name ends in `.gz`."""
+    with readable(path), gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+        yield from file
+
+
+@contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """Inside, a file that cannot be decompressed or decoded raises a RecordError with its name."""
+    try:
+        yield
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        remedy = "the file is cut or damaged, or is not gzip: copy it again"
+        raise RecordError(f"gzip fails: {error}", place=str(path), remedy=remedy) from error
+    except UnicodeDecodeError as error:
+        raise RecordError(f"is not UTF-8: {error}", place=str(path), remedy="save as UTF-8") from error
 
 
 def read(path: str | Path, on_bad: OnBad = stop) -> Iterator[Comparison]:

@@ -85,6 +85,65 @@ def test_files_that_are_missing_or_not_utf8_say_so(tmp_path):
         list(read(tmp_path / "latin.jsonl"))
 
 
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (b'{"prompt": "\xe9"}', r":2.*is not UTF-8.*save as UTF-8"),
+        (rb'{"prompt": "\ud83d"}', r":2.*is not UTF-8.*surrogates"),
+        (b"[" * 100_000, r":2.*nested too deeply"),
+        (json.dumps(GOOD).encode()[:-5], r":2.*is not JSON"),
+    ],
+)
+def test_a_line_that_cannot_be_decoded_is_one_bad_line(tmp_path, line, message):
+    path = tmp_path / "data.jsonl"
+    good = json.dumps(GOOD).encode()
+    path.write_bytes(b"\n".join([good, line, good]))
+    with pytest.raises(RecordError, match=message):
+        list(read(path))
+    skipped: list[RecordError] = []
+    assert len(list(read(path, skipped.append))) == 2
+    assert len(skipped) == 1
+
+
+def test_both_halves_of_an_escaped_character_are_one_character(tmp_path):
+    path = tmp_path / "data.jsonl"
+    path.write_text(json.dumps({**GOOD, "prompt": "smile 😀"}))
+    assert "\\ud83d" in path.read_text()
+    assert next(read(path)).prompt == "smile 😀"
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda b: b"no gzip", lambda b: b[:-20], lambda b: b[:30] + b"!!" + b[32:]]
+)
+def test_a_damaged_gzip_file_is_named(tmp_path, damage):
+    path = tmp_path / "data.jsonl.gz"
+    path.write_bytes(damage(gzip.compress(json.dumps(GOOD).encode() * 50)))
+    with pytest.raises(RecordError, match=r"data\.jsonl\.gz.*gzip fails.*copy it again"):
+        list(read(path))
+
+
+@pytest.mark.parametrize(
+    ("key", "vote"),
+    [
+        ("votes.margin", {"annotator": "w", "pair": ["c0", "c1"], "choice": "c0", "margin": float("inf")}),
+        ("votes.margin", {"annotator": "w", "pair": ["c0", "c1"], "choice": "c0", "margin": 10**400}),
+        ("votes.seconds", {"annotator": "w", "pair": ["c0", "c1"], "choice": "c0", "seconds": float("inf")}),
+        ("votes.ranking", {"annotator": "w", "ranking": []}),
+        ("votes.likert", {"annotator": "w", "likert": {}}),
+    ],
+)
+def test_votes_that_say_nothing_or_infinity_are_refused(key, vote):
+    with pytest.raises(RecordError) as error:
+        parse({**GOOD, "votes": [vote]})
+    assert error.value.key == key
+
+
+def test_an_empty_id_is_refused():
+    completions = [{"id": "", "text": "x"}, {"id": "c1", "text": "y"}]
+    with pytest.raises(RecordError, match="is empty"):
+        parse({**GOOD, "completions": completions, "votes": []})
+
+
 def test_a_header_sets_the_likert_scale(tmp_path):
     record = parse(GOOD)
     path = tmp_path / "six.jsonl"

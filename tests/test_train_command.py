@@ -1,5 +1,6 @@
 """`train.py` from the command line to the files in the run's folder."""
 
+import csv
 import json
 import math
 from dataclasses import replace
@@ -113,8 +114,38 @@ def test_attributes_and_criterion_reach_the_aggregation_from_the_root(train, tmp
         "data=jsonl", f"data.path={path}", "head=attributes", "loss=regression", "split=balanced",
         "attributes=[honesty,helpfulness]", "criterion=honesty",
     )  # fmt: skip
-    assert rlhf.load(folder).members("p", ["a", "b", "c"]).shape == (2, 3)
+    scorer = rlhf.load(folder)
+    found = scorer.attributes("p", ["a", "b", "c"])
+    assert list(found) == ["honesty", "helpfulness"]
+    head = torch.load(folder / "checkpoints" / "best.ckpt", weights_only=True)["state_dict"]
+    states = scorer.states("p", ["a", "b", "c"])
+    expected = head["model.head.weight"] @ states.T + head["model.head.bias"][:, None]
+    torch.testing.assert_close(torch.tensor(list(found.values())), expected, atol=1e-5, rtol=1e-5)
+    assert head["model.head.bias"].abs().min() > 1e-3  # the ratings are around 3: a lost bias would show
     assert metrics(folder)["export/difference"] < 1e-5
+
+
+def test_other_labels_for_training_than_for_judging_are_refused(train, capsys):
+    with pytest.raises(SystemExit):
+        train("aggregation.criterion=quality")
+    assert "give criterion=quality once" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("monitor", "mode"), [("val/nll", min), ("val/pair_accuracy", max)])
+def test_the_best_checkpoint_is_the_best_by_the_monitored_metric(train, monitor, mode):
+    folder = train(f"monitor={monitor}", "epochs=5", "patience=9", "optimizer.build.lr=1e-2")
+    with (folder / "csv" / "metrics.csv").open() as file:
+        seen = [float(row[monitor]) for row in csv.DictReader(file) if row[monitor]]
+    assert len(seen) == 5
+    best = torch.load(folder / "checkpoints" / "best.ckpt", weights_only=True)
+    assert seen[best["epoch"]] == mode(seen) != seen[-1]
+
+
+def test_a_metric_that_is_not_measured_is_refused_before_training(train, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        train("monitor=val/accuracy", folder=tmp_path / "out")
+    assert "validation measures val/nll, val/pair_accuracy" in capsys.readouterr().err
+    assert not (tmp_path / "out" / "data_report.json").exists()
 
 
 def test_lora_checkpoints_hold_the_head_and_the_adapter_only_and_resume_twice(train, tmp_path):  # T37 T38 T41

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -64,7 +65,9 @@ def quiet() -> None:
 
     hf.set_verbosity_error()
     hf.disable_progress_bar()
-    logging.getLogger("pytorch_lightning.utilities.rank_zero").setLevel(logging.WARNING)
+    for chatty in ("utilities.rank_zero", "trainer.connectors.checkpoint_connector"):
+        logging.getLogger(f"pytorch_lightning.{chatty}").setLevel(logging.WARNING)
+    os.environ.setdefault("WANDB_SILENT", "true")  # Lightning passes it a setting that it warns about
     warnings.filterwarnings("ignore", ".*does not have many workers.*")
     warnings.filterwarnings("ignore", ".*The `srun` command is available.*")
     warnings.filterwarnings("ignore", ".*LeafSpec.*")  # inside pytorch-lightning 2.6

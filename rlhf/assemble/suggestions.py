@@ -29,28 +29,51 @@ def suggestions(config_name: str) -> Iterator[None]:
 
 
 def _suggest(config_name: str, arguments: Sequence[str]) -> Iterator[str]:
-    overrides = [a for a in arguments if "=" in a and not a.startswith("-")]
+    overrides = [a for a in arguments if "=" in a and not a.startswith(("-", "+", "~", "hydra"))]
+    groups = [o for o in overrides if (CONF / o.partition("=")[0]).is_dir()]
+    sound = []
+    for override in groups:
+        key, _, values = override.partition("=")
+        options = [p.stem for p in (CONF / key).glob("*.yaml")]
+        wrong = [v for v in values.split(",") if v not in (*options, "null")]
+        sound += [] if wrong else [f"{key}={values.split(',')[0]}"]
+        for value in wrong:
+            close = get_close_matches(value, options, n=1)
+            meant = (
+                f"did you mean {key}={close[0]} ?"
+                if close
+                else f"{key} is one of {', '.join(sorted(options))}"
+            )
+            yield f"\n{override}: {meant}"
+    known = _known(config_name, sound)
+    for override in overrides:
+        key, _, value = override.partition("=")
+        if override not in groups and key not in known:
+            yield f"\n{override}: {_meant(key, value, known)}"
+
+
+def _meant(key: str, value: str, known: Sequence[str]) -> str:
+    """The nearest key beside the one that was given, else what there is beside it, else the nearest anywhere."""
+    parent, _, leaf = key.rpartition(".")
+    beside = [k.rpartition(".")[2] for k in known if k.rpartition(".")[0] == parent]
+    close = get_close_matches(leaf, beside, n=1)
+    if close:
+        return f"did you mean {parent}{'.' if parent else ''}{close[0]}={value} ?"
+    if parent and beside:
+        return f"{parent} here has {', '.join(beside)}"
+    anywhere = get_close_matches(key, known, n=1) or [k for k in known if k.rpartition(".")[2] == leaf][:1]
+    return f"did you mean {anywhere[0]}={value} ?" if anywhere else "no such key"
+
+
+def _known(config_name: str, groups: Sequence[str]) -> list[str]:
+    """Every key of the configuration with these choices, and the groups."""
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-        known = _keys(OmegaConf.to_container(hydra.compose(config_name), resolve=False))
-        known += [p.name for p in CONF.iterdir() if p.is_dir()]
-        groups = [o for o in overrides if (CONF / o.partition("=")[0]).is_dir() and "," not in o]
-        sound = groups if _composes(config_name, groups) else []
-        for override in overrides:
-            if "," not in override and not _composes(config_name, [*sound, override]):
-                key, _, value = override.lstrip("+~").partition("=")
-                options = [p.stem for p in (CONF / key).glob("*.yaml")]
-                close = get_close_matches(value if options else key, options or known, n=1)
-                if close:
-                    meant = f"{key}={close[0]}" if options else f"{close[0]}={value}"
-                    yield f"\n{override}: did you mean {meant} ?"
-
-
-def _composes(config_name: str, overrides: Sequence[str]) -> bool:
-    try:
-        hydra.compose(config_name, overrides=list(overrides))
-    except HydraException:
-        return False
-    return True
+        try:
+            cfg = hydra.compose(config_name, overrides=list(groups))
+        except HydraException:
+            cfg = hydra.compose(config_name)
+    keys = _keys(OmegaConf.to_container(cfg, resolve=False))
+    return keys + [p.name for p in CONF.iterdir() if p.is_dir()]
 
 
 def _keys(plain: Any, prefix: str = "") -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -98,9 +98,7 @@ class PreferenceData(pl.LightningDataModule):
         self.rows = {split: Rows(self.folder / f"{split}.arrow") for split in SPLITS}
         for split, rows in self.rows.items():
             if not len(rows):
-                counts = json.dumps(self.report["rows"][split])
-                remedy = "split=balanced fits small sets; data.limit and max_length may be too small"
-                raise ValueError(f"the {split} split has no comparison to learn from ({counts}): {remedy}")
+                raise ValueError(_nothing_left(split, self.report["rows"][split]))
 
     @property
     def report(self) -> dict[str, Any]:
@@ -172,3 +170,15 @@ class PreferenceData(pl.LightningDataModule):
             "splits": report.as_dict(),
             "rows": {split: audit.as_dict() for split, audit in audits.items()},
         }
+
+
+def _nothing_left(split: str, counts: Mapping[str, int]) -> str:
+    """Why a split is empty, by what most of its records were dropped for."""
+    remedies = {
+        "dropped/no_votes": "collect votes (annotate.py), or look at criterion= and aggregation=",
+        "dropped/too_long": "raise max_length",
+        "dropped/identical": "look for an importer that maps both sides to one text",
+    }
+    worst = max(remedies, key=lambda reason: counts[reason])
+    remedy = remedies[worst] if counts["records"] else "split=balanced fits small sets; raise data.limit"
+    return f"the {split} split has no comparison to learn from ({json.dumps(counts)}): {remedy}"

@@ -15,7 +15,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from rlhf.records import Comparison, OnBad, RecordError, lines, open_text, stop
+from rlhf.records import Comparison, OnBad, RecordError, lines, open_text, readable, stop
 
 Rows = Iterator[tuple[str, Mapping[str, Any]]]
 """Raw rows as (place, row); the place is `file:line` or `hub-name[split]:row` and goes into error messages."""
@@ -105,7 +105,8 @@ def each(
 def file_rows(path: str | list[str], on_bad: OnBad = stop) -> Rows:
     """Rows of local files, in the order of their names; the format follows the file's extension."""
     for file in _files(path):
-        yield from _reader(file)(file, on_bad)
+        with readable(file):
+            yield from _reader(file)(file, on_bad)
 
 
 def hub_rows(source: Source) -> Rows:

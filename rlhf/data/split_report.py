@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from rlhf.data.near_duplicates import NearDuplicates
 from rlhf.data.prompt_key import prompt_hash
+from rlhf.data.spill import Spill
 from rlhf.record_types import Comparison, prompt_text
 
 Split = Literal["train", "val", "test"]
@@ -20,35 +23,38 @@ REMEDY: Mapping[Split, str] = {
     "test": "nothing to report: raise split.test, or split=balanced for a small set",
 }
 
-Hashes = dict[Split, set[str]]
-
 
 @dataclass
-class _Tally:
-    """Records and different prompts of one value of one attribute, per split."""
+class _Axis:
+    """Codes of the values of one attribute, and records per value and split; `prompts` is filled at the end."""
 
-    records: dict[Split, int] = field(default_factory=lambda: dict.fromkeys(SPLITS, 0))
-    prompts: Hashes = field(default_factory=lambda: {s: set() for s in SPLITS})
+    codes: dict[str, int] = field(default_factory=dict)
+    records: list[list[int]] = field(default_factory=list)
 
-    def add(self, split: Split, key: str) -> None:
-        self.records[split] += 1
-        self.prompts[split].add(key)
+    def add(self, value: str, split: int) -> int:
+        """Count a record; returns the code of its value."""
+        code = self.codes.setdefault(value, len(self.codes))
+        if code == len(self.records):
+            self.records.append([0] * len(SPLITS))
+        self.records[code][split] += 1
+        return code
 
-    def row(self) -> list[int]:
-        """Prompts in train, val, test."""
-        return [len(self.prompts[s]) for s in SPLITS]
+    def as_dict(self, prompts: NDArray[np.int64]) -> dict[str, Any]:
+        """Per value, in the order of the names: records, prompts and share of the prompts per split."""
+        return {v: _row(self.records[code], prompts[code]) for v, code in sorted(self.codes.items())}
 
-    def as_dict(self) -> dict[str, dict[str, float]]:
-        total = sum(self.row()) or 1
-        return {
-            s: {"records": self.records[s], "prompts": n, "fraction": n / total}
-            for s, n in zip(SPLITS, self.row(), strict=True)
-        }
+
+def _row(records: list[int], prompts: NDArray[np.int64]) -> dict[str, dict[str, float]]:
+    total = int(prompts.sum()) or 1
+    return {
+        s: {"records": records[i], "prompts": int(prompts[i]), "fraction": int(prompts[i]) / total}
+        for i, s in enumerate(SPLITS)
+    }
 
 
 @dataclass
 class SplitReport:
-    """Give it every record with its split, then read `as_dict`. Memory: hashes of prompts and completions.
+    """Give it every record with its split, then read `as_dict`. Memory does not grow with the records.
 
     Args:
         near_duplicates: look for near-duplicate prompts across splits as long as there are no more than this
@@ -58,28 +64,36 @@ class SplitReport:
 
     near_duplicates: int = 200_000
     threshold: float = 0.6
-    _all: _Tally = field(default_factory=_Tally, init=False, repr=False)
-    _domain: dict[str, _Tally] = field(default_factory=lambda: defaultdict(_Tally), init=False, repr=False)
-    _difficulty: dict[str, _Tally] = field(
-        default_factory=lambda: defaultdict(_Tally), init=False, repr=False
+    _axes: dict[str, _Axis] = field(
+        default_factory=lambda: {name: _Axis() for name in ("all", "domain", "difficulty")},
+        init=False,
+        repr=False,
     )
-    _texts: Hashes = field(default_factory=lambda: {s: set() for s in SPLITS}, init=False, repr=False)
+    _prompts: Spill = field(
+        default_factory=lambda: Spill([("split", "u1"), ("domain", "u4"), ("difficulty", "u4")]),
+        init=False, repr=False,
+    )  # fmt: skip
+    _texts: Spill = field(default_factory=lambda: Spill([("split", "u1")]), init=False, repr=False)
     _index: NearDuplicates | None = field(default=None, init=False, repr=False)
+    _places: dict[str, set[Split]] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
         self._index = NearDuplicates(self.threshold) if self.near_duplicates else None
 
     def add(self, record: Comparison, split: Split) -> None:
         """Count one record."""
-        key = prompt_hash(record.prompt)
-        self._all.add(split, key)
-        self._domain[record.domain or "none"].add(split, key)
-        self._difficulty[str(record.meta.get("difficulty", "none"))].add(split, key)
-        self._texts[split].update(prompt_hash(c.text) for c in record.completions)
+        key, place = prompt_hash(record.prompt), SPLITS.index(split)
+        self._axes["all"].add("", place)
+        domain = self._axes["domain"].add(record.domain or "none", place)
+        difficulty = self._axes["difficulty"].add(str(record.meta.get("difficulty", "none")), place)
+        self._prompts.add(key, place, domain, difficulty)
+        for completion in record.completions:
+            self._texts.add(prompt_hash(completion.text), place)
         if self._index is not None:
             self._index.add(key, prompt_text(record.prompt))
+            self._places.setdefault(key, set()).add(split)
             if len(self._index) > self.near_duplicates:
-                self._index = None  # too many: give the memory back
+                self._index, self._places = None, {}  # too many: give the memory back
 
     def as_dict(self) -> dict[str, Any]:
         """The report, ready for JSON.
@@ -95,36 +109,47 @@ class SplitReport:
                                       where this was not looked for (see `near_duplicates`)
         empty                         splits without a record, each with a remedy
         """
-        train, held_out = self._texts["train"], self._texts["val"] | self._texts["test"]
-        axes = {"domain": self._domain, "difficulty": self._difficulty}
+        prompts, straddling = self._count_prompts()
+        records = self._axes["all"].records or [[0] * len(SPLITS)]
         return {
-            "splits": self._all.as_dict(),
-            **{
-                axis: {value: t.as_dict() for value, t in sorted(tallies.items())}
-                for axis, tallies in axes.items()
-            },
-            "balance_p": {
-                axis: _balance([t.row() for t in tallies.values()]) for axis, tallies in axes.items()
-            },
-            "prompts_in_several_splits": self._straddling(),
-            "completions_shared": len(train & held_out),
+            "splits": _row(records[0], prompts["all"].sum(0)),
+            **{axis: self._axes[axis].as_dict(prompts[axis]) for axis in ("domain", "difficulty")},
+            "balance_p": {axis: _balance(prompts[axis].tolist()) for axis in ("domain", "difficulty")},
+            "prompts_in_several_splits": straddling,
+            "completions_shared": sum(
+                _shared(bucket["hash"], bucket["split"] == 0) for bucket in self._texts.buckets()
+            ),
             "near_duplicate_prompts": self._near_duplicates(),
-            "empty": {s: REMEDY[s] for s in SPLITS if not self._all.records[s]},
+            "empty": {s: REMEDY[s] for s, n in zip(SPLITS, records[0], strict=True) if not n},
         }
 
-    def _straddling(self) -> int:
-        train, val, test = (self._all.prompts[s] for s in SPLITS)
-        return len(train & val | train & test | val & test)
+    def _count_prompts(self) -> tuple[dict[str, NDArray[np.int64]], int]:
+        """Different prompts per value and split of every axis, and how many are in more than one split."""
+        counts = {n: np.zeros((len(a.codes), len(SPLITS)), dtype=np.int64) for n, a in self._axes.items()}
+        straddling = 0
+        for bucket in self._prompts.buckets():
+            for name, table in counts.items():
+                code = bucket[name] if name != "all" else np.zeros(len(bucket), dtype=np.uint32)
+                found = np.unique(np.stack([bucket["hash"], code, bucket["split"]]).astype(np.uint64), axis=1)
+                np.add.at(table, (found[1].astype(np.int64), found[2].astype(np.int64)), 1)
+            homes = np.unique(np.stack([bucket["hash"], bucket["split"]]).astype(np.uint64), axis=1)[0]
+            straddling += int((np.unique(homes, return_counts=True)[1] > 1).sum())
+        return counts, straddling
 
     def _near_duplicates(self) -> int | None:
         if self._index is None:
             return None
-        prompts, found = self._all.prompts, set[str]()
+        found = set[str]()
         for pair in self._index.pairs():
-            places = [{s for s in SPLITS if key in prompts[s]} for key in pair]
+            places = [self._places[key] for key in pair]
             if places[0] != places[1]:
-                found.update(key for key in pair if key not in prompts["train"])
+                found.update(key for key in pair if "train" not in self._places[key])
         return len(found)
+
+
+def _shared(hashes: NDArray[np.uint64], train: NDArray[np.bool_]) -> int:
+    """Different hashes that are in train and outside it."""
+    return len(np.intersect1d(hashes[train], hashes[~train]))
 
 
 def _balance(rows: list[list[int]]) -> float | None:

@@ -14,6 +14,16 @@ import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
 from torch import Tensor, nn
 
+MONITORED: Mapping[str, str] = {"val/nll": "min", "val/pair_accuracy": "max", "val/ece": "min"}
+"""What early stopping and the best checkpoint can look at, and which end of it is the better one."""
+
+
+def better(monitor: str) -> str:
+    """`min` or `max`: the better end of a validation metric. Raises ValueError where it is not one of them."""
+    if monitor not in MONITORED:
+        raise ValueError(f"monitor={monitor}: validation measures {', '.join(MONITORED)}")
+    return MONITORED[monitor]
+
 
 def random_state() -> dict[str, Any]:
     """State of every random generator training draws from, in types that `weights_only` loading accepts."""

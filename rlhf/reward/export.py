@@ -3,6 +3,7 @@
 `model/` holds what `AutoModelForSequenceClassification` and `AutoTokenizer` read (num_labels = 1), and beside it
     rlhf.json             template, lengths, head: how a prompt and an answer become a reward
     calibration.json      temperature, reward mean and std
+    ood.safetensors       statistics of training states, for `Scorer.unusual` and reports
     members.safetensors   the rows of an ensemble or attribute head; the stock layer holds their mixture
     probes.json           texts with the scores they had in training; checked in a fresh process after every save
 """
@@ -24,8 +25,10 @@ from transformers import PreTrainedModel
 
 from rlhf.data.render import Renderer
 from rlhf.judge.calibration import Calibration
+from rlhf.judge.ood import Reference
 from rlhf.records import Prompt
 from rlhf.reward.backbone import Backbone, replace
+from rlhf.reward.heads import AttributeHead
 from rlhf.reward.model import RewardModel
 from rlhf.reward.scorer import Scorer
 
@@ -52,7 +55,13 @@ class ExportError(RuntimeError):
     """The exported folder does not give the scores it should."""
 
 
-def export(model: RewardModel, renderer: Renderer, folder: Path, calibration: Calibration) -> float:
+def export(
+    model: RewardModel,
+    renderer: Renderer,
+    folder: Path,
+    calibration: Calibration,
+    reference: Reference | None = None,
+) -> float:
     """Write the folder, load it in a fresh process, compare the scores of the probes.
 
     Args:
@@ -61,6 +70,7 @@ def export(model: RewardModel, renderer: Renderer, folder: Path, calibration: Ca
         renderer: its template goes into the tokenizer.
         folder: is created.
         calibration: temperature, mean and std of the reward.
+        reference: what the states of training completions look like.
 
     Returns:
         The largest difference found, relative to 1 + |score|.
@@ -82,6 +92,7 @@ def export(model: RewardModel, renderer: Renderer, folder: Path, calibration: Ca
     head = model.head
     if head.weight.shape[0] > 1:
         rows = {"weight": head.weight, "mixture": head.mixture()}
+        rows |= {"bias": head.bias} if isinstance(head, AttributeHead) else {}
         tensors = {name: value.detach().float().cpu().contiguous() for name, value in rows.items()}
         save_file(tensors, folder / "members.safetensors")
     about: dict[str, Any] = {
@@ -89,9 +100,12 @@ def export(model: RewardModel, renderer: Renderer, folder: Path, calibration: Ca
         "max_length": renderer.max_length,
         "min_prompt": renderer.min_prompt,
         "head": type(head).__name__,
+        "rows": head.names,
     }
     (folder / "rlhf.json").write_text(json.dumps(about, indent=2))
     calibration.to_json(folder / "calibration.json")
+    if reference is not None:
+        reference.save(folder / "ood.safetensors")
     (folder / "README.md").write_text(CARD.format(max_length=renderer.max_length))
     return check(folder)
 

@@ -25,6 +25,8 @@ class LinearHead(nn.Module):
     """
 
     bootstrap = False
+    names: tuple[str, ...] = ()
+    """What the rows stand for, where they have names of their own."""
 
     def __init__(self, hidden_size: int, *, dropout: float = 0.0, seed: int = 0, rows: int = 1) -> None:
         super().__init__()
@@ -132,6 +134,7 @@ class AttributeHead(LinearHead):
         if mix and len(mix) != len(attributes):
             raise ValueError(f"head.mix has {len(mix)} weights for {len(attributes)} attributes")
         super().__init__(hidden_size, dropout=dropout, seed=seed, rows=len(attributes))
+        self.names = tuple(attributes)
         self.bias = nn.Parameter(torch.zeros(len(attributes)))
         weights = torch.tensor(list(mix) or [1 / len(attributes)] * len(attributes), dtype=torch.float32)
         self.register_buffer("mix", weights)
@@ -146,6 +149,38 @@ class AttributeHead(LinearHead):
 
     def mixture(self) -> Float[Tensor, " M"]:
         """The mix."""
+        mix: Tensor = self.get_buffer("mix")
+        return mix
+
+
+class MixtureHead(LinearHead):
+    """An exported ensemble or attribute head: its rows, and the mixture that makes the one reward.
+
+    Args:
+        weight: [M, D]. mixture: [M]. bias: [M], added to the rows and to nothing that is ranked.
+        names: of the rows; empty for an ensemble.
+    """
+
+    def __init__(
+        self, weight: Float[Tensor, "M D"], mixture: Float[Tensor, " M"], bias: Float[Tensor, " M"],
+        names: tuple[str, ...] = (),
+    ) -> None:  # fmt: skip
+        super().__init__(weight.shape[1], rows=weight.shape[0])
+        self.weight.data.copy_(weight)
+        self.names = names
+        self.register_buffer("mix", mixture)
+        self.register_buffer("bias", bias)
+
+    def forward(self, hidden: Float[Tensor, "N D"]) -> Float[Tensor, "*M N"]:
+        """Rewards of the members, or scores of the attributes, `[M, N]`."""
+        return self.outputs(hidden) + self.get_buffer("bias")[:, None]
+
+    def combine(self, reward: Float[Tensor, "*M N"]) -> Float[Tensor, " N"]:
+        """Weighted sum of the rows without their biases."""
+        return self.mixture() @ (reward - self.get_buffer("bias")[:, None])
+
+    def mixture(self) -> Float[Tensor, " M"]:
+        """The stored weights."""
         mix: Tensor = self.get_buffer("mix")
         return mix
 

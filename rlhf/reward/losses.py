@@ -127,14 +127,14 @@ def regression(reward: Float[Tensor, "*M B K"], target: Target) -> Float[Tensor,
     if attributes == 0:
         raise ValueError(
             "loss=regression needs Likert votes and the criteria to predict, and the targets have none: "
-            "name them, e.g. aggregation.attributes=[helpfulness]"
+            "name them, e.g. attributes=[helpfulness]"
         )
     if attributes == 1:
         reward = reward.unsqueeze(-3)
     elif reward.ndim < 3 or reward.shape[-3] != attributes:
         raise ValueError(
             f"loss=regression on {attributes} attributes needs reward[{attributes}, B, K], got "
-            f"{list(reward.shape)}: use head=attributes with one output per aggregation.attributes"
+            f"{list(reward.shape)}: use head=attributes with one output per attributes"
         )
     rating = target.score.movedim(-1, 0)
     rated = target.candidate & ~rating.isnan()

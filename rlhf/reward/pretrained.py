@@ -8,12 +8,15 @@ is what we export, so the reward model never lives in a format of its own; its l
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
     AutoConfig,
+    AutoModelForCausalLM,
     AutoModelForSequenceClassification,
     AutoTokenizer,
     BitsAndBytesConfig,
@@ -39,6 +42,10 @@ class Pretrained:
         gradient_checkpointing: recompute activations in the backward pass: less memory, about 25% slower.
         trust_remote_code: run code that the hub repository ships.
         load_in_4bit: QLoRA: 4-bit NF4 weights through bitsandbytes; the head stays float32.
+        learning_rate: the peak rate that suits training all of it; the optimizer's default (conf/optimizer).
+
+    Raises:
+        FileNotFoundError: `path` is written as a folder, and there is none.
     """
 
     path: str
@@ -49,6 +56,13 @@ class Pretrained:
     gradient_checkpointing: bool = False
     trust_remote_code: bool = False
     load_in_4bit: bool = False
+    learning_rate: float = 2e-5
+
+    def __post_init__(self) -> None:
+        if self.path.startswith(("/", ".", "~")) and not Path(self.path).is_dir():
+            raise FileNotFoundError(
+                f"model.path={self.path}: no such folder (a hub id has no leading / . or ~)"
+            )
 
     def tokenizer(self) -> PreTrainedTokenizerBase:
         """The tokenizer, with a padding token that differs from the end token (see `separate_pad`)."""
@@ -83,6 +97,29 @@ class Pretrained:
         )
         return fit_carrier(carrier, tokenizer, self.gradient_checkpointing)
 
+    def causal(self, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
+        """The language model itself, for policies.
+
+        Raises:
+            ValueError: the architecture cannot continue a text.
+        """
+        source: dict[str, Any] = {"revision": self.revision, "trust_remote_code": self.trust_remote_code}
+        config = AutoConfig.from_pretrained(self.path, **source)
+        if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING and not self.trust_remote_code:
+            raise ValueError(
+                f"model.path={self.path} is a {config.model_type}: a policy must be a causal language model"
+            )
+        set_dropout(config, self.dropout)
+        model = AutoModelForCausalLM.from_pretrained(
+            self.path,
+            config=config,
+            dtype=getattr(torch, self.dtype),
+            attn_implementation=self.attention,
+            quantization_config=_four_bit() if self.load_in_4bit else None,
+            **source,
+        )
+        return fit_carrier(model, tokenizer, self.gradient_checkpointing)
+
 
 @dataclass(frozen=True)
 class Tiny:
@@ -94,6 +131,7 @@ class Tiny:
         dropout: dropout on attention weights inside the trunk.
         gradient_checkpointing: recompute activations in the backward pass.
         seed: of the random weights.
+        learning_rate: the peak rate that suits it; the optimizer's default (conf/optimizer).
     """
 
     width: int = 64
@@ -103,6 +141,7 @@ class Tiny:
     dropout: float = 0.0
     gradient_checkpointing: bool = False
     seed: int = 0
+    learning_rate: float = 1e-3
     special: tuple[str, ...] = field(default=("<pad>", "<s>", "</s>"), repr=False)
 
     def tokenizer(self) -> PreTrainedTokenizerBase:
@@ -124,6 +163,13 @@ class Tiny:
 
     def carrier(self, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
         """A `LlamaForSequenceClassification` with random weights drawn from `seed`."""
+        return self._build(AutoModelForSequenceClassification, tokenizer, num_labels=1)
+
+    def causal(self, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
+        """A `LlamaForCausalLM` with random weights drawn from `seed`."""
+        return self._build(AutoModelForCausalLM, tokenizer)
+
+    def _build(self, kind: Any, tokenizer: PreTrainedTokenizerBase, **options: Any) -> PreTrainedModel:
         config = LlamaConfig(
             vocab_size=len(tokenizer),
             hidden_size=self.width,
@@ -136,12 +182,12 @@ class Tiny:
             bos_token_id=tokenizer.bos_token_id,
             eos_token_id=tokenizer.eos_token_id,
             pad_token_id=tokenizer.pad_token_id,
-            num_labels=1,
+            **options,
         )
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
-            carrier = AutoModelForSequenceClassification.from_config(config)
-        return fit_carrier(carrier, tokenizer, self.gradient_checkpointing)
+            model = kind.from_config(config)
+        return fit_carrier(model, tokenizer, self.gradient_checkpointing)
 
 
 def separate_pad(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:

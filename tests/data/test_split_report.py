@@ -132,3 +132,33 @@ def test_empty_splits_are_named_with_a_remedy():
     assert set(out["empty"]) == {"val", "test"}
     assert "split=balanced" in out["empty"]["val"]
     assert set(report()["empty"]) == set(SPLITS)
+
+
+@pytest.mark.parametrize("held", [1, 3, 16])
+def test_rows_on_disk_give_the_report_of_rows_in_memory(monkeypatch, held):
+    rng = np.random.default_rng(held)
+    pairs = [
+        (record(f"p{rng.integers(60)}", "xyz"[rng.integers(3)], texts=(f"t{rng.integers(20)}", "no")), s)
+        for s in rng.choice(SPLITS, 200)
+    ]
+    in_memory = report(*pairs)
+    monkeypatch.setattr("rlhf.data.spill.HELD", held)
+    assert report(*pairs) == in_memory
+    assert in_memory["prompts_in_several_splits"] > 0
+    assert in_memory["completions_shared"] > 0
+
+
+def test_equal_hashes_meet_in_one_bucket_and_nothing_is_lost(monkeypatch):
+    from rlhf.data import spill
+
+    monkeypatch.setattr(spill, "HELD", 7)
+    rows = spill.Spill([("n", "u4")])
+    hashes = [f"{h:016x}" for h in np.random.default_rng(0).integers(0, 2**63, 40).tolist()] * 3
+    for n, h in enumerate(hashes):
+        rows.add(h, n)
+    buckets = [b for b in rows.buckets() if len(b)]
+    assert len(buckets) > 5
+    assert sorted(int(n) for b in buckets for n in b["n"]) == list(range(120))
+    homes = [set(b["hash"].tolist()) for b in buckets]
+    assert sum(map(len, homes)) == 40 == len(set().union(*homes))
+    assert all(int(h, 16) == int(r["hash"]) for b in buckets for r in b for h in [hashes[int(r["n"])]])
