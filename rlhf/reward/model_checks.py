@@ -221,7 +221,7 @@ def _floor(module: RewardModule, batch: Batch) -> float:
         torch.autograd.backward(loss)
         return float(loss.detach())
 
-    optimizer.step(closure)
+    optimizer.step(closure)  # type: ignore[no-untyped-call]  # torch leaves it untyped
     floor = closure()
     module.model = model
     return floor
