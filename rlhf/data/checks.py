@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Literal
@@ -9,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from rlhf.data.datamodule import PreferenceData
+from rlhf.data.render import Renderer
 from rlhf.records import Comparison, prompt_text
 
 SAMPLE = 200
@@ -17,10 +19,13 @@ SAMPLE = 200
 
 @dataclass(frozen=True)
 class Check:
-    """Verdict of one check: what was measured, and what to do when it is not `ok`."""
+    """Verdict of one check: what was measured, and what to do when it is not `ok`.
+
+    A `note` says what was found and already put right; a `warn` is to be looked at.
+    """
 
     name: str
-    verdict: Literal["ok", "warn", "FAIL"]
+    verdict: Literal["ok", "note", "warn", "FAIL"]
     measured: str
     remedy: str = ""
 
@@ -91,27 +96,27 @@ def _side_balance(data: PreferenceData) -> Check:
 
 
 def rendering_checks(data: PreferenceData) -> list[Check]:
-    """What becomes of the text: padding and end tokens, joints, dates, special tokens inside the data."""
+    """What becomes of the text: begin and end tokens, joints, dates, special tokens inside the data."""
     renderer, tokenizer = data.renderer, data.renderer.tokenizer
     records = list(islice(data.source.records(), SAMPLE))
     rows = [(r, renderer.encode(r.prompt, [c.text for c in r.completions])) for r in records]
     ids = [e.prompt + response for _, e in rows for response in e.responses]
     trained = max(1, len(ids))
-    openings = sum(row.count(tokenizer.bos_token_id) != 1 for row in ids) if renderer.opening else 0
+    begun_twice, not_begun = _begin_tokens(renderer, ids)
     special_ids = {tokenizer.convert_tokens_to_ids(t) for t in renderer.special}
-    unfinished = sum(row[-1] not in special_ids for row in ids)
+    endings = [response[-2:] for _, e in rows for response in e.responses]
+    unfinished = sum(end[-1] not in special_ids for end in endings)
+    ended_twice = sum(len(end) == 2 and end[0] == end[1] in special_ids for end in endings)
     merged = sum(e.merged for _, e in rows)
     typed = sum(_has_special(r, renderer.special) for r in records)
     dated = "strftime_now" in renderer.template and "date_string" not in renderer.template
-    encoder = tokenizer.bos_token_id is None
     return [
-        verdict("padding token", tokenizer.pad_token_id in (None, tokenizer.eos_token_id),
-                f"pad={tokenizer.pad_token!r}, end={renderer.end!r}",
-                "give the tokenizer a padding token of its own: a finished answer is cut before its end"),
-        verdict("one begin token", openings > 0 and not encoder, f"{openings} of {trained} rows have none or several",
-                "the template and the tokenizer both add it; remove it from one"),
-        verdict("ends in an end token", unfinished > 0, f"{unfinished} of {trained} rows do not",
-                "the chat template must close the assistant's turn"),
+        verdict("one begin token", begun_twice + not_begun > 0,
+                f"{begun_twice} of {trained} rows begin with two, {not_begun} with none",
+                "the chat template must print the begin token once, and nothing else add it", warn=not begun_twice),
+        verdict("one end token", unfinished + ended_twice > 0,
+                f"{unfinished} of {trained} rows end without one, {ended_twice} with the same one twice",
+                "the chat template must close the assistant's turn once; take end tokens out of the data's answers"),
         verdict("joint of prompt and answer", merged > 0, f"{merged} of {trained} rows merge tokens across it",
                 "harmless to scores; the answer's first token differs from tokenising it alone", warn=True),
         verdict("template", dated, f"hash {renderer.template_hash}" + (", prints today's date" if dated else ""),
@@ -119,6 +124,18 @@ def rendering_checks(data: PreferenceData) -> list[Check]:
         verdict("special tokens in texts", typed > 0, f"{typed} of {len(records)} records contain one",
                 "a user can type them: scores are read by position and stay right, but consider escaping", warn=True),
     ]  # fmt: skip
+
+
+def _begin_tokens(renderer: Renderer, ids: Sequence[list[int]]) -> tuple[int, int]:
+    """Rows that begin with two begin tokens, and rows with none although template or tokenizer put one.
+
+    Later ones do not count: some templates print one per turn, and users type them.
+    """
+    tokenizer = renderer.tokenizer
+    begin = {tokenizer.bos_token_id, tokenizer.cls_token_id} - {None}
+    usual = bool(renderer.opening) or begin.issuperset(tokenizer("x")["input_ids"][:1])
+    twice = sum(begin.issuperset(row[:2]) for row in ids)
+    return twice, sum(usual and row[0] not in begin for row in ids)
 
 
 def _has_special(record: Comparison, special: set[Any]) -> bool:

@@ -20,9 +20,12 @@ Layout = Callable[[Sequence[Ids], Sequence[Sequence[Ids]]], Tokens]
 """`(prompts [B], responses [B][K_b]) -> tokens`, completions in order of group and place."""
 
 
-def pad(sequences: Sequence[Ids], pad_id: int, *, left: bool = False) -> Padded:
-    """Token sequences as one padded block; positions count from the first real token on either side."""
-    width = max(len(s) for s in sequences)
+def pad(sequences: Sequence[Ids], pad_id: int, *, left: bool = False, width: int = 0) -> Padded:
+    """Token sequences as one block, padded to the longest of them or to `width` tokens, whichever is more.
+
+    Positions count from the first real token on either side.
+    """
+    width = max(width, *(len(s) for s in sequences))
     ids = torch.full((len(sequences), width), pad_id)
     mask = torch.zeros_like(ids)
     for n, sequence in enumerate(sequences):

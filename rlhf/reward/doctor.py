@@ -2,7 +2,7 @@
 
 `python train.py debug=doctor model=local model.path=... data=pairs data.path=...` prints one line per check with
 the number it measured and, where it fails, the remedy; doctor.json in the run's folder holds the same.
-The checks on the model are in `rlhf.reward.model_checks`, those on the data in `rlhf.data.data_checks`.
+The checks on the model are in `rlhf.reward.model_checks`, those on the data in `rlhf.data.checks`.
 """
 
 from __future__ import annotations
@@ -20,10 +20,12 @@ from rlhf.reward.model_checks import (
     check_head,
     check_layout,
     check_padding_side,
+    check_padding_token,
 )
 from rlhf.reward.training import RewardRun
 
 MODEL_CHECKS: Sequence[Callable[[RewardRun], Check]] = (
+    check_padding_token,
     check_padding_side,
     check_batch_invariance,
     check_layout,

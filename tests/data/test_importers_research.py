@@ -1,13 +1,10 @@
-"""Golden rows of the importers of research sets, and the published counts on the real files where they are."""
+"""Golden rows of the importers of research sets."""
 
-import json
 from collections import Counter
-from pathlib import Path
 
 import pytest
 from hydra.errors import InstantiationException
-from hydra.utils import instantiate
-from omegaconf import OmegaConf
+from research_rows import ARGUMENTS, LLMBAR, PAIR, PANDALM, QA, jsonl, rankme_row, rows, source
 
 from rlhf.data.importers.llmbar import llmbar
 from rlhf.data.importers.pandalm import pandalm
@@ -16,66 +13,7 @@ from rlhf.data.importers.rankme import SCALE, rankme
 from rlhf.data.importers.ukpconvarg import ukpconvarg
 from rlhf.data.importers.ukpconvarg_files import ukpconvarg_source
 from rlhf.data.source import Source
-from rlhf.records import RecordError, parse, read, stop, write
-
-ROOT = Path(__file__).parents[2]
-SHARED = ROOT.parent / "shared" / "data"
-needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="the data beside the project are not here")
-
-ARGUMENTS = [
-    {
-        "prompt_id": "p",
-        "debate": "d",
-        "prompt": "Tea?",
-        "response_id": "x",
-        "text": "Yes.",
-        "pagerank_score": 0.2,
-    },
-    {
-        "prompt_id": "p",
-        "debate": "d",
-        "prompt": "Tea?",
-        "response_id": "y",
-        "text": "No.",
-        "pagerank_score": 0.1,
-    },
-]
-PAIR = {
-    "pair_id": "x_y", "prompt_id": "p", "debate": "d", "a": "x", "b": "y", "gold": "b", "in_strict": True,
-    "annotations": [["w1", "a", 12], ["w2", "b", 40], ["w3", "tie", 7]],
-}  # fmt: skip
-PANDALM = {
-    "pair_id": 7, "prompt": "Translate.", "input": "Hund", "a": "dog", "b": "cat", "models": "llama-7b_opt-7b",
-    "annotations": [["ann1", "a"], ["ann2", "a"], ["ann3", "tie"]],
-}  # fmt: skip
-QA = {
-    "prompt_id": "q1", "prompt": "Who?", "responses": ["one", "two", "three", "four"],
-    "comparisons": [{"a": 0, "b": 1, "label": "tie"}, {"a": 0, "b": 2, "label": "b"}, {"a": 1, "b": 3, "label": "a"}],
-}  # fmt: skip
-LLMBAR = {
-    "pair_id": 3, "prompt": "Sum up.", "a": "short", "b": "long", "gold": "b",
-    "ai_labels": [["J", "CoT", "b", "b"], ["J", "Plain", "a", "b"], ["K", "CoT", None, "a"], ["K", "Plain", "a", "a"]],
-}  # fmt: skip
-
-
-def rankme_row(system, prompt_id="m1", **ratings):
-    given = [
-        {"annotator": who, "informativeness": i, "naturalness": n, "quality": q}
-        for who, (i, n, q) in ratings.items()
-    ]
-    return {
-        "item_id": f"1-{system}", "prompt_id": prompt_id, "prompt": "name[Inn]", "response": f"The Inn, {system}.",
-        "system": system, "ratings": given,
-    }  # fmt: skip
-
-
-def rows(*values):
-    return ((f"file:{n}", value) for n, value in enumerate(values, start=1))
-
-
-def jsonl(path, values):
-    path.write_text("".join(json.dumps(v) + "\n" for v in values), encoding="utf-8")
-    return str(path)
+from rlhf.records import RecordError, dump, parse, read, stop, write
 
 
 @pytest.fixture
@@ -247,12 +185,6 @@ def test_a_row_without_its_keys_is_an_error_with_its_place(importer):
         list(importer(rows({"prompt": "p", "gold": "a", "models": "x_y"}), stop))
 
 
-def source(name, **changes):
-    """The source that `data=<name>` builds."""
-    config = OmegaConf.load(ROOT / "conf" / "data" / f"{name}.yaml")
-    return instantiate(OmegaConf.merge(config, changes))
-
-
 @pytest.mark.parametrize(
     ("name", "row"),
     [("pandalm", PANDALM), ("qa_feedback", QA), ("rankme", rankme_row("s", c=(1, 2, 3))), ("llmbar", LLMBAR)],
@@ -274,104 +206,8 @@ def test_the_ukpconvarg_config_takes_two_files(tmp_path, texts):
     assert [r.meta["pair_id"] for r in built.records()] == ["x_y"]
 
 
-FILES = {
-    "ukpconvarg": "ukpconvarg_pairs.jsonl",
-    "pandalm": "pandalm_three_annotators.jsonl",
-    "qa_feedback": "qa_feedback_k4.jsonl",
-    "rankme": "rankme_likert.jsonl",
-    "llmbar": "llmbar_natural_ai_labels.jsonl",
-}
-
-
-def real(name):
-    extra = {"responses_path": str(SHARED / "ukpconvarg_responses.jsonl")} if name == "ukpconvarg" else {}
-    return list(source(name, path=str(SHARED / FILES[name]), **extra).records())
-
-
-@needs_shared
-def test_ukpconvarg_has_its_published_counts():
-    records = real("ukpconvarg")
-    votes = [v for r in records for v in r.votes]
-    assert len(records) == 9_782
-    assert len(votes) == 48_797
-    assert len({v.annotator for v in votes}) == 3_632
-    assert len({r.prompt_id for r in records}) == 18
-    assert len({c.id for r in records for c in r.completions}) == 600
-    assert Counter(v.choice == "tie" for v in votes)[True] == 11_915
-
-
-@needs_shared
-def test_ukpconvarg_winners_have_the_lower_pagerank():
-    """The source says that a lower score is more convincing: turned-round labels would turn this round."""
-    wins = Counter()
-    for record in real("ukpconvarg"):
-        if record.meta["gold"] not in (None, "tie"):
-            score = {c.id: c.meta["pagerank_score"] for c in record.completions}
-            wins[score[record.meta["gold"]] == min(score.values())] += 1
-    assert wins[True] > 0.8 * wins.total()
-
-
-@needs_shared
-def test_pandalm_has_its_published_majorities():
-    majority = Counter(Counter(v.choice for v in r.votes).most_common(1)[0][0] for r in real("pandalm"))
-    assert majority == {"tie": 105, "a": 422, "b": 472}
-
-
-@needs_shared
-def test_pandalm_attributes_texts_to_models_consistently():
-    """A model has one answer to a prompt; turned-round names would give most prompts several."""
-    answers = {}
-    for record in real("pandalm"):
-        for c in record.completions:
-            answers.setdefault((record.prompt_id, c.source["model"]), set()).add(c.text)
-    assert sum(len(texts) == 1 for texts in answers.values()) > 0.95 * len(answers)
-
-
-@needs_shared
-def test_qa_feedback_has_its_counts_and_its_first_answer_wins_most():
-    records = real("qa_feedback")
-    assert len(records) == 300
-    assert Counter(len(r.votes) for r in records) == {6: 300}
-    votes = [v for r in records for v in r.votes]
-    assert sum(v.choice == "tie" for v in votes) == 223
-    first = [v.choice == "r0" for v in votes if "r0" in v.pair and v.choice != "tie"]
-    assert 0.55 < sum(first) / len(first) < 0.75
-
-
-@needs_shared
-def test_rankme_has_its_counts():
-    records = real("rankme")
-    assert len(records) == 100
-    assert {len(r.completions) for r in records} == {3}
-    ratings = Counter(v for r in records for vote in r.votes for v in vote.likert.values())
-    assert ratings == {6: 2121, 5: 275, 2: 155, 4: 75, 1: 71, 3: 45}
-
-
-@needs_shared
-@pytest.mark.parametrize(("judge", "consistent", "right"), [("GPT-4", 95, 93), ("ChatGPT", 71, 67)])
-def test_llmbar_reproduces_the_published_accuracy_of_judges(judge, consistent, right):
-    records = real("llmbar")
-    verdicts = [
-        (v.choice, r.meta["gold"]) for r in records for v in r.votes if v.annotator == f"{judge}/Vanilla"
-    ]
-    assert len(verdicts) == 100
-    assert sum(choice != "tie" for choice, _ in verdicts) == consistent
-    assert sum(choice == gold for choice, gold in verdicts) == right
-
-
-@needs_shared
-@pytest.mark.parametrize("name", FILES)
-def test_every_record_is_one_that_the_format_allows(name, tmp_path):
-    records = real(name)
-    scale = SCALE if name == "rankme" else (1.0, 5.0)
-    write(tmp_path / "out.jsonl", records, likert=scale)
-    assert list(read(tmp_path / "out.jsonl")) == records
-
-
 def test_the_golden_rows_agree_with_the_parser(texts):
     """Importers check through `parse`; a round trip shows that nothing they build is refused."""
-    from rlhf.records import dump
-
     for record in (
         *ukpconvarg(rows(PAIR), stop, responses_path=texts),
         *pandalm(rows(PANDALM), stop), *qa_feedback(rows(QA), stop), *llmbar(rows(LLMBAR), stop),

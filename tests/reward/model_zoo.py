@@ -28,12 +28,11 @@ CAUSAL = {
 }
 
 
-def save_causal(name: str, folder: Path, *, pad_is_eos: bool = False) -> Path:
-    """A random causal LM with a byte tokenizer; `pad_is_eos` as most base models have it."""
+def save_causal(name: str, folder: Path, *, pad: str | None = "<pad>") -> Path:
+    """A random causal LM with a byte tokenizer; most base models pad with their end token, `</s>`, or have None."""
     torch.manual_seed(0)
     tokenizer = Tiny().tokenizer()
-    if pad_is_eos:
-        tokenizer.pad_token = tokenizer.eos_token
+    tokenizer.pad_token = pad
     config = CAUSAL[name]
     config.bos_token_id, config.eos_token_id = tokenizer.bos_token_id, tokenizer.eos_token_id
     config.pad_token_id = tokenizer.pad_token_id

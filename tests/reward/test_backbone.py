@@ -22,10 +22,10 @@ def build(folder, **options):
     return RewardModel(backbone, LinearHead(backbone.hidden_size)).eval(), Renderer(tokenizer)
 
 
-@pytest.fixture(scope="module", params=[(n, e) for n in CAUSAL for e in (False, True)], ids=str)
+@pytest.fixture(scope="module", params=[(n, p) for n in CAUSAL for p in ("<pad>", "</s>")], ids=str)
 def causal(request, tmp_path_factory):
-    name, pad_is_eos = request.param
-    return build(save_causal(name, tmp_path_factory.mktemp(name), pad_is_eos=pad_is_eos))
+    name, pad_token = request.param
+    return build(save_causal(name, tmp_path_factory.mktemp(name), pad=pad_token))
 
 
 @torch.inference_mode()
@@ -71,6 +71,23 @@ def test_padding_is_never_the_end_token(causal):  # T6
     tokenizer = renderer.tokenizer
     assert tokenizer.pad_token_id not in (None, tokenizer.eos_token_id)
     assert model.backbone.carrier.get_input_embeddings().weight.shape[0] >= len(tokenizer)  # T46
+
+
+@pytest.mark.parametrize("name", CAUSAL)
+def test_a_folder_without_a_padding_token_gets_one_and_scores_batches_like_single_rows(name, tmp_path):  # T6
+    folder = save_causal(name, tmp_path, pad=None)
+    ids = torch.tensor([[5, 6, 7], [8, 9, 10]])
+    with pytest.raises(ValueError, match="batch sizes > 1"):  # what one gets without us
+        AutoModelForSequenceClassification.from_pretrained(folder, num_labels=1)(input_ids=ids)
+    model, renderer = build(folder)
+    tokenizer, carrier = renderer.tokenizer, model.backbone.carrier
+    assert (tokenizer.pad_token, tokenizer.pad_token_id, tokenizer.padding_side) == ("<|pad|>", 259, "right")
+    assert carrier.config.pad_token_id == 259
+    assert carrier.get_input_embeddings().weight.shape[0] == 260  # T46
+    rows = rows_of(renderer)
+    alone = torch.cat([scores(model, [row]) for row in rows])
+    torch.testing.assert_close(scores(model, rows, pad_id=259), alone, atol=1e-5, rtol=1e-5)
+    assert carrier(input_ids=ids).logits.shape[0] == 2
 
 
 def test_the_reward_equals_the_stock_classifier_with_the_same_last_layer(causal, tmp_path):

@@ -13,8 +13,8 @@ from rlhf.data.importers.raw import (
     listed,
     messages,
     need,
-    number,
     optional_text,
+    strength,
     text,
     zero_or_one,
 )
@@ -34,7 +34,7 @@ def pairs(
     Without a prompt, it is what chosen and rejected have in common at their beginning: whole messages, or text up to
     where the last common Assistant turn of a transcript begins, else up to the last blank or line break before they
     part. Chats may repeat the prompt or go on from it; chats that begin otherwise are refused. A negative margin
-    swaps the two.
+    swaps the two; one that is NaN or infinite is refused.
 
     Args:
         rows: raw rows.
@@ -55,7 +55,7 @@ def _pair(
     prompt = None if prompt_key is None else row.get(prompt_key)
     if isinstance(chosen, str) != isinstance(rejected, str):
         raise RecordError("one is text, the other messages", key=f"{chosen_key}, {rejected_key}")
-    stated = number(row.get(margin_key), margin_key) or 0.0
+    stated = strength(row.get(margin_key), margin_key)
     prompt_id = None if row.get("prompt_id") is None else str(row["prompt_id"])
     more: dict[str, Any] = {
         "margin": max(stated, 0.0),

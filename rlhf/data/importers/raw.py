@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any
@@ -59,14 +60,30 @@ def listed(row: Row, key: str) -> list[Any]:
 
 
 def number(value: Any, key: str) -> float | None:
-    """A rating as a number, or None where there is none ("N/A", empty, null). Raises RecordError."""
+    """A rating as a number, or None where there is none ("N/A", empty, null, NaN). Raises RecordError."""
+    rating = _float(value, key, "a number, or N/A where nobody rated")
+    return None if rating is None or math.isnan(rating) else rating
+
+
+def strength(value: Any, key: str) -> float:
+    """A stated strength of preference, 0 where none is stated ("N/A", empty, null).
+
+    Raises RecordError, also on NaN and infinity: a broken number must not pass for "none stated" (T26).
+    """
+    remedy = "a finite number; leave it out, or null, where no strength is stated"
+    stated = _float(value, key, remedy)
+    if stated is not None and not math.isfinite(stated):
+        raise RecordError(f"is {value!r}", key=key, remedy=remedy)
+    return stated or 0.0
+
+
+def _float(value: Any, key: str, remedy: str) -> float | None:
     if value is None or (isinstance(value, str) and value.strip().upper() in ("", "N/A", "NA", "NONE")):
         return None
     try:
-        rating = float(value)
-    except (TypeError, ValueError):
-        raise RecordError(f"is {value!r}", key=key, remedy="a number, or N/A where nobody rated") from None
-    return None if rating != rating else rating
+        return float(value)
+    except (TypeError, ValueError, OverflowError):
+        raise RecordError(f"is {value!r}", key=key, remedy=remedy) from None
 
 
 def zero_or_one(row: Row, key: str, meaning: str) -> int:
