@@ -26,7 +26,7 @@ class EarlyWarning:
     """
 
     window: int = 10
-    errors: float = 2.0
+    errors: float = 3.0
     distance: float | None = 3.0
     stop: bool = True
 
