@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,7 +17,9 @@ from rlhf.assemble.suggestions import CONF
 from rlhf.assemble.tuning import optimizing
 
 if TYPE_CHECKING:
+    from rlhf.collect.prompts import Task
     from rlhf.optimise.iterate import Loop
+    from rlhf.record_types import Comparison
 
 
 @dataclass
@@ -31,7 +34,7 @@ class IterateRun:
 def iterate_run(cfg: DictConfig) -> IterateRun:
     """What `task=iterate` needs; with `ckpt=<run folder>` it goes on there."""
     folder = Path(cfg.ckpt) if cfg.ckpt else run_folder()
-    return IterateRun(cfg, folder, _trainer(1))
+    return IterateRun(cfg, folder, quick_trainer(1))
 
 
 def iterate(run: IterateRun) -> dict[str, float]:
@@ -61,27 +64,24 @@ def iterate(run: IterateRun) -> dict[str, float]:
 
 def loop_of(cfg: DictConfig, folder: Path, seed: int) -> Loop:
     """The loop of one seed: another world of prompts and votes, another policy run."""
-    from rlhf.collect.prompts import Task
     from rlhf.data.prompt_key import prompt_hash
     from rlhf.optimise.iterate import Loop
 
     cfg = OmegaConf.merge(cfg, {"seed": seed})  # type: ignore[assignment]
     source = hydra.utils.instantiate(cfg.data, seed=seed)
     records = list(source.records())
-    tasks = list({prompt_hash(r.prompt): Task(prompt_hash(r.prompt), r.prompt_id, r.prompt, r.domain, None)
-                  for r in records}.values())  # fmt: skip
-    cut = max(1, round(cfg.task.held_out * len(tasks)))
-    held_out, known = tasks[-cut:], {t.key for t in tasks[:-cut]}
+    tasks, held_out = tasks_of(records, cfg.task.held_out)
+    known = {task.key for task in tasks}
     gold = toy_gold(source)
     return Loop(
         folder=folder,
         speaker=hydra.utils.instantiate(cfg.task.speaker)(gold),
         start=[r for r in records if prompt_hash(r.prompt) in known],
-        tasks=tasks[:-cut],
+        tasks=tasks,
         held_out=held_out,
         teach=_teach(cfg),
         shaper=hydra.utils.instantiate(cfg.shaping, _convert_="all"),
-        trainer=_trainer,
+        trainer=quick_trainer,
         optimizing=optimizing(cfg),
         plan=hydra.utils.instantiate(cfg.task.plan),
         gold=gold,
@@ -91,6 +91,17 @@ def loop_of(cfg: DictConfig, folder: Path, seed: int) -> Loop:
         warning=hydra.utils.instantiate(cfg.task.warning),
         seed=seed,
     )
+
+
+def tasks_of(records: Sequence[Comparison], held_out: float) -> tuple[list[Task], list[Task]]:
+    """The different prompts of records, and the last share of them apart."""
+    from rlhf.collect.prompts import Task
+    from rlhf.data.prompt_key import prompt_hash
+
+    keyed = ((prompt_hash(r.prompt), r) for r in records)
+    tasks = list({key: Task(key, r.prompt_id, r.prompt, r.domain, None) for key, r in keyed}.values())
+    cut = len(tasks) - max(1, round(held_out * len(tasks)))
+    return tasks[:cut], tasks[cut:]
 
 
 def _teach(cfg: DictConfig) -> Any:
@@ -112,7 +123,8 @@ def _condition(cfg: DictConfig, change: DictConfig) -> DictConfig:
     return merged
 
 
-def _trainer(steps: int) -> Any:
+def quick_trainer(steps: int) -> Any:
+    """A trainer of so many steps that writes nothing."""
     import pytorch_lightning as pl
 
     return pl.Trainer(

@@ -65,6 +65,11 @@ def quiet() -> None:
     hf.set_verbosity_error()
     hf.disable_progress_bar()
     logging.getLogger("pytorch_lightning.utilities.rank_zero").setLevel(logging.WARNING)
+    logging.getLogger("pytorch_lightning.trainer.connectors").setLevel(logging.WARNING)
+    warnings.filterwarnings(
+        "ignore", ".*in eval mode at the start of training.*"
+    )  # a policy speaks without dropout
+    warnings.filterwarnings("ignore", ".*overridden `transfer_batch_to_device`.*")
     warnings.filterwarnings("ignore", ".*does not have many workers.*")
     warnings.filterwarnings("ignore", ".*The `srun` command is available.*")
     warnings.filterwarnings("ignore", ".*LeafSpec.*")  # inside pytorch-lightning 2.6

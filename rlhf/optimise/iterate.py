@@ -2,7 +2,7 @@
 
 Every generation leaves `generation-<n>/`: `trace.csv`, `policy.pt`, the blinded task file of its oversight and the
 votes on it, `records.jsonl` (what the next reward model learns from). A loop that is started again goes on after the
-last generation that is whole. Without a voter it stops after writing the tasks, and goes on once people's votes are there.
+last generation that is whole. Without a voter it stops after writing the tasks, and goes on once people have voted.
 """
 
 from __future__ import annotations

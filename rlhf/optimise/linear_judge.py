@@ -18,6 +18,8 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
 from rlhf.annotate.aggregation import soft
+from rlhf.data.toy import QUALITIES
+from rlhf.data.toy_reading import ToyGold, read_qualities
 from rlhf.record_types import Comparison, Prompt
 
 Floats = NDArray[np.float64]
@@ -36,6 +38,8 @@ class LinearJudge:
         ridge: strength of the penalty on standardised weights, per unit of log-likelihood.
         words: size of the vocabulary, at most.
         seed: of the bootstrap.
+        reads: the toy world, whose qualities (correct, polite, ...) are then features too; None = words only, to which
+            a right and a wrong answer look alike.
 
     Raises:
         ValueError: no judged pair.
@@ -49,16 +53,19 @@ class LinearJudge:
         ridge: float = 1.0,
         words: int = 300,
         seed: int = 0,
+        reads: ToyGold | None = None,
     ) -> None:
+        self.reads = reads
+        prompts = [r.prompt for r in records for _ in r.completions]
         texts = [c.text for r in records for c in r.completions]
         self.words = CountVectorizer(ngram_range=(1, 2), min_df=5, max_features=words, lowercase=False).fit(
             texts
         )
         lengths = np.array([len(t) for t in texts], dtype=np.float64)
         self.hinges = np.quantile(lengths, HINGES)
-        raw = self._raw(texts)
+        raw = self._raw(prompts, texts)
         self.mean, self.std = raw.mean(0), raw.std(0) + 1e-6
-        features = self._features(texts)
+        features = self._features(prompts, texts)
         self.view = TruncatedSVD(16, random_state=seed).fit(features)
         difference, won, weight, group = _pairs(records, features)
         rng = np.random.default_rng((seed, 31))
@@ -71,20 +78,25 @@ class LinearJudge:
 
     def look(self, prompts: Sequence[Prompt], texts: Sequence[str]) -> tuple[Float[Tensor, "M B"], Floats]:
         """Rewards of every member, and the leading directions of the features."""
-        features = self._features(texts)
+        features = self._features(prompts, texts)
         length = np.array([[len(t) / 45.0] for t in texts])
         view: Floats = np.hstack([self.view.transform(features), length])
         return torch.tensor(self.weight @ features.T, dtype=torch.float32), view
 
-    def _features(self, texts: Sequence[str]) -> Floats:
-        found: Floats = (self._raw(texts) - self.mean) / self.std
+    def _features(self, prompts: Sequence[Prompt], texts: Sequence[str]) -> Floats:
+        found: Floats = (self._raw(prompts, texts) - self.mean) / self.std
         return found
 
-    def _raw(self, texts: Sequence[str]) -> Floats:
+    def _raw(self, prompts: Sequence[Prompt], texts: Sequence[str]) -> Floats:
         counted: Any = self.words.transform(texts)
         length = np.array([[len(t)] for t in texts], dtype=np.float64)
         bends = np.maximum(length - self.hinges[None, :], 0)
-        return np.hstack([counted.toarray(), length, bends])
+        columns = [counted.toarray(), length, bends]
+        if self.reads is not None:
+            tasks = [self.reads.task(prompt)[0] for prompt in prompts]
+            read = [read_qualities(task, text) for task, text in zip(tasks, texts, strict=True)]
+            columns.append(np.array([[q[name] for name in QUALITIES] for q in read]))
+        return np.hstack(columns)
 
 
 def _pairs(

@@ -18,10 +18,11 @@ from torch import Tensor, nn
 
 from rlhf.collect.prompts import Task
 from rlhf.data.toy import QUALITIES
-from rlhf.data.toy_reading import ToyGold
+from rlhf.data.toy_reading import ToyGold, read_qualities
 from rlhf.data.toy_text import DOMAINS, answer
 from rlhf.optimise.rules import Spoken
 from rlhf.optimise.speaking import Rollout
+from rlhf.record_types import Prompt
 
 START: Mapping[str, float] = {
     "correct": 0.1,
@@ -96,6 +97,16 @@ class ToySpeaker(nn.Module):
     def ref_logp(self, rollout: Rollout) -> Float[Tensor, "B Q"]:
         """The same under the reference."""
         return self._taken(self.table(reference=True), rollout.state)
+
+    def recall(self, prompts: Sequence[Prompt], texts: Sequence[str]) -> Rollout:
+        """Answers that were given before, as a rollout: their decisions are read from the texts."""
+        known = [self.gold.task(prompt) for prompt in prompts]
+        names = list(DOMAINS)
+        domain = torch.tensor([names.index(d) for _, d, _ in known])
+        read = [read_qualities(task, text) for (task, _, _), text in zip(known, texts, strict=True)]
+        chosen = torch.tensor([[min(int(q[name]), self.width - 1) for name in QUALITIES] for q in read])
+        mask = torch.ones_like(chosen, dtype=torch.bool)
+        return Rollout(as_words(texts), torch.arange(len(texts)), mask, (domain, chosen))
 
     def _taken(self, table: Tensor, state: Any) -> Tensor:
         domain, chosen = state

@@ -75,7 +75,9 @@ def test_the_reference_is_the_model_before_training(tokenizer, adapter):
     before = copy.deepcopy(model).eval()
     policy = CausalPolicy(adapter.causal(model) if adapter else model)
     rows = spans([[5, 6]], [[[7, 8], [9, 10]]], pad_id=0)
-    assert float((policy.logp(rows) - policy.ref_logp(rows)).detach().abs().max()) < 1e-6  # nothing is trained yet
+    assert (
+        float((policy.logp(rows) - policy.ref_logp(rows)).detach().abs().max()) < 1e-6
+    )  # nothing is trained yet
     optimizer = torch.optim.Adam([p for p in policy.parameters() if p.requires_grad], lr=0.05)
     for _ in range(3):
         optimizer.zero_grad()
