@@ -65,9 +65,13 @@ def quiet() -> None:
 
     hf.set_verbosity_error()
     hf.disable_progress_bar()
-    for chatty in ("utilities.rank_zero", "trainer.connectors.checkpoint_connector"):
+    for chatty in ("utilities.rank_zero", "trainer.connectors"):
         logging.getLogger(f"pytorch_lightning.{chatty}").setLevel(logging.WARNING)
     os.environ.setdefault("WANDB_SILENT", "true")  # Lightning passes it a setting that it warns about
+    warnings.filterwarnings(
+        "ignore", ".*in eval mode at the start of training.*"
+    )  # a policy speaks without dropout
+    warnings.filterwarnings("ignore", ".*overridden `transfer_batch_to_device`.*")
     warnings.filterwarnings("ignore", ".*does not have many workers.*")
     warnings.filterwarnings("ignore", ".*The `srun` command is available.*")
     warnings.filterwarnings("ignore", ".*LeafSpec.*")  # inside pytorch-lightning 2.6

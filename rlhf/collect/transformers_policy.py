@@ -86,29 +86,13 @@ class TransformersPolicy:
             out = model.generate(
                 tokens,
                 attention_mask=torch.ones_like(tokens),
-                generation_config=self._generation(tokenizer, decoding),
+                generation_config=generation(tokenizer, decoding, self.max_new_tokens, self.stop),
                 tokenizer=tokenizer,
             )
         new = out[0, tokens.shape[1] :].tolist()
         ended = bool(new) and new[-1] == tokenizer.eos_token_id
         text, stopped = cut(tokenizer.decode(new, skip_special_tokens=True), self.stop)
         return Draft(text.strip(), ended or stopped, len(new))
-
-    def _generation(self, tokenizer: Any, decoding: Decoding) -> GenerationConfig:
-        sampled = {
-            "temperature": decoding.temperature,
-            "top_p": decoding.top_p,
-            "top_k": decoding.top_k,
-            "min_p": decoding.min_p or None,
-        }
-        return GenerationConfig(
-            max_new_tokens=self.max_new_tokens,
-            do_sample=decoding.temperature > 0,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
-            stop_strings=list(self.stop) or None,
-            **sampled if decoding.temperature > 0 else {},
-        )
 
     def _load(self) -> tuple[Any, Renderer]:
         if self._loaded is None:
@@ -125,6 +109,26 @@ class TransformersPolicy:
             self._loaded = model.eval().to(self.device), renderer
         model, renderer = self._loaded
         return model, renderer
+
+
+def generation(
+    tokenizer: Any, decoding: Decoding, max_new_tokens: int, stop: Sequence[str]
+) -> GenerationConfig:
+    """A decoding as `generate` takes it."""
+    sampled = {
+        "temperature": decoding.temperature,
+        "top_p": decoding.top_p,
+        "top_k": decoding.top_k,
+        "min_p": decoding.min_p or None,
+    }
+    return GenerationConfig(
+        max_new_tokens=max_new_tokens,
+        do_sample=decoding.temperature > 0,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        stop_strings=list(stop) or None,
+        **sampled if decoding.temperature > 0 else {},
+    )
 
 
 def cut(text: str, stops: Sequence[str]) -> tuple[str, bool]:

@@ -48,6 +48,7 @@ class Shaper:
         members: Float[Tensor, "M B"],
         logp: Float[Tensor, "B T"],
         ref_logp: Float[Tensor, "B T"],
+        mask: Bool[Tensor, "B T"],
         spoken: Spoken,
         group: Int[Tensor, " B"],
         domains: Sequence[str | None],
@@ -56,12 +57,11 @@ class Shaper:
 
         Args:
             members: normalised rewards.
-            logp, ref_logp: as in `shape_rewards`.
+            logp, ref_logp, mask: as in `shape_rewards`.
             spoken: the completions.
             group: prompt 0..P-1 of every completion.
             domains: of the P prompts.
         """
-        mask: Bool[Tensor, "B T"] = spoken.mask
         score, penalty = self.aggregate(members)
         terms = {name: rule(spoken) for name, rule in self.rules.items() if rule is not None}
         doubt = _mean_of_groups(spread(members), group, len(domains))

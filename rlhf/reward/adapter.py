@@ -60,7 +60,7 @@ class Lora:
                 model, gradient_checkpointing_kwargs={"use_reentrant": False}
             )
         adapted = self._adapted(model, TaskType.CAUSAL_LM, None)
-        if getattr(model, "is_gradient_checkpointing", False):
+        if getattr(model, "is_activation_checkpointing", False):
             adapted.enable_input_require_grads()
         return adapted
 

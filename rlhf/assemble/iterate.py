@@ -1,0 +1,133 @@
+"""`task=iterate`: configuration to the loop over generations, once or as an ablation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import hydra
+from omegaconf import DictConfig, OmegaConf
+
+from rlhf.assemble.policy import toy_gold
+from rlhf.assemble.run import run_folder
+from rlhf.assemble.suggestions import CONF
+from rlhf.assemble.tuning import optimizing
+
+if TYPE_CHECKING:
+    from rlhf.collect.prompts import Task
+    from rlhf.optimise.iterate import Loop
+    from rlhf.record_types import Comparison
+
+
+@dataclass
+class IterateRun:
+    """One loop, or several conditions of it."""
+
+    cfg: DictConfig
+    folder: Path
+    trainer: Any
+
+
+def iterate_run(cfg: DictConfig) -> IterateRun:
+    """What `task=iterate` needs; with `ckpt=<run folder>` it goes on there."""
+    folder = Path(cfg.ckpt) if cfg.ckpt else run_folder()
+    return IterateRun(cfg, folder, quick_trainer(1))
+
+
+def iterate(run: IterateRun) -> dict[str, float]:
+    """One loop, or `task.conditions` with `task.seeds`."""
+    from rlhf.optimise import iterate as loops
+    from rlhf.optimise.ablation import ablation, table
+
+    if not run.cfg.task.conditions:
+        metrics = loops.iterate(loop_of(run.cfg, run.folder, run.cfg.seed))
+        print(
+            {
+                k: round(v, 2)
+                for k, v in metrics.items()
+                if k in ("gold", "peak_gold", "reward", "kl", "length")
+            }
+        )
+        return metrics
+    conditions = {str(n): _condition(run.cfg, c) for n, c in run.cfg.task.conditions.items()}
+    runs = {
+        name: (lambda seed, folder, cfg=cfg: loops.iterate(loop_of(cfg, folder, seed)))
+        for name, cfg in conditions.items()
+    }
+    metrics = ablation(runs, list(run.cfg.task.seeds), run.folder)
+    print(table(metrics, list(runs)))
+    return metrics
+
+
+def loop_of(cfg: DictConfig, folder: Path, seed: int) -> Loop:
+    """The loop of one seed: another world of prompts and votes, another policy run."""
+    from rlhf.data.prompt_key import prompt_hash
+    from rlhf.optimise.iterate import Loop
+
+    cfg = OmegaConf.merge(cfg, {"seed": seed})  # type: ignore[assignment]
+    source = hydra.utils.instantiate(cfg.data, seed=seed)
+    records = list(source.records())
+    tasks, held_out = tasks_of(records, cfg.task.held_out)
+    known = {task.key for task in tasks}
+    gold = toy_gold(source)
+    return Loop(
+        folder=folder,
+        speaker=hydra.utils.instantiate(cfg.task.speaker)(gold),
+        start=[r for r in records if prompt_hash(r.prompt) in known],
+        tasks=tasks,
+        held_out=held_out,
+        teach=_teach(cfg),
+        shaper=hydra.utils.instantiate(cfg.shaping, _convert_="all"),
+        trainer=quick_trainer,
+        optimizing=optimizing(cfg),
+        plan=hydra.utils.instantiate(cfg.task.plan),
+        gold=gold,
+        filtering=partial(hydra.utils.instantiate, cfg.task.filter, _convert_="all"),
+        choose=hydra.utils.instantiate(cfg.task.choose),
+        voter=None if cfg.task.voter is None else hydra.utils.instantiate(cfg.task.voter, seed=seed).vote,
+        warning=hydra.utils.instantiate(cfg.task.warning),
+        seed=seed,
+    )
+
+
+def tasks_of(records: Sequence[Comparison], held_out: float) -> tuple[list[Task], list[Task]]:
+    """The different prompts of records, and the last share of them apart."""
+    from rlhf.collect.prompts import Task
+    from rlhf.data.prompt_key import prompt_hash
+
+    keyed = ((prompt_hash(r.prompt), r) for r in records)
+    tasks = list({key: Task(key, r.prompt_id, r.prompt, r.domain, None) for key, r in keyed}.values())
+    cut = len(tasks) - max(1, round(held_out * len(tasks)))
+    return tasks[:cut], tasks[cut:]
+
+
+def _teach(cfg: DictConfig) -> Any:
+    teach = hydra.utils.instantiate(cfg.task.teach)
+    return lambda records, seed: teach(records, seed=seed)
+
+
+def _condition(cfg: DictConfig, change: DictConfig) -> DictConfig:
+    """The configuration under one condition: another shaping file, and other keys of the task."""
+    shaping = (
+        OmegaConf.load(CONF / "shaping" / f"{change.shaping}.yaml") if "shaping" in change else cfg.shaping
+    )
+    task = OmegaConf.merge(cfg.task, change.get("task", {}))
+    if "warning" in change:
+        task.warning = change.warning
+    merged = OmegaConf.create(
+        {**cfg, "shaping": OmegaConf.merge(shaping, change.get("override", {})), "task": task}
+    )
+    return merged
+
+
+def quick_trainer(steps: int) -> Any:
+    """A trainer of so many steps that writes nothing."""
+    import pytorch_lightning as pl
+
+    return pl.Trainer(
+        accelerator="cpu", max_steps=steps, max_epochs=-1, logger=False, enable_checkpointing=False,
+        enable_progress_bar=False, enable_model_summary=False, gradient_clip_val=1.0,
+    )  # fmt: skip

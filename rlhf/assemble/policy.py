@@ -1,0 +1,77 @@
+"""`task=policy`: configuration to objects."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import hydra
+from omegaconf import DictConfig, ListConfig
+
+from rlhf.assemble.resume import checkpoint_to_go_on_from
+from rlhf.assemble.run import renderer_of, run_folder, trainer_of
+from rlhf.assemble.tuning import optimizing, policy_of
+
+if TYPE_CHECKING:
+    from rlhf.optimise.policy_training import PolicyRun
+
+
+def policy_run(cfg: DictConfig) -> PolicyRun:
+    """What `task=policy` needs. Raises ValueError where no reward model is named."""
+    from rlhf.optimise.policy import Judges, PolicyModule
+    from rlhf.optimise.policy_training import PolicyRun
+    from rlhf.optimise.prompt_data import PromptData
+    from rlhf.optimise.proxy import RunJudge
+
+    folder = run_folder()
+    checkpoint = checkpoint_to_go_on_from(cfg, folder)
+    source = hydra.utils.instantiate(cfg.data)
+    proxy, watch = RunJudge(listed(cfg.reward)), listed(cfg.task.watch)
+    gold = hydra.utils.instantiate(cfg.task.gold)
+    judges = Judges(proxy, RunJudge(watch) if watch else None, gold(source) if gold is not None else None)
+    module = PolicyModule(
+        _speaker(cfg),
+        judges,
+        hydra.utils.instantiate(cfg.shaping, _convert_="all"),
+        completions=cfg.task.completions,
+        warning=hydra.utils.instantiate(cfg.task.warning),
+        **optimizing(cfg),
+    )
+    splitter = hydra.utils.instantiate(cfg.split)
+    data = PromptData(source.records(), splitter, batch_size=cfg.task.prompts, seed=cfg.seed)
+    trainer = trainer_of(cfg, folder, checkpoint, best=False)
+    trainer.fit_loop.epoch_loop.max_steps = cfg.task.steps
+    trainer.fit_loop.max_epochs = -1
+    return PolicyRun(
+        folder, data, module, trainer, checkpoint, cfg.seed, cfg.task.reference_samples, cfg.task.eval_prompts,
+        oversight=hydra.utils.instantiate(cfg.task.oversight), previous=_previous(cfg), dry_run=cfg.task.dry_run,
+    )  # fmt: skip
+
+
+def toy_gold(source: Any) -> Any:
+    """Gold rewards where the prompts are the toy world's; None elsewhere."""
+    from rlhf.data.toy import ToyWorld
+    from rlhf.data.toy_reading import ToyGold
+
+    return ToyGold(source) if isinstance(source, ToyWorld) else None
+
+
+def listed(folders: Any) -> list[str]:
+    """One folder or several as a list."""
+    if folders is None:
+        return []
+    return list(folders) if isinstance(folders, ListConfig | list) else [str(folders)]
+
+
+def _speaker(cfg: DictConfig, path: str | None = None) -> Any:
+    from rlhf.optimise.speaking import CausalSpeaker
+
+    maker = hydra.utils.instantiate(cfg.model, **({"path": path} if path else {}))
+    tokenizer = maker.tokenizer()
+    decoding = hydra.utils.instantiate(cfg.task.decoding)
+    policy = policy_of(cfg, maker, tokenizer)
+    renderer = renderer_of(cfg, tokenizer, maker)
+    return CausalSpeaker(policy, renderer, decoding=decoding, max_new_tokens=cfg.task.max_new_tokens)
+
+
+def _previous(cfg: DictConfig) -> Any:
+    return _speaker(cfg, str(cfg.task.previous)).eval() if cfg.task.previous else None

@@ -1,0 +1,77 @@
+"""Figures of a policy's training: gold beside proxy, and everything that could have warned."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
+
+Trace = Sequence[Mapping[str, float]]
+PANELS = (
+    (("reward", "gold", "watch"), "reward"),
+    (("kl",), "KL in nats per completion"),
+    (("length",), "characters"),
+    (("disagreement",), "std over members"),
+    (("distance",), "distance from the reference (1 = its own)"),
+    (("beta",), "β"),
+)
+
+
+def draw_traces(
+    path: Path, trace: Trace, votes: Mapping[int, Mapping[str, float]], *,
+    generations: Sequence[int] = (), stopped: Sequence[int] = (),
+) -> None:  # fmt: skip
+    """All traces on one figure.
+
+    Args:
+        path: of the PNG.
+        trace: rows with `step`.
+        votes: step -> win rates of people's votes (`policy/reference` with its interval).
+        generations: steps at which a generation begins.
+        stopped: steps at which the early warning fired.
+    """
+    if not trace:
+        return
+    figure, axes = plt.subplots(2, 4, figsize=(18, 8), layout="constrained")
+    steps = [row["step"] for row in trace]
+    for axis, (names, label) in zip(axes.flat, PANELS, strict=False):
+        for name in names:
+            if name in trace[0]:
+                axis.plot(steps, [row[name] for row in trace], label=name, linewidth=1)
+        axis.set(xlabel="step", ylabel=label)
+        axis.legend()
+        for step in generations:
+            axis.axvline(step, color="grey", linestyle=":")
+        for step in stopped:
+            axis.axvline(step, color="tab:red", linestyle="--")
+    _draw_votes(axes.flat[6], votes)
+    if "gold" in trace[0]:
+        axes.flat[7].plot(
+            [max(r["kl"], 0) ** 0.5 for r in trace], [r["gold"] for r in trace], ".", label="gold"
+        )
+        axes.flat[7].plot(
+            [max(r["kl"], 0) ** 0.5 for r in trace], [r["reward"] for r in trace], ".", label="reward"
+        )
+        axes.flat[7].set(xlabel="√KL", ylabel="reward")
+        axes.flat[7].legend()
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+def _draw_votes(axis: Axes, votes: Mapping[int, Mapping[str, float]]) -> None:
+    for other in ("reference", "previous"):
+        name = f"policy/{other}"
+        steps = [s for s in sorted(votes) if name in votes[s]]
+        if steps:
+            values = [votes[s][name] for s in steps]
+            low = [v - votes[s][f"{name}/ci_low"] for v, s in zip(values, steps, strict=True)]
+            high = [votes[s][f"{name}/ci_high"] - v for v, s in zip(values, steps, strict=True)]
+            axis.errorbar(steps, values, [low, high], marker="o", capsize=3, label=f"policy against {other}")
+            axis.legend()
+    axis.axhline(0.5, color="grey", linewidth=0.5)
+    axis.set(xlabel="step", ylabel="share of people's votes", ylim=(0, 1))

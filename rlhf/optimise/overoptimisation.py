@@ -1,0 +1,50 @@
+"""The published forms of overoptimisation (Gao et al. 2022, eq. 1 and 2), d = √KL in nats:
+
+    best of n   R(d) = d (α - β d)        its peak at d = α / (2β)
+    RL          R(d) = d (α - β log d)    its peak at d = exp(α/β - 1)
+
+R is the gain in gold over the reference, R(0) = 0. Both are linear in α and β, so least squares is exact.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Fit:
+    """α and β, the share of variance explained (about the mean), and the d of the peak (inf where there is none)."""
+
+    alpha: float
+    beta: float
+    r2: float
+    peak: float
+
+
+def fit_best_of_n(d: ArrayLike, gain: ArrayLike) -> Fit:
+    """R = d (α - β d)."""
+    x = np.asarray(d, dtype=np.float64)
+    alpha, beta, r2 = _least_squares(x, x * x, np.asarray(gain, dtype=np.float64))
+    return Fit(alpha, beta, r2, alpha / (2 * beta) if beta > 0 else np.inf)
+
+
+def fit_rl(d: ArrayLike, gain: ArrayLike) -> Fit:
+    """R = d (α - β log d); points at d = 0 carry no information and are left out."""
+    x, y = np.asarray(d, dtype=np.float64), np.asarray(gain, dtype=np.float64)
+    x, y = x[x > 0], y[x > 0]
+    alpha, beta, r2 = _least_squares(x, x * np.log(x), y)
+    return Fit(alpha, beta, r2, float(np.exp(alpha / beta - 1)) if beta > 0 else np.inf)
+
+
+def _least_squares(one: Floats, two: Floats, y: Floats) -> tuple[float, float, float]:
+    if len(y) < 3:
+        raise ValueError(f"{len(y)} points: two coefficients need at least 3 to say how well they fit")
+    columns = np.stack([one, -two], 1)
+    (alpha, beta), *_ = np.linalg.lstsq(columns, y, rcond=None)
+    rest = y - columns @ np.array([alpha, beta])
+    return float(alpha), float(beta), float(1 - (rest @ rest) / ((y - y.mean()) @ (y - y.mean())))

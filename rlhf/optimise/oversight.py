@@ -1,0 +1,123 @@
+"""People look at a policy in training: blinded tasks out, votes back, into the figure and into the next reward model.
+
+`step-000050.tasks.jsonl` holds records with one completion each of the policy, of the reference and, where there is
+one, of the previous generation, in random order under neutral ids and without their sources. `step-000050.key.json`
+says who is who; it is not for annotators. Votes are cast by
+
+    python annotate.py annotator=web tasks=<run>/oversight/step-000050.tasks.jsonl out=<the same>.votes.jsonl
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import permutations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rlhf.annotate.aggregation import soft
+from rlhf.collect.prompts import Task
+from rlhf.record_types import Comparison, Completion, Prompt, RecordError
+from rlhf.records import read, write
+
+Said = Mapping[str, Sequence[str]]
+"""Who -> one text per task."""
+
+
+@dataclass(frozen=True)
+class Oversight:
+    """When and how much.
+
+    Args:
+        every: steps between two task files.
+        prompts: per file.
+        seed: of the order of completions.
+    """
+
+    every: int = 50
+    prompts: int = 20
+    seed: int = 0
+
+
+def write_tasks(
+    folder: Path, step: int, tasks: Sequence[Task], said: Said, *, seed: int,
+    gold: Callable[[Sequence[Prompt], Sequence[str]], list[float]] | None = None,
+) -> Path:  # fmt: skip
+    """One blinded task file and its key.
+
+    Args:
+        folder: is created.
+        step: of the training.
+        tasks: the prompts.
+        said: what each of the compared policies answered.
+        seed: of the order.
+        gold: true rewards, for simulated annotators; they say nothing of who is who.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng((seed, step))
+    records, key = [], {}
+    for number, task in enumerate(tasks):
+        who = [name for name in rng.permutation(list(said)).tolist()]
+        texts = [said[name][number] for name in who]
+        true = gold([task.prompt] * len(texts), texts) if gold is not None else [None] * len(texts)
+        completions = tuple(
+            Completion(f"c{i}", text, {}, {} if value is None else {"gold": value})
+            for i, (text, value) in enumerate(zip(texts, true, strict=True))
+        )
+        name = f"oversight-{step}-{number}"
+        records.append(Comparison(name, task.prompt, completions, domain=task.domain))
+        key[name] = {f"c{i}": w for i, w in enumerate(who)}
+    path = folder / f"step-{step:06d}.tasks.jsonl"
+    write(path, records)
+    (folder / f"step-{step:06d}.key.json").write_text(json.dumps(key, indent=1))
+    return path
+
+
+def read_votes(folder: Path) -> Iterator[tuple[int, list[Comparison]]]:
+    """Every file of votes that has come back, as (step, records whose completions have their sources again).
+
+    Raises:
+        RecordError: votes on a record that the key does not know.
+    """
+    for path in sorted(folder.glob("step-*.votes.jsonl")):
+        stem = path.name.removesuffix(".votes.jsonl")
+        key = json.loads((folder / f"{stem}.key.json").read_text())
+        yield int(stem.removeprefix("step-")), [_unblinded(record, key, path) for record in read(path)]
+
+
+def win_rates(records: Sequence[Comparison], *, samples: int = 1000, seed: int = 0) -> dict[str, float]:
+    """How often each policy was preferred to each other, ties counting one half, with 95% intervals over prompts.
+
+    Returns:
+        `policy/reference`, `.../ci_low`, `.../ci_high`, `.../prompts` for every ordered pair that was judged.
+    """
+    found: dict[str, list[float]] = {}
+    for record in records:
+        label = soft(record)
+        who = [str(c.source.get("who")) for c in record.completions]
+        for i, j in permutations(range(len(who)), 2):
+            if label.observed[i, j]:
+                found.setdefault(f"{who[i]}/{who[j]}", []).append(float(label.win_prob[i, j]))
+    rng = np.random.default_rng(seed)
+    out: dict[str, float] = {}
+    for name, shares in found.items():
+        values = np.array(shares)
+        means = values[rng.integers(len(values), size=(samples, len(values)))].mean(1)
+        low, high = np.quantile(means, [0.025, 0.975])
+        out |= {name: float(values.mean()), f"{name}/ci_low": float(low), f"{name}/ci_high": float(high)}
+        out[f"{name}/prompts"] = len(values)
+    return out
+
+
+def _unblinded(record: Comparison, key: Mapping[str, Mapping[str, str]], path: Path) -> Comparison:
+    if record.prompt_id not in key:
+        raise RecordError(
+            f"record {record.prompt_id} is not in the key", place=str(path), key="prompt_id",
+            remedy="votes must be on the task file of the same step",
+        )  # fmt: skip
+    who: Mapping[str, Any] = key[record.prompt_id]
+    completions = tuple(replace(c, source={"who": who[c.id]}) for c in record.completions)
+    return replace(record, completions=completions)

@@ -1,0 +1,156 @@
+"""Rollouts: what a policy said, and how to ask again how likely it was."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from rlhf.collect.decoding import Decoding
+from rlhf.collect.prompts import Task
+from rlhf.collect.sampling import Draft
+from rlhf.collect.transformers_policy import generation
+from rlhf.data.packing import pad
+from rlhf.data.render import Renderer
+from rlhf.optimise.causal import CausalPolicy, Spans, spans
+from rlhf.optimise.rules import Spoken
+from rlhf.record_types import Prompt
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """G completions for each of P prompts, B = P · G in all, a prompt's completions side by side.
+
+    spoken      the completions as rules see them
+    group [B]   prompt of every completion
+    mask [B, T] where `Speaker.logp` is a choice of the policy
+    state       whatever the speaker needs to give `logp` again
+    """
+
+    spoken: Spoken
+    group: Int[Tensor, " B"]
+    mask: Bool[Tensor, "B T"]
+    state: Any
+
+
+class Speaker(Protocol):
+    """A policy in training, with its reference."""
+
+    def speak(self, tasks: Sequence[Task], g: int, *, reference: bool = False) -> Rollout:
+        """G completions per prompt, drawn with torch's global generator, from the policy or its reference."""
+
+    def logp(self, rollout: Rollout) -> Float[Tensor, "B T"]:
+        """Log-probabilities under the policy, with gradient."""
+
+    def ref_logp(self, rollout: Rollout) -> Float[Tensor, "B T"]:
+        """Log-probabilities under the reference."""
+
+
+class CausalSpeaker(nn.Module):
+    """A language model that speaks.
+
+    Args:
+        policy: model and reference.
+        renderer: texts to tokens.
+        decoding: must leave the distribution whole (top_p 1, top_k 0, min_p 0): log-probabilities are those of the
+            whole distribution at this temperature, and anything cut off would bias the KL.
+        max_new_tokens: length limit of a completion.
+
+    Raises:
+        ValueError: the decoding cuts something off, or is greedy.
+    """
+
+    def __init__(
+        self, policy: CausalPolicy, renderer: Renderer, *, decoding: Decoding, max_new_tokens: int
+    ) -> None:
+        super().__init__()
+        if decoding.temperature == 0 or (decoding.top_p, decoding.top_k, decoding.min_p) != (1, 0, 0):
+            raise ValueError(
+                f"task.decoding={decoding.as_dict()}: a policy is trained on samples of its whole distribution: "
+                "temperature > 0, top_p 1, top_k 0, min_p 0"
+            )
+        policy.temperature = decoding.temperature
+        self.policy, self.renderer = policy, renderer
+        self.decoding, self.max_new_tokens = decoding, max_new_tokens
+
+    @torch.no_grad()
+    def speak(self, tasks: Sequence[Task], g: int, *, reference: bool = False) -> Rollout:
+        """G completions per prompt."""
+        tokenizer: Any = self.renderer.tokenizer
+        room = max(1, self.renderer.max_length - self.max_new_tokens)
+        prompts = [self.renderer.opening_ids(t.prompt)[-room:] for t in tasks]
+        device = next(self.policy.model.parameters()).device
+        block = pad([p for p in prompts for _ in range(g)], tokenizer.pad_token_id, left=True).to(device)
+        with self.policy.reference() if reference else nullcontext(self.policy.model) as model:
+            was_training = model.training
+            out = model.eval().generate(
+                block.input_ids,
+                attention_mask=block.attention_mask,
+                generation_config=generation(tokenizer, self.decoding, self.max_new_tokens, ()),
+                use_cache=True,
+            )
+            model.train(was_training)
+        said = [until(row, tokenizer.eos_token_id) for row in out[:, block.input_ids.shape[1] :].tolist()]
+        per_prompt = [said[i * g : (i + 1) * g] for i in range(len(tasks))]
+        rows = spans(prompts, per_prompt, pad_id=tokenizer.pad_token_id).to(device)
+        ended = torch.tensor([bool(s) and s[-1] == tokenizer.eos_token_id for s in said], device=device)
+        texts = [tokenizer.decode(s, skip_special_tokens=True).strip() for s in said]
+        group = torch.arange(len(tasks), device=device).repeat_interleave(g)
+        return Rollout(Spoken(rows.input_ids, rows.spoken, ended, texts), group, rows.spoken, rows)
+
+    def logp(self, rollout: Rollout) -> Float[Tensor, "B T"]:
+        """Log-probabilities of the tokens."""
+        rows: Spans = rollout.state
+        return self.policy.logp(rows)
+
+    def ref_logp(self, rollout: Rollout) -> Float[Tensor, "B T"]:
+        """The same under the reference."""
+        return self.policy.ref_logp(rollout.state)
+
+
+def until(ids: list[int], end: int) -> list[int]:
+    """The ids up to the first end token, that one included."""
+    return ids[: ids.index(end) + 1] if end in ids else ids
+
+
+@contextmanager
+def aside(seed: int) -> Iterator[None]:
+    """Draw with another seed without moving the random state of the training."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        yield
+
+
+@dataclass
+class SpeakerPolicy:
+    """A speaker as one of the policies that `rlhf.collect` samples from: every completion under a seed of its own.
+
+    Args:
+        speaker: is asked for one completion at a time, decoded as it was trained.
+        name: for the provenance.
+        checkpoint: for the provenance.
+    """
+
+    speaker: Speaker
+    name: str
+    checkpoint: str
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """Name and checkpoint."""
+        return {"model": self.name, "checkpoint": self.checkpoint}
+
+    def answer(self, prompt: Prompt, decoding: Decoding, seeds: Sequence[int]) -> list[Draft]:
+        """One answer per seed; the decoding is the speaker's own."""
+        task = Task("", "", prompt, None, None)
+        drafts = []
+        for seed in seeds:
+            with aside(seed % 2**63):
+                spoken = self.speaker.speak([task], 1).spoken
+            drafts.append(Draft(spoken.texts[0], bool(spoken.ended[0]), int(spoken.mask.sum())))
+        return drafts

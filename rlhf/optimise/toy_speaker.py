@@ -1,0 +1,126 @@
+"""A policy of the toy world with a handful of parameters: it decides on the qualities of its answer, not on tokens.
+
+The answer's text is then composed as the toy world does, in the same way for policy and reference, so KL and
+log-probabilities are those of the decisions: exact, and cheap enough for experiments over many seeds. Rewards still
+read the text.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from rlhf.collect.prompts import Task
+from rlhf.data.toy import QUALITIES
+from rlhf.data.toy_reading import ToyGold, read_qualities
+from rlhf.data.toy_text import DOMAINS, answer
+from rlhf.optimise.rules import Spoken
+from rlhf.optimise.speaking import Rollout
+from rlhf.record_types import Prompt
+
+START: Mapping[str, float] = {
+    "correct": 0.1,
+    "polite": -0.4,
+    "hedged": -0.85,
+    "repetitive": -2.0,
+    "off_topic": -2.6,
+}
+"""Log-odds of the reference, as of `rlhf.collect.toy_policy.ToyPolicy` between easy and hard tasks."""
+PADDING = (0.5, 0.3, 0.15, 0.05)
+"""Probabilities of 0, 1, 2, 3 sentences that only add length; more have EXTRA of the one before."""
+EXTRA = 0.2
+
+
+class ToySpeaker(nn.Module):
+    """Decides, per domain, on every quality of an answer independently.
+
+    Args:
+        gold: knows the tasks of the prompts.
+        longest: sentences that only add length, at most.
+    """
+
+    def __init__(self, gold: ToyGold, *, longest: int = 8) -> None:
+        super().__init__()
+        self.gold, self.width = gold, longest + 1
+        shares = [PADDING[min(n, 3)] * EXTRA ** max(0, n - 3) for n in range(self.width)]
+        start = torch.full((len(QUALITIES), self.width), -torch.inf)
+        for row, name in enumerate(QUALITIES):
+            odds = [0.0, START[name]] if name in START else torch.tensor(shares).log().tolist()
+            start[row, : len(odds)] = torch.tensor(odds)
+        self.allowed = torch.isfinite(start)
+        self.logits = nn.Parameter(start.masked_fill(~self.allowed, 0.0).repeat(len(DOMAINS), 1, 1))
+        self.register_buffer("start", self.logits.detach().clone())
+
+    def table(self, reference: bool = False) -> Float[Tensor, "D Q V"]:
+        """Log-probabilities of every decision, by domain and quality."""
+        logits = self.get_buffer("start") if reference else self.logits
+        return logits.masked_fill(~self.allowed, -torch.inf).log_softmax(-1)
+
+    def snapshot(self) -> ToySpeaker:
+        """A copy that stays as it is."""
+        return copy.deepcopy(self).requires_grad_(False)
+
+    def kl(self, domains: Sequence[str | None]) -> float:
+        """KL(policy || reference) in nats, exact, averaged over prompts of these domains."""
+        own, ref = self.table().detach(), self.table(reference=True)
+        per_domain = (own.exp() * torch.where(self.allowed, own - ref, 0.0)).sum((1, 2))
+        names = list(DOMAINS)
+        return float(per_domain[[names.index(d or "") for d in domains]].mean())
+
+    @torch.no_grad()
+    def speak(self, tasks: Sequence[Task], g: int, *, reference: bool = False) -> Rollout:
+        """G completions per prompt."""
+        known = [self.gold.task(t.prompt) for t in tasks for _ in range(g)]
+        names = list(DOMAINS)
+        domain = torch.tensor([names.index(d) for _, d, _ in known])
+        chances = self.table(reference)[domain].exp()
+        chosen = torch.multinomial(chances.flatten(0, 1), 1).view(len(domain), len(QUALITIES))
+        rng = np.random.default_rng(int(torch.randint(2**31, (1,))))
+        texts = []
+        for (task, _, _), row in zip(known, chosen.tolist(), strict=True):
+            qualities = dict(zip(QUALITIES, map(float, row), strict=True))
+            texts.append(answer(task, qualities, lambda n: int(rng.integers(n))))
+        group = torch.arange(len(tasks)).repeat_interleave(g)
+        mask = torch.ones_like(chosen, dtype=torch.bool)
+        return Rollout(as_words(texts), group, mask, (domain, chosen))
+
+    def logp(self, rollout: Rollout) -> Float[Tensor, "B Q"]:
+        """Log-probabilities of the decisions."""
+        return self._taken(self.table(), rollout.state)
+
+    def ref_logp(self, rollout: Rollout) -> Float[Tensor, "B Q"]:
+        """The same under the reference."""
+        return self._taken(self.table(reference=True), rollout.state)
+
+    def recall(self, prompts: Sequence[Prompt], texts: Sequence[str]) -> Rollout:
+        """Answers that were given before, as a rollout: their decisions are read from the texts."""
+        known = [self.gold.task(prompt) for prompt in prompts]
+        names = list(DOMAINS)
+        domain = torch.tensor([names.index(d) for _, d, _ in known])
+        read = [read_qualities(task, text) for (task, _, _), text in zip(known, texts, strict=True)]
+        chosen = torch.tensor([[min(int(q[name]), self.width - 1) for name in QUALITIES] for q in read])
+        mask = torch.ones_like(chosen, dtype=torch.bool)
+        return Rollout(as_words(texts), torch.arange(len(texts)), mask, (domain, chosen))
+
+    def _taken(self, table: Tensor, state: Any) -> Tensor:
+        domain, chosen = state
+        return table[domain].gather(2, chosen[..., None])[..., 0]
+
+
+def as_words(texts: Sequence[str]) -> Spoken:
+    """Texts as rules see them, a word being a token; all of them have ended by themselves."""
+    words = [text.split() for text in texts]
+    ids = {w: i for i, w in enumerate(dict.fromkeys(w for row in words for w in row))}
+    width = max(1, max(map(len, words)))
+    tokens = torch.zeros(len(texts), width, dtype=torch.long)
+    mask = torch.zeros_like(tokens, dtype=torch.bool)
+    for n, row in enumerate(words):
+        tokens[n, : len(row)] = torch.tensor([ids[w] for w in row], dtype=torch.long)
+        mask[n, : len(row)] = True
+    return Spoken(tokens, mask, torch.ones(len(texts), dtype=torch.bool), texts)

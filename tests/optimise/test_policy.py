@@ -1,0 +1,295 @@
+"""Policies: log-probabilities, rollouts, the loop, people's votes. The toy speaker makes KL and optimum exact."""
+
+import copy
+import json
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+import pytest
+import pytorch_lightning as pl
+import torch
+
+from rlhf.annotate.simulated import SimulatedAnnotators
+from rlhf.collect.decoding import Decoding
+from rlhf.collect.prompts import Task
+from rlhf.data.render import Renderer
+from rlhf.data.toy import ToyWorld
+from rlhf.data.toy_reading import ToyGold
+from rlhf.optimise import iterate as loops
+from rlhf.optimise.causal import CausalPolicy, spans, token_logp
+from rlhf.optimise.controllers import Fixed
+from rlhf.optimise.linear_judge import LinearJudge
+from rlhf.optimise.oversight import read_votes, win_rates, write_tasks
+from rlhf.optimise.policy import Judges, PolicyModule
+from rlhf.optimise.proxy import Proxy
+from rlhf.optimise.shaper import Shaper
+from rlhf.optimise.shaping import sequence_kl
+from rlhf.optimise.speaking import CausalSpeaker, SpeakerPolicy
+from rlhf.optimise.toy_speaker import ToySpeaker
+from rlhf.optimise.uncertainty import mean
+from rlhf.optimise.warning import EarlyWarning
+from rlhf.records import RecordError, read, write
+from rlhf.reward.adapter import Lora
+from rlhf.reward.schedule import constant
+from rlhf.reward.toy_model import ToyModel
+
+MAKER = ToyModel(width=16, depth=1, heads=2, max_length=256, vocabulary=400)
+WORLD = ToyWorld(size=150)
+GOLD = ToyGold(WORLD)
+TASKS = [Task(str(i), r.prompt_id, r.prompt, r.domain, None) for i, r in enumerate(WORLD.records())]
+OPTIMIZING = {"optimizer": partial(torch.optim.Adam, lr=0.1), "schedule": constant}
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return MAKER.tokenizer()
+
+
+def test_the_toy_vocabulary_spells_anything_and_is_short(tokenizer):
+    for text in ("The capital is Paris. I hope this helps you.", "Zwölf Boxkämpfer ✓"):
+        assert tokenizer.decode(tokenizer(text)["input_ids"]) == text
+    assert len(tokenizer("The capital is Paris.")["input_ids"]) <= 8
+
+
+def test_log_probabilities_are_those_of_the_plain_model_on_either_side(tokenizer):
+    model = MAKER.causal(tokenizer).eval()
+    prompts, responses = [[5, 6, 7], [8, 9]], [[[10, 11], [12]], [[13, 14, 15]]]
+    for left in (False, True):
+        rows = spans(prompts, responses, pad_id=0, left=left)
+        logp = token_logp(model, rows, 0.7)
+        assert bool((logp[~rows.spoken] == 0).all())
+        for n, (prompt, response) in enumerate(
+            [(prompts[0], responses[0][0]), (prompts[0], [12]), (prompts[1], [13, 14, 15])]
+        ):
+            logits = model(torch.tensor([prompt + response])).logits[0].float() / 0.7
+            wanted = logits.log_softmax(-1)[len(prompt) - 1 : -1].gather(1, torch.tensor(response)[:, None])[
+                :, 0
+            ]
+            torch.testing.assert_close(logp[n][rows.spoken[n]], wanted, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("adapter", [None, Lora(rank=2, alpha=4, seed=1)], ids=["copy", "lora"])
+def test_the_reference_is_the_model_before_training(tokenizer, adapter):
+    model = MAKER.causal(tokenizer)
+    before = copy.deepcopy(model).eval()
+    policy = CausalPolicy(adapter.causal(model) if adapter else model)
+    rows = spans([[5, 6]], [[[7, 8], [9, 10]]], pad_id=0)
+    assert (
+        float((policy.logp(rows) - policy.ref_logp(rows)).detach().abs().max()) < 1e-6
+    )  # nothing is trained yet
+    optimizer = torch.optim.Adam([p for p in policy.parameters() if p.requires_grad], lr=0.05)
+    for _ in range(3):
+        optimizer.zero_grad()
+        (-policy.logp(rows).sum()).backward()
+        optimizer.step()
+    torch.testing.assert_close(policy.ref_logp(rows), token_logp(before, rows))
+    assert float((policy.logp(rows) - policy.ref_logp(rows)).detach().sum()) > 0.1
+    torch.testing.assert_close(
+        token_logp(policy.plain().eval(), rows), policy.logp(rows), atol=1e-4, rtol=1e-4
+    )
+
+
+def test_sampled_completions_have_the_log_probabilities_they_were_drawn_with(tokenizer):
+    """The mean KL of a policy against itself is 0; against a changed reference, k1 and k3 agree within their errors."""
+    policy = CausalPolicy(MAKER.causal(tokenizer))
+    speaker = CausalSpeaker(
+        policy,
+        Renderer(tokenizer, max_length=200),
+        decoding=Decoding(temperature=0.8, top_p=1.0),
+        max_new_tokens=6,
+    )
+    torch.manual_seed(0)
+    with torch.no_grad():
+        policy.model.lm_head.weight.mul_(4)
+    rollout = speaker.speak(TASKS[:8], 8)
+    assert rollout.spoken.mask.sum(1).max() <= 6
+    ended = rollout.spoken.ended
+    last = rollout.spoken.mask.long().mul(torch.arange(1, rollout.mask.shape[1] + 1)).argmax(1)
+    assert torch.equal(ended, rollout.spoken.tokens[torch.arange(64), last] == tokenizer.eos_token_id)
+    assert policy.temperature == 0.8
+    with torch.no_grad():
+        logp, ref = speaker.logp(rollout), speaker.ref_logp(rollout)
+        from rlhf.optimise.shaping import k1, k3
+
+        one, three = (sequence_kl(logp, ref, rollout.mask, k) for k in (k1, k3))
+    error = float((one - three).std() / 8)
+    assert float(one.mean()) > 0
+    assert abs(float(one.mean() - three.mean())) < 4 * error
+
+
+def test_a_truncated_distribution_is_refused(tokenizer):
+    policy = CausalPolicy(MAKER.causal(tokenizer))
+    for wrong in (Decoding(top_p=0.9), Decoding(top_p=1.0, top_k=5), Decoding(temperature=0.0, top_p=1.0)):
+        with pytest.raises(ValueError, match="whole distribution"):
+            CausalSpeaker(policy, Renderer(tokenizer), decoding=wrong, max_new_tokens=4)
+
+
+def test_the_toy_speakers_kl_is_exact():
+    speaker = ToySpeaker(GOLD)
+    domains = [t.domain for t in TASKS]
+    assert speaker.kl(domains) == pytest.approx(0, abs=1e-6)
+    with torch.no_grad():
+        speaker.logits += 0.5 * torch.randn(speaker.logits.shape, generator=torch.Generator().manual_seed(0))
+        torch.manual_seed(0)
+        rollout = speaker.speak(TASKS, 20)
+        found = sequence_kl(speaker.logp(rollout), speaker.ref_logp(rollout), rollout.mask)
+    assert float(found.mean()) == pytest.approx(
+        speaker.kl(domains), abs=4 * float(found.std()) / len(found) ** 0.5
+    )
+
+
+class Known:
+    """A judge of one member whose reward is a function of the text."""
+
+    def __init__(self, reward):
+        self.reward = reward
+
+    def look(self, prompts, texts):
+        values = torch.tensor([self.reward(t) for t in texts])
+        return values[None], np.stack([values.numpy(), [len(t) / 50 for t in texts]], 1).astype(float)
+
+
+def trained(speaker, judges, beta, steps, size=16, warning=None):
+    shaper = Shaper(Fixed(beta), mean)
+    module = PolicyModule(speaker, judges, shaper, completions=4, warning=warning, **OPTIMIZING)
+    module.settle(TASKS, 0)
+    trainer = pl.Trainer(
+        accelerator="cpu", max_steps=steps, max_epochs=-1, logger=False, enable_checkpointing=False,
+        enable_progress_bar=False, enable_model_summary=False,
+    )  # fmt: skip
+    batches = [TASKS[(i * size) % 128 :][:size] for i in range(steps)]
+    torch.manual_seed(1)
+    trainer.fit(module, torch.utils.data.DataLoader(batches, batch_size=None, collate_fn=list))
+    return module
+
+
+@pytest.mark.slow
+def test_training_reaches_the_closed_form_policy_on_texts():
+    """Reward 1 for polite answers: π* has log-odds of the reference + 1/(std·β); everything else stays as it was."""
+    speaker = ToySpeaker(GOLD)
+    module = trained(
+        speaker, Judges(Known(lambda t: float("help" in t or "asking" in t or "nice day" in t))), 0.5, 120
+    )
+    scale = float(module.proxy.std[0])
+    polite = speaker.table()[:, 1].detach()
+    found = (polite[:, 1] - polite[:, 0]).mean()
+    assert float(found) == pytest.approx(-0.4 + 1 / (scale * 0.5), abs=0.8)
+    assert float((speaker.table()[:, 0] - speaker.table(True)[:, 0])[:, :2].detach().abs().mean()) < 0.6
+
+
+def test_the_early_warning_fires_on_distance_and_on_a_second_opinion_that_falls():
+    rng = np.random.default_rng(0)
+    rows = [{"distance": 1.0, "watch": min(i, 40) / 10 + float(rng.normal(0, 0.1))} for i in range(60)]
+    warning = EarlyWarning(window=10)
+    assert all(warning(rows[:n]) is None for n in range(1, 61))
+    fallen = rows + [{"distance": 1.0, "watch": 3.0 + float(rng.normal(0, 0.1))} for _ in range(10)]
+    assert "second reward model" in (warning(fallen) or "")
+    far = rows + [{"distance": 5.0, "watch": 4.5} for _ in range(10)]
+    assert "5.0 times" in (warning(far) or "")
+    assert EarlyWarning(window=10, distance=None)(far) is None
+
+
+def test_a_judge_learns_what_annotators_like():
+    records = list(ToyWorld(size=400).records())
+    judge = LinearJudge(records[:300], members=3)
+    rewards, features = judge.look(
+        [r.prompt for r in records[300:]], [r.completions[0].text for r in records[300:]]
+    )
+    assert rewards.shape == (3, 100)
+    assert features.shape[0] == 100
+    hits = []
+    for record in records[300:]:
+        values = judge.look([record.prompt] * 2, [c.text for c in record.completions[:2]])[0].mean(0)
+        truth = WORLD.gold(record)[:2]
+        hits += [float((values[0] > values[1]) == (truth[0] > truth[1]))] if truth[0] != truth[1] else []
+    assert np.mean(hits) > 0.5
+    with pytest.raises(ValueError, match="no judged pair"):
+        LinearJudge([replace(r, votes=()) for r in records[:50]])
+    with pytest.raises(ValueError, match="at least 32"):
+        Proxy(judge, ["p"] * 5, ["t"] * 5)
+
+
+def test_oversight_is_blind_and_votes_come_back(tmp_path):
+    tasks = TASKS[:12]
+    said = {
+        "policy": ["Good. " + str(i) for i in range(12)],
+        "reference": ["Bad."] * 12,
+        "previous": ["So."] * 12,
+    }
+    path = write_tasks(tmp_path, 50, tasks, said, seed=0)
+    blind = list(read(path))
+    assert "policy" not in path.read_text()
+    assert all(not c.source for r in blind for c in r.completions)
+    assert (
+        len({tuple("Good" in c.text for c in r.completions) for r in blind}) > 1
+    )  # the order is not always the same
+    judged = SimulatedAnnotators(
+        gold=lambda r: [20.0 * c.text.startswith("Good") for c in r.completions], careless=0.0, position_bias=0.0,
+        length_bias=0.0, tie_width=0.1,
+    )  # fmt: skip
+    write(tmp_path / "step-000050.votes.jsonl", judged.vote(blind))
+    ((step, records),) = read_votes(tmp_path)
+    rates = win_rates(records)
+    assert step == 50
+    assert rates["policy/reference"] > 0.9
+    assert rates["policy/reference"] == pytest.approx(1 - rates["reference/policy"])
+    assert rates["previous/reference/ci_low"] < 0.5 < rates["previous/reference/ci_high"]
+    write(tmp_path / "step-000050.votes.jsonl", [replace(blind[0], prompt_id="other")])
+    with pytest.raises(RecordError, match="not in the key"):
+        list(read_votes(tmp_path))
+
+
+def loop(folder, **changes):
+    plan = loops.Plan(generations=2, steps=4, prompts=6, completions=2, samples=20, k=2, labelled=12,
+                      reference_samples=40, judged=20, oversight=6)  # fmt: skip
+
+    def trainer(steps):
+        return pl.Trainer(accelerator="cpu", max_steps=steps, max_epochs=-1, logger=False, enable_checkpointing=False,
+                          enable_progress_bar=False, enable_model_summary=False)  # fmt: skip
+
+    options = {
+        "folder": folder, "speaker": ToySpeaker(GOLD), "start": list(WORLD.records())[:100], "tasks": TASKS[:100],
+        "held_out": TASKS[100:], "teach": lambda r, s: LinearJudge(r, members=2, seed=s),
+        "shaper": Shaper(Fixed(0.1), mean), "trainer": trainer, "optimizing": OPTIMIZING, "plan": plan, "gold": GOLD,
+        "voter": SimulatedAnnotators().vote,
+    }  # fmt: skip
+    return loops.Loop(**options | changes)
+
+
+@pytest.mark.slow
+def test_a_loop_that_was_stopped_goes_on_to_the_same_end(tmp_path):
+    whole = loops.iterate(loop(tmp_path / "whole"))
+    assert whole["steps"] == 8
+    first = loop(tmp_path / "stopped")
+    loops.iterate(replace(first, plan=replace(first.plan, generations=1)))
+    again = loops.iterate(loop(tmp_path / "stopped"))
+    assert again == whole
+    assert (tmp_path / "whole" / "traces.png").stat().st_size > 10_000
+    new = list(read(tmp_path / "whole" / "generation-0" / "records.jsonl"))
+    assert len(new) == 12
+    assert all(c.source["model"] == "policy" for r in new for c in r.completions)
+
+
+@pytest.mark.slow
+def test_without_a_voter_the_loop_waits_for_people(tmp_path, capsys):
+    loops.iterate(loop(tmp_path, voter=None))
+    assert "annotate.py annotator=web" in capsys.readouterr().out
+    folder = tmp_path / "generation-0"
+    people = SimulatedAnnotators()
+    write(folder / "step-000000.votes.jsonl", people.vote(read(folder / "step-000000.tasks.jsonl")))
+    write(folder / "records.jsonl", people.vote(read(folder / "unlabelled.jsonl")))
+    loops.iterate(loop(tmp_path, voter=None))
+    assert (tmp_path / "generation-1" / "policy.pt").is_file()
+    assert set(json.loads((folder / "step-000000.key.json").read_text())["oversight-0-0"].values()) == {
+        "policy",
+        "reference",
+    }
+
+
+def test_a_speaker_is_a_policy_of_collecting():
+    policy = SpeakerPolicy(ToySpeaker(GOLD), "policy", "g0")
+    before = torch.get_rng_state()
+    one = policy.answer(TASKS[0].prompt, Decoding(), [3, 4])
+    assert [d.text for d in policy.answer(TASKS[0].prompt, Decoding(), [4, 3])] == [one[1].text, one[0].text]
+    assert torch.equal(before, torch.get_rng_state())
