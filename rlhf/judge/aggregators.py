@@ -46,7 +46,7 @@ def worst_case(members: Floats) -> Floats:
 
 
 def uncertainty_weighted(members: Floats, weight: float = 0.5) -> Floats:
-    """mean - λ · variance over members, ddof 0 (UWO, Coste et al. 2024, eq. 6).
+    """The mean less λ times the variance over members, ddof 0 (UWO, Coste et al. 2024, eq. 6).
 
     Args:
         members: [M, N], standardised.

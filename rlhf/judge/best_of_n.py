@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from scipy.special import gammaln
@@ -54,16 +55,19 @@ def best_of(ns: Sequence[int], proxy: Floats, value: Floats) -> Floats:
     total = np.zeros((len(levels), *value.shape[1:]))
     np.add.at(total, level, value)
     mean = (total.T / count).T
-    last = np.cumsum(count)
-    rows = []
-    for n in ns:
-        reached = np.cumsum(selection_weights(n, len(proxy)))[last - 1]
-        rows.append(np.diff(reached, prepend=0.0))
-    return np.asarray(np.stack(rows) @ mean)
+    reached = _reached(tuple(ns), len(proxy))[:, np.append(0, np.cumsum(count))]
+    return np.asarray(np.diff(reached, axis=1) @ mean)
+
+
+@lru_cache
+def _reached(ns: tuple[int, ...], size: int) -> Floats:
+    """P [len(ns), size + 1] that the pick is among the lowest 0, 1, ..., size."""
+    weights = np.stack([selection_weights(n, size) for n in ns])
+    return np.pad(np.cumsum(weights, axis=1), ((0, 0), (1, 0)))
 
 
 def kl_bound(n: int | Floats) -> Floats:
-    """log n - (n-1)/n in nats: an upper bound of KL(best-of-n || policy) (Beirami et al. 2024, thm. 1).
+    """An upper bound of KL(best-of-n || policy) in nats: log n - (n-1)/n (Beirami et al. 2024, thm. 1).
 
     Reached only where no two answers are alike; a policy that repeats itself moves less, at most log(number of
     different answers).
@@ -158,8 +162,8 @@ def best_of_n(
     """
     counts = np.array([len(p) for p in proxies])
     if size is None:
-        size = int(np.sort(counts)[(len(counts) - 1) // 2]) if len(counts) else 0
-    taking = np.flatnonzero(counts >= size)
+        size = int(np.sort(counts)[len(counts) // 2]) if len(counts) else 0
+    taking = np.flatnonzero(counts >= size).tolist()
     if size < 2 or not len(taking):
         raise ValueError(f"best-of-n needs prompts with at least {max(size, 2)} answers; the largest has "
                          f"{counts.max(initial=0)}")  # fmt: skip
@@ -176,10 +180,8 @@ def best_of_n(
     if len(ns) > 2:
         gains = {n: rows[:, :, i] - rows[:, :1, i] for i, n in enumerate(names) if "/" not in n}
         fits = {name: gao_fit(kl, gain, bootstrap=bootstrap, seed=seed) for name, gain in gains.items()}
-    return Curve(
-        ns, kl, *(dict(zip(names, x, strict=True)) for x in (mean, low, high)), fits,
-        len(taking), len(proxies) - len(taking),
-    )  # fmt: skip
+    named = [dict(zip(names, column, strict=True)) for column in (mean, low, high)]
+    return Curve(ns, kl, named[0], named[1], named[2], fits, len(taking), len(proxies) - len(taking))
 
 
 def gao_fit(kl: Floats, gain: Floats, *, bootstrap: int = 1000, seed: int = 0) -> Fit:

@@ -58,6 +58,9 @@ GOLDEN = [
     ),
     ("rewardbench", {"prompt": "Q", "chosen": "good", "rejected": "bad", "subset": "s"}, "Q"),
     ("rewardbench", {"prompt": "Q", "chosen": ["good"], "rejected": ["bad"], "subset": "s"}, "Q"),
+    ("rm_bench", {"prompt": "Q", "chosen": ["good"], "rejected": ["bad"], "domain": "chat", "id": 3}, "Q"),
+    ("llmbar_pairs", {"input": "Q", "output_1": "good", "output_2": "bad", "label": 1}, "Q"),
+    ("llmbar_pairs", {"input": "Q", "output_1": "bad", "output_2": "good", "label": 2}, "Q"),
     (
         "nemo_ranks",
         {"context": [USER], "completions": [{"rank": 1, "completion": [BAD]}, {"rank": 0, "completion": [GOOD]}]},
@@ -407,6 +410,8 @@ def test_missing_ratings_leave_their_answer_out_and_never_decide(ratings):  # T1
         ("pairs", {"prompt": "other", "chosen": [USER, GOOD], "rejected": [USER, BAD]}, "prompt_key=null"),
         ("pairs", {"chosen": "abc", "rejected": "xyz"}, "there is no prompt"),
         ("rewardbench", {"prompt": "Q", "chosen": ["a"], "rejected": []}, "either side"),
+        ("rm_bench", {"prompt": "Q", "chosen": ["a"], "rejected": ["b"]}, "key 'domain'"),
+        ("llmbar_pairs", {"input": "Q", "output_1": "a", "output_2": "b", "label": 0}, "1 or 2"),
         ("rewardbench", {"prompt": 3, "chosen": "a", "rejected": "b"}, "list of messages"),
         ("oasst", {"messages": [USER], "responses": [{"text": "a", "rank": 0}]}, "at least two"),
         ("hh_rlhf", {"chosen": "no turns", "rejected": "at all"}, "not a transcript"),
@@ -453,3 +458,20 @@ def test_real_files_import_whole(shared, name, file, rows):
     found = list(source.records())
     assert len(found) == rows
     assert all(soft(r).observed.any() for r in found)
+
+
+def test_parts_of_a_benchmark_are_named_by_subset_folder_file_or_hub_split():
+    pair = {"prompt": "Q", "chosen": "good", "rejected": "bad"}
+    for place in (
+        "x/anthropic_hhh.jsonl:1",
+        "x/anthropic_hhh-00000-of-00001.parquet:row 1",
+        "pref[anthropic_hhh]:1",
+    ):
+        (record,) = importers.rewardbench(iter([(place, pair)]), stop)
+        assert record.domain == "anthropic_hhh"
+    (record,) = importers.rewardbench(iter([("x/y.jsonl:1", pair | {"subset": "donotanswer"})]), stop)
+    assert record.domain == "donotanswer"
+    row = {"input": "Q", "output_1": "a", "output_2": "b", "label": 1}
+    for place in ("LLMBar/Adversarial/GPTInst/dataset.json:[0]", "princeton-nlp/LLMBar[GPTInst]:1"):
+        (record,) = importers.llmbar_pairs(iter([(place, row)]), stop)
+        assert record.domain == "GPTInst"

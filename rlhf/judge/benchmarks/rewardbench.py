@@ -15,7 +15,8 @@ from rlhf.judge.benchmarks.items import Item, by_subset, credit, subset_weights,
 SECTIONS = MappingProxyType(
     {
         "chat": MappingProxyType(
-            {"alpacaeval-easy": 100, "alpacaeval-length": 95, "alpacaeval-hard": 95, "mt-bench-easy": 28, "mt-bench-med": 40}
+            {"alpacaeval-easy": 100, "alpacaeval-length": 95, "alpacaeval-hard": 95,
+             "mt-bench-easy": 28, "mt-bench-med": 40}
         ),
         "chat_hard": MappingProxyType(
             {"mt-bench-hard": 37, "llmbar-natural": 100, "llmbar-adver-neighbor": 134, "llmbar-adver-gptinst": 92,
@@ -66,7 +67,7 @@ def rewardbench(items: Sequence[Item], *, bootstrap: int = 1000, seed: int = 0) 
     sections["prior"] = subset_weights(places, dict.fromkeys(PRIOR, 1.0), count)
     sections = {name: w / w.sum() for name, w in sections.items() if w.any()}
     total = {"score": sum(w * (0.5 if s == "prior" else 1.0) for s, w in sections.items())}
-    named = parts | sections | (total if set(SECTIONS) <= set(sections) else {})  # type: ignore[operator]
+    named = parts | sections | (total if set(SECTIONS) <= set(sections) else {})
     found = weighted_means(
         {"": credit(lead), "/strict": (lead > 0).astype(float)},
         {f"rewardbench/{name}": np.asarray(w) for name, w in named.items()},
