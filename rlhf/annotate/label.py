@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,3 +40,44 @@ class FittedAggregation(Protocol):
 
     def fit(self, records: Iterable[Comparison]) -> Aggregation:
         """Learn from the records; returns the aggregation that labels them."""
+
+
+def informative(label: Label) -> bool:
+    """Does the label say anything: a judged pair, a rating, or two ranked completions?"""
+    return bool(label.observed.any() or np.isfinite(label.score).any() or (label.rank >= 0).sum() > 1)
+
+
+def restricted(label: Label, kept: Sequence[int]) -> Label:
+    """The label of the completions that are kept; ranks keep their order."""
+    if len(kept) == len(label.rank):
+        return label
+    square = np.ix_(kept, kept)
+    matrices = ("win_prob", "tie_prob", "observed", "margin", "votes")
+    rank = np.full(len(kept), -1)
+    ranked = label.rank[list(kept)]
+    rank[ranked >= 0] = np.unique(ranked[ranked >= 0], return_inverse=True)[1]
+    return replace(
+        label, rank=rank, score=label.score[list(kept)], **{m: getattr(label, m)[square] for m in matrices}
+    )
+
+
+def without_identical(label: Label, contents: Sequence[Any]) -> Label:
+    """Pairs of equal contents (texts or tokens) teach nothing: they are no longer observed.
+
+    Their ranks go too, where the label ranks one above the other (T14).
+    """
+    groups = np.unique([str(c) for c in contents], return_inverse=True)[1]
+    same = groups[:, None] == groups[None, :]
+    if not (same & label.observed).any():
+        return label
+    clash = (same & (label.rank[:, None] != label.rank[None, :])).any(1)
+    keep = ~same
+    return replace(
+        label,
+        observed=label.observed & keep,
+        win_prob=label.win_prob * keep,
+        tie_prob=label.tie_prob * keep,
+        margin=label.margin * keep,
+        votes=label.votes * keep,
+        rank=np.where(clash, -1, label.rank),
+    )

@@ -7,14 +7,14 @@ row is counted with its reason: the counts in the audit add up to the records re
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from rlhf.annotate.label import Aggregation, Label
+from rlhf.annotate.label import Aggregation, Label, informative, restricted, without_identical
 from rlhf.data.prompt_key import prompt_hash
 from rlhf.data.render import Encoded, Renderer
 from rlhf.records import Comparison, prompt_text
@@ -101,21 +101,21 @@ def prepare_one(
     count["records"] += 1
     audit.look_for_duplicate(record)
     label = aggregation(record)
-    if not _informative(label):
+    if not informative(label):
         count["dropped/no_votes"] += 1
         return None
     count["pairs_judged"] += _pairs(label.observed)
     encoded = renderer.encode(record.prompt, [c.text for c in record.completions])
     lost = len(record.completions) - len(encoded.kept)
     count["completions_too_long"] += lost
-    kept = _only(label, encoded.kept)
+    kept = restricted(label, encoded.kept)
     count["pairs_lost_too_long"] += _pairs(label.observed) - _pairs(kept.observed)
-    if not _informative(kept):
+    if not informative(kept):
         count["dropped/too_long"] += 1
         return None
-    different = _mask_identical(kept, encoded.responses)
+    different = without_identical(kept, encoded.responses)
     count["pairs_identical"] += _pairs(kept.observed) - _pairs(different.observed)
-    if not _informative(different):
+    if not informative(different):
         count["dropped/identical"] += 1
         return None
     _count_kept(audit, different, encoded)
@@ -137,46 +137,6 @@ def _count_kept(audit: Audit, label: Label, encoded: Encoded) -> None:
 
 def _pairs(observed: np.ndarray[Any, np.dtype[np.bool_]]) -> int:
     return int(observed.sum()) // 2
-
-
-def _informative(label: Label) -> bool:
-    return bool(label.observed.any() or np.isfinite(label.score).any() or (label.rank >= 0).sum() > 1)
-
-
-def _only(label: Label, kept: Sequence[int]) -> Label:
-    """The label of the completions that are kept; ranks keep their order."""
-    if len(kept) == len(label.rank):
-        return label
-    square = np.ix_(kept, kept)
-    matrices = ("win_prob", "tie_prob", "observed", "margin", "votes")
-    rank = np.full(len(kept), -1)
-    ranked = label.rank[list(kept)]
-    rank[ranked >= 0] = np.unique(ranked[ranked >= 0], return_inverse=True)[1]
-    return replace(
-        label, rank=rank, score=label.score[list(kept)], **{m: getattr(label, m)[square] for m in matrices}
-    )
-
-
-def _mask_identical(label: Label, responses: Sequence[list[int]]) -> Label:
-    """Pairs whose completions are the same tokens teach nothing: they are no longer observed.
-
-    Their ranks go too, where the label ranks one above the other (T14).
-    """
-    groups = np.unique([str(r) for r in responses], return_inverse=True)[1]
-    same = groups[:, None] == groups[None, :]
-    if not (same & label.observed).any():
-        return label
-    clash = (same & (label.rank[:, None] != label.rank[None, :])).any(1)
-    keep = ~same
-    return replace(
-        label,
-        observed=label.observed & keep,
-        win_prob=label.win_prob * keep,
-        tie_prob=label.tie_prob * keep,
-        margin=label.margin * keep,
-        votes=label.votes * keep,
-        rank=np.where(clash, -1, label.rank),
-    )
 
 
 def _as_row(record: Comparison, label: Label, encoded: Encoded) -> Row:

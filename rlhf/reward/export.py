@@ -3,6 +3,7 @@
 `model/` holds what `AutoModelForSequenceClassification` and `AutoTokenizer` read (num_labels = 1), and beside it
     rlhf.json             template, lengths, head: how a prompt and an answer become a reward
     calibration.json      temperature, reward mean and std
+    ood.safetensors       statistics of training states, for `Scorer.unusual` and reports
     members.safetensors   the rows of an ensemble or attribute head; the stock layer holds their mixture
     probes.json           texts with the scores they had in training; checked in a fresh process after every save
 """
@@ -24,6 +25,7 @@ from transformers import PreTrainedModel
 
 from rlhf.data.render import Renderer
 from rlhf.judge.calibration import Calibration
+from rlhf.judge.ood import Reference
 from rlhf.records import Prompt
 from rlhf.reward.backbone import Backbone, replace
 from rlhf.reward.model import RewardModel
@@ -52,7 +54,13 @@ class ExportError(RuntimeError):
     """The exported folder does not give the scores it should."""
 
 
-def export(model: RewardModel, renderer: Renderer, folder: Path, calibration: Calibration) -> float:
+def export(
+    model: RewardModel,
+    renderer: Renderer,
+    folder: Path,
+    calibration: Calibration,
+    reference: Reference | None = None,
+) -> float:
     """Write the folder, load it in a fresh process, compare the scores of the probes.
 
     Args:
@@ -61,6 +69,7 @@ def export(model: RewardModel, renderer: Renderer, folder: Path, calibration: Ca
         renderer: its template goes into the tokenizer.
         folder: is created.
         calibration: temperature, mean and std of the reward.
+        reference: what the states of training completions look like.
 
     Returns:
         The largest difference found, relative to 1 + |score|.
@@ -92,6 +101,8 @@ def export(model: RewardModel, renderer: Renderer, folder: Path, calibration: Ca
     }
     (folder / "rlhf.json").write_text(json.dumps(about, indent=2))
     calibration.to_json(folder / "calibration.json")
+    if reference is not None:
+        reference.save(folder / "ood.safetensors")
     (folder / "README.md").write_text(CARD.format(max_length=renderer.max_length))
     return check(folder)
 

@@ -16,6 +16,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from rlhf.data.packing import pad
 from rlhf.data.render import Renderer
 from rlhf.judge.calibration import Calibration
+from rlhf.judge.ood import Reference
 from rlhf.records import Prompt, parse_prompt
 from rlhf.reward.backbone import Backbone
 from rlhf.reward.heads import EnsembleHead, LinearHead
@@ -29,14 +30,21 @@ class Scorer:
         model: put into evaluation mode.
         renderer: prompt and answer to tokens.
         calibration: temperature and normalisation fitted on validation data.
+        reference: what the states of training completions look like; None = `unusual` does not work.
         batch_size: completions per forward pass.
     """
 
     def __init__(
-        self, model: RewardModel, renderer: Renderer, calibration: Calibration, *, batch_size: int = 32
+        self,
+        model: RewardModel,
+        renderer: Renderer,
+        calibration: Calibration,
+        *,
+        reference: Reference | None = None,
+        batch_size: int = 32,
     ) -> None:
         self.model, self.renderer, self.calibration = model.eval(), renderer, calibration
-        self.batch_size = batch_size
+        self.reference, self.batch_size = reference, batch_size
 
     def score(self, prompt: str | list[dict[str, str]] | Prompt, completions: Sequence[str]) -> list[float]:
         """Rewards of the completions, raw (`calibration.normalise` gives mean 0 and std 1).
@@ -46,10 +54,43 @@ class Scorer:
         """
         return self.model.head.combine(self.members(prompt, completions)).detach().tolist()
 
+    @torch.inference_mode()
     def members(
         self, prompt: str | list[dict[str, str]] | Prompt, completions: Sequence[str]
     ) -> Float[Tensor, "*M N"]:
         """Rewards of every member `[M, N]`, or `[N]` where there is one head. Raises as `score`."""
+        reward: Tensor = self.model.head(self.states(prompt, completions))
+        return reward.cpu()
+
+    def unusual(
+        self,
+        prompt: str | list[dict[str, str]] | Prompt,
+        completions: Sequence[str],
+        detector: str = "mahalanobis",
+    ) -> list[float]:
+        """How out of distribution each completion is: the share of held-out training-like answers that are less so.
+
+        0.5 is an ordinary answer, 1 is stranger than all of them.
+
+        Args:
+            prompt, completions: as in `score`.
+            detector: `mahalanobis` or `laplace`; see `rlhf.judge.ood`.
+
+        Raises:
+            ValueError: as `score`; and where the folder holds no statistics, or the detector is unknown.
+        """
+        if self.reference is None:
+            raise ValueError("this folder has no ood.safetensors: train again, or evaluate with part=test")
+        if detector not in self.reference.typical:
+            raise ValueError(f"detector={detector!r}: one of {', '.join(self.reference.typical)}")
+        found = self.reference.detect(self.states(prompt, completions).float().cpu().numpy())
+        shares: list[float] = self.reference.unusual(detector, found[detector]).tolist()
+        return shares
+
+    def states(
+        self, prompt: str | list[dict[str, str]] | Prompt, completions: Sequence[str]
+    ) -> Float[Tensor, "N D"]:
+        """Pooled hidden states of the completions, which the head reads. Raises as `score`."""
         if isinstance(completions, str) or not completions:
             raise ValueError("completions must be a non-empty list of strings")
         parsed = parse_prompt(list(prompt) if not isinstance(prompt, str) else prompt)
@@ -64,7 +105,7 @@ class Scorer:
             warnings.warn(f"the prompt lost {encoded.trimmed} tokens from its beginning", stacklevel=2)
         rows = [encoded.prompt + response for response in encoded.responses]
         return torch.cat(
-            [self._forward(rows[i : i + self.batch_size]) for i in range(0, len(rows), self.batch_size)], -1
+            [self._forward(rows[i : i + self.batch_size]) for i in range(0, len(rows), self.batch_size)]
         )
 
     def compare(self, prompt: str | list[dict[str, str]] | Prompt, a: str, b: str) -> float:
@@ -76,8 +117,8 @@ class Scorer:
     def _forward(self, rows: list[list[int]]) -> Tensor:
         device = next(self.model.parameters()).device
         tokens = pad(rows, int(self.renderer.tokenizer.pad_token_id)).to(device)
-        reward: Tensor = self.model(tokens).cpu()
-        return reward
+        hidden: Tensor = self.model.backbone(tokens)
+        return hidden
 
 
 def load(folder: str | Path, *, device: str = "cpu") -> Scorer:
@@ -99,7 +140,9 @@ def load(folder: str | Path, *, device: str = "cpu") -> Scorer:
         )
     backbone = Backbone(AutoModelForSequenceClassification.from_pretrained(path))
     model = RewardModel(backbone, _head(path, backbone)).to(device)
-    return Scorer(model, renderer, Calibration.from_json(path / "calibration.json"))
+    statistics = path / "ood.safetensors"
+    reference = Reference.load(statistics) if statistics.is_file() else None
+    return Scorer(model, renderer, Calibration.from_json(path / "calibration.json"), reference=reference)
 
 
 def _head(path: Path, backbone: Backbone) -> LinearHead:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from rlhf.data.store import Rows
 from rlhf.judge.table import Scored, ScoredGroup
 from rlhf.reward.model import RewardModel
 
-Rewards = dict[int, NDArray[np.float64]]
+Rewards = dict[int, NDArray[Any]]
 """Row of the data -> rewards [K] of its completions. Scalars only: memory does not hold states or logits."""
 
 CHUNK = 1000
@@ -31,7 +32,7 @@ def take(rewards: Rewards, batch: Batch, reward: Float[Tensor, " N"]) -> None:
 
 
 def gather(rewards: Rewards) -> Rewards:
-    """All processes' rewards on every process; a row that was padded in twice counts once (T48)."""
+    """All processes' rewards (or states) on every process; a row that was padded in twice counts once (T48)."""
     if not (dist.is_available() and dist.is_initialized()):
         return rewards
     shares: list[Any] = [None] * dist.get_world_size()
@@ -79,3 +80,22 @@ def score_split(model: RewardModel, loader: Any, device: torch.device) -> Reward
         take(rewards, moved, model.head.combine(model(moved.tokens)))
     model.train(was_training)
     return rewards
+
+
+@torch.inference_mode()
+def split_states(
+    model: RewardModel, loader: Any, device: torch.device, batches: int
+) -> tuple[Rewards, dict[int, NDArray[Any]]]:
+    """Rewards [K] and pooled states [K, D] of the rows in the first batches of a loader, in single precision."""
+    was_training = model.training
+    model.eval()
+    rewards: Rewards = {}
+    states: dict[int, NDArray[Any]] = {}
+    for batch in islice(loader, batches):
+        moved = batch.to(device)
+        hidden = model.backbone(moved.tokens)
+        take(rewards, moved, model.head.combine(model.head(hidden)))
+        parts = torch.split(hidden.float().cpu(), moved.target.candidate.sum(1).tolist())
+        states.update(zip(moved.row.tolist(), (p.numpy() for p in parts), strict=True))
+    model.train(was_training)
+    return rewards, states

@@ -17,10 +17,11 @@ from rlhf.data.datamodule import PreferenceData
 from rlhf.judge.baselines import baseline_table
 from rlhf.judge.calibration import Calibration, fit_temperature
 from rlhf.judge.metrics import evaluate
+from rlhf.judge.ood import MOST, Reference, fit_reference, with_typical
 from rlhf.judge.table import Scored
 from rlhf.reward.export import export
 from rlhf.reward.module import RewardModule, learned_tie_width
-from rlhf.reward.scoring import gather, score_split, scored
+from rlhf.reward.scoring import gather, score_split, scored, split_states
 
 
 @dataclass
@@ -57,6 +58,7 @@ def train_reward(run: RewardRun) -> dict[str, float]:
         shutil.copyfile(run.checkpoint, last)
     _load_best(run)
     val, test = _score(run, "val"), _score(run, "test")
+    reference = learn_reference(run)
     if not run.trainer.is_global_zero:
         return {}
     calibration = calibrate(val, run.data.data_hash, learned_tie_width(run.module.loss))
@@ -64,7 +66,7 @@ def train_reward(run: RewardRun) -> dict[str, float]:
     calibration.to_json(run.folder / "calibration.json")
     run.module.model.cpu()
     metrics["export/difference"] = export(
-        run.module.model, run.data.renderer, run.folder / "model", calibration
+        run.module.model, run.data.renderer, run.folder / "model", calibration, reference
     )
     _write_json(run.folder / "metrics.json", metrics)
     for logger in run.trainer.loggers:
@@ -87,6 +89,26 @@ def calibrate(val: Scored, data_hash: str, tie_width: float | None) -> Calibrati
         tie_width=tie_width,
         fitted_on="val",
     )
+
+
+def learn_reference(run: RewardRun) -> Reference:
+    """What the states of training completions look like, and how far validation completions lie from them."""
+    head = run.module.model.head
+    weight = (head.mixture() @ head.weight).detach().double().cpu().numpy()
+    train, features = _states(run, "train")
+    found = fit_reference(features, train.reward, train.first, train.second, weight)
+    return with_typical(found, _states(run, "val")[1])
+
+
+def _states(run: RewardRun, split: str) -> tuple[Scored, Any]:
+    """Some `MOST` completions of a split and their states [N, D], in the order of the rows."""
+    loader, rows = run.data.loader(split, run.data.eval_batch_size, None), run.data.rows[split]
+    completions = sum(map(len, rows[list(range(min(len(rows), 1000)))]["length"]))
+    wanted = -(-MOST * min(len(rows), 1000) // max(1, completions))
+    batches = max(1, -(-wanted * len(loader) // len(rows)))
+    rewards, states = split_states(run.module.model, loader, run.trainer.strategy.root_device, batches)
+    rewards, states = gather(rewards), gather(states)
+    return scored(rows, rewards), np.concatenate([states[row] for row in sorted(states)])
 
 
 def _score(run: RewardRun, split: str) -> Scored:
