@@ -45,7 +45,7 @@ def worst_case(members: Floats) -> Floats:
     return np.asarray(members.min(0))
 
 
-def uncertainty_weighted(members: Floats, weight: float = 0.5) -> Floats:
+def mean_minus_variance(members: Floats, weight: float = 0.5) -> Floats:
     """The mean less λ times the variance over members, ddof 0 (UWO, Coste et al. 2024, eq. 6).
 
     Args:

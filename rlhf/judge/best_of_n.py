@@ -5,7 +5,7 @@ Everything is exact given the N scored answers of a prompt: the expectation over
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -15,6 +15,9 @@ from scipy.stats import rankdata
 
 from rlhf.judge.intervals import cluster_bootstrap
 from rlhf.judge.table import Floats
+
+WIN = "/win_rate"
+"""Ends the names of win rates in a curve."""
 
 
 def selection_weights(n: int, size: int) -> Floats:
@@ -137,7 +140,7 @@ def steps(size: int) -> tuple[int, ...]:
 
 def best_of_n(
     proxies: Sequence[Floats],
-    values: dict[str, Sequence[Floats]],
+    values: Mapping[str, Sequence[Floats]],
     *,
     size: int | None = None,
     bootstrap: int = 1000,
@@ -178,7 +181,7 @@ def best_of_n(
     kl = kl_bound(np.array(ns))
     fits = {}
     if len(ns) > 2:
-        gains = {n: rows[:, :, i] - rows[:, :1, i] for i, n in enumerate(names) if "/" not in n}
+        gains = {n: rows[:, :, i] - rows[:, :1, i] for i, n in enumerate(names) if not n.endswith(WIN)}
         fits = {name: gao_fit(kl, gain, bootstrap=bootstrap, seed=seed) for name, gain in gains.items()}
     named = [dict(zip(names, column, strict=True)) for column in (mean, low, high)]
     return Curve(ns, kl, named[0], named[1], named[2], fits, len(taking), len(proxies) - len(taking))

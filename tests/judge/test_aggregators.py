@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from rlhf.judge.aggregators import mean, median, standardise, uncertainty_weighted, variance, worst_case
+from rlhf.judge.aggregators import mean, mean_minus_variance, median, standardise, variance, worst_case
 
-ALL = (mean, median, worst_case, uncertainty_weighted)
+ALL = (mean, median, worst_case, mean_minus_variance)
 
 
 def test_identical_members_have_no_variance_and_all_aggregators_agree():
@@ -19,16 +19,16 @@ def test_identical_members_have_no_variance_and_all_aggregators_agree():
 def test_the_variance_is_the_population_variance():
     members = np.array([[0.0, 1.0], [2.0, 1.0], [4.0, 1.0], [6.0, 1.0], [8.0, 1.0]])
     np.testing.assert_array_equal(variance(members), [8.0, 0.0])  # the sample variance would be 10
-    np.testing.assert_array_equal(uncertainty_weighted(members, 0.5), [4 - 0.5 * 8, 1.0])
+    np.testing.assert_array_equal(mean_minus_variance(members, 0.5), [4 - 0.5 * 8, 1.0])
 
 
 def test_weight_zero_is_the_mean_and_more_weight_is_more_careful():
     members = np.random.default_rng(1).normal(size=(4, 30))
-    np.testing.assert_array_equal(uncertainty_weighted(members, 0.0), mean(members))
-    assert (uncertainty_weighted(members, 1.0) < uncertainty_weighted(members, 0.1)).all()
+    np.testing.assert_array_equal(mean_minus_variance(members, 0.0), mean(members))
+    assert (mean_minus_variance(members, 1.0) < mean_minus_variance(members, 0.1)).all()
     assert (worst_case(members) <= median(members)).all()
     with pytest.raises(ValueError, match="must be >= 0"):
-        uncertainty_weighted(members, -1.0)
+        mean_minus_variance(members, -1.0)
 
 
 def test_standardising_makes_members_comparable_whatever_their_units():

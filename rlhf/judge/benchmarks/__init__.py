@@ -10,5 +10,15 @@ from rlhf.judge.benchmarks.llmbar import llmbar
 from rlhf.judge.benchmarks.rewardbench import rewardbench
 from rlhf.judge.benchmarks.rewardbench2 import rewardbench2
 from rlhf.judge.benchmarks.rm_bench import rm_bench
+from rlhf.judge.benchmarks.section import BenchmarkSection
 
-__all__ = ["Benchmark", "Item", "items", "llmbar", "rewardbench", "rewardbench2", "rm_bench"]
+__all__ = [
+    "Benchmark",
+    "BenchmarkSection",
+    "Item",
+    "items",
+    "llmbar",
+    "rewardbench",
+    "rewardbench2",
+    "rm_bench",
+]

@@ -1,0 +1,190 @@
+"""The reward that a DPO-trained policy implies, as something that scores records for a report."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from peft import AutoPeftModelForCausalLM
+from torch import Tensor
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from rlhf.data.packing import pad
+from rlhf.data.render import Renderer
+from rlhf.judge.calibration import Calibration
+from rlhf.judge.score_source import Scores
+from rlhf.judge.table import Floats
+from rlhf.record_types import Comparison
+
+
+def completion_log_prob(
+    logits: Float[Tensor, "N S V"], ids: Int[Tensor, "N S"], mask: Int[Tensor, "N S"]
+) -> Float[Tensor, " N"]:
+    """Σ log p(token | before) over the unmasked tokens of every row, in float32 at least.
+
+    Args:
+        logits: those that predict `ids`, that is, of one position earlier.
+        ids: the tokens.
+        mask: 1 for the completion's tokens.
+    """
+    wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    each = wide.gather(-1, ids[..., None])[..., 0] - wide.logsumexp(-1)
+    return torch.where(mask.bool(), each, 0).sum(-1)
+
+
+@dataclass(frozen=True)
+class Policies:
+    """A policy and what it is compared with.
+
+    model      causal language model, in evaluation mode
+    reference  another one over the same tokens; None = `model` with its adapter switched off
+    """
+
+    model: Any
+    reference: Any | None = None
+
+    def log_ratio(self, rows: Sequence[Sequence[int]], starts: Sequence[int]) -> Float[Tensor, " N"]:
+        """Log π(completion | prompt) - log π_ref(completion | prompt) of rows that begin with their prompts.
+
+        Args:
+            rows: token ids of prompt and completion.
+            starts: [N] where each completion begins.
+        """
+        off: AbstractContextManager[Any] = (
+            self.model.disable_adapter() if self.reference is None else nullcontext()
+        )
+        policy = self._log_prob(self.model, rows, starts)
+        with off:
+            return policy - self._log_prob(self.reference or self.model, rows, starts)
+
+    def _log_prob(self, model: Any, rows: Sequence[Sequence[int]], starts: Sequence[int]) -> Tensor:
+        device = next(model.parameters()).device
+        tokens = pad(rows, 0).to(device)  # masked, so any id will do
+        begin = [max(1, start) for start in starts]  # nothing predicts the first token of a row
+        first = min(begin)
+        width = tokens.input_ids.shape[1]
+        logits = model(
+            input_ids=tokens.input_ids,
+            attention_mask=tokens.attention_mask,
+            position_ids=tokens.position_ids,
+            use_cache=False,
+            logits_to_keep=width - first + 1,
+        ).logits[:, :-1]
+        answer = torch.arange(first, width, device=device) >= torch.tensor(begin, device=device)[:, None]
+        return completion_log_prob(
+            logits, tokens.input_ids[:, first:], tokens.attention_mask[:, first:] * answer
+        )
+
+
+class ImplicitSource:
+    """Reward β (log π(y | x) - log π_ref(y | x)), summed over the tokens of y with its end token.
+
+    Rafailov et al. (2023), eq. 5, without β log Z(x): that term is the same for all answers to a prompt, so rewards of
+    different prompts must not be compared. β changes neither accuracy nor ranks; as a scale it is what the
+    uncalibrated probabilities hang on.
+
+    Args:
+        name: heads its rows and columns.
+        policies: policy and reference.
+        renderer: prompt and answer to tokens, as in training.
+        beta: β > 0 of the training.
+        batch_tokens: tokens per forward pass.
+
+    Raises:
+        ValueError: β is not positive.
+    """
+
+    calibration: Calibration | None = None
+
+    def __init__(
+        self,
+        name: str,
+        policies: Policies,
+        renderer: Renderer,
+        *,
+        beta: float = 0.1,
+        batch_tokens: int = 4096,
+    ) -> None:
+        if not beta > 0:
+            raise ValueError(f"beta={beta:g}: must be positive, the one of the training, e.g. 0.1")
+        self.name, self.policies, self.renderer = name, policies, renderer
+        self.beta, self.batch_tokens = beta, batch_tokens
+
+    @torch.inference_mode()
+    def score(self, records: Sequence[Comparison]) -> list[Scores]:
+        """Rewards of every record's completions; NaN where one is too long."""
+        groups = [self.renderer.encode(r.prompt, [c.text for c in r.completions]) for r in records]
+        rows = [(i, k, [*g.prompt, *ids], len(g.prompt)) for i, g in enumerate(groups)
+                for k, ids in zip(g.kept, g.responses, strict=True)]  # fmt: skip
+        reward = [np.full(len(r.completions), np.nan) for r in records]
+        tokens = [np.full(len(r.completions), np.nan) for r in records]
+        for part in self._batches(rows):
+            ratio = self.policies.log_ratio([ids for _, _, ids, _ in part], [start for *_, start in part])
+            for (i, k, ids, _), value in zip(part, (self.beta * ratio.double()).tolist(), strict=True):
+                reward[i][k], tokens[i][k] = value, len(ids)
+        return [_scores(r, t, trimmed=g.trimmed > 0) for r, t, g in zip(reward, tokens, groups, strict=True)]
+
+    def _batches(self, rows: Sequence[tuple[int, int, list[int], int]]) -> Iterator[list[Any]]:
+        """Rows of about `batch_tokens` tokens, padding counted; one row at least."""
+        part: list[Any] = []
+        for row in rows:
+            longest = max(len(row[2]), *(len(other[2]) for other in part)) if part else len(row[2])
+            if part and longest * (len(part) + 1) > self.batch_tokens:
+                yield part
+                part = []
+            part.append(row)
+        if part:
+            yield part
+
+
+def _scores(reward: Floats, tokens: Floats, *, trimmed: bool) -> Scores:
+    return Scores(reward, reward[None, :], tokens, trimmed=trimmed)
+
+
+def load_implicit(
+    policy: str | Path, reference: str | Path | None = None, *, name: str | None = None, beta: float = 0.1,
+    max_length: int = 2048, dtype: str = "float32", device: str = "cpu", batch_tokens: int = 4096,
+) -> ImplicitSource:  # fmt: skip
+    """Implicit rewards from folders (or hub ids) of causal language models.
+
+    Args:
+        policy: the trained policy: a whole model, or a LoRA adapter on one (`adapter_config.json`).
+        reference: what it was trained away from; not needed for an adapter, which is switched off instead.
+        name: in the report; the policy's folder by default.
+        beta: β of the training.
+        max_length: the most tokens of prompt and completion; the model's own limit where that is less.
+        dtype, device: of the weights.
+        batch_tokens: tokens per forward pass.
+
+    Raises:
+        ValueError: a whole model without a reference, or a reference with another vocabulary.
+    """
+    options: dict[str, Any] = {"dtype": getattr(torch, dtype)}
+    adapter = (Path(policy) / "adapter_config.json").is_file()
+    if reference is None and not adapter:
+        raise ValueError(
+            f"{policy} is a whole model: its implicit reward needs reference=<folder it was trained from>"
+        )
+    kind = AutoPeftModelForCausalLM if adapter else AutoModelForCausalLM
+    model = kind.from_pretrained(str(policy), **options).eval().to(device)
+    base = None
+    if reference is not None:
+        base = AutoModelForCausalLM.from_pretrained(str(reference), **options).eval().to(device)
+        sizes = [m.get_input_embeddings().weight.shape[0] for m in (model, base)]
+        if sizes[0] != sizes[1]:
+            raise ValueError(
+                f"{policy} knows {sizes[0]} tokens and its reference {reference} knows {sizes[1]}"
+            )
+    tokenizer = AutoTokenizer.from_pretrained(str(policy))
+    known = getattr(model.config.get_text_config(), "max_position_embeddings", None) or max_length
+    limit = min(max_length, known)
+    renderer = Renderer(tokenizer, max_length=limit, min_prompt=min(16, limit - 1))
+    return ImplicitSource(
+        name or Path(policy).name, Policies(model, base), renderer, beta=beta, batch_tokens=batch_tokens
+    )
