@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from rlhf.judge.score_source import ScoreSource
 from rlhf.judge.table import Floats, Ints, Scored
+from rlhf.record_types import Comparison
 
 Bools = NDArray[np.bool_]
 
@@ -64,17 +65,21 @@ class Judged:
     probes       name -> the same records with changed answers
     temperature  of the judged model's reward differences; `temperatures` of it and the others by name
     models       the sources themselves, for sections that score something of their own (benchmarks)
-    split        which part of the data this is
+    metrics      of `rlhf.judge.metrics.evaluate`: the contract's keys, which the first section puts into the report
+    look_up      numbers of records -> the records themselves, read again
+    part         which part of the data this is
     samples, seed  of the bootstrap
     """
 
     name: str
     evidence: Evidence
     temperature: float
+    metrics: Mapping[str, float] = field(default_factory=dict)
     temperatures: Mapping[str, float] = field(default_factory=dict)
     shifts: Mapping[str, Evidence] = field(default_factory=dict)
     probes: Mapping[str, Evidence] = field(default_factory=dict)
     models: Sequence[ScoreSource] = ()
-    split: str = "test"
+    look_up: Callable[[Collection[int]], Mapping[int, Comparison]] = lambda _: {}
+    part: str = "test"
     samples: int = 1000
     seed: int = 0

@@ -15,7 +15,7 @@ from scipy.special import entr, expit
 
 from rlhf.judge.calibration import BINS, adaptive_ece, ece, equal_width, fold, nll
 from rlhf.judge.intervals import cluster_bootstrap, cluster_sums, ece_interval
-from rlhf.judge.ranking import length_metrics, rank_metrics
+from rlhf.judge.ranking import length_metrics, rank_intervals, rank_metrics
 from rlhf.judge.table import Floats, Scored
 
 EVEN = 1e-6
@@ -55,7 +55,7 @@ def evaluate(
         domain = [None if code < 0 else scored.domains[code] for code in scored.domain]
         out |= pair_metrics(scored) | probability_metrics(scored, temperature) | by_group(scored, domain)
         if bootstrap:
-            out |= intervals(scored, temperature, bootstrap, seed)
+            out |= intervals(scored, temperature, bootstrap, seed) | rank_intervals(scored, bootstrap, seed)
     return {k: v for k, v in out.items() if math.isfinite(v)}
 
 

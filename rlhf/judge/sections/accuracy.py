@@ -1,0 +1,225 @@
+"""How often the model agrees with the votes: beside baselines, and in parts of the set."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+from matplotlib.figure import Figure as Canvas
+
+from rlhf.judge.bias import mean
+from rlhf.judge.drawing import AMBER, BLUE, FAINT, dots, plot
+from rlhf.judge.evidence import Judged
+from rlhf.judge.metrics import credit
+from rlhf.judge.parts import (
+    Part,
+    better_length,
+    holm,
+    length_classes,
+    margin_classes,
+    part_accuracy,
+    source_pairs,
+    vote_classes,
+)  # fmt: skip
+from rlhf.judge.section import Cell, Figure, Section, Table
+from rlhf.judge.table import Ints
+
+FEW = 10
+"""A worst part is looked for among those with at least this many prompts."""
+GIVEN = ("domain", "source pair", "length")
+"""Kinds of parts that are known before anybody voted; the others depend on the outcome."""
+
+
+def headline(judged: Judged) -> Section:
+    """Accuracy beside what needs no model; holds the keys of the contract."""
+    m = judged.metrics
+    extra = _baselines(judged)
+    rows = _rows(judged, extra)
+    shown = [row for row in rows if isinstance(row[1], float)]
+
+    def draw(canvas: Canvas) -> None:
+        canvas.set_size_inches(6.4, 0.5 + 0.42 * len(shown))
+        axes = plot(canvas, "share of the decided pairs", "")
+        bounds = [(_float(row[2]), _float(row[3])) for row in shown]
+        colours = [
+            BLUE if i == 0 else AMBER if "annotator" in str(r[0]) else FAINT for i, r in enumerate(shown)
+        ]
+        dots(axes, [str(row[0]) for row in shown], [_float(row[1]) for row in shown], bounds, colours)
+        axes.axvline(0.5, color=FAINT, linewidth=0.8, linestyle=":")
+
+    columns = ("", "accuracy", "from", "to")
+    note = (
+        "95 % intervals resample prompts. Equal rewards count one half; pairs whose votes are even have no right "
+        "answer and are left out of accuracies."
+    )
+    table = Table("Accuracy and what it must beat", columns, rows, note)
+    caption = "Accuracy with 95 % intervals. Dotted: guessing."
+    return Section(
+        "Accuracy",
+        _words(judged),
+        dict(m) | extra,
+        [table],
+        [Figure("accuracy", caption, draw)] if shown else [],
+    )
+
+
+def parts(judged: Judged) -> Section | None:
+    """Accuracy by domain, source pair, vote share, margin and length; the worst part."""
+    scored = judged.evidence.scored
+    right = credit(scored.difference, scored.win_prob)
+    if not np.isfinite(right).any():
+        return None
+    found = [
+        (
+            kind,
+            part_accuracy(right, code, names, scored.pair_prompt, samples=judged.samples, seed=judged.seed),
+        )
+        for kind, code, names in _kinds(judged)
+    ]
+    found = [(kind, p) for kind, p in found if len(p) > 1]
+    if not found:
+        return None
+    adjusted = holm([part.p for _, several in found for part in several])
+    tables: list[Table] = []
+    metrics: dict[str, float] = {}
+    start = 0
+    for kind, several in found:
+        corrected = adjusted[start : start + len(several)]
+        start += len(several)
+        tables.append(_table(kind, several, corrected))
+        metrics |= _metrics(kind, several, known=judged.metrics)
+    candidates = [(p, kind) for kind, several in found if kind in GIVEN for p in several if p.prompts >= FEW]
+    text = ""
+    if candidates:
+        worst, kind = min(candidates, key=lambda c: c[0].accuracy)
+        metrics["pair_accuracy/worst_part"] = worst.accuracy
+        text = (
+            f"The worst part that is known beforehand, with at least {FEW} prompts: {kind} {worst.label}, "
+            f"{worst.accuracy:.3f} [{worst.low:.3f}, {worst.high:.3f}] on {worst.pairs} pairs."
+        )
+    return Section("Accuracy in parts", text, metrics, tables, [_figure(found)])
+
+
+def _kinds(judged: Judged) -> Iterator[tuple[str, Ints, list[str]]]:
+    evidence, scored = judged.evidence, judged.evidence.scored
+    yield "domain", scored.domain[scored.pair_group], list(scored.domains)
+    yield ("source pair", *source_pairs(scored, evidence.source, evidence.sources))
+    yield ("length", *length_classes(scored))
+    yield ("votes", *vote_classes(scored))
+    yield ("margin", *margin_classes(scored.difference / judged.temperature))
+    yield ("better answer", *better_length(scored))
+
+
+HEADINGS = {
+    "domain": "By domain",
+    "source pair": "By who wrote the two answers",
+    "length": "By mean length of the answers, in characters",
+    "votes": "By the majority's share of the votes",
+    "margin": "By |margin| of the model, in log-odds",
+    "better answer": "By the better answer's length (similar: within 10 %)",
+}
+
+
+def _table(kind: str, several: list[Part], adjusted: list[float]) -> Table:
+    rows: list[tuple[Cell, ...]] = [
+        (p.label, p.pairs, p.prompts, p.accuracy, _known(p.low), _known(p.high), _known(q))
+        for p, q in zip(several, adjusted, strict=True)
+    ]
+    columns = (kind, "pairs", "prompts", "accuracy", "from", "to", "p")
+    note = "p: does this part differ from the rest? Clustered by prompt, corrected over all parts of the report (Holm)."
+    return Table(HEADINGS[kind], columns, rows, note)
+
+
+def _metrics(kind: str, several: list[Part], known: Mapping[str, float]) -> dict[str, float]:
+    out: dict[str, float] = {}
+    name = kind.replace(" ", "_")
+    for p in several:
+        key = f"{name}/{p.label}"
+        out |= {f"pair_accuracy/{key}": p.accuracy, f"n_pairs/{key}": p.pairs}
+        out |= {f"pair_accuracy/{key}/ci_low": p.low, f"pair_accuracy/{key}/ci_high": p.high}
+    return {key: value for key, value in out.items() if math.isfinite(value) and key not in known}
+
+
+def _figure(found: list[tuple[str, list[Part]]]) -> Figure:
+    rows = [(f"{kind}: {p.label}", p) for kind, several in found for p in several[:8]]
+
+    def draw(canvas: Canvas) -> None:
+        canvas.set_size_inches(6.4, 0.6 + 0.27 * len(rows))
+        axes = plot(canvas, "pair accuracy", "")
+        kinds = {kind: i for i, (kind, _) in enumerate(found)}
+        colours = [(BLUE, AMBER)[kinds[label.split(": ")[0]] % 2] for label, _ in rows]
+        values, bounds = [p.accuracy for _, p in rows], [(p.low, p.high) for _, p in rows]
+        dots(axes, [label for label, _ in rows], values, bounds, colours)
+        axes.axvline(0.5, color=FAINT, linewidth=0.8, linestyle=":")
+
+    return Figure(
+        "parts", "Accuracy in the parts of the set, with 95 % intervals; at most eight of a kind.", draw
+    )
+
+
+def _baselines(judged: Judged) -> dict[str, float]:
+    """`baseline/<name>` of the other models that read no more than words, and `baseline/length` with its interval."""
+    scored = judged.evidence.scored
+    out: dict[str, float] = {}
+    columns = {"length": scored.length} | {
+        name.replace(" ", "_"): reward
+        for name, reward in judged.evidence.others.items()
+        if name == "bag of words"
+    }
+    for name, values in columns.items():
+        right = credit(values[scored.first] - values[scored.second], scored.win_prob)
+        decided = np.isfinite(right)
+        if decided.any():
+            found = mean(
+                right[decided], scored.pair_prompt[decided], samples=judged.samples, seed=judged.seed
+            )
+            out[f"baseline/{name}"] = found.value
+            out |= {f"baseline/{name}/ci_low": found.low, f"baseline/{name}/ci_high": found.high}
+    return {k: v for k, v in out.items() if math.isfinite(v)}
+
+
+def _rows(judged: Judged, extra: dict[str, float]) -> list[tuple[Cell, ...]]:
+    m = dict(judged.metrics) | extra
+    names = (
+        (judged.name, "pair_accuracy"), ("the longer answer", "baseline/length"),
+        ("bag of words", "baseline/bag_of_words"), ("always the same side", "baseline/majority"),
+        ("one annotator against the others", "ceiling/annotators"),
+    )  # fmt: skip
+    return [
+        (name, m[key], m.get(f"{key}/ci_low"), m.get(f"{key}/ci_high")) for name, key in names if key in m
+    ]
+
+
+def _words(judged: Judged) -> str:
+    m, counts = judged.metrics, judged.evidence.counts
+    if "pair_accuracy" not in m:
+        return "No pair of this set has a right answer: its votes are even, or there are none."
+    lead = (
+        f" Its lead over always choosing the longer answer is {m['pair_accuracy/minus_length']:+.3f} "
+        f"[{m['pair_accuracy/minus_length/ci_low']:+.3f}, {m['pair_accuracy/minus_length/ci_high']:+.3f}]"
+        if "pair_accuracy/minus_length/ci_low" in m
+        else ""
+    )
+    sure = (
+        "" if not lead
+        else ", which leaves no doubt about its sign." if m["pair_accuracy/minus_length/ci_low"] > 0
+        else ": it is worse than that." if m["pair_accuracy/minus_length/ci_high"] < 0
+        else ", which is not significant."
+    )  # fmt: skip
+    dropped = sum(n for name, n in counts.items() if name.startswith("dropped/"))
+    return (
+        f"On {m['n_pairs']:.0f} judged pairs of {m['n_prompts']:.0f} prompts the model agrees with the majority of "
+        f"the votes in {m['pair_accuracy']:.3f} of the {m['n_pairs'] - m.get('n_gold_ties', 0):.0f} decided ones."
+        f"{lead}{sure}\n\n"
+        f"{counts.get('records', 0)} records were read, {dropped} of them had nothing to judge, and "
+        f"{counts.get('completions_too_long', 0)} completions were too long to be read."
+    )
+
+
+def _known(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _float(cell: Cell) -> float:
+    return float(cell) if isinstance(cell, int | float) else math.nan

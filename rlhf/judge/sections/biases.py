@@ -1,0 +1,116 @@
+"""What the reward pays for besides quality: length, and what a probe changes on purpose."""
+
+from __future__ import annotations
+
+import math
+
+from matplotlib.figure import Figure as Canvas
+
+from rlhf.judge.bias import Estimate, Probe, length_correlation, partial_length_correlation, probe
+from rlhf.judge.drawing import FAINT, dots, plot
+from rlhf.judge.evidence import Judged
+from rlhf.judge.section import Cell, Figure, Section, Table
+
+EXPECTED = {
+    "filler": "one more sentence that says nothing: should not raise it",
+    "flattery": "praise of the question first: should not raise it",
+    "markdown": "the same sentences as a bold list: should change nothing",
+    "repetition": "the whole answer twice: should lower it",
+    "refusal": "a refusal instead of the answer: should lower it where the request is harmless",
+    "truncated_end": "the last quarter of the characters is missing: should lower it",
+    "swapped": "answers in reversed order: must change nothing at all",
+}
+
+
+def bias(judged: Judged) -> Section | None:
+    """Correlation of reward and length, and what every probe does to the reward."""
+    scored = judged.evidence.scored
+    if not len(scored.reward):
+        return None
+    options = {"samples": judged.samples, "seed": judged.seed}
+    inside, partial = length_correlation(scored, **options), partial_length_correlation(scored, **options)
+    metrics: dict[str, float] = {}
+    if inside is not None:  # its value belongs to the first section
+        metrics |= {"length/spearman/ci_low": inside.low, "length/spearman/ci_high": inside.high}
+    metrics |= _estimate("length/partial", partial)
+    rows: list[tuple[Cell, ...]] = [
+        ("all answers together", judged.metrics.get("length/spearman_pooled"), None, None),
+        ("within a prompt, averaged", *_cells(inside)),
+        ("within a prompt, the votes' order held fixed", *_cells(partial)),
+    ]
+    note = (
+        "The last row is what the reward pays for length beyond what the votes do. How often the model is right when "
+        "the better answer is shorter or longer stands under Accuracy in parts."
+    )
+    tables = [Table("Rank correlation of reward and length", ("", "value", "from", "to"), rows, note)]
+    probes = {name: _probe(judged, name) for name in judged.probes}
+    found = {name: p for name, p in probes.items() if p is not None}
+    for name, p in found.items():
+        metrics |= _estimate(f"probe/{name}/effect", p.effect) | _estimate(f"probe/{name}/raised", p.raised)
+        metrics |= _estimate(f"probe/{name}/overtakes", p.overtakes)
+        metrics |= {f"probe/{name}/n": p.answers, f"probe/{name}/largest": p.largest}
+    if found:
+        tables.append(_table(found))
+    known = {k: v for k, v in metrics.items() if math.isfinite(v)}
+    return Section("Biases", _words(found), known, tables, [_figure(found)] if found else [])
+
+
+def _probe(judged: Judged, name: str) -> Probe | None:
+    return probe(
+        judged.evidence, judged.probes[name], judged.temperature, samples=judged.samples, seed=judged.seed
+    )
+
+
+def _words(found: dict[str, Probe]) -> str:
+    up = [name for name, p in found.items() if p.effect.low > 0]
+    down = [name for name, p in found.items() if p.effect.high < 0]
+    if not found:
+        return ""
+    parts = [
+        f"Raised on average: {', '.join(up)}." if up else "No probe raises the reward on average.",
+        f"Lowered: {', '.join(down)}." if down else "None lowers it.",
+    ]
+    if "swapped" in found:
+        parts.append(f"Order of the answers moves a reward by {found['swapped'].largest:.1e} at most.")
+    return " ".join(parts)
+
+
+def _table(found: dict[str, Probe]) -> Table:
+    rows: list[tuple[Cell, ...]] = []
+    for name, p in found.items():
+        overtakes = (None, None, None) if p.overtakes is None else _cells(p.overtakes)
+        rows.append((f"{name.replace('_', ' ')} ({EXPECTED.get(name, 'of your own')})", p.answers, *_cells(p.effect), p.raised.value, *overtakes))  # fmt: skip
+    columns = ("probe", "answers", "effect", "from", "to", "raised", "overtakes", "from ", "to ")
+    note = (
+        "Effect: mean change of the reward in log-odds. Raised: share of the answers whose reward rose (0.5 = no "
+        "matter). Overtakes: of the pairs that the model orders rightly, how often the worse answer, changed, beats "
+        "the better one as it was."
+    )
+    return Table("Probes", columns, rows, note)
+
+
+def _figure(found: dict[str, Probe]) -> Figure:
+    def draw(canvas: Canvas) -> None:
+        canvas.set_size_inches(6.4, 0.7 + 0.32 * len(found))
+        axes = plot(canvas, "mean change of the reward, log-odds", "")
+        bounds = [(p.effect.low, p.effect.high) for p in found.values()]
+        names = [name.replace("_", " ") for name in found]
+        dots(axes, names, [p.effect.value for p in found.values()], bounds)
+        axes.axvline(0, color=FAINT, linewidth=0.8, linestyle=":")
+
+    return Figure(
+        "probes", "What each change does to the reward of the same answers, with 95 % intervals.", draw
+    )
+
+
+def _cells(estimate: Estimate | None) -> tuple[Cell, Cell, Cell]:
+    if estimate is None:
+        return (None, None, None)
+    known = [v if math.isfinite(v) else None for v in (estimate.value, estimate.low, estimate.high)]
+    return (known[0], known[1], known[2])
+
+
+def _estimate(key: str, estimate: Estimate | None) -> dict[str, float]:
+    if estimate is None:
+        return {}
+    return {key: estimate.value, f"{key}/ci_low": estimate.low, f"{key}/ci_high": estimate.high}

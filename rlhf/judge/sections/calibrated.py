@@ -1,0 +1,243 @@
+"""Do the probabilities mean what they say, and does the margin know when the model is right?"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+from matplotlib.figure import Figure as Canvas
+from scipy.special import expit
+from scipy.stats import spearmanr
+
+from rlhf.judge.calibration import BINS, Bin, fit_temperature, fold, reliability
+from rlhf.judge.drawing import AMBER, BLUE, FAINT, GRID, SERIES, legend, plot
+from rlhf.judge.evidence import Judged
+from rlhf.judge.metrics import credit
+from rlhf.judge.ood import clustered_auroc
+from rlhf.judge.section import Cell, Figure, Section, Table
+from rlhf.judge.selective import accuracy_at, area, risk_coverage
+from rlhf.judge.table import Floats
+
+COVERAGES = (1.0, 0.8, 0.5, 0.2)
+
+
+def calibration(judged: Judged) -> Section | None:
+    """NLL, Brier and calibration errors before and after the temperature; reliability; what the margin knows."""
+    m, scored = judged.metrics, judged.evidence.scored
+    if "nll" not in m:
+        return None
+    best = fit_temperature(scored.difference, scored.win_prob)
+    metrics = {"temperature/best_here": best} | _margin(judged)
+    keys = (
+        ("NLL in nats", "nll", "nll_uncalibrated"), ("Brier", "brier", ""),
+        ("ECE, 15 equal bins", "ece", "ece_uncalibrated"),
+        ("ECE, equal counts", "ece/adaptive", ""), ("ECE by chance at this n", "ece/by_chance", ""),
+    )  # fmt: skip
+    rows = [
+        (name, m.get(key), m.get(f"{key}/ci_low"), m.get(f"{key}/ci_high"), m.get(before))
+        for name, key, before in keys
+    ]
+    columns = ("", "after", "from", "to", "before temperature")
+    note = (
+        f"Temperature {judged.temperature:.3f} (before: 1; the best on this very set would be {best:.3f}, never used). "
+        f"The least possible NLL, the entropy of the votes, is {m['nll/votes_entropy']:.3f}; a coin has 0.693. "
+        "Errors are symmetric in the two sides."
+    )
+    low, chance = m.get("ece/ci_low", math.nan), m.get("ece/by_chance", math.nan)
+    text = (
+        f"The calibration error is {m['ece']:.3f}; a perfectly calibrated model would show {chance:.3f} on as many "
+        f"pairs by chance alone."
+        + (
+            " So nothing speaks against its calibration."
+            if low == 0
+            else " It is larger than chance explains."
+        )
+        if math.isfinite(chance)
+        else ""
+    )
+    figures = [
+        Figure("reliability", "Share of the votes that agreed against stated confidence, in 15 bins; below: how many "
+               "pairs each bin holds. On the diagonal, confidence is deserved.", _reliability(judged)),
+        Figure("margin", "Share of the votes for the answer with the higher reward against |margin| in log-odds. "
+               "Dashed: what the margin promises.", _margins(judged)),
+    ]  # fmt: skip
+    found = {k: v for k, v in metrics.items() if math.isfinite(v)}
+    return Section(
+        "Calibration", text, found, [Table("Probabilities", columns, rows, note), _fifths(judged)], figures
+    )
+
+
+def selective(judged: Judged) -> Section | None:
+    """Accuracy where the model is sure: risk against coverage for every sign of doubt there is."""
+    scored = judged.evidence.scored
+    right = credit(scored.difference, scored.win_prob)
+    decided = np.isfinite(right)
+    if not decided.any():
+        return None
+    right = right[decided]
+    signals = {name: values[decided] for name, values in _signals(judged).items()}
+    rows: list[tuple[Cell, ...]] = []
+    metrics: dict[str, float] = {}
+    for name, confidence in signals.items():
+        at = [accuracy_at(confidence, right, c) for c in COVERAGES]
+        key = f"selective/{name.replace(' ', '_')}"
+        metrics |= {f"{key}/aurc": area(confidence, right)}
+        metrics |= {f"{key}/accuracy_at_{100 * c:.0f}": a for c, a in zip(COVERAGES[1:], at[1:], strict=True)}
+        rows.append((name, metrics[f"{key}/aurc"], *at))
+    columns = (
+        "doubt is shown by",
+        "area (lower is better)",
+        *(f"{100 * c:.0f} % answered" for c in COVERAGES),
+    )
+
+    def draw(canvas: Canvas) -> None:
+        canvas.set_size_inches(6.4, 3.3)
+        axes = plot(canvas, "share of the pairs that are answered", "accuracy on them")
+        for (name, confidence), colour in zip(signals.items(), SERIES, strict=False):
+            coverage, accuracy = risk_coverage(confidence, right)
+            some = np.unique(np.linspace(min(len(coverage) - 1, 19), len(coverage) - 1, 200).astype(int))
+            axes.plot(coverage[some], accuracy[some], color=colour, label=name, linewidth=1.6)
+        axes.axhline(right.mean(), color=FAINT, linewidth=0.8, linestyle=":")
+        legend(axes, loc="best")
+
+    caption = (
+        "Accuracy among the pairs the model is surest about. A line that falls to the right knows its errors."
+    )
+    return Section(
+        "Answering only when sure", "", metrics, [Table("Accuracy at a coverage", columns, rows)],
+        [Figure("risk_coverage", caption, draw)],
+    )  # fmt: skip
+
+
+def _signals(judged: Judged) -> dict[str, Floats]:
+    """Confidence [P]: |margin|, agreement of members, nearness to training (the stranger of the two answers counts)."""
+    evidence, scored = judged.evidence, judged.evidence.scored
+    found = {"margin": np.abs(scored.difference)}
+    if len(evidence.members) > 1:
+        difference = evidence.members[:, scored.first] - evidence.members[:, scored.second]
+        found["ensemble"] = -difference.std(0, ddof=1)
+    for name, values in evidence.strange.items():
+        found[name] = -np.maximum(values[scored.first], values[scored.second])
+    return found
+
+
+def _margin(judged: Judged) -> dict[str, float]:
+    scored = judged.evidence.scored
+    margin, share = np.abs(scored.difference), np.maximum(scored.win_prob, 1 - scored.win_prob)
+    out: dict[str, float] = {}
+    if len(np.unique(margin)) > 1 and len(np.unique(share)) > 1:
+        out["margin/spearman_votes"] = float(spearmanr(margin, share).statistic)
+    right = credit(scored.difference, scored.win_prob)
+    good, bad, cluster = right > 0.5, right < 0.5, scored.pair_prompt
+    if good.any() and bad.any():
+        auroc = clustered_auroc(margin[bad], margin[good], (cluster[bad], cluster[good]))
+        out |= dict(
+            zip(
+                ("margin/auroc_right", "margin/auroc_right/ci_low", "margin/auroc_right/ci_high"),
+                auroc,
+                strict=True,
+            )
+        )
+    return out
+
+
+def _fifths(judged: Judged) -> Table:
+    """Pairs in fifths by |margin|: what the model says and what the votes say."""
+    scored = judged.evidence.scored
+    difference = scored.difference / judged.temperature
+    confidence, agreement = fold(expit(difference), scored.win_prob)
+    right = credit(scored.difference, scored.win_prob)
+    order = np.argsort(np.abs(difference), kind="stable")
+    rows: list[tuple[Cell, ...]] = []
+    for part in np.array_split(order, 5):
+        if len(part):
+            decided = right[part][np.isfinite(right[part])]
+            bounds = np.abs(difference[part[[0, -1]]])
+            rows.append((f"{bounds[0]:.2f} to {bounds[1]:.2f}", len(part), float(confidence[part].mean()),
+                         float(agreement[part].mean()), float(decided.mean()) if len(decided) else None))  # fmt: skip
+    found = _margin(judged)
+    note = (
+        f"A larger margin picks out the right orders with AUROC {found['margin/auroc_right']:.3f} "
+        f"[{found['margin/auroc_right/ci_low']:.3f}, {found['margin/auroc_right/ci_high']:.3f}]; 0.5 is no knowledge."
+        if "margin/auroc_right" in found
+        else ""
+    )
+    columns = ("|margin|, log-odds", "pairs", "stated confidence", "votes that agree", "accuracy")
+    return Table("Does the margin track confidence? Fifths of the pairs", columns, rows, note)
+
+
+def _bins(judged: Judged, temperature: float) -> list[Bin]:
+    scored = judged.evidence.scored
+    return reliability(expit(scored.difference / temperature), scored.win_prob, bins=BINS)
+
+
+def _reliability(judged: Judged) -> Callable[[Canvas], None]:
+    def draw(canvas: Canvas) -> None:
+        canvas.set_size_inches(6.4, 4.8)
+        grid = canvas.add_gridspec(2, 1, height_ratios=(3, 1), hspace=0.08)
+        axes = plot(canvas, "", "votes that agreed", grid[0])
+        axes.plot([0.5, 1], [0.5, 1], color=FAINT, linestyle="--", linewidth=1)
+        named = ((1.0, AMBER, "before temperature"), (judged.temperature, BLUE, "after"))
+        for temperature, colour, label in named if judged.temperature != 1 else named[1:]:
+            table = _bins(judged, temperature)
+            x, y = [b.confidence for b in table], [b.agreement for b in table]
+            error = [1.96 * math.sqrt(max(b.agreement * (1 - b.agreement), 1e-9) / b.count) for b in table]
+            axes.errorbar(
+                x,
+                y,
+                error,
+                color=colour,
+                marker="o",
+                markersize=4,
+                linewidth=1.4,
+                elinewidth=0.8,
+                label=label,
+            )
+        ceiling = judged.metrics.get("ceiling/annotators")
+        if ceiling is not None:
+            axes.axhline(ceiling, color=FAINT, linewidth=0.8, linestyle=":")
+            axes.text(0.5, ceiling, " one annotator", color=FAINT, fontsize=8, va="bottom")
+        axes.tick_params(labelbottom=False)
+        axes.set_xlim(0.49, 1.01)
+        legend(axes, loc="upper left")
+        below = plot(canvas, "stated confidence", "pairs", grid[1])
+        table = _bins(judged, judged.temperature)
+        below.bar(
+            [b.confidence for b in table],
+            [b.count for b in table],
+            width=0.5 / BINS * 0.8,
+            color=BLUE,
+            edgecolor=GRID,
+        )
+        below.set_xlim(0.49, 1.01)
+
+    return draw
+
+
+def _margins(judged: Judged) -> Callable[[Canvas], None]:
+    scored = judged.evidence.scored
+    margin = np.abs(scored.difference) / judged.temperature
+    agreement = fold(expit(scored.difference / judged.temperature), scored.win_prob)[1]
+
+    def draw(canvas: Canvas) -> None:
+        canvas.set_size_inches(6.4, 3.0)
+        axes = plot(canvas, "|margin| in log-odds, after temperature", "votes that agreed")
+        top = float(np.quantile(margin, 0.995)) if len(margin) else 1.0
+        line = np.linspace(0, max(top, 0.1), 100)
+        axes.plot(line, expit(line), color=FAINT, linestyle="--", linewidth=1)
+        for part in np.array_split(np.argsort(margin, kind="stable"), min(12, max(1, len(margin) // 20))):
+            if len(part):
+                error = 1.96 * float(agreement[part].std()) / math.sqrt(len(part))
+                axes.errorbar(
+                    margin[part].mean(),
+                    agreement[part].mean(),
+                    error,
+                    color=BLUE,
+                    marker="o",
+                    markersize=4,
+                    elinewidth=0.8,
+                )
+        axes.set_xlim(0, max(top, 0.1))
+
+    return draw

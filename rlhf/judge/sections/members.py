@@ -1,0 +1,189 @@
+"""The members of a set: how good each is, whether they err together, whether disagreement shows errors."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+from matplotlib.figure import Figure as Canvas
+from scipy.special import expit
+
+from rlhf.judge.bias import mean
+from rlhf.judge.calibration import nll
+from rlhf.judge.drawing import BLUE, FAINT, INK, plot
+from rlhf.judge.evidence import Judged
+from rlhf.judge.metrics import credit
+from rlhf.judge.paired import Difference, differences
+from rlhf.judge.robustness import Robustness, robustness
+from rlhf.judge.section import Cell, Figure, Section, Table
+from rlhf.judge.table import Floats
+
+MOST = 8
+"""Models that are compared each with each: 28 comparisons."""
+
+
+def members(judged: Judged) -> Section | None:
+    """Robustness of a set of runs, or of the members of an ensemble head."""
+    evidence, scored = judged.evidence, judged.evidence.scored
+    found = robustness(scored, evidence.members)
+    if found is None:
+        return None
+    cluster = scored.pair_prompt[np.isfinite(credit(scored.difference, scored.win_prob))]
+    options = {"samples": judged.samples, "seed": judged.seed}
+    each = [mean(right, cluster, **options) for right in found.right]
+    together = mean(found.combined, cluster, **options)
+    gain = mean(found.combined - found.right.mean(0), cluster, **options)
+    pairs = np.triu_indices(len(each), 1)
+    correlation = (
+        float(np.nanmean(found.correlation[pairs]))
+        if np.isfinite(found.correlation[pairs]).any()
+        else math.nan
+    )
+    metrics = {
+        "members/n": len(each),
+        "members/mean_accuracy": float(np.mean([e.value for e in each])),
+        "members/gain": gain.value, "members/gain/ci_low": gain.low, "members/gain/ci_high": gain.high,
+        "members/error_correlation": correlation, "members/all_wrong": found.all_wrong, "members/split": found.split,
+        **{f"members/{name}/pair_accuracy": e.value for name, e in zip(evidence.member_names, each, strict=True)},
+    }  # fmt: skip
+    if found.auroc is not None:
+        ends = ("", "/ci_low", "/ci_high")
+        metrics |= {f"members/disagreement_auroc{end}": v for end, v in zip(ends, found.auroc, strict=True)}
+    rows: list[tuple[Cell, ...]] = [
+        (name, e.value, e.low, e.high) for name, e in zip(evidence.member_names, each, strict=True)
+    ]
+    rows.append(("together", together.value, together.low, together.high))
+    rows.append(("together less the mean member", gain.value, gain.low, gain.high))
+    known = {k: v for k, v in metrics.items() if math.isfinite(v)}
+    return Section(
+        "Robustness of the set", _words(found, correlation), known,
+        [Table("Members", ("", "accuracy", "from", "to"), rows)],
+        [_matrix(found, evidence.member_names), _by_disagreement(found)],
+    )  # fmt: skip
+
+
+def _words(found: Robustness, correlation: float) -> str:
+    text = (
+        f"Members differ about the winner of {found.split:.3f} of the pairs and are all wrong on {found.all_wrong:.3f}, "
+        f"which no combination of them can mend. Their errors correlate by {correlation:.2f} on average: 0 would be "
+        "independent, 1 the same errors."
+    )
+    if found.auroc is None:
+        return text
+    area, low, high = found.auroc
+    sure = "it shows errors" if low > 0.5 else "it hides them" if high < 0.5 else "not told apart from no use"
+    return f"{text}\n\nDisagreement picks out the set's errors with AUROC {area:.3f} [{low:.3f}, {high:.3f}]: {sure}."
+
+
+def _matrix(found: Robustness, names: tuple[str, ...]) -> Figure:
+    def draw(canvas: Canvas) -> None:
+        size = len(names)
+        canvas.set_size_inches(min(6.4, 2.6 + 0.6 * size), min(6.0, 1.6 + 0.5 * size))
+        axes = plot(canvas, "", "")
+        axes.grid(visible=False)
+        image = axes.imshow(found.correlation, cmap="Blues", vmin=0, vmax=1)
+        axes.set_xticks(range(size), names, rotation=45, ha="right", fontsize=8)
+        axes.set_yticks(range(size), names, fontsize=8)
+        for i, j in np.ndindex(size, size) if size <= MOST else ():
+            value = found.correlation[i, j]
+            colour = "white" if value > 0.6 else INK
+            axes.text(j, i, f"{value:.2f}", ha="center", va="center", fontsize=8, color=colour)
+        canvas.colorbar(image, ax=axes, shrink=0.8)
+
+    return Figure("error_correlation", "Correlation of the members' errors.", draw)
+
+
+def _by_disagreement(found: Robustness) -> Figure:
+    def draw(canvas: Canvas) -> None:
+        canvas.set_size_inches(6.4, 2.8)
+        axes = plot(
+            canvas, "disagreement of the members on the pair (standard deviation)", "accuracy of the set"
+        )
+        order = np.argsort(found.disagreement, kind="stable")
+        for part in np.array_split(order, min(10, max(1, len(order) // 20))):
+            value = float(found.combined[part].mean())
+            error = 1.96 * math.sqrt(max(value * (1 - value), 1e-9) / max(1, len(part)))
+            axes.errorbar(found.disagreement[part].mean(), value, error, color=BLUE, marker="o", markersize=4)
+        axes.axhline(found.combined.mean(), color=FAINT, linewidth=0.8, linestyle=":")
+
+    return Figure("disagreement", "Accuracy in tenths of the members' disagreement; dotted: overall.", draw)
+
+
+def comparison(judged: Judged) -> Section | None:
+    """Two or more models on the same pairs: paired differences, corrected for their number."""
+    contestants = _contestants(judged)
+    if len(contestants) < 2:
+        return None
+    scored = judged.evidence.scored
+    difference = {n: r[scored.first] - r[scored.second] for n, (r, _) in contestants.items()}
+    right = {n: credit(d, scored.win_prob) for n, d in difference.items()}
+    loss = {n: nll(d / contestants[n][1], scored.win_prob) for n, d in difference.items()}
+    brier = {n: (expit(d / contestants[n][1]) - scored.win_prob) ** 2 for n, d in difference.items()}
+    found = differences(right, loss, scored.pair_prompt, samples=judged.samples, seed=judged.seed)
+    metrics: dict[str, float] = {}
+    for d in found:
+        key = f"compare/{d.first}/{d.second}"
+        metrics |= {
+            f"{key}/accuracy": d.accuracy, f"{key}/accuracy/ci_low": d.low, f"{key}/accuracy/ci_high": d.high,
+            f"{key}/p": d.p, f"{key}/mcnemar_p": d.mcnemar, f"{key}/nll": d.nll, f"{key}/nll/ci_low": d.nll_low,
+            f"{key}/nll/ci_high": d.nll_high,
+        }  # fmt: skip
+    each: list[tuple[Cell, ...]] = []
+    for name in contestants:
+        values = (float(np.nanmean(right[name])), float(loss[name].mean()), float(brier[name].mean()))
+        each.append((name, *values))
+        metrics |= dict(
+            zip((f"model/{name}/{k}" for k in ("pair_accuracy", "nll", "brier")), values, strict=True)
+        )
+    known = {k: v for k, v in metrics.items() if math.isfinite(v)}
+    tables = [Table("Each model", ("", "accuracy", "NLL", "Brier"), each), _differences(found)]
+    return Section("Comparison", _verdict(found), known, tables)
+
+
+def _contestants(judged: Judged) -> Mapping[str, tuple[Floats, float]]:
+    """Rewards [N] and temperature of every model: the judged one, its members if they are few, the others."""
+    evidence, t = judged.evidence, judged.temperature
+    found = {judged.name: (evidence.scored.reward, t)}
+    if 1 < len(evidence.members) <= MOST - 1:
+        found |= {
+            name: (evidence.members[m], judged.temperatures.get(name, t))
+            for m, name in enumerate(evidence.member_names)
+        }
+    found |= {name: (reward, judged.temperatures.get(name, 1.0)) for name, reward in evidence.others.items()}
+    return found
+
+
+def _differences(found: list[Difference]) -> Table:
+    rows: list[tuple[Cell, ...]] = [
+        (f"{d.first} less {d.second}", d.accuracy, d.low, d.high, d.p, f"{d.only_first} / {d.only_second}", d.mcnemar,
+         d.nll, d.nll_low, d.nll_high)
+        for d in found
+    ]  # fmt: skip
+    columns = ("", "accuracy", "from", "to", "p", "only one right", "McNemar p", "NLL", "from ", "to ")
+    note = (
+        "Differences on the same pairs, prompts resampled; both p-values corrected for the number of comparisons "
+        "(Holm). McNemar's test takes pairs as independent, which pairs of one prompt are not: where the two "
+        "disagree, believe p."
+    )
+    return Table("Each with each", columns, [tuple(_known(c) for c in row) for row in rows], note)
+
+
+def _verdict(found: list[Difference]) -> str:
+    sure = [d for d in found if d.p < 0.05]
+    if not sure:
+        return "No two of them differ significantly in accuracy at the 5 % level after correction."
+    said = [
+        f"{d.first} is {'better' if d.accuracy > 0 else 'worse'} than {d.second} ({d.accuracy:+.3f})"
+        for d in sure
+    ]
+    rest = len(found) - len(sure)
+    return (
+        "Significant at the 5 % level: "
+        + "; ".join(said)
+        + f". Not told apart: {rest} of {len(found)} comparisons."
+    )
+
+
+def _known(cell: Cell) -> Cell:
+    return None if isinstance(cell, float) and not math.isfinite(cell) else cell

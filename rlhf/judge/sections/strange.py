@@ -1,0 +1,201 @@
+"""Out of distribution: what happens to the model on shifted data, and which detector notices."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+
+import numpy as np
+from matplotlib.figure import Figure as Canvas
+from sklearn.metrics import roc_curve
+
+from rlhf.judge.drawing import FAINT, GRID, INK, SERIES, dots, legend, plot
+from rlhf.judge.evidence import Evidence, Judged
+from rlhf.judge.metrics import evaluate
+from rlhf.judge.ood import Detection, detection
+from rlhf.judge.section import Cell, Figure, Section, Table
+from rlhf.judge.table import Floats, Ints, Scored
+
+ENDS = ("", "/ci_low", "/ci_high")
+DETECTORS = {
+    "mahalanobis": "distance of the pooled state from training, shrunk covariance",
+    "laplace": "variance of the reward under a posterior of the last layer",
+    "ensemble": "standard deviation of the members, each standardised on the ordinary set",
+    "energy": "-log mean exp of the prompt's rewards (Liu et al. 2020)",
+    "reward": "|z| of the reward on the ordinary set",
+    "length": "|z| of the log length on the ordinary set: needs no model",
+}
+
+
+def shifts(judged: Judged) -> Section | None:
+    """Accuracy, ECE and reward on every named shift, and AUROC, AUPR, FPR95 of every detector."""
+    sets = {name: e for name, e in judged.shifts.items() if len(e.scored.reward)}
+    if not sets:
+        return None
+    ordinary = scores(judged.evidence, judged.evidence, judged.temperature)
+    found: dict[str, dict[str, Detection]] = {}
+    metrics: dict[str, float] = {}
+    effects = [_effect("as it is", judged.evidence, judged.metrics)]
+    for shift, evidence in sets.items():
+        strange = scores(evidence, judged.evidence, judged.temperature)
+        prompts = _prompts(judged.evidence, evidence)
+        found[shift] = {
+            name: detection(ordinary[name], strange[name], prompts) for name in ordinary if name in strange
+        }
+        on_it = evaluate(
+            evidence.scored, temperature=judged.temperature, bootstrap=judged.samples, seed=judged.seed
+        )
+        metrics |= _flat(shift, found[shift]) | _shifted(shift, evidence, on_it)
+        effects.append(_effect(shift, evidence, on_it))
+    names = [d for d in DETECTORS if any(d in f for f in found.values())]
+    words = "; ".join(f"{name}: {DETECTORS[name]}" for name in names)
+    text = (
+        "0.5 is blind, below 0.5 the detector calls the strange ones ordinary. Length is a confounder: a detector that "
+        f"does not beat it has not been shown to see more. No single detector sees every shift.\n\n{words}."
+    )
+    known = {k: v for k, v in metrics.items() if math.isfinite(v)}
+    return Section("Out of distribution", text, known, _tables(effects, found, names), [
+        Figure("ood", "AUROC of every detector on every shift, 95 % intervals clustered by prompt. Dotted: blind.",
+               _dots(found)),
+        Figure("ood_roc", "ROC curves on every shift: share of strange ones caught against false alarms.",
+               _curves(judged, ordinary, found)),
+    ])  # fmt: skip
+
+
+def _tables(
+    effects: list[tuple[Cell, ...]], found: Mapping[str, Mapping[str, Detection]], names: list[str]
+) -> list[Table]:
+    columns = ("", "answers", "pairs", "accuracy", "from", "to", "ECE", "mean reward")
+    note = "A shift that changes texts keeps the votes of the original answers."
+    rates = ("", *(f"{d} {m}" for d in names for m in ("FPR95", "AUPR")))
+    title = "FPR95: false alarms where 95 % of the strange ones are caught; AUPR: average precision"
+    return [
+        Table("What the shift does to the model", columns, effects, note),
+        _area_table(found, names),
+        Table(title, rates, _rates(found, names)),
+    ]
+
+
+def scores(evidence: Evidence, ordinary: Evidence, temperature: float) -> dict[str, Floats]:
+    """Every detector's score [N] of the completions of `evidence`; scales come from the ordinary set."""
+    scored, base = evidence.scored, ordinary.scored
+    out = {name: values for name, values in evidence.strange.items() if np.isfinite(values).all()}
+    if len(evidence.members) > 1:
+        mean = ordinary.members.mean(1, keepdims=True)
+        spread = ordinary.members.std(1, keepdims=True)
+        out["ensemble"] = ((evidence.members - mean) / np.where(spread > 0, spread, 1)).std(0, ddof=1)
+    out["energy"] = energy(scored, temperature)
+    out["reward"] = _z(scored.reward, base.reward)
+    out["length"] = _z(np.log1p(scored.length), np.log1p(base.length))
+    return out
+
+
+def energy(scored: Scored, temperature: float) -> Floats:
+    """-log mean_k exp(r_k / T) of the group that each completion [N] belongs to: low rewards look strange."""
+    reward: Floats = scored.reward / temperature
+    order = np.argsort(scored.group, kind="stable")
+    starts = np.searchsorted(scored.group[order], np.arange(len(scored.prompt)))
+    if not len(reward):
+        return reward
+    sums = np.logaddexp.reduceat(reward[order], starts)
+    sizes = np.bincount(scored.group, minlength=len(scored.prompt))
+    return np.asarray(-(sums - np.log(sizes))[scored.group])
+
+
+def _z(values: Floats, base: Floats) -> Floats:
+    return np.abs(values - base.mean()) / (base.std() or 1.0)
+
+
+def _prompts(ordinary: Evidence, strange: Evidence) -> tuple[Ints, Ints]:
+    """Codes of the prompts of both sets' completions; the same prompt has the same code in both."""
+    names = np.unique([*ordinary.prompt_hash, *strange.prompt_hash])
+    codes = [np.searchsorted(names, e.prompt_hash)[e.scored.group] for e in (ordinary, strange)]
+    return codes[0], codes[1]
+
+
+def _flat(shift: str, found: Mapping[str, Detection]) -> dict[str, float]:
+    out: dict[str, float] = {}
+    for name, d in found.items():
+        key = f"ood/{shift}/{name}"
+        out |= {f"{key}/auroc": d.auroc, f"{key}/auroc/ci_low": d.low, f"{key}/auroc/ci_high": d.high}
+        out |= {f"{key}/aupr": d.aupr, f"{key}/fpr95": d.fpr95}
+    return out
+
+
+def _shifted(shift: str, evidence: Evidence, on_it: Mapping[str, float]) -> dict[str, float]:
+    keys = [f"{key}{end}" for key in ("pair_accuracy", "ece", "nll", "reward/mean") for end in ENDS]
+    sizes = {f"ood/{shift}/n": float(len(evidence.scored.reward)), f"ood/{shift}/n_pairs": on_it["n_pairs"]}
+    return sizes | {f"ood/{shift}/{key}": on_it[key] for key in keys if key in on_it}
+
+
+def _effect(name: str, evidence: Evidence, m: Mapping[str, float]) -> tuple[Cell, ...]:
+    return (
+        name, len(evidence.scored.reward), int(m["n_pairs"]), m.get("pair_accuracy"), m.get("pair_accuracy/ci_low"),
+        m.get("pair_accuracy/ci_high"), m.get("ece"), m.get("reward/mean"),
+    )  # fmt: skip
+
+
+def _area_table(found: Mapping[str, Mapping[str, Detection]], names: list[str]) -> Table:
+    rows = [
+        (shift, *(f"{d[n].auroc:.3f} [{d[n].low:.2f}, {d[n].high:.2f}]" if n in d else None for n in names))
+        for shift, d in found.items()
+    ]
+    return Table("Does it notice? AUROC of every detector, 95 % interval", ("", *names), rows)
+
+
+def _rates(found: Mapping[str, Mapping[str, Detection]], names: list[str]) -> list[tuple[Cell, ...]]:
+    return [
+        (shift, *(v for n in names for v in ((d[n].fpr95, d[n].aupr) if n in d else (None, None))))
+        for shift, d in found.items()
+    ]
+
+
+def _dots(found: Mapping[str, Mapping[str, Detection]]) -> Callable[[Canvas], None]:
+    rows = [(shift, name, d) for shift, several in found.items() for name, d in several.items()]
+
+    def draw(canvas: Canvas) -> None:
+        canvas.set_size_inches(6.4, 0.6 + 0.24 * len(rows))
+        axes = plot(canvas, "AUROC", "")
+        order = list(DETECTORS)
+        dots(
+            axes, [f"{shift}: {name}" for shift, name, _ in rows], [d.auroc for *_, d in rows],
+            [(d.low, d.high) for *_, d in rows], [SERIES[order.index(n) if n in order else -1] for _, n, _ in rows],
+        )  # fmt: skip
+        axes.axvline(0.5, color=FAINT, linewidth=0.8, linestyle=":")
+        for i in range(1, len(rows)):
+            if rows[i][0] != rows[i - 1][0]:
+                axes.axhline(i - 0.5, color=GRID, linewidth=0.8)
+        axes.set_xlim(-0.02, 1.02)
+
+    return draw
+
+
+def _curves(
+    judged: Judged, ordinary: Mapping[str, Floats], found: Mapping[str, Mapping[str, Detection]]
+) -> Callable[[Canvas], None]:
+    def draw(canvas: Canvas) -> None:
+        wide = min(3, len(found))
+        high = -(-len(found) // max(1, wide))
+        canvas.set_size_inches(6.4, 0.4 + 2.2 * high)
+        order = list(DETECTORS)
+        for i, shift in enumerate(found):
+            axes = plot(canvas, "", "", (high, wide, i + 1))
+            strange = scores(judged.shifts[shift], judged.evidence, judged.temperature)
+            for name in found[shift]:
+                truth = np.repeat([0, 1], [len(ordinary[name]), len(strange[name])])
+                false, caught, _ = roc_curve(truth, np.concatenate([ordinary[name], strange[name]]))
+                axes.plot(
+                    false,
+                    caught,
+                    color=SERIES[order.index(name) if name in order else -1],
+                    linewidth=1.3,
+                    label=name,
+                )
+            axes.plot([0, 1], [0, 1], color=FAINT, linewidth=0.7, linestyle=":")
+            axes.set_title(shift, fontsize=9, color=INK)
+            axes.set_xticks([0, 0.5, 1])
+            axes.set_yticks([0, 0.5, 1])
+            if i == 0:
+                legend(axes, loc="lower right", fontsize=7)  # the colours are the same in all of them
+
+    return draw
