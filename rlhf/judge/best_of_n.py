@@ -138,7 +138,7 @@ def steps(size: int) -> tuple[int, ...]:
     return tuple(dict.fromkeys([*powers, size]))
 
 
-def best_of_n(
+def curve(
     proxies: Sequence[Floats],
     values: Mapping[str, Sequence[Floats]],
     *,

@@ -7,7 +7,7 @@ from math import comb
 import numpy as np
 import pytest
 
-from rlhf.judge.best_of_n import best_of, best_of_n, gao_fit, kl_bound, selection_weights, steps
+from rlhf.judge.best_of_n import best_of, curve, gao_fit, kl_bound, selection_weights, steps
 
 
 @pytest.mark.parametrize(("n", "size"), [(1, 1), (1, 7), (3, 7), (7, 7), (16, 100)])
@@ -119,27 +119,25 @@ def test_the_curve_follows_gold_and_length_beside_the_proxy():
     rng = np.random.default_rng(0)
     proxies = [rng.normal(size=k) for k in (16, 16, 20, 16, 3)]
     gold = [p + rng.normal(size=len(p)) for p in proxies]
-    curve = best_of_n(
-        proxies, {"gold": gold, "length": [np.full(len(p), 7.0) for p in proxies]}, bootstrap=100
-    )
-    assert curve.ns == (1, 2, 4, 8, 16)
-    assert (curve.n_prompts, curve.n_left_out) == (4, 1)
-    assert (np.diff(curve.value["proxy"]) > 0).all()
-    assert curve.value["proxy"][-1] == pytest.approx(np.mean([best_of([16], p, p)[0] for p in proxies[:4]]))
-    np.testing.assert_allclose(curve.value["length"], 7)
-    np.testing.assert_allclose(curve.value["length/win_rate"], 0.5)
-    assert curve.value["gold/win_rate"][0] == pytest.approx(0.5)
-    assert curve.value["gold/win_rate"][-1] > 0.5
-    assert (curve.low["gold"] <= curve.value["gold"]).all()
-    assert (curve.high["gold"] >= curve.value["gold"]).all()
-    assert set(curve.fit) == {"proxy", "gold", "length"}
+    found = curve(proxies, {"gold": gold, "length": [np.full(len(p), 7.0) for p in proxies]}, bootstrap=100)
+    assert found.ns == (1, 2, 4, 8, 16)
+    assert (found.n_prompts, found.n_left_out) == (4, 1)
+    assert (np.diff(found.value["proxy"]) > 0).all()
+    assert found.value["proxy"][-1] == pytest.approx(np.mean([best_of([16], p, p)[0] for p in proxies[:4]]))
+    np.testing.assert_allclose(found.value["length"], 7)
+    np.testing.assert_allclose(found.value["length/win_rate"], 0.5)
+    assert found.value["gold/win_rate"][0] == pytest.approx(0.5)
+    assert found.value["gold/win_rate"][-1] > 0.5
+    assert (found.low["gold"] <= found.value["gold"]).all()
+    assert (found.high["gold"] >= found.value["gold"]).all()
+    assert set(found.fit) == {"proxy", "gold", "length"}
 
 
 def test_prompts_without_a_choice_are_refused():
     with pytest.raises(ValueError, match="at least 2 answers"):
-        best_of_n([np.zeros(1), np.zeros(1)], {})
+        curve([np.zeros(1), np.zeros(1)], {})
     with pytest.raises(ValueError, match="at least 9 answers; the largest has 4"):
-        best_of_n([np.zeros(4)], {}, size=9)
+        curve([np.zeros(4)], {}, size=9)
 
 
 def test_the_interval_covers_the_truth_as_often_as_it_says():
@@ -150,7 +148,7 @@ def test_the_interval_covers_the_truth_as_often_as_it_says():
     for trial in range(100):
         proxies = list(rng.normal(size=(40, 8)))
         gold = [0.5 * p + rng.normal(size=8) for p in proxies]
-        curve = best_of_n(proxies, {"gold": gold}, bootstrap=200, seed=trial)
-        hits += curve.low["gold"][-1] <= truth <= curve.high["gold"][-1]
+        found = curve(proxies, {"gold": gold}, bootstrap=200, seed=trial)
+        hits += found.low["gold"][-1] <= truth <= found.high["gold"][-1]
     # fewer than 82 has odds of 4e-4 even at 92%, about what a percentile interval of 40 prompts reaches
     assert hits >= 82

@@ -6,8 +6,9 @@ from matplotlib.figure import Figure
 from scored_sets import group
 
 from rlhf.judge.best_of_n import best_of
-from rlhf.judge.best_of_n_section import best_of_n_section, pooled
 from rlhf.judge.evidence import Evidence, Judged
+from rlhf.judge.sections.best_of_n import best_of_n as part
+from rlhf.judge.sections.best_of_n import pooled
 from rlhf.judge.table import Scored
 
 
@@ -25,7 +26,7 @@ def judged(rewards, gold=None, *, prompts=None, members=None, others=None, tempe
         gold=np.full(n, np.nan) if gold is None else np.concatenate(gold),
         members=scored.reward[None] if members is None else members, member_names=(), others=others or {},
     )  # fmt: skip
-    return Judged("m", evidence, temperature, {"other": 3.0}, samples=200)
+    return Judged("m", evidence, temperature, temperatures={"other": 3.0}, samples=200)
 
 
 def world(prompts=60, k=8, seed=0):
@@ -36,7 +37,7 @@ def world(prompts=60, k=8, seed=0):
 
 def test_gains_are_those_over_a_random_answer_in_log_odds():
     rewards, gold = world()
-    section = best_of_n_section(judged(rewards, gold))
+    section = part(judged(rewards, gold))
     m = section.metrics
     assert m["best_of_n/8/proxy"] == pytest.approx(np.mean([r.max() - r.mean() for r in rewards]) / 2)
     assert m["best_of_n/4/gold"] == pytest.approx(
@@ -56,7 +57,7 @@ def test_a_reward_that_is_gamed_is_said_to_be_past_its_peak():
     rng = np.random.default_rng(0)
     rewards = list(rng.normal(size=(300, 32)))
     gold = [np.where(r < 1, r, 1 - 4 * (r - 1)) for r in rewards]
-    assert "past its peak" in best_of_n_section(judged(rewards, gold)).text
+    assert "past its peak" in part(judged(rewards, gold)).text
 
 
 def test_records_of_one_prompt_are_pooled_and_an_answer_in_two_of_them_counts_once():
@@ -72,7 +73,7 @@ def test_records_of_one_prompt_are_pooled_and_an_answer_in_two_of_them_counts_on
 
 def test_without_gold_the_other_models_say_what_the_pick_is_worth():
     rewards, gold = world()
-    section = best_of_n_section(judged(rewards, others={"other": 3 * np.concatenate(gold)}))
+    section = part(judged(rewards, others={"other": 3 * np.concatenate(gold)}))
     assert "best_of_n/8/gold" not in section.metrics
     expected = np.mean([(g - g.mean())[r.argmax()] for r, g in zip(rewards, gold, strict=True)])
     assert section.metrics["best_of_n/8/other"] == pytest.approx(expected)  # 3 g over its temperature 3
@@ -82,17 +83,17 @@ def test_an_ensemble_is_picked_by_every_aggregator():
     rewards, gold = world(k=4)
     flat = np.concatenate(rewards)
     rng = np.random.default_rng(1)
-    section = best_of_n_section(judged(rewards, gold, members=flat + rng.normal(size=(5, len(flat)))))
+    section = part(judged(rewards, gold, members=flat + rng.normal(size=(5, len(flat)))))
     keys = [f"best_of_n/4/gold/{name}" for name in ("mean", "median", "worst_case", "mean_minus_variance")]
     assert all(0.3 < section.metrics[k] < 1.2 for k in keys)
     assert len({section.metrics[k] for k in keys}) == 4
-    same = best_of_n_section(judged(rewards, gold, members=np.tile(flat, (5, 1))))
+    same = part(judged(rewards, gold, members=np.tile(flat, (5, 1))))
     assert [same.metrics[k] for k in keys] == pytest.approx([same.metrics["best_of_n/4/gold"]] * 4)
 
 
 def test_figures_draw_and_tables_fit():
     rewards, gold = world(k=8)
-    section = best_of_n_section(judged(rewards, gold, others={"org/model": np.concatenate(gold)}))
+    section = part(judged(rewards, gold, others={"org/model": np.concatenate(gold)}))
     canvas = Figure()
     section.figures[0].draw(canvas)
     axes = canvas.axes[0]
@@ -102,4 +103,4 @@ def test_figures_draw_and_tables_fit():
 
 
 def test_where_nothing_can_be_picked_there_is_nothing_to_say():
-    assert best_of_n_section(judged([np.array([1.0])])) is None
+    assert part(judged([np.array([1.0])])) is None

@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from itertools import cycle
 
 import numpy as np
+from matplotlib.figure import Figure as Canvas
 
 from rlhf.judge.aggregators import Aggregator, mean, mean_minus_variance, median, standardise, worst_case
-from rlhf.judge.best_of_n import WIN, Curve, best_of_n
+from rlhf.judge.best_of_n import WIN, Curve
+from rlhf.judge.best_of_n import curve as curve_of
+from rlhf.judge.drawing import FAINT, SERIES, legend, plot
 from rlhf.judge.evidence import Evidence, Judged
 from rlhf.judge.section import Cell, Figure, Section, Table
 from rlhf.judge.table import Floats, Ints
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure as Canvas
 
 AGGREGATORS: tuple[Aggregator, ...] = (mean, median, worst_case, mean_minus_variance)
 """What an ensemble is picked by, beside its own combination; members standardised over the set."""
 
 
-def best_of_n_section(judged: Judged, *, size: int | None = None) -> Section | None:
+def best_of_n(judged: Judged, *, size: int | None = None) -> Section | None:
     """Gains of best-of-n over a random answer, by reward, by known gold, by every other model, and in length.
 
     All answers of a prompt are pooled, equal ones counted once. Keys: `best_of_n/<n>/<what>` with intervals, where
@@ -41,7 +41,7 @@ def best_of_n_section(judged: Judged, *, size: int | None = None) -> Section | N
     values = _values(judged)
     columns = {name: [column[p] for p in prompts] for name, column in values.items()}
     proxies = columns.pop("proxy")
-    curve = best_of_n(
+    curve = curve_of(
         [_centred(p) for p in proxies],
         {name: c if name == "length" else [_centred(v) for v in c] for name, c in columns.items()},
         size=size,
@@ -94,7 +94,7 @@ def _variants(judged: Judged, prompts: list[Ints], size: int) -> dict[str, Curve
     members = standardise(evidence.members)
     gold = {"gold": [_centred(evidence.gold[p]) for p in prompts]}
     return {
-        aggregate.__name__: best_of_n(
+        aggregate.__name__: curve_of(
             [aggregate(members)[p] for p in prompts],
             gold,
             size=size,
@@ -185,24 +185,20 @@ CAPTION = (
 
 def _draw(curve: Curve, variants: Mapping[str, Curve]) -> Callable[[Canvas], None]:
     def draw(canvas: Canvas) -> None:
-        axes = canvas.add_subplot()
+        axes = plot(canvas, "√(upper bound of KL in nats)", "gain over a random answer")
         d = np.sqrt(curve.kl_bound)
         grid = np.linspace(0, d[-1], 100)
-        for name in [k for k in curve.value if not k.endswith(WIN) and k != "length"]:
-            (line,) = axes.plot(d, curve.value[name], marker="o", label=name)
-            axes.fill_between(d, curve.low[name], curve.high[name], alpha=0.15, color=line.get_color())
+        names = [k for k in curve.value if not k.endswith(WIN) and k != "length"]
+        for name, colour in zip(names, cycle(SERIES), strict=False):
+            axes.plot(d, curve.value[name], marker="o", markersize=4, color=colour, label=name)
+            axes.fill_between(d, curve.low[name], curve.high[name], alpha=0.15, color=colour, linewidth=0)
             if name in curve.fit:
                 fit = curve.fit[name]
-                axes.plot(
-                    grid, grid * (fit.alpha - fit.beta * grid), "--", color=line.get_color(), linewidth=1
-                )
+                axes.plot(grid, grid * (fit.alpha - fit.beta * grid), "--", color=colour, linewidth=1)
         for name, variant in variants.items():
-            axes.plot(d, variant.value["gold"], ":", label=f"gold, picked by {name}")
-        axes.set_xlabel("√(upper bound of KL), nats")
-        axes.set_ylabel("gain over a random answer")
-        above = axes.secondary_xaxis("top")
-        above.set_xticks(d, [str(n) for n in curve.ns])
-        above.set_xlabel("n")
-        axes.legend(frameon=False, fontsize="small")
+            axes.plot(d, variant.value["gold"], ":", color=FAINT, label=f"gold, picked by {name}")
+        for place, n in zip(d, curve.ns, strict=True):
+            axes.annotate(f"n={n}", (place, 0), (0, -12), textcoords="offset points", fontsize=8, color=FAINT)
+        legend(axes)
 
     return draw
