@@ -5,9 +5,20 @@ Everything heavy is imported inside functions, so that a mistyped override answe
 
 from rlhf.assemble.annotate import annotate
 from rlhf.assemble.comparison import Comparison
+from rlhf.assemble.evaluate import evaluate
 from rlhf.assemble.loggers import no_logger, wandb_logger
 from rlhf.assemble.run import train
 from rlhf.assemble.sample import sample
 from rlhf.assemble.suggestions import CONF, suggestions
 
-__all__ = ["CONF", "Comparison", "annotate", "no_logger", "sample", "suggestions", "train", "wandb_logger"]
+__all__ = [
+    "CONF",
+    "Comparison",
+    "annotate",
+    "evaluate",
+    "no_logger",
+    "sample",
+    "suggestions",
+    "train",
+    "wandb_logger",
+]

@@ -7,8 +7,9 @@ but annotators like it. A seventh domain is held apart as out of distribution. R
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 
 import numpy as np
@@ -56,6 +57,7 @@ class ToyWorld:
         careless: share of annotators who click at random most of the time.
         temperature, tie_width, position_bias, length_bias: means over annotators, see `Annotator`.
         ood: only the domain that is held apart, instead of the six others.
+        style: added to the log-odds of being polite, hedged, verbose and repetitive: another sampler's answers.
         limit: at most this many records.
 
     Raises:
@@ -75,6 +77,7 @@ class ToyWorld:
     position_bias: float = 0.2
     length_bias: float = 0.5
     ood: bool = False
+    style: float = 0.0
     limit: int | None = None
     skipped: list[str] = field(default_factory=list, init=False, repr=False)
     skipped_count: int = field(default=0, init=False, repr=False)
@@ -97,6 +100,10 @@ class ToyWorld:
             length_bias=self.length_bias,
             seed=self.seed,
         )
+
+    def shifts(self) -> dict[str, ToyWorld]:
+        """Worlds that a model of this one was not trained on: the domain held apart, another sampler's answers."""
+        return {"held_out": replace(self, ood=True), "other_sampler": replace(self, style=self.style + 2.5)}
 
     def records(self) -> Iterator[Comparison]:
         """The records from the start."""
@@ -170,16 +177,21 @@ class _Maker:
             meta={"difficulty": "hard" if self.hard else "easy", "prompt_hash": prompt_hash(prompt)},
         )
 
+    def styled(self, p: float) -> float:
+        """The probability after the world's style is added to its log-odds."""
+        style = self.world.style
+        return p if style == 0 else 1 / (1 + (1 - p) / p * math.exp(-style))
+
     def qualities(self, hard: bool) -> dict[str, float]:
         """Qualities of one answer; hard tasks are answered right less often."""
         off_topic = self.uniform() < 0.07
-        verbose = self.uniform()
+        verbose = self.styled(self.uniform())
         return {
             "correct": float(not off_topic and self.uniform() < (0.45 if hard else 0.6)),
-            "polite": float(self.uniform() < 0.4),
-            "hedged": float(self.uniform() < 0.3),
+            "polite": float(self.uniform() < self.styled(0.4)),
+            "hedged": float(self.uniform() < self.styled(0.3)),
             "verbose": float((verbose > 0.5) + (verbose > 0.8) + (verbose > 0.95)),
-            "repetitive": float(self.uniform() < 0.12),
+            "repetitive": float(self.uniform() < self.styled(0.12)),
             "off_topic": float(off_topic),
         }
 

@@ -13,6 +13,9 @@ from rlhf.judge.metrics import credit
 from rlhf.judge.ranking import spearman, stacks
 from rlhf.judge.table import Floats, Ints, Scored
 
+NEGLIGIBLE = 1e-4
+"""Log-odds below which a change is rounding: rewards are sums in single precision, in another order."""
+
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
@@ -103,6 +106,7 @@ def probe(before: Evidence, after: Evidence, temperature: float, *, samples: int
     scored = before.scored
     original = scored.reward[both]
     change = (after.scored.reward[place[both]] - original) / temperature
+    change = np.where(np.abs(change) < NEGLIGIBLE, 0.0, change)
     cluster = scored.prompt[scored.group[both]]
     rose = np.where(change == 0, 0.5, change > 0)
     return Probe(
@@ -110,7 +114,7 @@ def probe(before: Evidence, after: Evidence, temperature: float, *, samples: int
         raised=mean(rose.astype(np.float64), cluster, samples=samples, seed=seed),
         overtakes=_overtakes(scored, after.scored.reward, place, samples, seed),
         answers=int(both.sum()),
-        largest=float(np.abs(change).max()),
+        largest=float(np.abs(after.scored.reward[place[both]] - original).max() / temperature),
     )
 
 

@@ -79,12 +79,12 @@ class Pass:
     rank: int = 0
     world: int = 1
 
-    def entries(self, records: Iterable[Comparison], total: int, name: str = "") -> Iterator[Entry]:
+    def entries(self, records: Iterable[Comparison], total: int = 0, name: str = "") -> Iterator[Entry]:
         """Entries of this process's blocks, in order of the records.
 
         Args:
             records: the set, in stored order.
-            total: how many there are, so that changed ones can be spread evenly.
+            total: how many there are, so that changed ones can be spread evenly; 0 = change none.
             name: of the set.
         """
         some = min(self.changed, total)
@@ -93,7 +93,7 @@ class Pass:
                 continue
             originals = [record for _, record in block]
             yield from self._scored(name, [n for n, _ in block], originals, originals, self.others)
-            chosen = [(n, r) for n, r in block if (n + 1) * some // total > n * some // total]
+            chosen = [(n, r) for n, r in block if total and (n + 1) * some // total > n * some // total]
             for change_name, change in self.changes.items() if chosen else ():
                 numbers, kept = [n for n, _ in chosen], [r for _, r in chosen]
                 changed = [change(r, _random(r, change_name)) for r in kept]

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure as Canvas
 
+WIDTH = 5.2
+"""Inches: on a phone the letters are still large enough to read."""
 INK, FAINT, GRID = "#1f2937", "#6b7280", "#e5e7eb"
 BLUE, AMBER, GREEN, RED = "#2563eb", "#d97706", "#059669", "#dc2626"
 SERIES = (BLUE, AMBER, GREEN, RED, "#7c3aed", "#0891b2", "#be185d", "#4d7c0f", "#475569", "#a16207")

@@ -8,6 +8,7 @@ conf/evaluate.yaml under `sections`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -69,6 +70,19 @@ class Section:
     metrics: Mapping[str, float] = field(default_factory=dict)
     tables: Sequence[Table] = ()
     figures: Sequence[Figure] = ()
+
+
+def ranged(value: float | None, low: float | None, high: float | None) -> str | None:
+    """A number with its interval as one cell; None for a number that is not known."""
+    if value is None or not math.isfinite(value):
+        return None
+    known = low is not None and high is not None and math.isfinite(low) and math.isfinite(high)
+    return f"{value:.3f} [{low:.3f}, {high:.3f}]" if known else f"{value:.3f}"
+
+
+def as_key(name: str) -> str:
+    """A name as a part of a key: no spaces, no slashes."""
+    return name.replace(" ", "_").replace("/", "_")
 
 
 def flat(sections: Iterable[Section]) -> dict[str, float]:

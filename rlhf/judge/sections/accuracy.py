@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure as Canvas
 
 from rlhf.judge.bias import mean
-from rlhf.judge.drawing import AMBER, BLUE, FAINT, dots, plot
+from rlhf.judge.drawing import AMBER, BLUE, FAINT, WIDTH, dots, plot
 from rlhf.judge.evidence import Judged
 from rlhf.judge.metrics import credit
 from rlhf.judge.parts import (
@@ -22,7 +22,7 @@ from rlhf.judge.parts import (
     source_pairs,
     vote_classes,
 )  # fmt: skip
-from rlhf.judge.section import Cell, Figure, Section, Table
+from rlhf.judge.section import Cell, Figure, Section, Table, as_key, ranged
 from rlhf.judge.table import Ints
 
 FEW = 10
@@ -36,31 +36,31 @@ def headline(judged: Judged) -> Section:
     m = judged.metrics
     extra = _baselines(judged)
     rows = _rows(judged, extra)
-    shown = [row for row in rows if isinstance(row[1], float)]
 
     def draw(canvas: Canvas) -> None:
-        canvas.set_size_inches(6.4, 0.5 + 0.42 * len(shown))
+        canvas.set_size_inches(WIDTH, 0.5 + 0.42 * len(rows))
         axes = plot(canvas, "share of the decided pairs", "")
-        bounds = [(_float(row[2]), _float(row[3])) for row in shown]
         colours = [
-            BLUE if i == 0 else AMBER if "annotator" in str(r[0]) else FAINT for i, r in enumerate(shown)
+            BLUE if i == 0 else AMBER if "annotator" in name else FAINT for i, (name, _) in enumerate(rows)
         ]
-        dots(axes, [str(row[0]) for row in shown], [_float(row[1]) for row in shown], bounds, colours)
+        values, bounds = [v for _, (v, _, _) in rows], [(low, high) for _, (_, low, high) in rows]
+        dots(axes, [name for name, _ in rows], values, bounds, colours)
         axes.axvline(0.5, color=FAINT, linewidth=0.8, linestyle=":")
 
-    columns = ("", "accuracy", "from", "to")
     note = (
         "95 % intervals resample prompts. Equal rewards count one half; pairs whose votes are even have no right "
         "answer and are left out of accuracies."
     )
-    table = Table("Accuracy and what it must beat", columns, rows, note)
+    table = Table(
+        "Accuracy and what it must beat", ("", "accuracy"), [(name, ranged(*v)) for name, v in rows], note
+    )
     caption = "Accuracy with 95 % intervals. Dotted: guessing."
     return Section(
         "Accuracy",
         _words(judged),
         dict(m) | extra,
         [table],
-        [Figure("accuracy", caption, draw)] if shown else [],
+        [Figure("accuracy", caption, draw)] if rows else [],
     )
 
 
@@ -123,19 +123,19 @@ HEADINGS = {
 
 def _table(kind: str, several: list[Part], adjusted: list[float]) -> Table:
     rows: list[tuple[Cell, ...]] = [
-        (p.label, p.pairs, p.prompts, p.accuracy, _known(p.low), _known(p.high), _known(q))
+        (p.label, p.pairs, p.prompts, ranged(p.accuracy, p.low, p.high), _known(q))
         for p, q in zip(several, adjusted, strict=True)
     ]
-    columns = (kind, "pairs", "prompts", "accuracy", "from", "to", "p")
+    columns = (kind, "pairs", "prompts", "accuracy", "p")
     note = "p: does this part differ from the rest? Clustered by prompt, corrected over all parts of the report (Holm)."
     return Table(HEADINGS[kind], columns, rows, note)
 
 
 def _metrics(kind: str, several: list[Part], known: Mapping[str, float]) -> dict[str, float]:
     out: dict[str, float] = {}
-    name = kind.replace(" ", "_")
+    name = as_key(kind)
     for p in several:
-        key = f"{name}/{p.label}"
+        key = f"{name}/{p.label if kind == 'domain' else as_key(p.label)}"
         out |= {f"pair_accuracy/{key}": p.accuracy, f"n_pairs/{key}": p.pairs}
         out |= {f"pair_accuracy/{key}/ci_low": p.low, f"pair_accuracy/{key}/ci_high": p.high}
     return {key: value for key, value in out.items() if math.isfinite(value) and key not in known}
@@ -145,7 +145,7 @@ def _figure(found: list[tuple[str, list[Part]]]) -> Figure:
     rows = [(f"{kind}: {p.label}", p) for kind, several in found for p in several[:8]]
 
     def draw(canvas: Canvas) -> None:
-        canvas.set_size_inches(6.4, 0.6 + 0.27 * len(rows))
+        canvas.set_size_inches(WIDTH, 0.6 + 0.27 * len(rows))
         axes = plot(canvas, "pair accuracy", "")
         kinds = {kind: i for i, (kind, _) in enumerate(found)}
         colours = [(BLUE, AMBER)[kinds[label.split(": ")[0]] % 2] for label, _ in rows]
@@ -179,15 +179,18 @@ def _baselines(judged: Judged) -> dict[str, float]:
     return {k: v for k, v in out.items() if math.isfinite(v)}
 
 
-def _rows(judged: Judged, extra: dict[str, float]) -> list[tuple[Cell, ...]]:
+def _rows(judged: Judged, extra: dict[str, float]) -> list[tuple[str, tuple[float, float, float]]]:
     m = dict(judged.metrics) | extra
     names = (
         (judged.name, "pair_accuracy"), ("the longer answer", "baseline/length"),
         ("bag of words", "baseline/bag_of_words"), ("always the same side", "baseline/majority"),
         ("one annotator against the others", "ceiling/annotators"),
     )  # fmt: skip
+    ends = ("", "/ci_low", "/ci_high")
     return [
-        (name, m[key], m.get(f"{key}/ci_low"), m.get(f"{key}/ci_high")) for name, key in names if key in m
+        (name, (m[key], m.get(key + ends[1], math.nan), m.get(key + ends[2], math.nan)))
+        for name, key in names
+        if key in m
     ]
 
 
@@ -219,7 +222,3 @@ def _words(judged: Judged) -> str:
 
 def _known(value: float) -> float | None:
     return value if math.isfinite(value) else None
-
-
-def _float(cell: Cell) -> float:
-    return float(cell) if isinstance(cell, int | float) else math.nan

@@ -7,9 +7,9 @@ import math
 from matplotlib.figure import Figure as Canvas
 
 from rlhf.judge.bias import Estimate, Probe, length_correlation, partial_length_correlation, probe
-from rlhf.judge.drawing import FAINT, dots, plot
+from rlhf.judge.drawing import FAINT, WIDTH, dots, plot
 from rlhf.judge.evidence import Judged
-from rlhf.judge.section import Cell, Figure, Section, Table
+from rlhf.judge.section import Cell, Figure, Section, Table, ranged
 
 EXPECTED = {
     "filler": "one more sentence that says nothing: should not raise it",
@@ -34,15 +34,15 @@ def bias(judged: Judged) -> Section | None:
         metrics |= {"length/spearman/ci_low": inside.low, "length/spearman/ci_high": inside.high}
     metrics |= _estimate("length/partial", partial)
     rows: list[tuple[Cell, ...]] = [
-        ("all answers together", judged.metrics.get("length/spearman_pooled"), None, None),
-        ("within a prompt, averaged", *_cells(inside)),
-        ("within a prompt, the votes' order held fixed", *_cells(partial)),
+        ("all answers together", judged.metrics.get("length/spearman_pooled")),
+        ("within a prompt, averaged", _cell(inside)),
+        ("within a prompt, the votes' order held fixed", _cell(partial)),
     ]
     note = (
         "The last row is what the reward pays for length beyond what the votes do. How often the model is right when "
         "the better answer is shorter or longer stands under Accuracy in parts."
     )
-    tables = [Table("Rank correlation of reward and length", ("", "value", "from", "to"), rows, note)]
+    tables = [Table("Rank correlation of reward and length", ("", "value"), rows, note)]
     probes = {name: _probe(judged, name) for name in judged.probes}
     found = {name: p for name, p in probes.items() if p is not None}
     for name, p in found.items():
@@ -78,9 +78,9 @@ def _words(found: dict[str, Probe]) -> str:
 def _table(found: dict[str, Probe]) -> Table:
     rows: list[tuple[Cell, ...]] = []
     for name, p in found.items():
-        overtakes = (None, None, None) if p.overtakes is None else _cells(p.overtakes)
-        rows.append((f"{name.replace('_', ' ')} ({EXPECTED.get(name, 'of your own')})", p.answers, *_cells(p.effect), p.raised.value, *overtakes))  # fmt: skip
-    columns = ("probe", "answers", "effect", "from", "to", "raised", "overtakes", "from ", "to ")
+        said = f"{name.replace('_', ' ')} ({EXPECTED.get(name, 'of your own')})"
+        rows.append((said, p.answers, _cell(p.effect), p.raised.value, _cell(p.overtakes)))
+    columns = ("probe", "answers", "effect", "raised", "overtakes")
     note = (
         "Effect: mean change of the reward in log-odds. Raised: share of the answers whose reward rose (0.5 = no "
         "matter). Overtakes: of the pairs that the model orders rightly, how often the worse answer, changed, beats "
@@ -91,7 +91,7 @@ def _table(found: dict[str, Probe]) -> Table:
 
 def _figure(found: dict[str, Probe]) -> Figure:
     def draw(canvas: Canvas) -> None:
-        canvas.set_size_inches(6.4, 0.7 + 0.32 * len(found))
+        canvas.set_size_inches(WIDTH, 0.7 + 0.32 * len(found))
         axes = plot(canvas, "mean change of the reward, log-odds", "")
         bounds = [(p.effect.low, p.effect.high) for p in found.values()]
         names = [name.replace("_", " ") for name in found]
@@ -103,11 +103,8 @@ def _figure(found: dict[str, Probe]) -> Figure:
     )
 
 
-def _cells(estimate: Estimate | None) -> tuple[Cell, Cell, Cell]:
-    if estimate is None:
-        return (None, None, None)
-    known = [v if math.isfinite(v) else None for v in (estimate.value, estimate.low, estimate.high)]
-    return (known[0], known[1], known[2])
+def _cell(estimate: Estimate | None) -> Cell:
+    return None if estimate is None else ranged(estimate.value, estimate.low, estimate.high)
 
 
 def _estimate(key: str, estimate: Estimate | None) -> dict[str, float]:

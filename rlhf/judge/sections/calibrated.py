@@ -11,11 +11,11 @@ from scipy.special import expit
 from scipy.stats import spearmanr
 
 from rlhf.judge.calibration import BINS, Bin, fit_temperature, fold, reliability
-from rlhf.judge.drawing import AMBER, BLUE, FAINT, GRID, SERIES, legend, plot
+from rlhf.judge.drawing import AMBER, BLUE, FAINT, GRID, SERIES, WIDTH, legend, plot
 from rlhf.judge.evidence import Judged
 from rlhf.judge.metrics import credit
 from rlhf.judge.ood import clustered_auroc
-from rlhf.judge.section import Cell, Figure, Section, Table
+from rlhf.judge.section import Cell, Figure, Section, Table, ranged
 from rlhf.judge.selective import accuracy_at, area, risk_coverage
 from rlhf.judge.table import Floats
 
@@ -35,10 +35,10 @@ def calibration(judged: Judged) -> Section | None:
         ("ECE, equal counts", "ece/adaptive", ""), ("ECE by chance at this n", "ece/by_chance", ""),
     )  # fmt: skip
     rows = [
-        (name, m.get(key), m.get(f"{key}/ci_low"), m.get(f"{key}/ci_high"), m.get(before))
+        (name, ranged(m.get(key), m.get(f"{key}/ci_low"), m.get(f"{key}/ci_high")), m.get(before))
         for name, key, before in keys
     ]
-    columns = ("", "after", "from", "to", "before temperature")
+    columns = ("", "after temperature", "before")
     note = (
         f"Temperature {judged.temperature:.3f} (before: 1; the best on this very set would be {best:.3f}, never used). "
         f"The least possible NLL, the entropy of the votes, is {m['nll/votes_entropy']:.3f}; a coin has 0.693. "
@@ -92,7 +92,7 @@ def selective(judged: Judged) -> Section | None:
     )
 
     def draw(canvas: Canvas) -> None:
-        canvas.set_size_inches(6.4, 3.3)
+        canvas.set_size_inches(WIDTH, 3.3)
         axes = plot(canvas, "share of the pairs that are answered", "accuracy on them")
         for (name, confidence), colour in zip(signals.items(), SERIES, strict=False):
             coverage, accuracy = risk_coverage(confidence, right)
@@ -174,7 +174,7 @@ def _bins(judged: Judged, temperature: float) -> list[Bin]:
 
 def _reliability(judged: Judged) -> Callable[[Canvas], None]:
     def draw(canvas: Canvas) -> None:
-        canvas.set_size_inches(6.4, 4.8)
+        canvas.set_size_inches(WIDTH, 4.8)
         grid = canvas.add_gridspec(2, 1, height_ratios=(3, 1), hspace=0.08)
         axes = plot(canvas, "", "votes that agreed", grid[0])
         axes.plot([0.5, 1], [0.5, 1], color=FAINT, linestyle="--", linewidth=1)
@@ -197,10 +197,11 @@ def _reliability(judged: Judged) -> Callable[[Canvas], None]:
         ceiling = judged.metrics.get("ceiling/annotators")
         if ceiling is not None:
             axes.axhline(ceiling, color=FAINT, linewidth=0.8, linestyle=":")
-            axes.text(0.5, ceiling, " one annotator", color=FAINT, fontsize=8, va="bottom")
+            axes.text(1.0, ceiling, "one annotator ", color=FAINT, fontsize=8, va="bottom", ha="right")
         axes.tick_params(labelbottom=False)
         axes.set_xlim(0.49, 1.01)
-        legend(axes, loc="upper left")
+        axes.set_ylim(-0.02, 1.02)
+        legend(axes, loc="lower left")
         below = plot(canvas, "stated confidence", "pairs", grid[1])
         table = _bins(judged, judged.temperature)
         below.bar(
@@ -221,7 +222,7 @@ def _margins(judged: Judged) -> Callable[[Canvas], None]:
     agreement = fold(expit(scored.difference / judged.temperature), scored.win_prob)[1]
 
     def draw(canvas: Canvas) -> None:
-        canvas.set_size_inches(6.4, 3.0)
+        canvas.set_size_inches(WIDTH, 3.0)
         axes = plot(canvas, "|margin| in log-odds, after temperature", "votes that agreed")
         top = float(np.quantile(margin, 0.995)) if len(margin) else 1.0
         line = np.linspace(0, max(top, 0.1), 100)

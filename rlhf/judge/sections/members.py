@@ -11,12 +11,12 @@ from scipy.special import expit
 
 from rlhf.judge.bias import mean
 from rlhf.judge.calibration import nll
-from rlhf.judge.drawing import BLUE, FAINT, INK, plot
+from rlhf.judge.drawing import BLUE, FAINT, INK, WIDTH, plot
 from rlhf.judge.evidence import Judged
 from rlhf.judge.metrics import credit
 from rlhf.judge.paired import Difference, differences
 from rlhf.judge.robustness import Robustness, robustness
-from rlhf.judge.section import Cell, Figure, Section, Table
+from rlhf.judge.section import Cell, Figure, Section, Table, as_key, ranged
 from rlhf.judge.table import Floats
 
 MOST = 8
@@ -35,38 +35,35 @@ def members(judged: Judged) -> Section | None:
     together = mean(found.combined, cluster, **options)
     gain = mean(found.combined - found.right.mean(0), cluster, **options)
     pairs = np.triu_indices(len(each), 1)
-    correlation = (
-        float(np.nanmean(found.correlation[pairs]))
-        if np.isfinite(found.correlation[pairs]).any()
-        else math.nan
-    )
+    known_pairs = found.correlation[pairs][np.isfinite(found.correlation[pairs])]
+    correlation = float(known_pairs.mean()) if len(known_pairs) else math.nan
     metrics = {
         "members/n": len(each),
         "members/mean_accuracy": float(np.mean([e.value for e in each])),
         "members/gain": gain.value, "members/gain/ci_low": gain.low, "members/gain/ci_high": gain.high,
         "members/error_correlation": correlation, "members/all_wrong": found.all_wrong, "members/split": found.split,
-        **{f"members/{name}/pair_accuracy": e.value for name, e in zip(evidence.member_names, each, strict=True)},
+        **{f"members/{as_key(name)}/pair_accuracy": e.value for name, e in zip(evidence.member_names, each, strict=True)},
     }  # fmt: skip
     if found.auroc is not None:
         ends = ("", "/ci_low", "/ci_high")
         metrics |= {f"members/disagreement_auroc{end}": v for end, v in zip(ends, found.auroc, strict=True)}
     rows: list[tuple[Cell, ...]] = [
-        (name, e.value, e.low, e.high) for name, e in zip(evidence.member_names, each, strict=True)
+        (name, ranged(e.value, e.low, e.high)) for name, e in zip(evidence.member_names, each, strict=True)
     ]
-    rows.append(("together", together.value, together.low, together.high))
-    rows.append(("together less the mean member", gain.value, gain.low, gain.high))
+    rows.append(("together", ranged(together.value, together.low, together.high)))
+    rows.append(("together less the mean member", ranged(gain.value, gain.low, gain.high)))
     known = {k: v for k, v in metrics.items() if math.isfinite(v)}
     return Section(
         "Robustness of the set", _words(found, correlation), known,
-        [Table("Members", ("", "accuracy", "from", "to"), rows)],
+        [Table("Members", ("", "accuracy"), rows)],
         [_matrix(found, evidence.member_names), _by_disagreement(found)],
     )  # fmt: skip
 
 
 def _words(found: Robustness, correlation: float) -> str:
     text = (
-        f"Members differ about the winner of {found.split:.3f} of the pairs and are all wrong on {found.all_wrong:.3f}, "
-        f"which no combination of them can mend. Their errors correlate by {correlation:.2f} on average: 0 would be "
+        f"Members differ about the winner of {found.split:.3f} of the pairs; all are wrong on {found.all_wrong:.3f}: "
+        f"no combination mends these. Their errors correlate by {correlation:.2f} on average: 0 would be "
         "independent, 1 the same errors."
     )
     if found.auroc is None:
@@ -79,7 +76,7 @@ def _words(found: Robustness, correlation: float) -> str:
 def _matrix(found: Robustness, names: tuple[str, ...]) -> Figure:
     def draw(canvas: Canvas) -> None:
         size = len(names)
-        canvas.set_size_inches(min(6.4, 2.6 + 0.6 * size), min(6.0, 1.6 + 0.5 * size))
+        canvas.set_size_inches(min(WIDTH, 2.6 + 0.6 * size), min(6.0, 1.6 + 0.5 * size))
         axes = plot(canvas, "", "")
         axes.grid(visible=False)
         image = axes.imshow(found.correlation, cmap="Blues", vmin=0, vmax=1)
@@ -96,7 +93,7 @@ def _matrix(found: Robustness, names: tuple[str, ...]) -> Figure:
 
 def _by_disagreement(found: Robustness) -> Figure:
     def draw(canvas: Canvas) -> None:
-        canvas.set_size_inches(6.4, 2.8)
+        canvas.set_size_inches(WIDTH, 2.8)
         axes = plot(
             canvas, "disagreement of the members on the pair (standard deviation)", "accuracy of the set"
         )
@@ -123,7 +120,7 @@ def comparison(judged: Judged) -> Section | None:
     found = differences(right, loss, scored.pair_prompt, samples=judged.samples, seed=judged.seed)
     metrics: dict[str, float] = {}
     for d in found:
-        key = f"compare/{d.first}/{d.second}"
+        key = f"compare/{as_key(d.first)}/{as_key(d.second)}"
         metrics |= {
             f"{key}/accuracy": d.accuracy, f"{key}/accuracy/ci_low": d.low, f"{key}/accuracy/ci_high": d.high,
             f"{key}/p": d.p, f"{key}/mcnemar_p": d.mcnemar, f"{key}/nll": d.nll, f"{key}/nll/ci_low": d.nll_low,
@@ -134,7 +131,7 @@ def comparison(judged: Judged) -> Section | None:
         values = (float(np.nanmean(right[name])), float(loss[name].mean()), float(brier[name].mean()))
         each.append((name, *values))
         metrics |= dict(
-            zip((f"model/{name}/{k}" for k in ("pair_accuracy", "nll", "brier")), values, strict=True)
+            zip((f"model/{as_key(name)}/{k}" for k in ("pair_accuracy", "nll", "brier")), values, strict=True)
         )
     known = {k: v for k, v in metrics.items() if math.isfinite(v)}
     tables = [Table("Each model", ("", "accuracy", "NLL", "Brier"), each), _differences(found)]
@@ -156,17 +153,17 @@ def _contestants(judged: Judged) -> Mapping[str, tuple[Floats, float]]:
 
 def _differences(found: list[Difference]) -> Table:
     rows: list[tuple[Cell, ...]] = [
-        (f"{d.first} less {d.second}", d.accuracy, d.low, d.high, d.p, f"{d.only_first} / {d.only_second}", d.mcnemar,
-         d.nll, d.nll_low, d.nll_high)
+        (f"{d.first} less {d.second}", ranged(d.accuracy, d.low, d.high), _known(d.p), f"{d.only_first} / {d.only_second}",
+         _known(d.mcnemar), ranged(d.nll, d.nll_low, d.nll_high))
         for d in found
     ]  # fmt: skip
-    columns = ("", "accuracy", "from", "to", "p", "only one right", "McNemar p", "NLL", "from ", "to ")
+    columns = ("", "accuracy", "p", "only one right", "McNemar p", "NLL")
     note = (
         "Differences on the same pairs, prompts resampled; both p-values corrected for the number of comparisons "
         "(Holm). McNemar's test takes pairs as independent, which pairs of one prompt are not: where the two "
         "disagree, believe p."
     )
-    return Table("Each with each", columns, [tuple(_known(c) for c in row) for row in rows], note)
+    return Table("Each with each", columns, rows, note)
 
 
 def _verdict(found: list[Difference]) -> str:

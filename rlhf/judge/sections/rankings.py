@@ -8,10 +8,10 @@ from collections.abc import Callable
 import numpy as np
 from matplotlib.figure import Figure as Canvas
 
-from rlhf.judge.drawing import AMBER, BLUE, legend, plot
+from rlhf.judge.drawing import AMBER, BLUE, WIDTH, legend, plot
 from rlhf.judge.evidence import Judged
 from rlhf.judge.metrics import EVEN
-from rlhf.judge.section import Figure, Section, Table
+from rlhf.judge.section import Figure, Section, Table, ranged
 
 NAMES = {
     "top1": "top-1: the best answer has the highest reward",
@@ -31,7 +31,7 @@ def rankings(judged: Judged) -> Section | None:
     if "spearman" not in m:
         return None
     rows = [
-        (name, m[key], m.get(f"{key}/ci_low"), m.get(f"{key}/ci_high"))
+        (name, ranged(m[key], m.get(f"{key}/ci_low"), m.get(f"{key}/ci_high")))
         for key, name in NAMES.items()
         if key in m
     ]
@@ -42,7 +42,7 @@ def rankings(judged: Judged) -> Section | None:
         f"{m['n_ranked']:.0f} prompts whose votes rank at least two answers apart ({sizes.mean():.1f} answers each on "
         f"average).{note} Correlations are computed inside a prompt and then averaged, never pooled."
     )
-    return Section("Rankings", text, {}, [Table("Order of the answers", ("", "value", "from", "to"), rows)])
+    return Section("Rankings", text, {}, [Table("Order of the answers", ("", "value"), rows)])
 
 
 def rewards(judged: Judged) -> Section | None:
@@ -87,7 +87,7 @@ def _histogram(judged: Judged) -> Callable[[Canvas], None]:
     worse = scored.reward[np.where(won, scored.second, scored.first)][decided]
 
     def draw(canvas: Canvas) -> None:
-        canvas.set_size_inches(6.4, 3.0)
+        canvas.set_size_inches(WIDTH, 3.0)
         axes = plot(canvas, "reward", "answers")
         bins = np.histogram_bin_edges(scored.reward, bins=40)
         axes.hist(better, bins=bins, color=BLUE, alpha=0.55, label="better answer")
@@ -101,7 +101,7 @@ def _length(judged: Judged) -> Callable[[Canvas], None]:
     scored = judged.evidence.scored
 
     def draw(canvas: Canvas) -> None:
-        canvas.set_size_inches(6.4, 3.2)
+        canvas.set_size_inches(WIDTH, 3.2)
         axes = plot(canvas, "length in characters", "reward")
         scale = "log" if scored.length.min() > 0 and len(np.unique(scored.length)) > MANY else "linear"
         axes.hexbin(

@@ -9,11 +9,11 @@ import numpy as np
 from matplotlib.figure import Figure as Canvas
 from sklearn.metrics import roc_curve
 
-from rlhf.judge.drawing import FAINT, GRID, INK, SERIES, dots, legend, plot
+from rlhf.judge.drawing import FAINT, GRID, INK, SERIES, WIDTH, dots, legend, plot
 from rlhf.judge.evidence import Evidence, Judged
 from rlhf.judge.metrics import evaluate
 from rlhf.judge.ood import Detection, detection
-from rlhf.judge.section import Cell, Figure, Section, Table
+from rlhf.judge.section import Cell, Figure, Section, Table, ranged
 from rlhf.judge.table import Floats, Ints, Scored
 
 ENDS = ("", "/ci_low", "/ci_high")
@@ -51,7 +51,7 @@ def shifts(judged: Judged) -> Section | None:
     words = "; ".join(f"{name}: {DETECTORS[name]}" for name in names)
     text = (
         "0.5 is blind, below 0.5 the detector calls the strange ones ordinary. Length is a confounder: a detector that "
-        f"does not beat it has not been shown to see more. No single detector sees every shift.\n\n{words}."
+        f"does not beat it has not been shown to see more.\n\n{_best(found)}\n\n{words}."
     )
     known = {k: v for k, v in metrics.items() if math.isfinite(v)}
     return Section("Out of distribution", text, known, _tables(effects, found, names), [
@@ -62,10 +62,24 @@ def shifts(judged: Judged) -> Section | None:
     ])  # fmt: skip
 
 
+def _best(found: Mapping[str, Mapping[str, Detection]]) -> str:
+    """The best detector of every shift, and whether it surely beats length alone."""
+    said = []
+    for shift, several in found.items():
+        models = {name: d for name, d in several.items() if name != "length"}
+        name = max(models, key=lambda n: models[n].auroc)
+        best, alone = models[name], several["length"]
+        more = "more than length" if best.low > alone.high else "not surely more than length"
+        said.append(
+            f"{shift}: {name} {best.auroc:.3f} [{best.low:.3f}, {best.high:.3f}], {more} ({alone.auroc:.3f})"
+        )
+    return "Best detector on each shift, chosen on this very set: " + "; ".join(said) + "."
+
+
 def _tables(
     effects: list[tuple[Cell, ...]], found: Mapping[str, Mapping[str, Detection]], names: list[str]
 ) -> list[Table]:
-    columns = ("", "answers", "pairs", "accuracy", "from", "to", "ECE", "mean reward")
+    columns = ("", "answers", "pairs", "accuracy", "ECE", "mean reward")
     note = "A shift that changes texts keeps the votes of the original answers."
     rates = ("", *(f"{d} {m}" for d in names for m in ("FPR95", "AUPR")))
     title = "FPR95: false alarms where 95 % of the strange ones are caught; AUPR: average precision"
@@ -96,10 +110,11 @@ def energy(scored: Scored, temperature: float) -> Floats:
     order = np.argsort(scored.group, kind="stable")
     starts = np.searchsorted(scored.group[order], np.arange(len(scored.prompt)))
     if not len(reward):
-        return reward
-    sums = np.logaddexp.reduceat(reward[order], starts)
+        return np.zeros(0)
+    sums: Floats = np.logaddexp.reduceat(reward[order], starts)
     sizes = np.bincount(scored.group, minlength=len(scored.prompt))
-    return np.asarray(-(sums - np.log(sizes))[scored.group])
+    of_group: Floats = np.log(sizes) - sums
+    return np.take(of_group, scored.group)
 
 
 def _z(values: Floats, base: Floats) -> Floats:
@@ -129,15 +144,15 @@ def _shifted(shift: str, evidence: Evidence, on_it: Mapping[str, float]) -> dict
 
 
 def _effect(name: str, evidence: Evidence, m: Mapping[str, float]) -> tuple[Cell, ...]:
+    accuracy = ranged(*(m.get(f"pair_accuracy{end}") for end in ENDS))
     return (
-        name, len(evidence.scored.reward), int(m["n_pairs"]), m.get("pair_accuracy"), m.get("pair_accuracy/ci_low"),
-        m.get("pair_accuracy/ci_high"), m.get("ece"), m.get("reward/mean"),
+        name, len(evidence.scored.reward), int(m["n_pairs"]), accuracy, m.get("ece"), m.get("reward/mean"),
     )  # fmt: skip
 
 
 def _area_table(found: Mapping[str, Mapping[str, Detection]], names: list[str]) -> Table:
     rows = [
-        (shift, *(f"{d[n].auroc:.3f} [{d[n].low:.2f}, {d[n].high:.2f}]" if n in d else None for n in names))
+        (shift, *(ranged(d[n].auroc, d[n].low, d[n].high) if n in d else None for n in names))
         for shift, d in found.items()
     ]
     return Table("Does it notice? AUROC of every detector, 95 % interval", ("", *names), rows)
@@ -154,7 +169,7 @@ def _dots(found: Mapping[str, Mapping[str, Detection]]) -> Callable[[Canvas], No
     rows = [(shift, name, d) for shift, several in found.items() for name, d in several.items()]
 
     def draw(canvas: Canvas) -> None:
-        canvas.set_size_inches(6.4, 0.6 + 0.24 * len(rows))
+        canvas.set_size_inches(WIDTH, 0.6 + 0.24 * len(rows))
         axes = plot(canvas, "AUROC", "")
         order = list(DETECTORS)
         dots(
@@ -176,10 +191,11 @@ def _curves(
     def draw(canvas: Canvas) -> None:
         wide = min(3, len(found))
         high = -(-len(found) // max(1, wide))
-        canvas.set_size_inches(6.4, 0.4 + 2.2 * high)
+        canvas.set_size_inches(WIDTH, 0.4 + 2.2 * high)
         order = list(DETECTORS)
+        grid = canvas.add_gridspec(high, wide, hspace=0.45, wspace=0.3)
         for i, shift in enumerate(found):
-            axes = plot(canvas, "", "", (high, wide, i + 1))
+            axes = plot(canvas, "", "", grid[i // wide, i % wide])
             strange = scores(judged.shifts[shift], judged.evidence, judged.temperature)
             for name in found[shift]:
                 truth = np.repeat([0, 1], [len(ordinary[name]), len(strange[name])])
@@ -195,7 +211,9 @@ def _curves(
             axes.set_title(shift, fontsize=9, color=INK)
             axes.set_xticks([0, 0.5, 1])
             axes.set_yticks([0, 0.5, 1])
-            if i == 0:
-                legend(axes, loc="lower right", fontsize=7)  # the colours are the same in all of them
+        handles, labels = axes.get_legend_handles_labels() if found else ([], [])
+        legend(
+            canvas, handles=handles, labels=labels, loc="upper center", ncols=3, bbox_to_anchor=(0.5, 0.02)
+        )
 
     return draw

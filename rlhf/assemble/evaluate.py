@@ -1,0 +1,216 @@
+"""`evaluate.py`: runs and data to a report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, ListConfig, OmegaConf
+
+from rlhf.assemble.loggers import finish_wandb, quiet
+
+if TYPE_CHECKING:
+    from rlhf.annotate.label import Aggregation
+    from rlhf.data.part import Part
+    from rlhf.data.pool import Records
+    from rlhf.judge.judging import Judging
+    from rlhf.judge.report import Report
+    from rlhf.judge.score_source import ScoreSource
+
+FITTED_ON = 2000
+"""Records that a foreign model's statistics are fitted on, at most."""
+
+
+def evaluate(cfg: DictConfig) -> None:
+    """Score the data, write the report, print the headline and where the report is.
+
+    Raises:
+        ValueError: no run, or no data for a model that has none of its own; the message says what to give.
+    """
+    if OmegaConf.is_missing(cfg, "run"):
+        raise ValueError(
+            "run=<folder of a run, or name or folder of a Hugging Face reward model>, or run=[a,b,c]"
+        )
+    quiet()
+    import torch
+    from lightning_fabric import Fabric
+
+    if cfg.threads:
+        torch.set_num_threads(cfg.threads)
+    strategy = "auto" if cfg.devices == 1 else "ddp"
+    fabric = Fabric(accelerator=cfg.accelerator, devices=cfg.devices, strategy=strategy)
+    fabric.launch()
+    report = judging(cfg, fabric)()
+    fabric.barrier()
+    if report is None:
+        return
+    _log(cfg, report)
+    from rlhf.judge.baselines import baseline_table
+
+    print("\n" + baseline_table(report.metrics))
+    print(f"report: {report.folder}", flush=True)
+
+
+@dataclass(frozen=True)
+class _Data:
+    """The judged data in its parts, and the training part of the run itself where there is one."""
+
+    parts: Mapping[str, Part]
+    part: str
+    about: str
+    judge: Aggregation
+    trained_on: Part | None
+
+
+def judging(cfg: DictConfig, fabric: Any) -> Judging:
+    """The task, built from the configuration."""
+    from rlhf.judge.ensemble import Ensemble
+    from rlhf.judge.judging import Judging
+
+    runs = _listed(cfg.run)
+    sources = [_source(cfg, entry, fabric.device) for entry in runs]
+    single = len(sources) == 1
+    data = _data(cfg, _own_config(runs[0]))
+    if data.part == "test":
+        for source in sources:
+            _learn(source, data.parts)
+    others = [_source(cfg, entry, fabric.device) for entry in _listed(cfg.against)]
+    made = {
+        group: hydra.utils.instantiate(cfg[group], _convert_="all")
+        for group in ("shifts", "shifted", "probes", "sections")
+    }
+    return Judging(
+        folder=Path(HydraConfig.get().runtime.output_dir),
+        source=sources[0] if single else Ensemble(sources, "ensemble"),
+        member_names=tuple(s.name for s in sources) if not single else _members(sources[0]),
+        others=[*others, *_bag_of_words(cfg, data)],
+        data=data.parts[data.part],
+        validation=data.parts["val"] if data.part == "test" else None,
+        judge=data.judge,
+        part=data.part,
+        about=f"{data.about}; models: {', '.join(s.name for s in (*sources, *others))}",
+        shifts=made["shifts"],
+        shifted={**_held_apart(data), **made["shifted"]},
+        probes=made["probes"],
+        sections=made["sections"],
+        changed=cfg.changed,
+        block=cfg.block,
+        samples=cfg.bootstrap,
+        seed=cfg.seed,
+        rank=fabric.global_rank,
+        world=fabric.world_size,
+        wait=fabric.barrier,
+    )
+
+
+def _listed(entries: Any) -> list[Any]:
+    return list(entries) if isinstance(entries, ListConfig) else [entries]
+
+
+def _own_config(entry: Any) -> DictConfig | None:
+    """The configuration a run was trained with; None for anything else."""
+    folder = Path(entry) if isinstance(entry, str) else Path()
+    for place in (folder, folder.parent):
+        path = place / ".hydra" / "config.yaml"
+        if (
+            isinstance(entry, str)
+            and path.is_file()
+            and (folder / "rlhf.json").is_file() == (place != folder)
+        ):
+            loaded = OmegaConf.load(path)
+            return loaded if isinstance(loaded, DictConfig) else None
+    return None
+
+
+def _data(cfg: DictConfig, own: DictConfig | None) -> _Data:
+    """The data that is named, else the run's own: `data=` uses all of it, a run's own its test part."""
+    from rlhf.data.part import PARTS, Part
+
+    given = cfg.get("data") is not None
+    if not given and own is None:
+        raise ValueError("this model brings no data of its own: data=<importer> data.path=<file>")
+    config: Any = cfg if given else own
+    source, splitter = hydra.utils.instantiate(config.data), hydra.utils.instantiate(config.split)
+    part = cfg.part or ("all" if given else "test")
+    parts = {part: Part(source, splitter, part)}
+    parts |= {
+        name: Part(source, splitter, name)
+        for name in PARTS
+        if name not in parts and (part == "test" or name == "all")
+    }
+    trained_on = parts.get("train")
+    if given and own is not None:
+        trained_on = Part(hydra.utils.instantiate(own.data), hydra.utils.instantiate(own.split), "train")
+    judge = hydra.utils.instantiate(config.judged_by, _convert_="all")
+    name = str(config.data.get("path") or config.data.get("hub") or config.data._target_.rpartition(".")[2])
+    return _Data(parts, part, f"{Path(name).name}, part: {part}", judge, trained_on)
+
+
+def _source(cfg: DictConfig, entry: Any, device: Any) -> ScoreSource:
+    """A run's folder, a Hugging Face model, or the configuration of any other source."""
+    if isinstance(entry, DictConfig):
+        made: ScoreSource = hydra.utils.instantiate(entry, _convert_="all")
+        return made
+    import rlhf
+    from rlhf.reward.run_source import RunSource, load_classifier
+
+    path = Path(entry)
+    name = path.parent.name if path.name == "model" else path.name
+    if any((p / "rlhf.json").is_file() for p in (path, path / "model")):
+        return RunSource(name, rlhf.load(entry, device=str(device)), batch_tokens=cfg.batch_tokens)
+    if (path / ".hydra").is_dir():
+        raise ValueError(f"{entry} is a run without an exported model/: it did not come to its end")
+    scorer, bias = load_classifier(entry, max_length=cfg.max_length, device=str(device))
+    return RunSource(name, scorer, calibrated=False, bias=bias, batch_tokens=cfg.batch_tokens)
+
+
+def _members(source: ScoreSource) -> tuple[str, ...]:
+    from rlhf.reward.run_source import RunSource
+
+    rows = source.scorer.model.head.weight.shape[0] if isinstance(source, RunSource) else 1
+    return tuple(f"member {i}" for i in range(rows)) if rows > 1 else (source.name,)
+
+
+def _learn(source: ScoreSource, parts: Mapping[str, Part]) -> None:
+    """Statistics of training states for a model that came without."""
+    from rlhf.reward.run_source import RunSource
+
+    if isinstance(source, RunSource) and source.reference is None:
+        train, val = (list(islice(parts[name].records(), FITTED_ON)) for name in ("train", "val"))
+        if train:
+            source.fit_reference(train, val)
+
+
+def _held_apart(data: _Data) -> dict[str, Records]:
+    """Shifted sets that the data brings itself (the toy world does), cut to the prompts of the judged part."""
+    from rlhf.data.part import Part
+
+    judged = data.parts[data.part]
+    sets = getattr(judged.source, "shifts", dict)()
+    if judged.splitter.needs_fit:  # it knows only the prompts it has read
+        return dict(sets)
+    return {name: Part(source, judged.splitter, data.part) for name, source in sets.items()}
+
+
+def _bag_of_words(cfg: DictConfig, data: _Data) -> list[ScoreSource]:
+    """The baseline, trained on what the run was trained on."""
+    if not cfg.bag_of_words or data.trained_on is None:
+        return []
+    from rlhf.judge.bag_of_words import BagOfWords
+
+    return [BagOfWords(data.trained_on.records(), data.judge)]
+
+
+def _log(cfg: DictConfig, report: Report) -> None:
+    """The report as a W&B run, where `logger=wandb`."""
+    logger = hydra.utils.instantiate(cfg.logger)(cfg=cfg, folder=report.folder, checkpoint=None)
+    if logger is not None:
+        from rlhf.judge.report import log_to_wandb
+
+        log_to_wandb(logger.experiment, report)
+        finish_wandb()

@@ -1,0 +1,36 @@
+"""One part of a data set, read through its splitter: train, val, test, or all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from rlhf.data.pool import Records
+from rlhf.data.splits import Splitter
+from rlhf.record_types import Comparison
+
+PARTS = ("train", "val", "test", "all")
+
+
+class Part:
+    """The records of one part, as a stream.
+
+    Args:
+        source: all the records.
+        splitter: fitted here where it needs it, once.
+        part: one of `PARTS`.
+
+    Raises:
+        ValueError: another name.
+    """
+
+    def __init__(self, source: Records, splitter: Splitter, part: str) -> None:
+        if part not in PARTS:
+            raise ValueError(f"part={part}: one of {', '.join(PARTS)}")
+        self.source, self.splitter, self.part = source, splitter, part
+        if part != "all" and splitter.needs_fit:
+            splitter.fit(source.records())
+
+    def records(self) -> Iterator[Comparison]:
+        """From the start."""
+        every = self.part == "all"
+        return (r for r in self.source.records() if every or self.splitter.split_of(r) == self.part)
