@@ -118,7 +118,7 @@ class Curve:
     kl_bound  [n] upper bound of the KL divergence in nats, see `kl_bound`
     value     name -> [n] mean; `proxy` first, then what was given beside it
     low, high   name -> [n]; NaN where there is one prompt only
-    fit       name -> `Fit` of the gain over n = 1; empty below three n
+    fit       name -> `Fit` of the gain over n = 1; empty below four n
     n_prompts   how many prompts took part, n_left_out how many had too few answers
     """
 
@@ -180,7 +180,7 @@ def curve(
     mean, low, high = (x.reshape(len(names), len(ns)) for x in (flat.mean(0), low, high))
     kl = kl_bound(np.array(ns))
     fits = {}
-    if len(ns) > 2:
+    if len(ns) > 3:  # two distances fit any two numbers
         gains = {n: rows[:, :, i] - rows[:, :1, i] for i, n in enumerate(names) if not n.endswith(WIN)}
         fits = {name: gao_fit(kl, gain, bootstrap=bootstrap, seed=seed) for name, gain in gains.items()}
     named = [dict(zip(names, column, strict=True)) for column in (mean, low, high)]

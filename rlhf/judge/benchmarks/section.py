@@ -11,7 +11,7 @@ import numpy as np
 from rlhf.judge.benchmarks.items import Benchmark, Item, items
 from rlhf.judge.evidence import Judged
 from rlhf.judge.score_source import ScoreSource
-from rlhf.judge.section import Cell, Section, Table
+from rlhf.judge.section import Cell, Section, Table, as_key
 from rlhf.judge.table import Floats
 from rlhf.record_types import Comparison
 
@@ -29,44 +29,44 @@ class Records(Protocol):
 
 
 class BenchmarkSection:
-    """Scores a benchmark's rows with every model of a report.
+    """A benchmark's scores of every model of a report.
 
     Keys: the benchmark's own for the judged model; `others/<name>/<key>` for the other models;
     `baseline/length/<key>` for a reward that is the answer's length. Rows with an answer that a model cannot read
-    (too long) are left out for that model and counted in `<benchmark>/n_unread`.
+    (too long), or that scoring dropped, are left out for that model and counted in `<benchmark>/n_left_out`.
 
     Args:
         name: heading, and the prefix of the benchmark's keys.
         benchmark: items to metrics, such as `rlhf.judge.benchmarks.rewardbench`.
-        source: the benchmark's rows as records.
+        source: the benchmark's rows as records; None = the judged data are the benchmark's.
     """
 
-    def __init__(self, name: str, benchmark: Benchmark, source: Records) -> None:
+    def __init__(self, name: str, benchmark: Benchmark, source: Records | None = None) -> None:
         self.name, self.benchmark, self.source = name, benchmark, source
 
     def __call__(self, judged: Judged) -> Section:
         """The section. Raises as the benchmark and the reading of its files do."""
-        scored, unread = self.score(judged.models)
+        total, scored = self._read(judged) if self.source is None else self._score(self.source, judged.models)
         options = {"bootstrap": judged.samples, "seed": judged.seed}
-        found = {model: self.benchmark(rows, **options) for model, rows in scored.items()}
-        for model, count in unread.items():
-            found[model] |= {f"{self.name}/n_unread": count}
+        found: dict[str, dict[str, float]] = {}
+        for name, rows in scored.items():
+            if total and not rows:
+                raise ValueError(
+                    f"{name} can read none of the {total} rows of {self.name}: max_length is too small"
+                )
+            left_out = {f"{self.name}/n_left_out": total - len(rows)}
+            found[name] = self.benchmark(rows, **options) | left_out
+        first = next(iter(found))
         metrics: dict[str, float] = {}
-        for place, (model, values) in enumerate(found.items()):
-            prefix = "" if place == 0 else "baseline/length/" if model == LENGTH else f"others/{model}/"
-            metrics |= {prefix + key: value for key, value in values.items()}
+        for name, values in found.items():
+            other = "baseline/length/" if name == LENGTH else f"others/{as_key(name)}/"
+            metrics |= {("" if name == first else other) + key: value for key, value in values.items()}
         return Section(self.name, _text(self.name, found), metrics, [_table(self.name, found)])
 
-    def score(self, models: Sequence[ScoreSource]) -> tuple[dict[str, list[Item]], dict[str, int]]:
-        """Items by model, `LENGTH` last, and how many rows each model could not read.
-
-        Raises:
-            ValueError: no model, or one that can read no row.
-        """
-        if not models:
-            raise ValueError("a benchmark needs a model to judge")
+    def _score(self, source: Records, models: Sequence[ScoreSource]) -> tuple[int, dict[str, list[Item]]]:
+        """How many rows there are, and the items of every model, `LENGTH` last."""
         scored: dict[str, list[Item]] = {name: [] for name in (*(model.name for model in models), LENGTH)}
-        total, stream = 0, self.source.records()
+        total, stream = 0, source.records()
         while block := list(islice(stream, BLOCK)):
             total += len(block)
             for model in models:
@@ -74,12 +74,24 @@ class BenchmarkSection:
                 read = [(r, x) for r, x in zip(block, rewards, strict=True) if np.isfinite(x).all()]
                 scored[model.name] += items(read)
             scored[LENGTH] += items((record, _lengths(record)) for record in block)
-        for name, rows in scored.items():
-            if total and not rows:
-                raise ValueError(
-                    f"{name} can read none of the {total} rows of {self.name}: max_length is too small"
-                )
-        return scored, {model.name: total - len(scored[model.name]) for model in models}
+        return total, scored
+
+    def _read(self, judged: Judged) -> tuple[int, dict[str, list[Item]]]:
+        """The same from rewards that the report has already."""
+        evidence = judged.evidence
+        records = judged.look_up(evidence.record.tolist())
+        columns = {judged.name: evidence.scored.reward, **evidence.others, LENGTH: evidence.scored.length}
+        starts = np.searchsorted(evidence.scored.group, np.arange(len(evidence.record) + 1))
+        whole = [
+            (records[number], slice(*starts[g : g + 2]), evidence.place[slice(*starts[g : g + 2])])
+            for g, number in enumerate(evidence.record.tolist())
+            if len(records[number].completions) == starts[g + 1] - starts[g]
+        ]
+        scored = {
+            name: list(items((record, column[rows][np.argsort(place)]) for record, rows, place in whole))
+            for name, column in columns.items()
+        }
+        return evidence.counts.get("records", len(evidence.record)), scored
 
 
 def _lengths(record: Comparison) -> Floats:
@@ -120,6 +132,8 @@ def _text(name: str, found: dict[str, dict[str, float]]) -> str:
         )
     else:
         said.append("Parts are missing, so there is no overall score.")
-    if values[f"{name}/n_unread"]:
-        said.append(f"{int(values[f'{name}/n_unread'])} rows are too long for the model and left out.")
+    if values[f"{name}/n_left_out"]:
+        said.append(
+            f"{int(values[f'{name}/n_left_out'])} rows are left out: too long for the model, or dropped."
+        )
     return " ".join(said)

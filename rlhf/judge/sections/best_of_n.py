@@ -13,7 +13,7 @@ from rlhf.judge.best_of_n import WIN, Curve
 from rlhf.judge.best_of_n import curve as curve_of
 from rlhf.judge.drawing import FAINT, SERIES, legend, plot
 from rlhf.judge.evidence import Evidence, Judged
-from rlhf.judge.section import Cell, Figure, Section, Table
+from rlhf.judge.section import Cell, Figure, Section, Table, as_key
 from rlhf.judge.table import Floats, Ints
 
 AGGREGATORS: tuple[Aggregator, ...] = (mean, median, worst_case, mean_minus_variance)
@@ -23,7 +23,7 @@ AGGREGATORS: tuple[Aggregator, ...] = (mean, median, worst_case, mean_minus_vari
 def best_of_n(judged: Judged, *, size: int | None = None) -> Section | None:
     """Gains of best-of-n over a random answer, by reward, by known gold, by every other model, and in length.
 
-    All answers of a prompt are pooled, equal ones counted once. Keys: `best_of_n/<n>/<what>` with intervals, where
+    All answers of a prompt are pooled, equal ones counted once. Keys, n > 1: `best_of_n/<n>/<what>` with intervals, where
     `<what>` is proxy (the judged model's own log-odds), gold, length (characters of the pick), or another model's
     name; `best_of_n/<n>/gold/win_rate`; `best_of_n/<n>/kl_bound`; `best_of_n/<what>/alpha`, `/beta`, `/r2` of
     R(d) = d (α - β d); with an ensemble `best_of_n/<n>/gold/<aggregator>`.
@@ -77,7 +77,7 @@ def _values(judged: Judged) -> dict[str, Floats]:
     if len(evidence.gold) and np.isfinite(evidence.gold).all():
         found["gold"] = evidence.gold
     for name, reward in evidence.others.items():
-        found[name] = reward / judged.temperatures.get(name, 1.0)
+        found[as_key(name)] = reward / judged.temperatures.get(name, 1.0)
     return found | {"length": evidence.scored.length}
 
 
@@ -110,7 +110,7 @@ def _metrics(curve: Curve) -> dict[str, float]:
     for i, n in enumerate(curve.ns):
         out[f"best_of_n/{n}/kl_bound"] = float(curve.kl_bound[i])
         for name in curve.value:
-            if not name.endswith(WIN) or name == "gold/win_rate":
+            if (n > 1 or name == "length") and (not name.endswith(WIN) or name == f"gold{WIN}"):
                 out |= _with_interval(f"best_of_n/{n}/{name}", curve, name, i)
     for name, fit in curve.fit.items():
         if name != "length":
@@ -121,7 +121,7 @@ def _metrics(curve: Curve) -> dict[str, float]:
 
 def _of_variant(name: str, curve: Curve) -> dict[str, float]:
     out: dict[str, float] = {}
-    for i, n in enumerate(curve.ns):
+    for i, n in enumerate(curve.ns[1:], start=1):
         out |= _with_interval(f"best_of_n/{n}/gold/{name}", curve, "gold", i)
     return out
 

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 import rlhf.data.importers as importers
+from rlhf.annotate.aggregation import soft
 from rlhf.data.source import Source
 from rlhf.judge.benchmarks import BenchmarkSection, llmbar, rewardbench, rewardbench2, rm_bench
+from rlhf.judge.collect import Pass, evidence
 from rlhf.judge.evidence import Judged
 from rlhf.judge.score_source import Scores
 
@@ -72,16 +74,33 @@ def test_a_model_and_its_opposite_add_up_to_one_where_pairs_are_compared():
 
 def test_rows_that_a_model_cannot_read_are_left_out_and_counted():
     found = section(*ALL[2], Bracket("one", blind="[5] right 1"))
-    assert found.metrics["rm_bench/n_unread"] == 1
+    assert found.metrics["rm_bench/n_left_out"] == 1
     assert found.metrics["rm_bench/n"] == 5
     assert found.metrics["rm_bench/n_missing_domains"] == 1
-    assert "1 rows are too long" in found.text
+    assert "1 rows are left out" in found.text
     with pytest.raises(ValueError, match="can read none of the 6 rows of rm_bench"):
         section(*ALL[2], Bracket("one", blind="["))
 
 
-def test_a_benchmark_needs_a_model():
-    with pytest.raises(ValueError, match="needs a model"):
-        BenchmarkSection("llmbar", llmbar, Source(importers.llmbar_pairs, path=str(GOLDEN / "LLMBar")))(
-            Judged("m", None, 1.0)
-        )
+@pytest.mark.parametrize(("name", "benchmark", "importer", "path"), ALL)
+def test_rewards_that_the_report_has_already_give_the_same(name, benchmark, importer, path):
+    """The benchmark's rows as the judged data: nothing is scored twice."""
+    source = Source(importer, path=str(GOLDEN / path))
+    models = (Bracket("one"), Bracket("two", -1.0))
+    one_pass = Pass(models[0], soft, others=models[1:])
+    records = list(source.records())
+    found = evidence(one_pass.entries(records, len(records)), ("one",))
+    judged = Judged(
+        "one", found, 1.0, models=models, look_up=lambda n: {i: records[i] for i in n}, samples=50
+    )
+    scored = BenchmarkSection(name, benchmark, source)(judged).metrics
+    assert BenchmarkSection(name, benchmark)(judged).metrics == pytest.approx(scored)
+
+
+def test_judged_rows_with_unread_answers_are_left_out():
+    source = Source(importers.rm_bench, path=str(GOLDEN / "rm_bench.json"))
+    records = list(source.records())
+    found = evidence(Pass(Bracket("one", blind="[5] right 1"), soft).entries(records, 6), ("one",))
+    judged = Judged("one", found, 1.0, look_up=lambda n: {i: records[i] for i in n})
+    m = BenchmarkSection("rm_bench", rm_bench)(judged).metrics
+    assert (m["rm_bench/n"], m["rm_bench/n_left_out"]) == (5, 1)
