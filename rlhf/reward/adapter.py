@@ -46,22 +46,36 @@ class Lora:
                 trunk, gradient_checkpointing_kwargs={"use_reentrant": False}
             )
             trunk.is_loaded_in_4bit = True  # peft looks for it on what it wraps
-        targets = self.targets if isinstance(self.targets, str) else list(self.targets)
-        config = LoraConfig(
-            task_type=TaskType.FEATURE_EXTRACTION,
-            r=self.rank,
-            lora_alpha=self.alpha,
-            lora_dropout=self.dropout,
-            target_modules=targets,
-            modules_to_save=["pooler"] if getattr(trunk, "pooler", None) is not None else None,
-        )
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed)
-            adapted = get_peft_model(trunk, config)
+        trained = ["pooler"] if getattr(trunk, "pooler", None) is not None else None
+        adapted = self._adapted(trunk, TaskType.FEATURE_EXTRACTION, trained)
         if getattr(backbone.carrier, "is_activation_checkpointing", False):
             adapted.enable_input_require_grads()
         backbone.put_trunk(adapted)
         return backbone
+
+    def causal(self, model: Any) -> Any:
+        """The same adapter on a language model: a policy, with the model itself as reference when it is off."""
+        if getattr(model, "is_loaded_in_4bit", False):
+            model = prepare_model_for_kbit_training(
+                model, gradient_checkpointing_kwargs={"use_reentrant": False}
+            )
+        adapted = self._adapted(model, TaskType.CAUSAL_LM, None)
+        if getattr(model, "is_gradient_checkpointing", False):
+            adapted.enable_input_require_grads()
+        return adapted
+
+    def _adapted(self, model: Any, task: TaskType, trained: list[str] | None) -> Any:
+        config = LoraConfig(
+            task_type=task,
+            r=self.rank,
+            lora_alpha=self.alpha,
+            lora_dropout=self.dropout,
+            target_modules=self.targets if isinstance(self.targets, str) else list(self.targets),
+            modules_to_save=trained,
+        )
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)
+            return get_peft_model(model, config)
 
 
 def no_adapter(backbone: Backbone) -> Backbone:

@@ -13,7 +13,9 @@ from typing import Any
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
     AutoConfig,
+    AutoModelForCausalLM,
     AutoModelForSequenceClassification,
     AutoTokenizer,
     BitsAndBytesConfig,
@@ -83,6 +85,29 @@ class Pretrained:
         )
         return fit_carrier(carrier, tokenizer, self.gradient_checkpointing)
 
+    def causal(self, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
+        """The language model itself, for policies.
+
+        Raises:
+            ValueError: the architecture cannot continue a text.
+        """
+        source: dict[str, Any] = {"revision": self.revision, "trust_remote_code": self.trust_remote_code}
+        config = AutoConfig.from_pretrained(self.path, **source)
+        if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING and not self.trust_remote_code:
+            raise ValueError(
+                f"model.path={self.path} is a {config.model_type}: a policy must be a causal language model"
+            )
+        set_dropout(config, self.dropout)
+        model = AutoModelForCausalLM.from_pretrained(
+            self.path,
+            config=config,
+            dtype=getattr(torch, self.dtype),
+            attn_implementation=self.attention,
+            quantization_config=_four_bit() if self.load_in_4bit else None,
+            **source,
+        )
+        return fit_carrier(model, tokenizer, self.gradient_checkpointing)
+
 
 @dataclass(frozen=True)
 class Tiny:
@@ -124,6 +149,13 @@ class Tiny:
 
     def carrier(self, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
         """A `LlamaForSequenceClassification` with random weights drawn from `seed`."""
+        return self._build(AutoModelForSequenceClassification, tokenizer, num_labels=1)
+
+    def causal(self, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
+        """A `LlamaForCausalLM` with random weights drawn from `seed`."""
+        return self._build(AutoModelForCausalLM, tokenizer)
+
+    def _build(self, kind: Any, tokenizer: PreTrainedTokenizerBase, **options: Any) -> PreTrainedModel:
         config = LlamaConfig(
             vocab_size=len(tokenizer),
             hidden_size=self.width,
@@ -136,12 +168,12 @@ class Tiny:
             bos_token_id=tokenizer.bos_token_id,
             eos_token_id=tokenizer.eos_token_id,
             pad_token_id=tokenizer.pad_token_id,
-            num_labels=1,
+            **options,
         )
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
-            carrier = AutoModelForSequenceClassification.from_config(config)
-        return fit_carrier(carrier, tokenizer, self.gradient_checkpointing)
+            model = kind.from_config(config)
+        return fit_carrier(model, tokenizer, self.gradient_checkpointing)
 
 
 def separate_pad(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:

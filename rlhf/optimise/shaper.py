@@ -1,0 +1,77 @@
+"""`shaping=...`: everything between a reward model's members and the reward a policy is trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from rlhf.optimise.controllers import Context, Controller
+from rlhf.optimise.rules import Spoken, Term
+from rlhf.optimise.shaping import ShapedReward, shape_rewards
+from rlhf.optimise.uncertainty import Aggregator, spread
+
+RULES = ("missing_eos", "length", "repetition", "format")
+
+
+@dataclass
+class Shaper:
+    """Members' rewards, log-probabilities and texts to a shaped reward.
+
+    Args:
+        controller: gives β.
+        aggregate: members to score and penalty.
+        estimator, placement, clip: as in `shape_rewards`.
+        rules: name -> rule; None = switched off.
+
+    Raises:
+        ValueError: there is no rule of that name.
+    """
+
+    controller: Controller
+    aggregate: Aggregator
+    estimator: str = "k1"
+    placement: str = "token"
+    clip: float | None = None
+    rules: Mapping[str, Callable[[Spoken], Term] | None] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in self.rules:
+            if name not in RULES:
+                raise ValueError(f"shaping.rules.{name}: one of {', '.join(RULES)}")
+
+    def __call__(
+        self,
+        members: Float[Tensor, "M B"],
+        logp: Float[Tensor, "B T"],
+        ref_logp: Float[Tensor, "B T"],
+        spoken: Spoken,
+        group: Int[Tensor, " B"],
+        domains: Sequence[str | None],
+    ) -> ShapedReward:
+        """The shaped reward.
+
+        Args:
+            members: normalised rewards.
+            logp, ref_logp: as in `shape_rewards`.
+            spoken: the completions.
+            group: prompt 0..P-1 of every completion.
+            domains: of the P prompts.
+        """
+        mask: Bool[Tensor, "B T"] = spoken.mask
+        score, penalty = self.aggregate(members)
+        terms = {name: rule(spoken) for name, rule in self.rules.items() if rule is not None}
+        doubt = _mean_of_groups(spread(members), group, len(domains))
+        beta = self.controller.betas(Context(doubt, domains))[group]
+        return shape_rewards(
+            score, logp, ref_logp, mask, beta, estimator=self.estimator, placement=self.placement, clip=self.clip,
+            uncertainty=penalty, group=group, **terms,
+        )  # fmt: skip
+
+
+def _mean_of_groups(values: Tensor, group: Tensor, number: int) -> Tensor:
+    total = torch.zeros(number, device=values.device).index_add(0, group, values.float())
+    return total / torch.bincount(group, minlength=number).clamp(min=1)
