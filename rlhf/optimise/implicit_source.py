@@ -3,39 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from peft import AutoPeftModelForCausalLM
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from rlhf.data.packing import pad
 from rlhf.data.render import Renderer
 from rlhf.judge.calibration import Calibration
 from rlhf.judge.score_source import Scores
-from rlhf.judge.table import Floats
+from rlhf.optimise.causal import Spans, spans, token_logp
 from rlhf.record_types import Comparison
 
-
-def completion_log_prob(
-    logits: Float[Tensor, "N S V"], ids: Int[Tensor, "N S"], mask: Int[Tensor, "N S"]
-) -> Float[Tensor, " N"]:
-    """Σ log p(token | before) over the unmasked tokens of every row, in float32 at least.
-
-    Args:
-        logits: those that predict `ids`, that is, of one position earlier.
-        ids: the tokens.
-        mask: 1 for the completion's tokens.
-    """
-    wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    each = wide.gather(-1, ids[..., None])[..., 0] - wide.logsumexp(-1)
-    return torch.where(mask.bool(), each, 0).sum(-1)
+Row = tuple[int, int, list[int], list[int]]
+"""Record, completion, tokens of the prompt, tokens of the completion."""
 
 
 @dataclass(frozen=True)
@@ -49,37 +35,13 @@ class Policies:
     model: Any
     reference: Any | None = None
 
-    def log_ratio(self, rows: Sequence[Sequence[int]], starts: Sequence[int]) -> Float[Tensor, " N"]:
-        """Log π(completion | prompt) - log π_ref(completion | prompt) of rows that begin with their prompts.
-
-        Args:
-            rows: token ids of prompt and completion.
-            starts: [N] where each completion begins.
-        """
-        off: AbstractContextManager[Any] = (
-            self.model.disable_adapter() if self.reference is None else nullcontext()
-        )
-        policy = self._log_prob(self.model, rows, starts)
-        with off:
-            return policy - self._log_prob(self.reference or self.model, rows, starts)
-
-    def _log_prob(self, model: Any, rows: Sequence[Sequence[int]], starts: Sequence[int]) -> Tensor:
-        device = next(model.parameters()).device
-        tokens = pad(rows, 0).to(device)  # masked, so any id will do
-        begin = [max(1, start) for start in starts]  # nothing predicts the first token of a row
-        first = min(begin)
-        width = tokens.input_ids.shape[1]
-        logits = model(
-            input_ids=tokens.input_ids,
-            attention_mask=tokens.attention_mask,
-            position_ids=tokens.position_ids,
-            use_cache=False,
-            logits_to_keep=width - first + 1,
-        ).logits[:, :-1]
-        answer = torch.arange(first, width, device=device) >= torch.tensor(begin, device=device)[:, None]
-        return completion_log_prob(
-            logits, tokens.input_ids[:, first:], tokens.attention_mask[:, first:] * answer
-        )
+    def log_ratio(self, rows: Spans) -> Float[Tensor, " N"]:
+        """Log π(completion | prompt) - log π_ref(completion | prompt), summed over the completion's tokens."""
+        policy = token_logp(self.model, rows).sum(1)
+        if self.reference is not None:
+            return policy - token_logp(self.reference, rows).sum(1)
+        with self.model.disable_adapter():
+            return policy - token_logp(self.model, rows).sum(1)
 
 
 class ImplicitSource:
@@ -120,31 +82,38 @@ class ImplicitSource:
     def score(self, records: Sequence[Comparison]) -> list[Scores]:
         """Rewards of every record's completions; NaN where one is too long."""
         groups = [self.renderer.encode(r.prompt, [c.text for c in r.completions]) for r in records]
-        rows = [(i, k, [*g.prompt, *ids], len(g.prompt)) for i, g in enumerate(groups)
-                for k, ids in zip(g.kept, g.responses, strict=True)]  # fmt: skip
+        rows = [
+            (i, k, g.prompt, ids)
+            for i, g in enumerate(groups)
+            for k, ids in zip(g.kept, g.responses, strict=True)
+        ]
         reward = [np.full(len(r.completions), np.nan) for r in records]
         tokens = [np.full(len(r.completions), np.nan) for r in records]
+        device = next(self.policies.model.parameters()).device
         for part in self._batches(rows):
-            ratio = self.policies.log_ratio([ids for _, _, ids, _ in part], [start for *_, start in part])
-            for (i, k, ids, _), value in zip(part, (self.beta * ratio.double()).tolist(), strict=True):
-                reward[i][k], tokens[i][k] = value, len(ids)
-        return [_scores(r, t, trimmed=g.trimmed > 0) for r, t, g in zip(reward, tokens, groups, strict=True)]
+            block = spans(
+                [prompt for _, _, prompt, _ in part], [[ids] for *_, ids in part], pad_id=0
+            )  # masked
+            ratio = self.policies.log_ratio(block.to(device))
+            for (i, k, prompt, ids), value in zip(part, (self.beta * ratio.double()).tolist(), strict=True):
+                reward[i][k], tokens[i][k] = value, len(prompt) + len(ids)
+        return [
+            Scores(r, r[None, :], t, trimmed=g.trimmed > 0)
+            for r, t, g in zip(reward, tokens, groups, strict=True)
+        ]
 
-    def _batches(self, rows: Sequence[tuple[int, int, list[int], int]]) -> Iterator[list[Any]]:
+    def _batches(self, rows: Sequence[Row]) -> Iterator[list[Row]]:
         """Rows of about `batch_tokens` tokens, padding counted; one row at least."""
-        part: list[Any] = []
+        part: list[Row] = []
+        longest = 0
         for row in rows:
-            longest = max(len(row[2]), *(len(other[2]) for other in part)) if part else len(row[2])
+            longest = max(longest, len(row[2]) + len(row[3]))
             if part and longest * (len(part) + 1) > self.batch_tokens:
                 yield part
-                part = []
+                part, longest = [], len(row[2]) + len(row[3])
             part.append(row)
         if part:
             yield part
-
-
-def _scores(reward: Floats, tokens: Floats, *, trimmed: bool) -> Scores:
-    return Scores(reward, reward[None, :], tokens, trimmed=trimmed)
 
 
 def load_implicit(
@@ -154,7 +123,7 @@ def load_implicit(
     """Implicit rewards from folders (or hub ids) of causal language models.
 
     Args:
-        policy: the trained policy: a whole model, or a LoRA adapter on one (`adapter_config.json`).
+        policy: the trained policy: a run of `task=dpo`, a whole model, or a folder with a LoRA adapter on one.
         reference: what it was trained away from; not needed for an adapter, which is switched off instead.
         name: in the report; the policy's folder by default.
         beta: β of the training.
@@ -166,6 +135,8 @@ def load_implicit(
         ValueError: a whole model without a reference, or a reference with another vocabulary.
     """
     options: dict[str, Any] = {"dtype": getattr(torch, dtype)}
+    name = name or Path(policy).name
+    policy, reference = _exported(policy), None if reference is None else _exported(reference)
     adapter = (Path(policy) / "adapter_config.json").is_file()
     if reference is None and not adapter:
         raise ValueError(
@@ -185,6 +156,9 @@ def load_implicit(
     known = getattr(model.config.get_text_config(), "max_position_embeddings", None) or max_length
     limit = min(max_length, known)
     renderer = Renderer(tokenizer, max_length=limit, min_prompt=min(16, limit - 1))
-    return ImplicitSource(
-        name or Path(policy).name, Policies(model, base), renderer, beta=beta, batch_tokens=batch_tokens
-    )
+    return ImplicitSource(name, Policies(model, base), renderer, beta=beta, batch_tokens=batch_tokens)
+
+
+def _exported(folder: str | Path) -> str | Path:
+    """The model of a run's folder; anything else as it is."""
+    return Path(folder) / "model" if (Path(folder) / "model" / "rlhf_policy.json").is_file() else folder

@@ -4,17 +4,33 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from loss_targets import from_ranks
-from model_zoo import CAUSAL, save_causal
 from peft import LoraConfig, get_peft_model
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, LlamaConfig
 
+from rlhf.data.batch import Target
 from rlhf.data.render import Renderer
 from rlhf.data.toy import ToyWorld
-from rlhf.reward.implicit_source import ImplicitSource, Policies, completion_log_prob, load_implicit
+from rlhf.optimise.implicit_source import ImplicitSource, Policies, load_implicit
 from rlhf.reward.losses import dpo
+from rlhf.reward.pretrained import Tiny
 
+SMALL = {"vocab_size": 259, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
+CAUSAL = {
+    "llama": LlamaConfig(**SMALL, intermediate_size=64, num_key_value_heads=2),
+    "gpt2": GPT2Config(vocab_size=259, n_embd=32, n_layer=2, n_head=4, n_positions=1024),
+}
 RECORDS = list(ToyWorld(size=6).records())
+
+
+def save_causal(name, folder):
+    """A random causal language model with the byte tokenizer."""
+    torch.manual_seed(0)
+    tokenizer, config = Tiny().tokenizer(), CAUSAL[name]
+    config.bos_token_id, config.eos_token_id = tokenizer.bos_token_id, tokenizer.eos_token_id
+    config.pad_token_id = tokenizer.pad_token_id
+    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
 
 
 @pytest.fixture(scope="module", params=list(CAUSAL))
@@ -103,7 +119,14 @@ def test_the_dpo_loss_is_the_log_probability_of_the_implicit_reward(llama, tmp_p
     )
     (scores,) = source.score(RECORDS[:1])
     reward = torch.tensor(scores.reward[:2])
-    loss = dpo((reward / 0.2)[None], from_ranks([[0, 1]]), beta=0.2)
+    observed = ~torch.eye(2, dtype=torch.bool)[None]
+    zero = torch.zeros(1, 2, 2, dtype=torch.float64)
+    first_wins = Target(
+        win_prob=torch.tensor([[[0.0, 1.0], [0.0, 0.0]]], dtype=torch.float64), tie_prob=zero, observed=observed,
+        margin=zero, rank=torch.tensor([[0, 1]]), score=torch.zeros(1, 2, 0), weight=torch.ones(1),
+        candidate=torch.ones(1, 2, dtype=torch.bool),
+    )  # fmt: skip
+    loss = dpo((reward / 0.2)[None], first_wins, beta=0.2)
     torch.testing.assert_close(loss[0], -F.logsigmoid(reward[0] - reward[1]))
 
 
@@ -114,14 +137,6 @@ def test_what_is_too_long_is_unread_and_trimmed_prompts_are_told(llama):
     assert 0 < sum(map(np.sum, unread)) < sum(map(len, unread))
     assert any(s.trimmed for s in short)
     assert not any(np.isnan(s.reward).any() or s.trimmed for s in full)
-
-
-def test_log_probabilities_are_summed_over_the_mask_alone_and_in_float32():
-    logits = torch.tensor([[[0.0, 1.0], [2.0, 0.0], [float("-inf"), 0.0]]], dtype=torch.bfloat16)
-    found = completion_log_prob(logits, torch.tensor([[1, 0, 0]]), torch.tensor([[1, 1, 0]]))
-    assert found.dtype == torch.float32
-    expected = -np.log1p(np.exp(-1.0)) - np.log1p(np.exp(-2.0))
-    assert found.item() == pytest.approx(expected, abs=1e-6)
 
 
 def test_bad_settings_say_what_to_do(llama, tmp_path):
