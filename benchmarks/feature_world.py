@@ -1,7 +1,7 @@
-"""A world of answers that are points, with a gold reward that can be gamed, and reward models learned from votes on it.
+"""A world of answers that are points, with a gold reward that can be gamed, and reward models learned from votes.
 
-Gold is linear but for one cue: it pays up to 1, and costs beyond. Answers that were voted on seldom go there; the best of
-many sampled ones do. Reward models are small networks trained with the project's own loss; members of an ensemble
+Gold is linear but for one cue: it pays up to 1, and costs beyond. Answers that were voted on seldom go there; the best
+of many sampled ones do. Reward models are small networks trained with the project's own loss; members of an ensemble
 differ in their start and in their bootstrap of the votes.
 """
 
