@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.special import expit
 
 from rlhf.data.batch import Target
 from rlhf.reward.losses import soft_label
@@ -38,11 +39,17 @@ class World:
         cue = x[..., 0]
         return np.asarray(x @ self.weight + 1.5 * np.where(cue < 1, cue, 1 - 3 * (cue - 1)))
 
-    def votes(self, pairs: int, noise: float, rng: np.random.Generator) -> tuple[Floats, Floats]:
-        """Pairs [P, 2, WIDTH], and 1 where the first won [P]: the better one, flipped with probability `noise`."""
+    def votes(
+        self, pairs: int, noise: float, rng: np.random.Generator, *, sharpness: float | None = None
+    ) -> tuple[Floats, Floats]:
+        """Pairs [P, 2, WIDTH], and 1 where the first won [P], flipped with probability `noise`.
+
+        The better one wins, or with probability σ(sharpness · lead in gold) where a sharpness is given.
+        """
         x = SEEN * rng.normal(size=(pairs, 2, WIDTH))
-        better = np.diff(self.gold(x), axis=1)[:, 0] < 0
-        return x, np.where(rng.random(pairs) < noise, ~better, better).astype(np.float64)
+        lead = -np.diff(self.gold(x), axis=1)[:, 0]
+        first = lead > 0 if sharpness is None else rng.random(pairs) < expit(sharpness * lead)
+        return x, np.where(rng.random(pairs) < noise, ~first, first).astype(np.float64)
 
 
 def target(win: Floats) -> Target:

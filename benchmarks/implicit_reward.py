@@ -18,7 +18,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from length_bias import interval
+from length_bias_toy import interval
 from safetensors import safe_open
 
 ROOT = Path(__file__).parent.parent

@@ -24,6 +24,8 @@ from rlhf.judge.metrics import credit
 
 RESULTS = Path(__file__).parent / "results"
 HELD, FRESH = 400, 4000
+SHARPNESS = 2.0
+"""Votes are Bradley-Terry, P(i beats j) = σ(2 (gold_i - gold_j)), before some are flipped."""
 
 
 def main() -> None:
@@ -48,8 +50,10 @@ def main() -> None:
 def one(seed: int, votes: int, noise: float, steps: int) -> dict[str, float]:
     """One world: the single model and the mean of the members, before and after."""
     world, rng = World.draw(seed), np.random.default_rng((seed, votes))
-    model = train(*world.votes(votes, noise, rng), members=MEMBERS + 1, steps=steps, seed=seed)
-    held, fresh = world.votes(HELD, noise, rng), world.votes(FRESH, noise, rng)
+    model = train(
+        *world.votes(votes, noise, rng, sharpness=SHARPNESS), members=MEMBERS + 1, steps=steps, seed=seed
+    )
+    held, fresh = (world.votes(n, noise, rng, sharpness=SHARPNESS) for n in (HELD, FRESH))
     out: dict[str, float] = {}
     for name, rows in (("single", slice(0, 1)), ("ensemble", slice(1, None))):
         lead, win = difference(model.rewards(held[0].reshape(-1, WIDTH))[rows]), held[1]
