@@ -50,25 +50,31 @@ def test_several_benchmarks_at_once():
 
 
 @pytest.mark.slow
-def test_a_reward_model_and_an_implicit_reward_stand_in_one_report(models, tmp_path, monkeypatch, capsys):
+def test_a_reward_model_an_implicit_reward_and_a_judge_stand_in_one_report(
+    models, tmp_path, monkeypatch, capsys
+):
     GlobalHydra.instance().clear()
     implicit = (
         "{_target_:rlhf.optimise.implicit_source.load_implicit,"
         f"policy:{models}/policy,reference:{models}/reference,name:dpo,max_length:128}}"
     )
+    judge = (
+        "{_target_:rlhf.annotate.judge_source.JudgeSource,name:judge,"
+        f"judge:{{_target_:rlhf.annotate.judges.LocalJudge,path:{models}/policy}}}}"
+    )
     monkeypatch.setattr(
         "sys.argv",
-        ["evaluate.py", f"run={models}/reward", f"against=[{implicit}]", "benchmark=llmbar", "data=llmbar_pairs",
+        ["evaluate.py", f"run={models}/reward", f"against=[{implicit},{judge}]", "benchmark=llmbar", "data=llmbar_pairs",
          f"data.path={GOLDEN}/LLMBar", f"hydra.run.dir={tmp_path}", "logger=csv", "bootstrap=20", "changed=2"],
     )  # fmt: skip
     monkeypatch.chdir(ROOT)
     script.main()
     assert capsys.readouterr().out.rstrip().endswith(f"report: {tmp_path}")
     report = json.loads((tmp_path / "report.json").read_text())
-    for key in ("llmbar/score", "others/dpo/llmbar/score", "baseline/length/llmbar/score"):
-        assert 0 <= report[key] <= 1
+    for model in ("", "others/dpo/", "others/judge/", "baseline/length/"):
+        assert 0 <= report[f"{model}llmbar/score"] <= 1
     assert report["llmbar/n"] == report["n_pairs"] == 8
-    assert {"model/dpo/pair_accuracy", "model/dpo/nll", "model/reward/nll"} <= set(report)
+    assert {"model/dpo/pair_accuracy", "model/dpo/nll", "model/judge/nll", "model/reward/nll"} <= set(report)
     assert "best_of_n/2/dpo" in report
     text = (tmp_path / "report.html").read_text()
     assert "Best of n" in text
