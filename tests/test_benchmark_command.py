@@ -64,8 +64,8 @@ def test_a_reward_model_an_implicit_reward_and_a_judge_stand_in_one_report(
     )
     monkeypatch.setattr(
         "sys.argv",
-        ["evaluate.py", f"run={models}/reward", f"against=[{implicit},{judge}]", "benchmark=llmbar", "data=llmbar_pairs",
-         f"data.path={GOLDEN}/LLMBar", f"hydra.run.dir={tmp_path}", "logger=csv", "bootstrap=20", "changed=2"],
+        ["evaluate.py", f"run={models}/reward", f"against=[{implicit},{judge}]", "benchmark=llmbar", "logger=csv",
+         "data=llmbar_pairs", f"data.path={GOLDEN}/LLMBar", f"hydra.run.dir={tmp_path}", "bootstrap=20", "changed=2"],
     )  # fmt: skip
     monkeypatch.chdir(ROOT)
     script.main()
