@@ -23,8 +23,8 @@ AGGREGATORS: tuple[Aggregator, ...] = (mean, median, worst_case, mean_minus_vari
 def best_of_n(judged: Judged, *, size: int | None = None) -> Section | None:
     """Gains of best-of-n over a random answer, by reward, by known gold, by every other model, and in length.
 
-    All answers of a prompt are pooled, equal ones counted once. Keys, n > 1: `best_of_n/<n>/<what>` with intervals, where
-    `<what>` is proxy (the judged model's own log-odds), gold, length (characters of the pick), or another model's
+    All answers of a prompt are pooled, equal ones counted once. Keys, n > 1: `best_of_n/<n>/<what>` with intervals,
+    where `<what>` is proxy (the judged model's own log-odds), gold, length (characters of the pick), or another model's
     name; `best_of_n/<n>/gold/win_rate`; `best_of_n/<n>/kl_bound`; `best_of_n/<what>/alpha`, `/beta`, `/r2` of
     R(d) = d (α - β d); with an ensemble `best_of_n/<n>/gold/<aggregator>`.
 
@@ -160,13 +160,18 @@ def _cell(curve: Curve, name: str, i: int) -> str:
 
 def _table(curve: Curve) -> Table:
     names = [name for name in curve.value if not name.endswith(WIN)]
-    columns = ["n", "KL, upper bound", *(("gold win rate",) if "gold" in names else ()), *names]
+    gold = "gold" in names
+    columns = ["n", "KL, upper bound", *(("gold win rate",) if gold else ()), *names]
     rows: list[list[Cell]] = []
     for i, n in enumerate(curve.ns):
-        win = [float(curve.value["gold/win_rate"][i])] if "gold" in names else []
-        rows.append([n, float(curve.kl_bound[i]), *win, *(_cell(curve, name, i) for name in names)])
-    return Table("Gain over a random answer", columns, rows, "Log-odds with 95% intervals over prompts; length in "
-                 "characters of the pick; win rate against a random answer of the same prompt.")  # fmt: skip
+        win = [float(curve.value[f"gold{WIN}"][i])] if gold else []
+        cells = [None if i == 0 and name != "length" else _cell(curve, name, i) for name in names]
+        rows.append([n, float(curve.kl_bound[i]), *win, *cells])
+    note = (
+        "Log-odds with 95% intervals over prompts; length in characters of the pick; win rate against a random answer "
+        "of the same prompt."
+    )
+    return Table("Gain over a random answer", columns, rows, note)
 
 
 def _variant_table(curve: Curve, variants: Mapping[str, Curve]) -> Table:
@@ -195,10 +200,17 @@ def _draw(curve: Curve, variants: Mapping[str, Curve]) -> Callable[[Canvas], Non
             if name in curve.fit:
                 fit = curve.fit[name]
                 axes.plot(grid, grid * (fit.alpha - fit.beta * grid), "--", color=colour, linewidth=1)
-        for name, variant in variants.items():
-            axes.plot(d, variant.value["gold"], ":", color=FAINT, label=f"gold, picked by {name}")
+        for (name, variant), colour in zip(variants.items(), cycle(SERIES[len(names) :]), strict=False):
+            axes.plot(d, variant.value["gold"], ":", color=colour, label=f"gold, picked by {name}")
         for place, n in zip(d, curve.ns, strict=True):
-            axes.annotate(f"n={n}", (place, 0), (0, -12), textcoords="offset points", fontsize=8, color=FAINT)
+            axes.annotate(
+                f"n={n}",
+                (place, 1.01),
+                xycoords=axes.get_xaxis_transform(),
+                ha="center",
+                fontsize=8,
+                color=FAINT,
+            )
         legend(axes)
 
     return draw
