@@ -117,6 +117,7 @@ class Batch(Moves):
     group        group[n] in 0..B-1 and
     place        place[n] in 0..K-1: where completion n stands in `reward[B, K]`
     row          row of the dataset each group came from: results are matched by it, never by order
+    length       characters of every completion
     denominator  what the summed loss is divided by: the nominal number of groups of a batch, so that a short
                  batch, a masked group or accumulated micro-batches weigh each group the same
     """
@@ -126,6 +127,7 @@ class Batch(Moves):
     group: Int[Tensor, " N"]
     place: Int[Tensor, " N"]
     row: Int[Tensor, " B"]
+    length: Int[Tensor, " N"]
     denominator: float
 
     def __len__(self) -> int:

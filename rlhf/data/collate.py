@@ -60,6 +60,7 @@ def collate(columns: Columns, *, layout: Layout, denominator: float) -> Batch:
         group=torch.repeat_interleave(torch.arange(len(sizes)), sizes),
         place=torch.cat([torch.arange(int(k)) for k in sizes]),
         row=torch.tensor(columns["row"]),
+        length=torch.tensor([n for lengths in columns["length"] for n in lengths]),
         denominator=denominator,
     )
 

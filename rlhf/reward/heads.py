@@ -46,6 +46,26 @@ class LinearHead(nn.Module):
             rewards: Tensor = _wide(self.weight) @ self.dropout(_wide(hidden)).T
         return rewards
 
+    def explained(self, output: Float[Tensor, "*M N"], length: Int[Tensor, " N"]) -> Float[Tensor, "*M N"]:
+        """What the loss compares with the votes: the output, unless a head says otherwise.
+
+        Args:
+            output: what `forward` gave for the batch.
+            length: characters of every completion.
+        """
+        return output
+
+    def penalty(
+        self, output: Float[Tensor, "*M N"], length: Int[Tensor, " N"], group: Int[Tensor, " N"]
+    ) -> Float[Tensor, ""] | None:
+        """A term added to the mean loss of a batch; None where there is none.
+
+        Args:
+            output, length: as in `explained`.
+            group: number of every completion's group in the batch.
+        """
+        return None
+
     def combine(self, reward: Float[Tensor, "*M N"]) -> Float[Tensor, " N"]:
         """The one reward that is reported, exported and optimised."""
         return reward

@@ -58,7 +58,8 @@ class RewardModule(PreferenceModule):
 
     def step_loss(self, batch: Batch) -> Float[Tensor, ""]:
         """The batch's loss: sum over groups of weight · loss, averaged over members, over the denominator."""
-        reward = batch.unflatten(self.model(batch.tokens))
+        head, output = self.model.head, self.model(batch.tokens)
+        reward = batch.unflatten(head.explained(output, batch.length))
         if reward.shape[-2:] != batch.target.rank.shape:
             raise ValueError(
                 f"rewards {tuple(reward.shape)} do not fit targets {tuple(batch.target.rank.shape)}"
@@ -67,11 +68,12 @@ class RewardModule(PreferenceModule):
         if self.centring_weight and per_group.shape == reward.shape[:-1]:
             per_group = per_group + self.centring_weight * centring(reward, batch.target)
         weight = batch.target.weight
-        member = self.model.head.member_weight(batch.row)
+        member = head.member_weight(batch.row)
         if member is not None:
             weight = weight * member
         total: Tensor = (per_group * weight).sum(-1).mean() / batch.denominator
-        return total
+        penalty = head.penalty(output, batch.length, batch.group)
+        return total if penalty is None else total + penalty * len(batch) / batch.denominator
 
     def training_step(self, batch: Batch, batch_idx: int) -> Float[Tensor, ""]:
         """Loss of one batch."""

@@ -45,6 +45,9 @@ GOLDEN = [
     ),
     ("rewardbench", {"prompt": "Q", "chosen": "good", "rejected": "bad", "subset": "s"}, "Q"),
     ("rewardbench", {"prompt": "Q", "chosen": ["good"], "rejected": ["bad"], "subset": "s"}, "Q"),
+    ("rm_bench", {"prompt": "Q", "chosen": ["good"], "rejected": ["bad"], "domain": "chat", "id": 3}, "Q"),
+    ("llmbar_pairs", {"input": "Q", "output_1": "good", "output_2": "bad", "label": 1}, "Q"),
+    ("llmbar_pairs", {"input": "Q", "output_1": "bad", "output_2": "good", "label": 2}, "Q"),
     (
         "nemo_ranks",
         {"context": [USER], "completions": [{"rank": 1, "completion": [BAD]}, {"rank": 0, "completion": [GOOD]}]},

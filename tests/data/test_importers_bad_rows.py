@@ -74,6 +74,8 @@ def test_missing_ratings_leave_their_answer_out_and_never_decide(ratings):  # T1
         ("pairs", {"prompt": "other", "chosen": [USER, GOOD], "rejected": [USER, BAD]}, "prompt_key=null"),
         ("pairs", {"chosen": "abc", "rejected": "xyz"}, "there is no prompt"),
         ("rewardbench", {"prompt": "Q", "chosen": ["a"], "rejected": []}, "either side"),
+        ("rm_bench", {"prompt": "Q", "chosen": ["a"], "rejected": ["b"]}, "key 'domain'"),
+        ("llmbar_pairs", {"input": "Q", "output_1": "a", "output_2": "b", "label": 0}, "1 or 2"),
         ("rewardbench", {"prompt": 3, "chosen": "a", "rejected": "b"}, "list of messages"),
         ("oasst", {"messages": [USER], "responses": [{"text": "a", "rank": 0}]}, "at least two"),
         ("hh_rlhf", {"chosen": "no turns", "rejected": "at all"}, "not a transcript"),

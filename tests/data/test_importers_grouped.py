@@ -137,3 +137,20 @@ def test_a_torn_oasst_tree_is_refused():
         read(importers.oasst, *MESSAGES[1:])
     with pytest.raises(RecordError, match="2 messages without a parent"):
         read(importers.oasst, *MESSAGES, message("3", None, "prompter", "R"))
+
+
+def test_parts_of_a_benchmark_are_named_by_subset_folder_file_or_hub_split():
+    pair = {"prompt": "Q", "chosen": "good", "rejected": "bad"}
+    for place in (
+        "x/anthropic_hhh.jsonl:1",
+        "x/anthropic_hhh-00000-of-00001.parquet:row 1",
+        "pref[anthropic_hhh]:1",
+    ):
+        (record,) = importers.rewardbench(iter([(place, pair)]), stop)
+        assert record.domain == "anthropic_hhh"
+    (record,) = importers.rewardbench(iter([("x/y.jsonl:1", pair | {"subset": "donotanswer"})]), stop)
+    assert record.domain == "donotanswer"
+    row = {"input": "Q", "output_1": "a", "output_2": "b", "label": 1}
+    for place in ("LLMBar/Adversarial/GPTInst/dataset.json:[0]", "princeton-nlp/LLMBar[GPTInst]:1"):
+        (record,) = importers.llmbar_pairs(iter([(place, row)]), stop)
+        assert record.domain == "GPTInst"

@@ -1,13 +1,15 @@
-"""LLMBar (Zeng et al. 2024): pairs with a gold label, each judged by many AI judges in both orders."""
+"""LLMBar (Zeng et al. 2024): pairs with a gold label, as published, or with many AI judges' verdicts in both orders."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any
 
 from rlhf.data.importers.labels import entries, winner
+from rlhf.data.importers.raw import hard_pair, need, number, part, text
 from rlhf.data.source import Rows, each
-from rlhf.records import Comparison, OnBad, parse
+from rlhf.records import Comparison, OnBad, RecordError, parse
 
 
 def llmbar(rows: Rows, on_bad: OnBad) -> Iterator[Comparison]:
@@ -18,6 +20,25 @@ def llmbar(rows: Rows, on_bad: OnBad) -> Iterator[Comparison]:
     judge with an unreadable verdict (null) in either order has no vote. `meta.gold` is the set's own label.
     """
     yield from each(rows, on_bad, lambda row: [_pair(row)])
+
+
+def llmbar_pairs(rows: Rows, on_bad: OnBad) -> Iterator[Comparison]:
+    """LLMBar as published: `input`, `output_1`, `output_2`, `label` (1 or 2: the better one).
+
+    The domain is the subset: the folder of each `dataset.json` (Natural, Neighbor, GPTInst, GPTOut, Manual), or the
+    split of the hub set.
+    """
+    for place, row in rows:
+        yield from each(iter([(place, row)]), on_bad, partial(_labelled, subset=part(place, folder=True)))
+
+
+def _labelled(row: Mapping[str, Any], subset: str) -> list[Comparison]:
+    label = number(need(row, "label"), "label")
+    if label not in (1.0, 2.0):
+        raise RecordError(f"is {row['label']!r}", key="label", remedy="1 or 2, the better output")
+    outputs = [text(row, "output_1"), text(row, "output_2")]
+    better, worse = outputs if label == 1 else outputs[::-1]
+    return [hard_pair(text(row, "input"), better, worse, domain=subset)]
 
 
 def _pair(row: Mapping[str, Any]) -> Comparison:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from rlhf.data.importers.raw import (
@@ -17,6 +17,7 @@ from rlhf.data.importers.raw import (
     need,
     number,
     objects,
+    part,
     record,
     text,
 )
@@ -130,8 +131,25 @@ def _nemo(row: Row) -> Comparison:
 
 
 def rewardbench(rows: Rows, on_bad: OnBad) -> Iterator[Comparison]:
-    """RewardBench (`chosen`, `rejected`) and RewardBench 2 (lists of both: every chosen beats every rejected)."""
-    yield from each(rows, on_bad, lambda row: [_bench(row)])
+    """RewardBench (`chosen`, `rejected`) and RewardBench 2 (lists of both: every chosen beats every rejected).
+
+    Rows without a `subset` belong to the one their file or hub split is named after, as the prior sets' do.
+    """
+    yield from each(_with_subset(rows), on_bad, lambda row: [_bench(row)])
+
+
+def rm_bench(rows: Rows, on_bad: OnBad) -> Iterator[Comparison]:
+    """RM-Bench: `chosen` and `rejected` in three styles each (concise, detailed, markdown), and a `domain`.
+
+    Completions c0..c2 are the right ones, c3..c5 the wrong ones, in the styles' order.
+    """
+    yield from each(rows, on_bad, lambda row: [_bench({**row, "subset": text(row, "domain")})])
+
+
+def _with_subset(rows: Rows) -> Rows:
+    for place, row in rows:
+        named = isinstance(row, Mapping) and row.get("subset") is None
+        yield place, {**row, "subset": part(place)} if named else row
 
 
 def _bench(row: Row) -> Comparison:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import groupby
+from pathlib import Path
 from typing import Any
 
 from rlhf.data.prompt_key import prompt_hash
@@ -92,6 +93,20 @@ def zero_or_one(row: Row, key: str, meaning: str) -> int:
     if value not in (0.0, 1.0):
         raise RecordError(f"is {row[key]!r}", key=key, remedy=meaning)
     return int(value)
+
+
+def part(place: str, *, folder: bool = False) -> str:
+    """The part of a set that a row's place names: its hub split, or its file without ending and shard number.
+
+    Args:
+        place: `file:line`, or `set[split]:row`.
+        folder: the file's folder instead of the file.
+    """
+    file = place.rpartition(":")[0]
+    if file.endswith("]"):
+        return file.rpartition("[")[2][:-1]
+    path = Path(file)
+    return path.parent.name if folder else path.name.partition(".")[0].partition("-0")[0]
 
 
 def consecutive(rows: Rows, on_bad: OnBad, take: Callable[[Row], tuple[Any, Any]]) -> Rows:

@@ -1,0 +1,105 @@
+"""Overoptimisation of learned rewards where everything is exact: curves, the published fits, ensembles, KL penalties.
+
+usage: python benchmarks/rl_overoptimisation.py [--seeds 8]     writes benchmarks/results/rl_overoptimisation.{json,png}
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import numpy as np
+
+from rlhf.optimise.ablation import interval
+from rlhf.optimise.overoptimisation import fit_best_of_n, fit_rl
+from rlhf.optimise.playground import (
+    Playground,
+    best_of_n_curve,
+    mean,
+    mean_minus_variance,
+    rl_curve,
+    single,
+    worst_case,
+)
+
+RESULTS = Path(__file__).parent / "results"
+NS = 2 ** np.arange(11)
+AGGREGATES = {
+    "single": single,
+    "mean": mean,
+    "worst case": worst_case,
+    "mean - variance": mean_minus_variance,
+}
+BETAS = (0.0, 0.05, 0.2, 0.5, 1.0)
+BOUND = np.sqrt(np.log(NS) - (NS - 1) / NS)
+
+
+def until_lost(kl, gold):
+    """The curve up to where gold has fallen back below the reference: beyond, one point outweighs all others."""
+    below = np.flatnonzero(gold < gold[0] - 1)
+    stop = int(below[0]) if len(below) else len(gold)
+    return np.sqrt(kl[:stop]), gold[:stop] - gold[0]
+
+
+def measure(seeds: int) -> dict:
+    out: dict = {"rl": {}, "best_of_n": {}, "beta": {}, "seeds": seeds}
+    for pairs, noise in ((300, 0.25), (1000, 0.25), (1000, 0.0)):
+        for name, aggregate in AGGREGATES.items():
+            worlds = [Playground(pairs=pairs, noise=noise, seed=s) for s in range(seeds)]
+            curves = [rl_curve(w, aggregate, steps=300) for w in worlds]
+            fits = [fit_rl(*until_lost(k, g)) for k, g, _ in curves]
+            picks = [best_of_n_curve(w, aggregate, NS, prompts=60) for w in worlds]
+            key = f"{pairs} pairs, noise {noise:g}, {name}"
+            out["rl"][key] = {
+                "peak_gold": interval([g.max() for _, g, _ in curves]),
+                "kl_at_peak": interval([k[g.argmax()] for k, g, _ in curves]),
+                "fit_r2": interval([f.r2 for f in fits]),
+            }
+            out["best_of_n"][key] = {
+                "peak_gold": interval([p.max() for p in picks]),
+                "gold_at_1024": interval([p[-1] for p in picks]),
+                "fit_r2": interval([fit_best_of_n(BOUND, p - p[0]).r2 for p in picks]),
+            }
+    for beta in BETAS:
+        curves = [rl_curve(Playground(seed=s), mean, beta=beta, steps=300) for s in range(seeds)]
+        out["beta"][f"{beta:g}"] = {
+            "peak_gold": interval([g.max() for _, g, _ in curves]),
+            "end_gold": interval([g[-1] for _, g, _ in curves]),
+            "end_kl": interval([k[-1] for k, _, _ in curves]),
+        }
+    return out
+
+
+def draw(path: Path) -> None:
+    figure, (left, right) = plt.subplots(1, 2, figsize=(12, 4.5), layout="constrained")
+    for name, aggregate in AGGREGATES.items():
+        world = Playground(seed=1)
+        kl, gold, _ = rl_curve(world, aggregate, steps=300)
+        d, gain = until_lost(kl, gold)
+        left.plot(d, gain, label=name)
+        picked = best_of_n_curve(world, aggregate, NS, prompts=200)
+        right.plot(BOUND, picked - picked[0], "o-", label=name)
+    left.set(xlabel="√KL, exact", ylabel="gain in gold", title="RL", ylim=(-1.5, None))
+    right.set(xlabel="√(log n - (n - 1)/n), an upper bound of √KL", ylabel="gain in gold", title="best of n")
+    left.legend()
+    right.legend()
+    figure.savefig(path, dpi=100)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--seeds", type=int, default=8)
+    results = measure(parser.parse_args().seeds)
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / "rl_overoptimisation.json").write_text(json.dumps(results, indent=1))
+    draw(RESULTS / "rl_overoptimisation.png")
+    for part, table in results.items():
+        if isinstance(table, dict):
+            for key, row in table.items():
+                cells = ", ".join(f"{n} {m:.2f} [{a:.2f}, {b:.2f}]" for n, (m, a, b) in row.items())
+                print(f"{part:10} {key:42} {cells}")
