@@ -77,13 +77,18 @@ def position(output, period):
 HOOKS = [
     ("padding", lambda h, t: h + 0.1 * t.input_ids.shape[-1]),
     ("padding", lambda h, t: h + 0.1 * (t.input_ids == 1).sum(1, keepdim=True)),
+    ("padding", lambda h, t: h + 0.1 * (t.input_ids[:, -1:] == 0)),
     ("batch size and order", lambda h, t: h - h.mean(0)),
     ("batch size and order", lambda h, t: h + 0.1 * position(h, 3)),
     ("two passes agree", lambda h, t: h * (1 + 1e-6 * torch.randn(h.shape))),
 ]
 
 
-@pytest.mark.parametrize(("name", "hook"), HOOKS, ids=["width", "pad id", "batch mean", "order", "noise"])
+@pytest.mark.parametrize(
+    ("name", "hook"),
+    HOOKS,
+    ids=["width", "pad id 1", "pad id 0 on the right", "batch mean", "order", "noise"],
+)
 def test_a_planted_defect_is_told_by_its_check_alone(found, name, hook):  # T7 T8
     assert found(hooked(hook)) == {name: "FAIL"}
 
@@ -155,7 +160,9 @@ def test_the_floor_of_the_loss_is_the_entropy_of_the_votes_and_leaves_the_module
 def test_padding_with_the_end_token_is_told(found, tmp_path):
     tokenizer = Tiny().tokenizer()
     tokenizer.pad_token = tokenizer.eos_token
-    told = found(data=data_of(tmp_path / "cache", tokenizer=tokenizer))
+    module = module_of()
+    module.model.backbone.carrier.config.pad_token_id = tokenizer.eos_token_id
+    told = found(module, data_of(tmp_path / "cache", tokenizer=tokenizer))
     assert told == {"padding token": "FAIL"}
 
 
