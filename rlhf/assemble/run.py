@@ -31,9 +31,9 @@ def train(cfg: DictConfig) -> float:
     if cfg.threads:
         torch.set_num_threads(cfg.threads)
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
-    run = _reward_run(cfg)
+    run = hydra.utils.instantiate(cfg.task.build)(cfg)
     try:
-        metrics: dict[str, float] = hydra.utils.instantiate(cfg.task)(run)
+        metrics: dict[str, float] = hydra.utils.instantiate(cfg.task.act)(run)
     finally:
         for logger in run.trainer.loggers:
             logger.finalize("success")
@@ -45,16 +45,23 @@ def train(cfg: DictConfig) -> float:
     return metrics.get(cfg.monitor, float("nan"))
 
 
-def _reward_run(cfg: DictConfig) -> RewardRun:
+def reward_run(cfg: DictConfig, *, folder: Path | None = None, source: Any = None) -> RewardRun:
+    """What the tasks `reward` and `doctor` need.
+
+    Args:
+        cfg: of conf/train.yaml.
+        folder: of the run; Hydra's own by default.
+        source: records instead of those of the data group.
+    """
     import torch
 
     from rlhf.reward.training import RewardRun
 
-    folder = Path(HydraConfig.get().runtime.output_dir)
-    checkpoint = checkpoint_to_go_on_from(cfg, folder)
+    own = folder or run_folder()
+    checkpoint = None if folder else checkpoint_to_go_on_from(cfg, own)
     maker = hydra.utils.instantiate(cfg.model)
     tokenizer = maker.tokenizer()
-    data = _data(cfg, _renderer(cfg, tokenizer, maker))
+    data = data_of(cfg, renderer_of(cfg, tokenizer, maker), source=source)
     data.prepare_data()
     module = _module(cfg, maker, tokenizer)
     choose = hydra.utils.instantiate(cfg.layout)
@@ -63,10 +70,10 @@ def _reward_run(cfg: DictConfig) -> RewardRun:
         backbone.cuda()  # so that the layout is tried where it will run
     data.layout = choose(backbone, pad_id=tokenizer.pad_token_id, max_length=cfg.max_length)
     return RewardRun(
-        folder=folder,
+        folder=own,
         data=data,
         module=module,
-        trainer=_trainer(cfg, folder, checkpoint),
+        trainer=trainer_of(cfg, own, checkpoint),
         monitor=cfg.monitor,
         checkpoint=checkpoint,
         bootstrap=cfg.bootstrap,
@@ -74,7 +81,13 @@ def _reward_run(cfg: DictConfig) -> RewardRun:
     )
 
 
-def _renderer(cfg: DictConfig, tokenizer: Any, maker: Any) -> Renderer:
+def run_folder() -> Path:
+    """Hydra's folder of this job."""
+    return Path(HydraConfig.get().runtime.output_dir)
+
+
+def renderer_of(cfg: DictConfig, tokenizer: Any, maker: Any) -> Renderer:
+    """Texts to tokens for the model that is trained. Raises ValueError where it knows fewer positions than asked."""
     from rlhf.data.render import Renderer
     from rlhf.reward.pretrained import positions
 
@@ -86,13 +99,14 @@ def _renderer(cfg: DictConfig, tokenizer: Any, maker: Any) -> Renderer:
     return Renderer(tokenizer, max_length=cfg.max_length, min_prompt=cfg.min_prompt)
 
 
-def _data(cfg: DictConfig, renderer: Renderer) -> PreferenceData:
+def data_of(cfg: DictConfig, renderer: Renderer, *, source: Any = None, labels: Any = None) -> PreferenceData:
+    """The data module; `labels` labels all splits instead of `aggregation` and `judged_by`."""
     from rlhf.data.datamodule import PreferenceData
 
     return PreferenceData(
-        source=hydra.utils.instantiate(cfg.data),
-        aggregation=hydra.utils.instantiate(cfg.aggregation, _convert_="all"),
-        judged_by=hydra.utils.instantiate(cfg.judged_by, _convert_="all"),
+        source=source or hydra.utils.instantiate(cfg.data),
+        aggregation=labels or hydra.utils.instantiate(cfg.aggregation, _convert_="all"),
+        judged_by=labels or hydra.utils.instantiate(cfg.judged_by, _convert_="all"),
         splitter=hydra.utils.instantiate(cfg.split),
         renderer=renderer,
         batch_size=cfg.batch_size,
@@ -126,16 +140,20 @@ def _module(cfg: DictConfig, maker: Any, tokenizer: Any) -> RewardModule:
     )
 
 
-def _trainer(cfg: DictConfig, folder: Path, checkpoint: Path | None) -> Any:
+def trainer_of(cfg: DictConfig, folder: Path, checkpoint: Path | None, *, best: bool = True) -> Any:
+    """The trainer; `best` = keep the best checkpoint by `monitor`, and stop early."""
     from pytorch_lightning.callbacks import EarlyStopping, LearningRateMonitor, TQDMProgressBar
     from pytorch_lightning.loggers import CSVLogger
 
     from rlhf.reward.checkpoint import KeepBest, KeepLast
 
     checkpoints = folder / "checkpoints"
-    callbacks = [
+    stopping = [
         EarlyStopping(cfg.monitor, mode=cfg.monitor_mode, patience=cfg.patience),
         KeepBest(checkpoints, cfg.monitor, cfg.monitor_mode),
+    ]
+    callbacks = [
+        *(stopping if best else []),
         KeepLast(checkpoints, cfg.save_every),
         LearningRateMonitor("step"),
     ]
