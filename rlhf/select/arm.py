@@ -1,20 +1,21 @@
 """One arm of the loop: one selector, one seed, round after round: choose, obtain votes, train, measure.
 
-Everything is in its journal. An arm that is started again reads it, buys what is missing of the round in which it stopped,
-and goes on; equal journals give equal continuations, because every draw depends on (seed, round, selector) alone.
+Everything is in its journal. An arm that is started again reads it, buys what is missing of the round in which it
+stopped, and goes on; equal journals give equal continuations: every draw depends on (seed, round, selector).
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from zlib import crc32
 
 import numpy as np
+from scipy.special import expit
 
 from rlhf.annotate.label import Aggregation, FittedAggregation
 from rlhf.judge.calibration import ece, nll
@@ -128,16 +129,16 @@ class Arm:
         there = {event["pair_id"] for event in self.journal.of("votes", number)}
         orders = [self._order(pair) for pair in pairs if pair["pair_id"] not in there]
         if orders:
-            given = self.voter.votes(
-                self.world, orders, seed=self.seed, round_=number, folder=self.folder
-            )
+            given = self.voter.votes(self.world, orders, seed=self.seed, round_=number, folder=self.folder)
             for row, votes in given:
                 raw = dump(replace(self.world.task(row), votes=tuple(votes)))["votes"]
-                self._keep(self.journal.add("votes", number, pair_id=str(self.world.pool.ids[row]), votes=raw))
+                self._keep(
+                    self.journal.add("votes", number, pair_id=str(self.world.pool.ids[row]), votes=raw)
+                )
         self.journal.sync()
         return bool(pairs)
 
-    def _order(self, pair: dict[str, Any]) -> Order:
+    def _order(self, pair: Mapping[str, Any]) -> Order:
         row = self.row[pair["pair_id"]]
         before = len(self.bought.get(row, []))
         return Order(row, 1 if pair["second"] else self.plan.votes_per_pair, before)
@@ -148,9 +149,13 @@ class Arm:
         state = state or LabelState.empty(pool.width, regularisation=_prior(self.world))
         left = int(pool.selectable.sum()) - len(self.bought)
         if number == 0:
-            found = query(pool, state, min(plan.start, left), np.random.default_rng((self.seed, 0)), selector=at_random)
-            return self._entries(found, second=False) if plan.start else self._first(pool, state, left, rng)
-        again = int(round(plan.second_votes * plan.batch))
+            found = query(
+                pool, state, min(plan.start, left), np.random.default_rng((self.seed, 0)), selector=at_random
+            )
+            if plan.start == 0:
+                found = query(pool, state, min(plan.batch, left), rng, selector=self.selector)
+            return self._entries(found, second=False)
+        again = round(plan.second_votes * plan.batch)
         twice = Selection.join([])
         if again:
             room = self.voter.room(self.world) > [len(self.bought.get(r, [])) for r in range(len(pool))]
@@ -158,9 +163,6 @@ class Arm:
                                  reliability=plan.reliability, most_votes=plan.most_votes)  # fmt: skip
         fresh = query(pool, state, min(plan.batch - len(twice), left), rng, selector=self.selector)
         return self._entries(fresh, second=False) + self._entries(twice, second=True)
-
-    def _first(self, pool: Any, state: LabelState, left: int, rng: np.random.Generator) -> list[dict[str, Any]]:
-        return self._entries(query(pool, state, min(self.plan.batch, left), rng, selector=self.selector), second=False)
 
     def _entries(self, found: Selection, *, second: bool) -> list[dict[str, Any]]:
         return [
@@ -238,11 +240,12 @@ class Arm:
 
 def judged(world: World, difference: Any) -> dict[str, float]:
     """Accuracy, NLL (in nats) and calibration error of reward differences on the test pairs."""
-    right = credit(difference, world.test_share)
+    share = np.asarray(world.test_share, np.float64)
+    right = credit(difference, share)
     return {
         "pair_accuracy": float(np.nanmean(right)),
-        "nll": float(nll(difference, world.test_share).mean()),
-        "ece": ece(1 / (1 + np.exp(-difference)), world.test_share),
+        "nll": float(nll(difference, share).mean()),
+        "ece": ece(np.asarray(expit(difference)), share),
     }
 
 

@@ -82,18 +82,23 @@ def curves(rows: Iterable[Row]) -> dict[str, Curves]:
     return found
 
 
-def compare(found: Mapping[str, Curves], *, against: str = BASELINE, seed: int = 0) -> dict[str, dict[str, float]]:
+def compare(
+    found: Mapping[str, Curves], *, against: str = BASELINE, seed: int = 0
+) -> dict[str, dict[str, float]]:
     """Selector -> flat numbers against the baseline, over the seeds that both have.
 
-    `<metric>/final` and `<metric>/mean` (over rounds, equal weights) of the selector; `.../difference` of both, selector
-    less baseline, with `/ci_low`, `/ci_high` and `/wins` (share of the seeds that are better); `labels_saved/<metric>`
+    `<metric>/final`, `<metric>/mean` (over rounds) of the selector; `.../difference` of both,
+    selector less baseline, with `/ci_low`, `/ci_high` and `/wins` (share of the seeds that are better); `labels_saved/<metric>`
     with its interval, see `saved`.
     """
     out: dict[str, dict[str, float]] = {}
     for name, own in found.items():
         numbers: dict[str, float] = {"seeds": len(own.seeds), "labels": float(own.labels[-1])}
         for metric, values in own.values.items():
-            numbers |= {f"{metric}/final": float(values[:, -1].mean()), f"{metric}/mean": float(values.mean())}
+            numbers |= {
+                f"{metric}/final": float(values[:, -1].mean()),
+                f"{metric}/mean": float(values.mean()),
+            }
         if name != against and against in found:
             both = np.intersect1d(own.seeds, found[against].seeds)
             rounds = min(len(own.labels), len(found[against].labels))
@@ -124,9 +129,9 @@ def _paired(own: Curves, base: Curves, rounds: int, seed: int) -> dict[str, floa
 def saved(own: Floats, base: Floats, labels: Floats) -> float:
     """Share of the labels saved at equal quality: 1 - (labels of the selector) / (labels of the baseline).
 
-    Both mean curves [R], higher is better, are made monotone (isotonic regression) and read where they reach the lower of
-    their two final values: the highest level that both reach, so that the share is negative for a worse selector instead
-    of undefined.
+    Both mean curves [R], higher is better, are made monotone (isotonic regression) and read where they reach the lower
+    of their two final values: the highest level that both reach, so that the share is negative for a worse selector
+    instead of undefined.
     """
     fits = [IsotonicRegression().fit_transform(labels, curve) for curve in (own, base)]
     level = min(fits[0][-1], fits[1][-1])
@@ -191,7 +196,7 @@ def plot(found: Mapping[str, Curves], lines: Mapping[str, Mapping[str, float]], 
     names = sorted(found, key=lambda name: (name != BASELINE, name))
     for row, metric in enumerate(METRICS):
         for place, name in enumerate(names):
-            style: dict[str, Any] = {"color": "black" if name == BASELINE else f"C{place - 1}", "label": name}
+            style: dict[str, Any] = {"color": "black" if name == BASELINE else f"C{place}", "label": name}
             own = found[name]
             _band(axes[row, 0], own.labels, own.values[metric], style)
             if name != BASELINE and BASELINE in found:
@@ -201,7 +206,9 @@ def plot(found: Mapping[str, Curves], lines: Mapping[str, Mapping[str, float]], 
                 _band(axes[row, 1], own.labels[:rounds], gap[0] - gap[1], style)
         for name, height in lines.get(metric, {}).items():
             axes[row, 0].axhline(height, linestyle="--", linewidth=0.8, color="grey")
-            axes[row, 0].annotate(name, (0.01, height), xycoords=("axes fraction", "data"), fontsize=7, va="bottom")
+            axes[row, 0].annotate(
+                name, (0.01, height), xycoords=("axes fraction", "data"), fontsize=7, va="bottom"
+            )
         axes[row, 0].set_ylabel(metric)
         axes[row, 1].set_ylabel(f"{metric} less {BASELINE}")
         axes[row, 1].axhline(0, color="black", linewidth=0.8)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from transformers import AutoModel, AutoTokenizer
 
 from rlhf.data.packing import padded
 from rlhf.data.render import Renderer
+from rlhf.records import Prompt
 from rlhf.reward.backbone import Backbone
 from rlhf.select.pool import Floats
 
@@ -75,7 +76,6 @@ class Trunk:
     max_length: int = 512
     min_prompt: int = 16
     batch_size: int = 64
-    _: None = field(default=None, repr=False)
 
     @torch.inference_mode()
     def __call__(self, texts: Sequence[tuple[str, str]]) -> Floats:
@@ -87,9 +87,9 @@ class Trunk:
 
 
 def hidden_states(
-    backbone: Backbone, renderer: Renderer, texts: Sequence[tuple[str, str]], batch_size: int = 64
+    backbone: Backbone, renderer: Renderer, texts: Sequence[tuple[Prompt, str]], batch_size: int = 64
 ) -> Floats:
-    """Hidden states [N, D] of (prompt, answer) texts. Raises ValueError for an answer that is too long to be read."""
+    """Hidden states [N, D] of (prompt, answer). Raises ValueError for an answer that is too long to be read."""
     encoded = [renderer.encode(prompt, [answer]) for prompt, answer in texts]
     lost = [i for i, e in enumerate(encoded) if not e.kept]
     if lost:
@@ -98,10 +98,12 @@ def hidden_states(
             f"{texts[lost[0]][1][:60]!r}...): raise max_length"
         )
     order = sorted(range(len(encoded)), key=lambda i: len(encoded[i].prompt) + len(encoded[i].responses[0]))
-    pad_id = int(renderer.tokenizer.pad_token_id)  # type: ignore[arg-type]
+    pad_id = int(renderer.tokenizer.pad_token_id)
     out = np.empty((len(texts), backbone.hidden_size), np.float32)
     for start in range(0, len(order), batch_size):
         rows = order[start : start + batch_size]
-        tokens = padded([encoded[i].prompt for i in rows], [encoded[i].responses for i in rows], pad_id=pad_id)
+        tokens = padded(
+            [encoded[i].prompt for i in rows], [encoded[i].responses for i in rows], pad_id=pad_id
+        )
         out[rows] = backbone(tokens).float().numpy()
     return out

@@ -1,8 +1,8 @@
 """Frozen features of answers for research mode: hashed n-grams offline, or embeddings of a model, reduced and cached.
 
 Reduced: projected on the main directions of differences inside prompts (principal components of what is centred per
-prompt, over training answers, no labels), scaled so that differences have mean squared length 1, and, if asked for, with
-log length as one more column, because a trunk's hidden state knows how long its answer is and pooled embeddings do not.
+prompt, over training answers, no labels), scaled so that differences have mean squared length near 1, and, if asked for, with
+log length as one more column: a trunk's hidden state knows how long its answer is, a mean over tokens does not.
 """
 
 from __future__ import annotations
@@ -97,18 +97,25 @@ class HashedWords:
     def __call__(self, texts: Sequence[tuple[str, str]]) -> Floats:
         """Embeddings [N, D]."""
         hashing = HashingVectorizer(
-            n_features=self.columns, ngram_range=tuple(self.ngrams), binary=True, norm=None, alternate_sign=False
+            n_features=self.columns,
+            ngram_range=tuple(self.ngrams),
+            binary=True,
+            norm=None,
+            alternate_sign=False,
         )
         counts = hashing.transform([answer for _, answer in texts])
         dims = min(self.dims, counts.shape[0] - 1)
         return np.asarray(TruncatedSVD(dims, random_state=0).fit_transform(counts), np.float32)
 
 
+@dataclass
 class ToyQualities:
     """What the toy world's answers are made of, alone and per domain: features in which its gold reward is linear.
 
     A head on them can be right, as it cannot on words: where selectors do not even help here, they are broken.
     """
+
+    _domains: list[str] = field(default_factory=list, init=False, repr=False)
 
     def __call__(self, answers: Sequence[Answer]) -> Floats:
         """Features [N, (1 + domains) · (qualities + 1)]; length is the last quality, which annotators like.
@@ -117,13 +124,16 @@ class ToyQualities:
             ValueError: answers without `meta.qualities`.
         """
         if not all("qualities" in a.meta for a in answers):
-            raise ValueError("features=qualities reads meta.qualities, which only data=toy has: use features=words")
-        domains = sorted({str(a.domain) for a in answers})
+            raise ValueError(
+                "features=qualities reads meta.qualities, which only data=toy has: use features=words"
+            )
+        domains = self._domains = self._domains or sorted({str(a.domain) for a in answers})
         own = np.array([[*a.meta["qualities"].values(), len(a.text) / LENGTH_SCALE] for a in answers])
-        block = np.array([domains.index(str(a.domain)) for a in answers])
+        known = [i for i, a in enumerate(answers) if str(a.domain) in domains]
+        block = [1 + domains.index(str(answers[i].domain)) for i in known]
         out = np.zeros((len(answers), 1 + len(domains), own.shape[1]), np.float32)
         out[:, 0] = own
-        out[np.arange(len(answers)), 1 + block] = own
+        out[known, block] = own[known]
         return out.reshape(len(answers), -1)
 
 

@@ -1,4 +1,4 @@
-"""What an arm of the loop has done, as an append-only file: nothing bought is lost or bought twice, whenever it is stopped.
+"""What an arm of the loop has done, append-only: nothing bought is lost or bought twice, whenever it is stopped.
 
     {"event": "selected", "round": 3, "pairs": [{"pair_id", "row", "utility", "reason", "random", "second"}, ...]}
     {"event": "votes", "round": 3, "pair_id": "...", "votes": [...]}      as soon as the votes on a pair are there

@@ -73,11 +73,15 @@ class LinearHead:
         """The head, and the labels' predictions out of fold."""
         unit = _unit(pool)
         if len(labels.rows) < 2:
-            state = LabelState(*_columns(labels), Posterior.prior(pool.width, unit), np.full(len(labels.rows), np.nan))
+            state = LabelState(
+                *_columns(labels), Posterior.prior(pool.width, unit), np.full(len(labels.rows), np.nan)
+            )
             return Trained(pool, state, np.zeros(len(pool.features)), float("nan"))
         z = pool.z(labels.rows)
         given = (z, labels.share, labels.votes, pool.prompt[labels.rows])
-        tuned = tune(*given, folds=self.folds, grid=self.grid if self.fixed is None else [self.fixed], seed=seed)
+        tuned = tune(
+            *given, folds=self.folds, grid=self.grid if self.fixed is None else [self.fixed], seed=seed
+        )
         posterior = fit(z, labels.share, labels.votes, tuned.regularisation)
         state = LabelState(*_columns(labels), posterior, tuned.out_of_fold)
         return Trained(pool, state, pool.features @ posterior.theta.astype(pool.features.dtype), tuned.nll)

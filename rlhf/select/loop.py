@@ -1,4 +1,4 @@
-"""The task `active`: every selector on every seed, what they chose, how far that moved the data, and whether it helped."""
+"""The task `active`: every selector on every seed, what they chose, and whether it helped."""
 
 from __future__ import annotations
 
@@ -56,8 +56,8 @@ def run_active(run: ActiveRun) -> dict[str, float]:
     """Run or go on; leaves curve.csv, curve.png, curve.md, selected.jsonl, shift.json and metrics.json.
 
     Returns:
-        metrics.json: `test/pair_accuracy` and `test/nll` after the last round, means over seeds; the comparison with
-        random under `compare/<selector>/...`; `baseline/length`, and `ceiling/...` of the whole pool with all its votes.
+        metrics.json: `test/pair_accuracy` and `test/nll` after the last round, means over seeds; the comparison with random
+        under `compare/<selector>/...`; `baseline/length`, and `ceiling/...` of the whole pool with all its votes.
         Empty while votes of people are awaited.
     """
     results: list[dict[str, Any]] = []
@@ -91,9 +91,7 @@ def _log(trainer: pl.Trainer, result: Mapping[str, Any]) -> None:
                            step=result["round"])  # fmt: skip
 
 
-def _report(
-    run: ActiveRun, results: list[dict[str, Any]], lines: list[dict[str, float]]
-) -> dict[str, float]:
+def _report(run: ActiveRun, results: list[dict[str, Any]], lines: list[dict[str, float]]) -> dict[str, float]:
     found = curves(results)
     first = next(iter(run.selectors))
     reference = {key: float(np.mean([line[key] for line in lines])) for key in lines[0]}
@@ -111,7 +109,10 @@ def _report(
     print("  " + ", ".join(f"{key} {value:.4f}" for key, value in reference.items()))
     last = {metric: float(values[:, -1].mean()) for metric, values in found[first].values.items()}
     metrics = {"test/pair_accuracy": last["pair_accuracy"], "test/nll": last["nll"]} | reference
-    metrics |= {"test/baseline/length": reference["baseline/length"], "n_labels": float(found[first].labels[-1])}
+    metrics |= {
+        "test/baseline/length": reference["baseline/length"],
+        "n_labels": float(found[first].labels[-1]),
+    }
     metrics |= {f"compare/{name}/{key}": v for name, part in numbers.items() for key, v in part.items()}
     (run.folder / "metrics.json").write_text(json.dumps(metrics, indent=2))
     return metrics
@@ -163,7 +164,17 @@ def _write(folder: Path, results: Sequence[Mapping[str, Any]], chosen: Sequence[
     write_rows(folder / "curve.csv", results)
     with (folder / "selected.jsonl").open("w", encoding="utf-8") as file:
         file.writelines(json.dumps(line, ensure_ascii=False) + "\n" for line in chosen)
-    keys = ("selector", "seed", "round", "labels", "cost", "ece", "regularisation", "out_of_fold_nll", "seconds")
+    keys = (
+        "selector",
+        "seed",
+        "round",
+        "labels",
+        "cost",
+        "ece",
+        "regularisation",
+        "out_of_fold_nll",
+        "seconds",
+    )
     rounds = [{key: r.get(key) for key in keys} | r["shift"] for r in results]
     (folder / "shift.json").write_text(json.dumps(rounds, indent=1))
 

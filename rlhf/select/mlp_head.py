@@ -56,13 +56,17 @@ class MlpHead:
                        for side in (pool.left, pool.right))  # fmt: skip
         share, votes = (torch.from_numpy(np.asarray(v, np.float32)) for v in (labels.share, labels.votes))
         out_of_fold = np.zeros((len(self.decays), len(labels.rows)))
-        for train, test in GroupKFold(self.folds, shuffle=True, random_state=seed).split(groups, groups=groups):
+        for train, test in GroupKFold(self.folds, shuffle=True, random_state=seed).split(
+            groups, groups=groups
+        ):
             part = torch.from_numpy(train)
             for i, decay in enumerate(self.decays):
                 network = self._train(left[part], right[part], share[part], votes[part], decay, seed)
                 with torch.inference_mode():
                     out_of_fold[i, test] = (network(left[test]) - network(right[test])).numpy()
-        losses = labels.share * np.logaddexp(0, -out_of_fold) + (1 - labels.share) * np.logaddexp(0, out_of_fold)
+        losses = labels.share * np.logaddexp(0, -out_of_fold) + (1 - labels.share) * np.logaddexp(
+            0, out_of_fold
+        )
         mean = (losses * labels.votes).sum(1) / max(labels.votes.sum(), 1)
         best = int(np.argmin(mean))
         everything = (left, right, share, votes, self.decays[best])
@@ -71,11 +75,22 @@ class MlpHead:
         return self._trained(pool, labels, networks, self.decays[best], p, float(mean[best]))
 
     def _train(
-        self, left: torch.Tensor, right: torch.Tensor, share: torch.Tensor, votes: torch.Tensor, decay: float, seed: int
+        self,
+        left: torch.Tensor,
+        right: torch.Tensor,
+        share: torch.Tensor,
+        votes: torch.Tensor,
+        decay: float,
+        seed: int,
     ) -> nn.Sequential:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            network = nn.Sequential(nn.Linear(left.shape[1], self.hidden), nn.Tanh(), nn.Linear(self.hidden, 1, bias=False), nn.Flatten(0))
+            network = nn.Sequential(
+                nn.Linear(left.shape[1], self.hidden),
+                nn.Tanh(),
+                nn.Linear(self.hidden, 1, bias=False),
+                nn.Flatten(0),
+            )
         optimizer = torch.optim.Adam(network.parameters(), lr=self.lr)
         for _ in range(self.steps):
             optimizer.zero_grad()
@@ -88,7 +103,13 @@ class MlpHead:
 
     @torch.inference_mode()
     def _trained(
-        self, pool: PairPool, labels: Labels, networks: list[nn.Sequential], decay: float, p: Floats, nll: float
+        self,
+        pool: PairPool,
+        labels: Labels,
+        networks: list[nn.Sequential],
+        decay: float,
+        p: Floats,
+        nll: float,
     ) -> Trained:
         features = torch.from_numpy(np.asarray(pool.features, np.float32))
         members = np.stack([network(features).numpy() for network in networks])

@@ -32,9 +32,9 @@ def shift(trained: Trained, random: Bools, rng: np.random.Generator) -> dict[str
 
     Returns:
         reward/*, length/*, embedding/* (labelled against pool: difference of means in pool standard deviations,
-        Kolmogorov-Smirnov distance), classifier/auc (0.5 = cannot be told apart) and classifier/p, coverage (share of the
-        pool whose s² is at most the 95% quantile of the labelled pairs' own), coverage/policy (the same for the policy's
-        answers), prompts/seen, monitor/random_accuracy and monitor/selected_accuracy (out of fold), with their counts.
+        Kolmogorov-Smirnov distance), classifier/auc (0.5 = cannot be told apart) and classifier/p, coverage (share of
+        the pool whose s² is at most the 95% quantile of the labelled pairs' own), coverage/policy (the same for the
+        policy's answers), prompts/seen, monitor/random_* and monitor/selected_* (out of fold).
     """
     pool, state = trained.pool, trained.state
     labelled = state.rows
@@ -55,7 +55,7 @@ def shift(trained: Trained, random: Bools, rng: np.random.Generator) -> dict[str
 
 
 def embedding_shift(ours: Floats, theirs: Floats, rng: np.random.Generator) -> dict[str, float]:
-    """Drift of |z|, which has no side, and the classifier two-sample test: AUC by 3-fold cross-validation, its normal p.
+    """Drift of |z|, which has no side, and the classifier two-sample test: AUC by cross-validation, its normal p.
 
     Drift is the root mean square over dimensions of the difference of means in standard deviations of the pool.
     """
@@ -68,12 +68,17 @@ def embedding_shift(ours: Floats, theirs: Floats, rng: np.random.Generator) -> d
     score = cross_val_predict(model, both[order], label[order], cv=3, method="decision_function")
     auc = float(roc_auc_score(label[order], score))
     error = np.sqrt((len(label) + 1) / (12 * len(ours) * len(theirs)))  # of the Mann-Whitney statistic
-    return {"embedding/drift": drift, "classifier/auc": auc, "classifier/p": float(norm.sf((auc - 0.5) / error))}
+    return {
+        "embedding/drift": drift,
+        "classifier/auc": auc,
+        "classifier/p": float(norm.sf((auc - 0.5) / error)),
+    }
 
 
 def monitor(trained: Trained, random: Bools) -> dict[str, float]:
     """Out-of-fold accuracy and NLL on the random share, which is unbiased, and on what was selected."""
-    state, out = trained.state, {}
+    state = trained.state
+    out: dict[str, float] = {}
     known = np.isfinite(state.out_of_fold) & (state.votes > 0)
     for name, part in (("random", random & known), ("selected", ~random & known)):
         decided = part & (state.share != 0.5)

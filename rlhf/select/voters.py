@@ -1,7 +1,7 @@
 """Where votes come from: held back in the data, simulated annotators, AI judges, or people who answer later.
 
-A voter gets orders, pairs with the number of votes to buy, and gives votes pair by pair; what was given is in the journal
-before the next is asked for. Draws depend on (seed, pair, vote number), so equal arms meet equal votes.
+A voter gets orders, pairs with the number of votes to buy, and gives votes pair by pair; what was given is in the
+journal before the next is asked for. Draws depend on (seed, pair, vote number), so equal arms meet equal votes.
 """
 
 from __future__ import annotations

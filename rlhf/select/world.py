@@ -59,6 +59,8 @@ class World:
     test        [t] rows of the pool that judge; test_share [t] vote shares, ties counting one half
     domains     names behind the pool's domain codes
     features    answers to features, as the pool's were made
+    answers     [N] the completions behind the rows of pool.features
+    judges      (val or test, record) of every record that is not of the pool
     """
 
     pool: PairPool
@@ -69,11 +71,13 @@ class World:
     test_share: Floats
     domains: tuple[str, ...]
     features: Features
+    answers: list[Answer]
+    judges: list[tuple[str, Comparison]]
 
     def task(self, row: int) -> Comparison:
         """The pair as a record of two completions without votes; `meta.pair_id` is its id."""
-        number, first, second = self.place[row]
-        record = self.records[number]
+        number, first, second = (int(k) for k in self.place[row])
+        record: Comparison = self.records[number]
         pair = (record.completions[first], record.completions[second])
         meta = {"pair_id": str(self.pool.ids[row])}
         return replace(record, completions=pair, votes=(), meta=meta)
@@ -109,8 +113,11 @@ def build_world(
         table.add_answers(record, split == "train")
         if split == "train":
             table.add_pool(record, only_judged)
-        elif split == "test":
-            table.add_test(record, judged_by(record).win_prob, judged_by(record).observed)
+            continue
+        table.judges.append((split, record))
+        if split == "test":
+            label = judged_by(record)
+            table.add_test(record, label.win_prob, label.observed)
     return table.world(features)
 
 
@@ -130,6 +137,7 @@ class _Table:
         self.prompt: list[int] = []
         self.domain: list[str | None] = []
         self.cost: list[float] = []
+        self.judges: list[tuple[str, Comparison]] = []
 
     def add_answers(self, record: Comparison, train: bool) -> None:
         """All answers get features, whatever their split, so that equal data has equal cached embeddings."""
@@ -192,7 +200,30 @@ class _Table:
         )
         test = np.flatnonzero(~pooled)
         place = np.array(self.place)
-        return World(pool, self.records, place, self.held_back, test, share[test], domains, features)
+        return World(
+            pool, self.records, place, self.held_back, test, share[test], domains, features, answers, self.judges
+        )  # fmt: skip
+
+
+def skewed(world: World, keep: float, seed: int) -> World:
+    """A pool as collections are, dominated by one kind of prompt: of all domains but one only a share of the pairs stays.
+
+    Which domain stays whole, and which pairs of the others, is drawn by the seed; the test is left alone.
+
+    Args:
+        world: the world.
+        keep: share of the other domains' pairs, 0..1.
+        seed: of the draw.
+
+    Raises:
+        ValueError: the pool has fewer than two domains.
+    """
+    pool, rng = world.pool, np.random.default_rng((seed, 31))
+    domains = np.unique(pool.domain[pool.selectable])
+    if len(domains) < 2:
+        raise ValueError("task.skew needs a pool of two domains or more")
+    stays = (pool.domain == rng.choice(domains)) | (rng.random(len(pool)) < keep)
+    return replace(world, pool=replace(pool, selectable=pool.selectable & stays))
 
 
 def with_policy(world: World, samples: Iterable[Comparison]) -> World:
