@@ -88,8 +88,8 @@ def compare(
     """Selector -> flat numbers against the baseline, over the seeds that both have.
 
     `<metric>/final`, `<metric>/mean` (over rounds) of the selector; `.../difference` of both,
-    selector less baseline, with `/ci_low`, `/ci_high` and `/wins` (share of the seeds that are better); `labels_saved/<metric>`
-    with its interval, see `saved`.
+    selector less baseline, with `/ci_low`, `/ci_high` and `/wins` (share of the seeds that are better);
+    `labels_saved/<metric>` with its interval, see `saved`.
     """
     out: dict[str, dict[str, float]] = {}
     for name, own in found.items():

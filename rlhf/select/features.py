@@ -1,8 +1,8 @@
 """Frozen features of answers for research mode: hashed n-grams offline, or embeddings of a model, reduced and cached.
 
 Reduced: projected on the main directions of differences inside prompts (principal components of what is centred per
-prompt, over training answers, no labels), scaled so that differences have mean squared length near 1, and, if asked for, with
-log length as one more column: a trunk's hidden state knows how long its answer is, a mean over tokens does not.
+prompt, over training answers, no labels), scaled so that differences have mean squared length near 1, and, if asked
+for, with log length as one more column: a trunk's hidden state knows it, a mean over tokens does not.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Reduced:
     embed: Embed
     dims: int = 64
     length: float = 0.0
-    cache: Path | None = None
+    cache: str | Path | None = None
     _fitted: tuple[Floats, Floats, float] | None = field(default=None, init=False, repr=False)
 
     def __call__(self, answers: Sequence[Answer]) -> Floats:
@@ -70,7 +70,7 @@ class Reduced:
         digest = sha256(repr(self.embed).encode())
         for pair in texts:
             digest.update(repr(pair).encode("utf-8", "replace"))
-        path = self.cache / f"features-{digest.hexdigest()[:16]}.npy"
+        path = Path(self.cache) / f"features-{digest.hexdigest()[:16]}.npy"
         if not path.is_file():
             path.parent.mkdir(parents=True, exist_ok=True)
             unfinished = path.with_suffix(".part.npy")

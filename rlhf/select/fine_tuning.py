@@ -1,6 +1,7 @@
 """The whole model, trained anew (cold) or on (warm) every round by the task `reward`.
 
-This confirms, slowly, what research mode found. Validation prompts keep all their votes for early stopping and the temperature: they are not counted as bought.
+This confirms, slowly, what research mode found. Validation prompts keep all their votes for early
+stopping and the temperature: they are not counted as bought.
 """
 
 from __future__ import annotations

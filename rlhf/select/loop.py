@@ -56,8 +56,8 @@ def run_active(run: ActiveRun) -> dict[str, float]:
     """Run or go on; leaves curve.csv, curve.png, curve.md, selected.jsonl, shift.json and metrics.json.
 
     Returns:
-        metrics.json: `test/pair_accuracy` and `test/nll` after the last round, means over seeds; the comparison with random
-        under `compare/<selector>/...`; `baseline/length`, and `ceiling/...` of the whole pool with all its votes.
+        metrics.json: `test/pair_accuracy` and `test/nll` after the last round, means over seeds; the comparison
+        with random under `compare/<selector>/...`; `baseline/length`, and `ceiling/...` of the whole pool with all votes.
         Empty while votes of people are awaited.
     """
     results: list[dict[str, Any]] = []

@@ -25,8 +25,8 @@ Floats = NDArray[np.floating]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
-BLOCK = 32_768
-"""Pairs whose differences are held at once: 32 MB in double precision at d = 128."""
+BLOCK = 8_192
+"""Pairs whose differences are held at once: 8 MB in double precision at d = 128."""
 
 
 @dataclass(frozen=True)

@@ -206,7 +206,7 @@ class _Table:
 
 
 def skewed(world: World, keep: float, seed: int) -> World:
-    """A pool as collections are, dominated by one kind of prompt: of all domains but one only a share of the pairs stays.
+    """A pool dominated by one kind of prompt, as collections are: of other domains only a share of the pairs stays.
 
     Which domain stays whole, and which pairs of the others, is drawn by the seed; the test is left alone.
 
