@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from rlhf.annotate.aggregation import soft
+from rlhf.annotate.ai_feedback import AiFeedback
 from rlhf.annotate.simulated import SimulatedAnnotators
 from rlhf.data.splits import BalancedSplit
 from rlhf.data.toy import ToyWorld
@@ -19,9 +20,11 @@ from rlhf.select.features import Reduced, ToyQualities
 from rlhf.select.journal import Journal, JournalError
 from rlhf.select.learners import Labels, LinearHead
 from rlhf.select.log_det import log_det
+from rlhf.select.loop import ActiveRun
+from rlhf.select.mixing import safe
 from rlhf.select.mlp_head import MlpHead
-from rlhf.select.voters import HeldBack, Order, People, Simulated, Waiting
-from rlhf.select.world import build_world, on_pair, with_policy
+from rlhf.select.voters import Ai, HeldBack, Order, People, Simulated, Waiting
+from rlhf.select.world import build_world, on_pair, skewed, with_policy
 
 PLAN = Plan(start=8, batch=6, rounds=3)
 
@@ -178,6 +181,51 @@ def test_people_answer_in_files_and_the_loop_goes_on(world, tmp_path):
         visit()
 
 
+@dataclass
+class Longer:
+    """A judge that prefers the longer answer."""
+
+    name: str = "longer"
+    asked: int = 0
+
+    def prefer(self, prompt, first, second, principle=""):
+        self.asked += 1
+        return 0.9 if len(first) > len(second) else 0.1
+
+    def usage(self):
+        return {}
+
+
+def test_ai_judges_are_asked_once_per_pair_whatever_happens(world, tmp_path):
+    judge = Longer()
+    voter = Ai(AiFeedback([judge], parallel=1))
+    dying = StopsAfter(voter, left=5)
+    with pytest.raises(Killed):
+        list(arm(world, tmp_path, voter=dying).rounds())
+    results = list(arm(world, tmp_path, voter=voter).rounds())
+    assert results[-1]["labels"] == 26
+    assert judge.asked <= 2 * (26 + 2)  # both orders; what was under way when it died is asked again
+    events = Journal(tmp_path / "journal.jsonl").of("votes")
+    assert all(e["votes"][0]["kind"] == "ai" and e["votes"][0]["p"] in (0.9, 0.1) for e in events)
+
+
+def test_costly_votes_are_bought_for_one_arm_only(world, tmp_path):
+    both = {"safe": safe, "random": at_random}
+    run = ActiveRun(
+        tmp_path, None, lambda seed: world, both, [3, 4], LinearHead(), Ai(AiFeedback([Longer()])), soft, PLAN
+    )
+    assert (list(run.selectors), list(run.seeds)) == (["safe"], [3])
+
+
+def test_a_lopsided_pool_keeps_one_domain_whole(world):
+    thin = skewed(world, 0.1, seed=0)
+    before, after = (np.bincount(w.pool.domain[w.pool.selectable], minlength=6) for w in (world, thin))
+    assert sum(before == after) == 1
+    assert after.sum() < before.sum() * 0.45
+    np.testing.assert_array_equal(thin.test, world.test)
+    assert skewed(world, 0.1, seed=0).pool.selectable.tolist() == thin.pool.selectable.tolist()
+
+
 def test_votes_of_rankings_become_choices_on_pairs():
     records = [r for r in ToyWorld(size=60).records() if any(v.ranking for v in r.votes)]
     record = records[0]
@@ -256,3 +304,27 @@ def test_the_command_writes_what_the_contract_names_and_goes_on(train, tmp_path,
         train(*small, "selector=margin", f"ckpt={folder}")
     assert "selector differ from that run" in capsys.readouterr().err
     assert Path(f"{folder}/arms/random-1/journal.jsonl").is_file()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("warm", ["false", "true"])
+def test_whole_models_are_trained_every_round_and_a_second_visit_trains_nothing(train, warm, monkeypatch):
+    small = ["task=active", "learner=fine_tune", f"learner.warm={warm}", "task.seeds=1", "split.test=0.3", "data.size=60",
+             "task.plan.start=20", "task.plan.rounds=1", "selector=disagreement", "task.compare_with=[]",
+             "head=ensemble", "head.members=2", "voter=held_back"]  # fmt: skip
+    folder = train(*small)
+    rows = list(csv.DictReader((folder / "curve.csv").open()))
+    assert [int(r["labels"]) for r in rows] == [20, 40]
+    fits = sorted((folder / "arms" / "disagreement-0" / "fits").glob("*/metrics.json"))
+    assert len(fits) == 2
+    found = json.loads(fits[0].read_text())
+    assert found["n_train"] <= 20
+    assert found["test/nll"] == pytest.approx(float(rows[0]["nll"]), abs=2e-3)
+    monkeypatch.setattr("rlhf.select.fine_tuning.train_reward", None)
+    (folder / "curve.csv").unlink()
+    journal = folder / "arms" / "disagreement-0" / "journal.jsonl"
+    lines = journal.read_text().splitlines(keepends=True)
+    journal.write_text("".join(lines[:-1]))  # killed between training and its result
+    train(*small, f"ckpt={folder}")
+    again = list(csv.DictReader((folder / "curve.csv").open()))
+    assert [r["nll"] for r in again] == pytest.approx([r["nll"] for r in rows]) or again == rows
