@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from sklearn.isotonic import IsotonicRegression
+from scipy.optimize import isotonic_regression
 
 from rlhf.select.pool import Floats, Ints
 
@@ -133,7 +133,7 @@ def saved(own: Floats, base: Floats, labels: Floats) -> float:
     of their two final values: the highest level that both reach, so that the share is negative for a worse selector
     instead of undefined.
     """
-    fits = [IsotonicRegression().fit_transform(labels, curve) for curve in (own, base)]
+    fits = [isotonic_regression(curve).x for curve in (own, base)]
     level = min(fits[0][-1], fits[1][-1])
     need = [_reach(fit, level, labels) for fit in fits]
     return float(1 - need[0] / need[1])

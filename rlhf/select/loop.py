@@ -57,7 +57,7 @@ def run_active(run: ActiveRun) -> dict[str, float]:
 
     Returns:
         metrics.json: `test/pair_accuracy` and `test/nll` after the last round, means over seeds; the comparison
-        with random under `compare/<selector>/...`; `baseline/length`, and `ceiling/...` of the whole pool with all votes.
+        with random under `compare/<selector>/...`; `baseline/length`, and `ceiling/...` of the whole pool, all votes.
         Empty while votes of people are awaited.
     """
     results: list[dict[str, Any]] = []
