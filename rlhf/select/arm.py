@@ -100,6 +100,12 @@ class Arm:
 
     def rounds(self) -> Iterator[dict[str, Any]]:
         """The results of all rounds, old ones from the journal. Raises Waiting where votes must come from outside."""
+        try:
+            yield from self._rounds()
+        finally:
+            self.journal.close()
+
+    def _rounds(self) -> Iterator[dict[str, Any]]:
         learner = self.learner.begin(self.world, self.folder)
         done = len(self.journal.of("result"))
         trained: Trained | None = None
@@ -115,7 +121,6 @@ class Arm:
             started = time.perf_counter()
             trained = learner(self.world.pool, self._bought_labels(), self._seed(number))
             yield self._measure(number, trained, time.perf_counter() - started)
-        self.journal.close()
 
     # ------------------------------------------------------------------------------------------- buying
 

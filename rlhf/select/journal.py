@@ -9,6 +9,7 @@ A line is whole or it did not happen: half a line at the end, left by a kill, is
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -31,19 +32,24 @@ class Journal:
         path: the file; its folder is made.
 
     Raises:
-        JournalError: a line before the last is not an event.
+        JournalError: a line before the last is not an event, or another process has the journal open.
     """
 
     path: Path
 
     def __post_init__(self) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self.events: list[Event] = self._read()
         self._file = self.path.open("a", encoding="utf-8")
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            self._file.close()
+            raise JournalError(
+                f"{self.path}: another process is at work on this arm; wait for it or stop it"
+            ) from error
+        self.events: list[Event] = self._read()
 
     def _read(self) -> list[Event]:
-        if not self.path.exists():
-            return []
         data = self.path.read_bytes()
         whole = data[: data.rfind(b"\n") + 1]
         if len(whole) < len(data):

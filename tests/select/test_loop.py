@@ -109,6 +109,14 @@ def test_a_torn_line_is_cut_off_and_a_broken_one_is_named(world, tmp_path):
         Journal(path)
 
 
+def test_two_processes_cannot_work_on_one_arm(tmp_path):
+    first = Journal(tmp_path / "journal.jsonl")
+    with pytest.raises(JournalError, match="another process is at work"):
+        Journal(tmp_path / "journal.jsonl")
+    first.close()
+    Journal(tmp_path / "journal.jsonl").close()
+
+
 def test_budgets_are_exact_and_labels_count_votes(world, tmp_path):
     results = list(arm(world, tmp_path).rounds())
     assert [r["labels"] for r in results] == [8, 14, 20, 26]
@@ -309,8 +317,8 @@ def test_the_command_writes_what_the_contract_names_and_goes_on(train, tmp_path,
 @pytest.mark.slow
 @pytest.mark.parametrize("warm", ["false", "true"])
 def test_whole_models_are_trained_every_round_and_a_second_visit_trains_nothing(train, warm, monkeypatch):
-    small = ["task=active", "learner=fine_tune", f"learner.warm={warm}", "task.seeds=1", "split.test=0.3", "data.size=60",
-             "task.plan.start=20", "task.plan.rounds=1", "selector=disagreement", "task.compare_with=[]",
+    small = ["task=active", "learner=fine_tune", f"learner.warm={warm}", "task.seeds=1", "split.test=0.3",
+             "data.size=60", "task.plan.start=20", "task.plan.rounds=1", "selector=disagreement", "task.compare_with=[]",
              "head=ensemble", "head.members=2", "voter=held_back"]  # fmt: skip
     folder = train(*small)
     rows = list(csv.DictReader((folder / "curve.csv").open()))
