@@ -62,7 +62,10 @@ def embedding_shift(ours: Floats, theirs: Floats, rng: np.random.Generator) -> d
     Drift is the root mean square over dimensions of the difference of means in standard deviations of the pool.
     """
     both = np.vstack([ours, theirs]).astype(np.float64)
-    spread = np.maximum(theirs.std(0), 1e-9)
+    spread = theirs.std(0)
+    spread = np.maximum(
+        spread, max(0.1 * float(np.sqrt((spread**2).mean())), 1e-12)
+    )  # columns that hardly vary
     drift = float(np.sqrt((((ours.mean(0) - theirs.mean(0)) / spread) ** 2).mean()))
     label = np.repeat([1, 0], [len(ours), len(theirs)])
     order = rng.permutation(len(label))

@@ -318,8 +318,8 @@ def test_the_command_writes_what_the_contract_names_and_goes_on(train, tmp_path,
 @pytest.mark.parametrize("warm", ["false", "true"])
 def test_whole_models_are_trained_every_round_and_a_second_visit_trains_nothing(train, warm, monkeypatch):
     small = ["task=active", "learner=fine_tune", f"learner.warm={warm}", "task.seeds=1", "split.test=0.3",
-             "data.size=60", "task.plan.start=20", "task.plan.rounds=1", "selector=disagreement", "task.compare_with=[]",
-             "head=ensemble", "head.members=2", "voter=held_back"]  # fmt: skip
+             "data.size=60", "task.plan.start=20", "task.plan.rounds=1", "selector=disagreement",
+             "task.compare_with=[]", "head=ensemble", "head.members=2", "voter=held_back"]  # fmt: skip
     folder = train(*small)
     rows = list(csv.DictReader((folder / "curve.csv").open()))
     assert [int(r["labels"]) for r in rows] == [20, 40]
