@@ -33,7 +33,7 @@ from rlhf.select.pool import Candidates, Selection
 from rlhf.select.uncertainty import bald, laplace_power, margin
 
 RESULTS = Path(__file__).parent / "results"
-LARGEST = {"naive log-det": 1_000_000, "skactiveml CoreSet": 10_000, "skactiveml Badge": 10_000}
+LARGEST = {"naive log-det": 1_000_000, "skactiveml CoreSet": 100_000, "skactiveml Badge": 10_000}
 """Beyond these sizes a rival takes longer than ten minutes or more memory than the machine has: left out."""
 
 
@@ -70,8 +70,8 @@ def skactiveml(name: str) -> Callable[..., Selection]:
         given: dict[str, Any] = {"batch_size": budget}
         if name == "Badge":
             given["clf"] = SklearnClassifier(LogisticRegression(), classes=[0, 1], random_state=0)
-        picked = getattr(strategies, name)(random_state=0).query(x, y, **given) - len(known)
-        rows = candidates.rows[picked]
+        picked = getattr(strategies, name)(random_state=0).query(x, y, **given)
+        rows = candidates.rows[np.asarray(picked) - len(known)]
         return Selection(rows, np.zeros(budget), [name] * budget, np.zeros(budget, bool))
 
     return choose
