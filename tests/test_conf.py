@@ -16,6 +16,11 @@ COLLECTING = {
     "sample": ("backend", "sampler", "pick", "filter", "data", "model"),
     "annotate": ("annotator", "data"),
 }
+ACTIVE_OPTIONS = sorted(
+    f"{group}={p.stem}"
+    for group in ("selector", "voter", "features", "learner")
+    for p in (CONF / group).glob("*.yaml")
+)
 COLLECTING_OPTIONS = sorted(
     (command, f"{group}={p.stem}")
     for command, groups in COLLECTING.items()
@@ -55,6 +60,14 @@ def test_every_option_composes_and_binds(option):
 @pytest.mark.parametrize(("command", "option"), COLLECTING_OPTIONS)
 def test_every_option_of_collecting_composes_and_binds(command, option):
     found = list(targets(compose(option, "out=x", command=command)))
+    assert found
+    for node in found:
+        _bind(node)
+
+
+@pytest.mark.parametrize("option", ACTIVE_OPTIONS)
+def test_every_option_of_active_learning_composes_and_binds(option):
+    found = list(targets(compose("task=active", option)))
     assert found
     for node in found:
         _bind(node)

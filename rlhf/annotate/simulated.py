@@ -111,9 +111,12 @@ class SimulatedAnnotators:
         """The records with votes added; old votes stay."""
         self._judged = {}
         for number, record in enumerate(records):
-            rng = np.random.default_rng((self.seed, 104_729, number))
-            votes = [vote for item in self._items(record) for vote in self._votes(record, item, rng)]
-            yield replace(record, votes=record.votes + tuple(votes))
+            yield self.judge(record, np.random.default_rng((self.seed, 104_729, number)))
+
+    def judge(self, record: Comparison, rng: np.random.Generator) -> Comparison:
+        """One record with votes added, all draws from `rng`."""
+        votes = [vote for item in self._items(record) for vote in self._votes(record, item, rng)]
+        return replace(record, votes=record.votes + tuple(votes))
 
     def _items(self, record: Comparison) -> list[tuple[int, ...]]:
         every = tuple(range(len(record.completions)))

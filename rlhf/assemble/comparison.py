@@ -13,8 +13,14 @@ class Comparison(Callback):
     """Hydra callback: at the end of a sweep, one table over its jobs."""
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        """Write comparison.csv and comparison.md at the sweep's root."""
+        """Write comparison.csv and comparison.md at the sweep's root; learning curves too, where jobs left some."""
         from rlhf.judge.comparison import write_comparison
 
-        for path in write_comparison(Path(config.hydra.sweep.dir)):
+        root = Path(config.hydra.sweep.dir)
+        for path in write_comparison(root):
             print(f"comparison: {path}", flush=True)
+        curves = sorted(root.glob("*/curve.csv"))
+        if curves:
+            from rlhf.select.curve import combine
+
+            print(f"comparison: {combine(curves, root)}", flush=True)

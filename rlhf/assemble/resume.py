@@ -32,6 +32,44 @@ def checkpoint_to_go_on_from(cfg: DictConfig, folder: Path) -> Path | None:
     raise FileNotFoundError(f"ckpt=last: no run under {cfg.runs}/ with this configuration has a last.ckpt")
 
 
+def folder_to_go_on_in(cfg: DictConfig, folder: Path) -> Path:
+    """The folder in which `task=active` goes on: `folder` itself, or the one that `ckpt` means.
+
+    Raises:
+        FileNotFoundError: there is no run where `ckpt` says.
+        ValueError: that run has other settings, which would not fit what it has bought.
+    """
+    if cfg.ckpt is None:
+        return folder
+    wanted = _lasting(cfg)
+    if cfg.ckpt != "last":
+        given = Path(cfg.ckpt)
+        if not (given / "arms").is_dir():
+            raise FileNotFoundError(f"ckpt={cfg.ckpt}: no folder of a run of task=active")
+        stored = _lasting(OmegaConf.load(given / ".hydra" / "config.yaml"))  # type: ignore[arg-type]
+        differ = sorted(key for key in wanted if wanted[key] != stored.get(key))
+        if differ:
+            raise ValueError(
+                f"ckpt={cfg.ckpt}: {', '.join(differ)} differ from that run, whose votes would not fit: "
+                "give the same settings, or start a new run"
+            )
+        return given
+    found = sorted(Path(cfg.runs).glob("**/arms"), key=lambda p: p.stat().st_mtime, reverse=True)
+    for path in found:
+        config = path.parent / ".hydra" / "config.yaml"
+        if config.is_file() and _lasting(OmegaConf.load(config)) == wanted:  # type: ignore[arg-type]
+            return path.parent
+    raise FileNotFoundError(f"ckpt=last: no run of task=active under {cfg.runs}/ has these settings")
+
+
+def _lasting(cfg: DictConfig) -> dict[str, Any]:
+    """`_comparable` without what may change between two visits: how long it goes on, and what it is compared with."""
+    plain = _comparable(cfg)
+    task = {k: v for k, v in plain["task"].items() if k not in ("compare_with", "seeds", "policy", "plan")}
+    plan = {k: v for k, v in plain["task"].get("plan", {}).items() if k != "rounds"}
+    return {**plain, "task": task, "task.plan": plan}
+
+
 def _comparable(cfg: DictConfig) -> dict[str, Any]:
     """The settings that make two runs the same training, as plain values."""
     plain: Any = OmegaConf.to_container(cfg, resolve=False)

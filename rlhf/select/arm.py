@@ -1,0 +1,259 @@
+"""One arm of the loop: one selector, one seed, round after round: choose, obtain votes, train, measure.
+
+Everything is in its journal. An arm that is started again reads it, buys what is missing of the round in which it
+stopped, and goes on; equal journals give equal continuations: every draw depends on (seed, round, selector).
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+from zlib import crc32
+
+import numpy as np
+from scipy.special import expit
+
+from rlhf.annotate.label import Aggregation, FittedAggregation
+from rlhf.judge.calibration import ece, nll
+from rlhf.judge.metrics import credit
+from rlhf.records import Vote, dump, parse
+from rlhf.select.choosing import Selector, at_random
+from rlhf.select.errors import second_votes
+from rlhf.select.journal import Journal
+from rlhf.select.learners import Labels, Learner, Trained
+from rlhf.select.pool import Bools, LabelState, Selection
+from rlhf.select.querying import query
+from rlhf.select.shift import shift
+from rlhf.select.voters import Order, Voter
+from rlhf.select.world import World
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How much is bought, and when.
+
+    Args:
+        start: pairs of the first round, drawn at random; 0 = the selector chooses from the first on.
+        batch: pairs of every later round.
+        rounds: rounds after the first.
+        votes_per_pair: votes bought on a new pair.
+        second_votes: share of every batch spent on another vote for pairs that have one, 0..1.
+        most_votes: pairs with so many get no further ones.
+        reliability: chance that a vote is right, as second votes reckon, 0.5..1.
+    """
+
+    start: int = 20
+    batch: int = 20
+    rounds: int = 20
+    votes_per_pair: int = 1
+    second_votes: float = 0.0
+    most_votes: int = 5
+    reliability: float = 0.8
+
+    def __post_init__(self) -> None:
+        if self.start < 0 or self.batch < 1 or self.rounds < 0 or self.votes_per_pair < 1:
+            raise ValueError(
+                "task.plan: start >= 0, batch >= 1, rounds >= 0 and votes_per_pair >= 1, but they are "
+                f"{self.start}, {self.batch}, {self.rounds}, {self.votes_per_pair}"
+            )
+        if not 0 <= self.second_votes < 1:
+            raise ValueError(f"task.plan.second_votes={self.second_votes} must lie in 0..1, below 1")
+
+
+@dataclass
+class Arm:
+    """One selector on one seed.
+
+    Args:
+        name: of the selector, as in curve.csv.
+        selector: chooses.
+        seed: of every draw.
+        world: pool and test.
+        learner: trains.
+        voter: gives votes.
+        aggregation: votes of a pair to its label.
+        plan: how much.
+        folder: of the journal, and of task files.
+    """
+
+    name: str
+    selector: Selector
+    seed: int
+    world: World
+    learner: Learner
+    voter: Voter
+    aggregation: Aggregation | FittedAggregation
+    plan: Plan
+    folder: Path
+    journal: Journal = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.journal = Journal(self.folder / "journal.jsonl")
+        self.row = {str(name): row for row, name in enumerate(self.world.pool.ids)}
+        self.bought: dict[int, list[Vote]] = {}
+        self.random = np.zeros(len(self.world.pool), dtype=bool)
+        self._labels: dict[int, tuple[float, float]] = {}
+
+    def rounds(self) -> Iterator[dict[str, Any]]:
+        """The results of all rounds, old ones from the journal. Raises Waiting where votes must come from outside."""
+        try:
+            yield from self._rounds()
+        finally:
+            self.journal.close()
+
+    def _rounds(self) -> Iterator[dict[str, Any]]:
+        learner = self.learner.begin(self.world, self.folder)
+        done = len(self.journal.of("result"))
+        trained: Trained | None = None
+        for number in range(self.plan.rounds + 1):
+            if number < done:
+                self._replay(number)
+                yield self.journal.of("result", number)[0]
+                continue
+            if number and trained is None:
+                trained = learner(self.world.pool, self._bought_labels(), self._seed(number - 1))
+            if not self._buy(number, trained):
+                break
+            started = time.perf_counter()
+            trained = learner(self.world.pool, self._bought_labels(), self._seed(number))
+            yield self._measure(number, trained, time.perf_counter() - started)
+
+    # ------------------------------------------------------------------------------------------- buying
+
+    def _buy(self, number: int, trained: Trained | None) -> bool:
+        """Choose and obtain the votes of a round; False where nothing is left to buy."""
+        pairs = self.journal.selected(number)
+        if pairs is None:
+            pairs = self._choose(number, trained)
+            self.journal.add("selected", number, pairs=pairs)
+        self._replay(number)
+        there = {event["pair_id"] for event in self.journal.of("votes", number)}
+        orders = [self._order(pair) for pair in pairs if pair["pair_id"] not in there]
+        if orders:
+            given = self.voter.votes(self.world, orders, seed=self.seed, round_=number, folder=self.folder)
+            for row, votes in given:
+                raw = dump(replace(self.world.task(row), votes=tuple(votes)))["votes"]
+                self._keep(
+                    self.journal.add("votes", number, pair_id=str(self.world.pool.ids[row]), votes=raw)
+                )
+        self.journal.sync()
+        return bool(pairs)
+
+    def _order(self, pair: Mapping[str, Any]) -> Order:
+        row = self.row[pair["pair_id"]]
+        before = len(self.bought.get(row, []))
+        return Order(row, 1 if pair["second"] else self.plan.votes_per_pair, before)
+
+    def _choose(self, number: int, trained: Trained | None) -> list[dict[str, Any]]:
+        plan, rng = self.plan, self._rng(number)
+        pool, state = (self.world.pool, None) if trained is None else (trained.pool, trained.state)
+        state = state or LabelState.empty(pool.width, regularisation=_prior(self.world))
+        left = int(pool.selectable.sum()) - len(self.bought)
+        if number == 0:
+            found = query(
+                pool, state, min(plan.start, left), np.random.default_rng((self.seed, 0)), selector=at_random
+            )
+            if plan.start == 0:
+                found = query(pool, state, min(plan.batch, left), rng, selector=self.selector)
+            return self._entries(found, second=False)
+        again = round(plan.second_votes * plan.batch)
+        twice = Selection.join([])
+        if again:
+            room = self.voter.room(self.world) > [len(self.bought.get(r, [])) for r in range(len(pool))]
+            twice = second_votes(replace(pool, selectable=pool.selectable & room), state, again, rng,
+                                 reliability=plan.reliability, most_votes=plan.most_votes)  # fmt: skip
+        fresh = query(pool, state, min(plan.batch - len(twice), left), rng, selector=self.selector)
+        return self._entries(fresh, second=False) + self._entries(twice, second=True)
+
+    def _entries(self, found: Selection, *, second: bool) -> list[dict[str, Any]]:
+        return [
+            {
+                "pair_id": str(self.world.pool.ids[row]),
+                "utility": None if math.isnan(utility) else float(utility),
+                "reason": reason,
+                "random": bool(random),
+                "second": second,
+            }
+            for row, utility, reason, random in zip(
+                found.indices, found.utilities, found.reasons, found.random, strict=True
+            )
+        ]
+
+    # ------------------------------------------------------------------------------------------- labels
+
+    def _replay(self, number: int) -> None:
+        """Take over what the journal says was chosen and bought in a round."""
+        for pair in self.journal.selected(number) or []:
+            self.random[self.row[pair["pair_id"]]] |= pair["random"] and not pair["second"]
+        for event in self.journal.of("votes", number):
+            self._keep(event)
+
+    def _keep(self, event: dict[str, Any]) -> None:
+        if event.get("kept"):
+            return
+        event["kept"] = True
+        row = self.row[event["pair_id"]]
+        votes = parse({**dump(self.world.task(row)), "votes": event["votes"]}).votes
+        self.bought.setdefault(row, []).extend(votes)
+        self._labels.pop(row, None)
+
+    def _bought_labels(self) -> Labels:
+        label = self.aggregation
+        if isinstance(label, FittedAggregation):
+            label, self._labels = label.fit(self._record(row) for row in self.bought), {}
+        for row in self.bought:
+            if row not in self._labels:
+                found = label(self._record(row))
+                seen = bool(found.observed[0, 1])
+                weight = float(found.votes[0, 1] * found.weight) if seen else 0.0
+                self._labels[row] = (float(found.win_prob[0, 1]) if seen else 0.5, weight)
+        rows = np.array(list(self.bought), dtype=np.int64)
+        values = np.array([self._labels[row] for row in self.bought]).reshape(-1, 2)
+        return Labels(rows, values[:, 0], values[:, 1])
+
+    def _record(self, row: int) -> Any:
+        return replace(self.world.task(row), votes=tuple(self.bought[row]))
+
+    # ------------------------------------------------------------------------------------------ measuring
+
+    def _measure(self, number: int, trained: Trained, seconds: float) -> dict[str, Any]:
+        world = self.world
+        labelled: Bools = self.random[trained.state.rows]
+        drift = shift(trained, labelled, np.random.default_rng((self.seed, number, 1)))
+        numbers = {
+            "selector": self.name,
+            "seed": self.seed,
+            "labels": sum(len(votes) for votes in self.bought.values()),
+            **judged(world, world.pool.reward_differences(trained.rewards, world.test)),
+            "cost": float(sum(len(v) * world.pool.cost[row] for row, v in self.bought.items())),
+            "regularisation": trained.state.posterior.regularisation,
+            "out_of_fold_nll": trained.nll if math.isfinite(trained.nll) else None,
+            "seconds": seconds,
+        }
+        return self.journal.add("result", number, **numbers, shift=drift)
+
+    def _seed(self, number: int) -> int:
+        return 1000 * self.seed + number
+
+    def _rng(self, number: int) -> np.random.Generator:
+        return np.random.default_rng((self.seed, number, crc32(self.name.encode())))
+
+
+def judged(world: World, difference: Any) -> dict[str, float]:
+    """Accuracy, NLL (in nats) and calibration error of reward differences on the test pairs."""
+    share = np.asarray(world.test_share, np.float64)
+    right = credit(difference, share)
+    return {
+        "pair_accuracy": float(np.nanmean(right)),
+        "nll": float(nll(difference, share).mean()),
+        "ece": ece(np.asarray(expit(difference)), share),
+    }
+
+
+def _prior(world: World) -> float:
+    rows = np.flatnonzero(world.pool.selectable)[:2000]
+    return float((world.pool.z(rows) ** 2).sum(1).mean())

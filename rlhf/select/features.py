@@ -1,0 +1,144 @@
+"""Frozen features of answers for research mode: hashed n-grams offline, or embeddings of a model, reduced and cached.
+
+Reduced: projected on the main directions of differences inside prompts (principal components of what is centred per
+prompt, over training answers, no labels), scaled so that differences have mean squared length near 1, and, if asked
+for, with log length as one more column: a trunk's hidden state knows it, a mean over tokens does not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+from sklearn.decomposition import TruncatedSVD
+from sklearn.feature_extraction.text import HashingVectorizer
+
+from rlhf.data.toy_annotators import LENGTH_SCALE
+from rlhf.records import prompt_text
+from rlhf.select.pool import Bools, Floats, Ints
+from rlhf.select.world import Answer
+
+Embed = Callable[[Sequence[tuple[str, str]]], Floats]
+"""(prompt, answer) texts to embeddings [N, D]."""
+
+
+@dataclass
+class Reduced:
+    """Embeddings to the features of a pool; the first call fits, later calls (samples of a policy) project alike.
+
+    Args:
+        embed: texts to embeddings.
+        dims: d, at most; the exact head costs d² per label and d³ per round.
+        length: weight of the log-length column in units of one standard deviation inside prompts; 0 = no such column.
+        cache: folder where embeddings are kept; None = nowhere.
+    """
+
+    embed: Embed
+    dims: int = 64
+    length: float = 0.0
+    cache: str | Path | None = None
+    _fitted: tuple[Floats, Floats, float] | None = field(default=None, init=False, repr=False)
+
+    def __call__(self, answers: Sequence[Answer]) -> Floats:
+        """Features [N, d], single precision."""
+        raw = self._embedded([(prompt_text(a.prompt), a.text) for a in answers])
+        long = np.log1p([len(a.text) for a in answers])
+        if self._fitted is None:
+            train = np.array([a.train for a in answers])
+            self._fitted = self._fit(raw, long, np.array([a.group for a in answers]), train)
+        centre, directions, spread = self._fitted
+        features = (raw - centre) @ directions
+        if self.length:
+            features = np.column_stack([features, (long - long.mean()) * self.length / spread])
+        return features.astype(np.float32)
+
+    def _fit(self, raw: Floats, long: Floats, group: Ints, train: Bools) -> tuple[Floats, Floats, float]:
+        inside = _centred(raw, group)[train]
+        dims = min(self.dims, *inside.shape)
+        directions = TruncatedSVD(dims, algorithm="arpack" if dims < min(inside.shape) else "randomized",
+                                  random_state=0).fit(inside).components_.T  # fmt: skip
+        scale = np.sqrt(2 * ((inside @ directions) ** 2).sum(1).mean())
+        spread = float(_centred(long[:, None], group)[train].std()) or 1.0
+        return raw[train].mean(0), directions / max(scale, 1e-12), spread
+
+    def _embedded(self, texts: list[tuple[str, str]]) -> Floats:
+        if self.cache is None:
+            return self.embed(texts)
+        digest = sha256(repr(self.embed).encode())
+        for pair in texts:
+            digest.update(repr(pair).encode("utf-8", "replace"))
+        path = Path(self.cache) / f"features-{digest.hexdigest()[:16]}.npy"
+        if not path.is_file():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            unfinished = path.with_suffix(".part.npy")
+            np.save(unfinished, self.embed(texts))
+            unfinished.replace(path)
+        found: Floats = np.load(path, mmap_mode="r")
+        return found
+
+
+@dataclass(frozen=True)
+class HashedWords:
+    """Presence of word n-grams of the answer, hashed: no model, no download.
+
+    Args:
+        columns: of the hash table; the embedding is these, reduced to `dims` by truncated SVD.
+        ngrams: shortest and longest run of words.
+        dims: D of the embedding.
+    """
+
+    columns: int = 2**14
+    ngrams: tuple[int, int] = (1, 2)
+    dims: int = 256
+
+    def __call__(self, texts: Sequence[tuple[str, str]]) -> Floats:
+        """Embeddings [N, D]."""
+        hashing = HashingVectorizer(
+            n_features=self.columns,
+            ngram_range=tuple(self.ngrams),
+            binary=True,
+            norm=None,
+            alternate_sign=False,
+        )
+        counts = hashing.transform([answer for _, answer in texts])
+        dims = min(self.dims, counts.shape[0] - 1)
+        return np.asarray(TruncatedSVD(dims, random_state=0).fit_transform(counts), np.float32)
+
+
+@dataclass
+class ToyQualities:
+    """What the toy world's answers are made of, alone and per domain: features in which its gold reward is linear.
+
+    A head on them can be right, as it cannot on words: where selectors do not even help here, they are broken.
+    """
+
+    _domains: list[str] = field(default_factory=list, init=False, repr=False)
+
+    def __call__(self, answers: Sequence[Answer]) -> Floats:
+        """Features [N, (1 + domains) · (qualities + 1)]; length is the last quality, which annotators like.
+
+        Raises:
+            ValueError: answers without `meta.qualities`.
+        """
+        if not all("qualities" in a.meta for a in answers):
+            raise ValueError(
+                "features=qualities reads meta.qualities, which only data=toy has: use features=words"
+            )
+        domains = self._domains = self._domains or sorted({str(a.domain) for a in answers})
+        own = np.array([[*a.meta["qualities"].values(), len(a.text) / LENGTH_SCALE] for a in answers])
+        known = [i for i, a in enumerate(answers) if str(a.domain) in domains]
+        block = [1 + domains.index(str(answers[i].domain)) for i in known]
+        out = np.zeros((len(answers), 1 + len(domains), own.shape[1]), np.float32)
+        out[:, 0] = own
+        out[known, block] = own[known]
+        return out.reshape(len(answers), -1)
+
+
+def _centred(values: Floats, group: Ints) -> Floats:
+    """Values [N, D] less the mean of their group."""
+    sums = np.zeros((group.max() + 1, values.shape[1]))
+    np.add.at(sums, group, values)
+    return np.asarray(values - (sums / np.maximum(np.bincount(group), 1)[:, None])[group])

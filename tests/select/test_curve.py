@@ -1,0 +1,106 @@
+"""The comparison: labels saved against hand-made curves, paired intervals, and no gain where there is none."""
+
+import json
+
+import numpy as np
+import pytest
+
+from rlhf.select.curve import COLUMNS, combine, compare, curves, read_rows, saved, table, write_rows
+
+LABELS = np.arange(10, 110, 10.0)
+
+
+def rows(shapes, seeds=8, noise=0.0, shared=0.0):
+    generator = np.random.default_rng(0)
+    together = shared * generator.standard_normal((seeds, len(LABELS)))
+    out = []
+    for selector, quality in shapes.items():
+        for seed in range(seeds):
+            for number, labels in enumerate(LABELS):
+                value = quality(labels) + together[seed, number] + noise * generator.standard_normal()
+                out.append({"selector": selector, "seed": seed, "round": number, "labels": int(labels),
+                            "pair_accuracy": 0.5 + value / 4, "nll": 0.7 - value / 4})  # fmt: skip
+    return out
+
+
+def slow(labels):
+    return labels / 100
+
+
+def fast(labels):
+    return 2 * labels / 100
+
+
+def test_labels_saved_on_known_curves():
+    curve = {name: np.array([shape(x) for x in LABELS]) for name, shape in (("slow", slow), ("fast", fast))}
+    assert saved(curve["fast"], curve["slow"], LABELS) == pytest.approx(0.5)
+    assert saved(curve["slow"], curve["fast"], LABELS) == pytest.approx(-1.0)
+    assert saved(curve["slow"], curve["slow"], LABELS) == 0
+    assert saved(curve["slow"] * 0.6, curve["slow"], LABELS) == pytest.approx(1 - 100 / 60)
+
+
+def test_a_real_gain_is_found_in_noise_that_seeds_share():
+    found = compare(curves(rows({"random": slow, "good": fast}, noise=0.01, shared=0.1)))["good"]
+    for metric in ("pair_accuracy", "nll"):
+        assert found[f"labels_saved/{metric}"] == pytest.approx(0.5, abs=0.1)
+        assert found[f"labels_saved/{metric}/ci_low"] > 0.3
+    assert found["pair_accuracy/mean/difference/ci_low"] > 0
+    assert found["nll/mean/difference/ci_high"] < 0
+    assert found["nll/mean/difference/wins"] == 1
+
+
+def test_no_gain_is_claimed_where_there_is_none():
+    """Sixty comparisons of equal curves: the intervals miss 0 about as often as they say."""
+    missed = 0
+    generator = np.random.default_rng(1)
+    for _ in range(60):
+        values = {}
+        for name in ("random", "same"):
+            values[name] = [
+                {
+                    "selector": name,
+                    "seed": s,
+                    "round": r,
+                    "labels": int(x),
+                    "pair_accuracy": slow(x) + n,
+                    "nll": 1 - slow(x),
+                }
+                for s in range(8)
+                for n in [0.05 * generator.standard_normal()]
+                for r, x in enumerate(LABELS)
+            ]
+        found = compare(curves(values["random"] + values["same"]))["same"]
+        missed += (
+            not found["pair_accuracy/mean/difference/ci_low"]
+            <= 0
+            <= found["pair_accuracy/mean/difference/ci_high"]
+        )
+    assert (
+        missed <= 14
+    )  # a percentile bootstrap over 8 seeds misses about 1 in 9; 14 of 60 has odds below 1 in 500
+
+
+def test_rounds_that_a_seed_has_not_reached_are_left_out():
+    made = [r for r in rows({"random": slow}) if r["seed"] != 3 or r["round"] < 4]
+    assert len(curves(made)["random"].labels) == 4
+
+
+def test_one_seed_gives_numbers_without_intervals():
+    found = compare(curves(rows({"random": slow, "good": fast}, seeds=1)))["good"]
+    assert found["labels_saved/nll"] == pytest.approx(0.5)
+    assert not any("ci_" in key for key in found)
+
+
+def test_files_round_trip_and_runs_combine(tmp_path):
+    made = rows({"random": slow, "good": fast}, noise=0.01)
+    for name, part in (("0", made[:100]), ("1", made[60:])):
+        (tmp_path / name).mkdir()
+        write_rows(tmp_path / name / "curve.csv", part)
+    assert read_rows(tmp_path / "0" / "curve.csv")[0].keys() == set(COLUMNS)
+    page = combine(sorted(tmp_path.glob("*/curve.csv")), tmp_path)
+    assert len(read_rows(tmp_path / "curve.csv")) == len(made)
+    assert (tmp_path / "curve.png").stat().st_size > 10_000
+    assert "| good | 8 |" in page.read_text()
+    assert combine([], tmp_path) is None
+    assert json.dumps(compare(curves(made)))
+    assert table(compare(curves(made))).count("\n") == 3
