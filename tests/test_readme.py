@@ -11,7 +11,9 @@ import rlhf
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
 ROOT = Path(__file__).parent.parent
-COMMANDS = re.findall(r"python (?:-m rlhf\.)?(train|sample|annotate|evaluate|serve)(?:\.py)? ([^`\n#]*)", README)
+COMMANDS = re.findall(
+    r"python (?:-m rlhf\.)?(train|sample|annotate|evaluate|serve)(?:\.py)? ([^`\n#]*)", README
+)
 DOCUMENTS = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]
 
 

@@ -33,7 +33,7 @@ def active_run(cfg: DictConfig) -> ActiveRun:
         only_judged = voter.holds_back
     return ActiveRun(
         folder=folder,
-        trainer=trainer_of(cfg, folder, None, best=False),
+        trainer=trainer_of(cfg, folder, None, steps=0),
         world=_worlds(cfg, only_judged),
         selectors=_selectors(cfg),
         seeds=range(cfg.seed, cfg.seed + cfg.task.seeds),

@@ -46,7 +46,7 @@ def ablation(
         for name, run in conditions.items():
             found = run(seed, folder / name / f"seed-{seed}")
             found["lost"] = found.get("peak_gold", np.nan) - found.get("gold", np.nan)
-            rows.append({"condition": name, "seed": seed} | {c: found.get(c, np.nan) for c in COLUMNS})
+            rows.append({"condition": name, "seed": seed, **{c: found.get(c, np.nan) for c in COLUMNS}})
             with (folder / "ablation.csv").open("w", newline="", encoding="utf-8") as file:
                 writer = csv.DictWriter(file, fieldnames=list(rows[0]))
                 writer.writeheader()

@@ -128,7 +128,8 @@ class Dpo:
             ratio = speaker.logp(rollout).sum(1) - ref
             loss = dpo(torch.stack([ratio[first], ratio[second]], 1), target, beta=self.beta)
             optimizer.zero_grad()
-            (loss * target.weight).sum().div(target.weight.sum()).backward()
+            mean: Tensor = (loss * target.weight).sum() / target.weight.sum()
+            mean.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
         return _judged(world, speaker, 0, time.process_time() - begun)
 
@@ -168,17 +169,16 @@ def compare(
     """
     rows: list[dict[str, Any]] = []
     for world in worlds:
-        for name, method in {"reference": BestOfN(1), **methods}.items():
+        everyone: dict[str, Method] = {"reference": BestOfN(1), **methods}
+        for name, method in everyone.items():
             outcome = method(world, make(world.gold))
             rows.append({"method": name, "seed": world.seed} | vars(outcome))
     with (folder / "tradeoff.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, fieldnames=list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
-    metrics, lines = (
-        {},
-        ["| method | gold | sd over seeds | KL, nats | length | samples to train | per answer | CPU s |"],
-    )
+    metrics: dict[str, float] = {}
+    lines = ["| method | gold | sd over seeds | KL, nats | length | samples to train | per answer | CPU s |"]
     lines.append("| --- " * 8 + "|")
     for name in ("reference", *methods):
         own = [row for row in rows if row["method"] == name]

@@ -31,7 +31,7 @@ def test_from_demonstrations_to_a_policy_on_a_reward_and_a_resumed_one(train, ca
     )
 
     given = ["model=local", f"model.path={start}/model", *SMALL]
-    found = metrics(train("task=dpo", *given, "adapter=lora", "adapter.rank=2", "bootstrap=0"))
+    found = metrics(train("task=dpo", *given, "adapter=lora", "adapter.build.rank=2", "bootstrap=0"))
     assert found["export/difference"] < 1e-4
     assert math.isfinite(found["test/pair_accuracy"])
 
