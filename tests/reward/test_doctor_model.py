@@ -46,7 +46,11 @@ def ranked(tmp_path_factory):
     return data_of(tmp_path_factory.mktemp("cache"), records)
 
 
-@pytest.mark.parametrize("loss", [soft_label, pairwise, ranking, plackett_luce, LearnedRaoKupper()], ids=str)
+@pytest.mark.parametrize(
+    "loss",
+    [soft_label, pairwise, ranking, plackett_luce, LearnedRaoKupper()],
+    ids=lambda loss: getattr(loss, "__name__", type(loss).__name__),
+)
 def test_a_sound_model_passes_every_check_whatever_its_loss(found, ranked, loss):
     assert found(module_of(loss=loss), ranked) == {"first side wins": "warn"}
 
