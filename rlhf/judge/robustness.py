@@ -47,7 +47,7 @@ def robustness(scored: Scored, members: Floats) -> Robustness | None:
     difference = (members[:, scored.first] - members[:, scored.second])[:, decided]
     right = np.stack([credit(d, scored.win_prob[decided]) for d in difference])
     combined, cluster = credit_now[decided], scored.pair_prompt[decided]
-    disagreement = difference.std(0, ddof=1)
+    disagreement = (difference - difference[0]).std(0, ddof=1)  # exactly 0 where all are equal
     wrong = combined < 0.5
     auroc = None
     if wrong.any() and not wrong.all():

@@ -1,0 +1,163 @@
+"""What a reward pays for, and whether members of a set err together: by hand, by regression, by identity."""
+
+from dataclasses import replace
+from random import Random
+
+import numpy as np
+import pytest
+from scipy.stats import rankdata
+from scored_sets import pair, ranked
+
+from rlhf.annotate.aggregation import soft
+from rlhf.data.toy import ToyWorld
+from rlhf.judge import changes
+from rlhf.judge.bag_of_words import BagOfWords
+from rlhf.judge.bias import length_correlation, partial_length_correlation
+from rlhf.judge.calibration import Calibration
+from rlhf.judge.ensemble import Ensemble
+from rlhf.judge.robustness import robustness
+from rlhf.judge.score_source import Scores
+from rlhf.judge.selective import accuracy_at, area, risk_coverage
+from rlhf.judge.table import Scored
+from rlhf.record_types import Comparison, Completion, Vote
+
+
+def groups_of(rng, count, make):
+    """Ranked groups of four; `make(quality, noise)` gives rewards and lengths."""
+    out = []
+    for n in range(count):
+        quality, noise = rng.normal(size=4), rng.normal(size=(2, 4))
+        reward, length = make(quality, noise)
+        rank = rankdata(-quality).astype(int) - 1
+        out.append(replace(ranked(reward, rank, prompt=f"p{n}"), length=np.round(length * 100).astype(int)))
+    return Scored.from_groups(out)
+
+
+def test_partial_correlation_is_zero_where_length_only_follows_quality():
+    scored = groups_of(np.random.default_rng(0), 600, lambda q, e: (q + 0.5 * e[0], 10 + q + 0.5 * e[1]))
+    plain = length_correlation(scored, samples=100, seed=0)
+    partial = partial_length_correlation(scored, samples=200, seed=0)
+    assert plain.value > 0.5
+    assert abs(partial.value) < 0.12
+    paid = groups_of(
+        np.random.default_rng(1), 600, lambda q, e: (q + 1.5 * e[1] + 0.5 * e[0], 10 + q + 2 * e[1])
+    )
+    assert partial_length_correlation(paid, samples=100, seed=0).low > 0.4
+
+
+def test_partial_correlation_is_that_of_regression_residuals():
+    scored = groups_of(np.random.default_rng(2), 50, lambda q, e: (q + e[0], 10 + q + e[0] + e[1]))
+    columns = []
+    for values in (scored.reward, scored.length, -scored.rank.astype(float)):
+        rows = values.reshape(-1, 4)
+        columns.append(np.concatenate([rankdata(r) - 2.5 for r in rows]))
+    x, y, z = columns
+    left, right = x - z * (x @ z) / (z @ z), y - z * (y @ z) / (z @ z)
+    expected = left @ right / np.sqrt((left @ left) * (right @ right))
+    assert partial_length_correlation(scored, samples=10, seed=0).value == pytest.approx(expected)
+
+
+def test_members_that_are_the_same_add_nothing():
+    rng = np.random.default_rng(3)
+    scored = Scored.from_groups([pair(*rng.normal(size=2), 3, 0, 1, prompt=f"p{n}") for n in range(80)])
+    found = robustness(scored, np.stack([scored.reward] * 3))
+    np.testing.assert_allclose(found.correlation, 1)
+    assert (found.disagreement == 0).all()
+    assert found.split == 0
+    assert found.all_wrong == pytest.approx((found.combined < 0.5).mean())
+    assert found.auroc[0] == pytest.approx(0.5)
+
+
+def test_members_by_hand():
+    scored = Scored.from_groups([pair(1, 0, 3, 0, 0, prompt=f"p{n}") for n in range(4)])
+    members = np.array([[1, 0, 1, 0, 0, 1, 0, 1], [1, 0, 0, 1, 1, 0, 0, 1]], dtype=float)
+    found = robustness(scored, members)
+    np.testing.assert_array_equal(found.right, [[1, 1, 0, 0], [1, 0, 1, 0]])
+    assert found.split == 0.5
+    assert found.all_wrong == 0.25
+    np.testing.assert_allclose(found.correlation, [[1, 0], [0, 1]], atol=1e-12)
+    np.testing.assert_allclose(found.disagreement, [0, np.sqrt(2), np.sqrt(2), 0])
+    assert robustness(scored, members[:1]) is None
+
+
+class Fixed:
+    def __init__(self, name, reward, calibration=None, strange=None):
+        self.name, self.reward, self.calibration = name, np.array(reward, dtype=float), calibration
+        self.strange = strange or {}
+
+    def score(self, records):
+        return [Scores(self.reward, self.reward[None], np.zeros(2), strange=self.strange) for _ in records]
+
+
+def test_an_ensemble_normalises_before_it_averages():
+    def scale(temperature, mean):
+        return replace(Calibration.identity(), temperature=temperature, reward_mean=mean)
+
+    record = Comparison("p", "q", (Completion("a", "x"), Completion("b", "y")))
+    sources = [Fixed("one", [2, 0], scale(1, 1)), Fixed("two", [200, 0], scale(100, 100))]
+    (found,) = Ensemble(sources).score([record])
+    np.testing.assert_allclose(found.members, [[1, -1], [1, -1]])
+    np.testing.assert_allclose(found.reward, [1, -1])
+    with pytest.raises(ValueError, match="every member once"):
+        Ensemble([sources[0], sources[0]])
+
+
+def test_risk_and_coverage_by_hand():
+    confidence, right = np.array([0.9, 0.8, 0.8, 0.6]), np.array([1.0, 1.0, 0.0, 0.0])
+    coverage, accuracy = risk_coverage(confidence, right)
+    np.testing.assert_allclose(coverage, [0.25, 0.75, 0.75, 1])
+    np.testing.assert_allclose(accuracy, [1, 2 / 3, 2 / 3, 0.5])
+    assert area(confidence, right) == pytest.approx(1 - np.mean([1, 2 / 3, 2 / 3, 0.5]))
+    assert accuracy_at(confidence, right, 0.25) == 1
+    assert accuracy_at(confidence, right, 0.5) == pytest.approx(2 / 3), "equal confidences go together"
+
+
+RECORD = Comparison(
+    "p", "Q?", (Completion("a", "One two. Three four!"), Completion("b", "Yes.")),
+    (Vote("w", pair=("a", "b"), choice="a"),),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (changes.truncated, "One two."),
+        (changes.filler, "One two. Three four!" + changes.FILLER),
+        (changes.flattery, changes.FLATTERY + "One two. Three four!"),
+        (changes.markdown, "## Answer\n\n- **One two.**\n- **Three four!**"),
+        (changes.repetition, "One two. Three four! One two. Three four!"),
+        (changes.refusal, changes.REFUSAL),
+        (changes.truncated_end, "One two. Three "),
+    ],
+)
+def test_changes_by_hand(change, expected):
+    changed = change(RECORD, Random(0))
+    assert changed.completions[0].text == expected
+    assert [c.id for c in changed.completions] == ["a", "b"]
+    assert changed.votes == RECORD.votes
+
+
+def test_shuffled_keeps_the_words_and_long_is_long():
+    changed = changes.shuffled(RECORD, Random(1)).completions[0].text
+    assert sorted(changed.split()) == sorted(["One", "two.", "Three", "four!"])
+    grown = changes.long(RECORD, Random(0), times=3.0)
+    for before, after in zip(RECORD.completions, grown.completions, strict=True):
+        assert after.text.startswith(before.text)
+        assert len(after.text) >= 3 * len(before.text)
+    assert [c.id for c in changes.swapped(RECORD, Random(0)).completions] == ["b", "a"]
+
+
+def test_a_bag_of_words_learns_which_words_win():
+    world = ToyWorld(size=400)
+    records = list(world.records())
+    model = BagOfWords(records[:300], soft)
+    right = []
+    for record, scores in zip(records[300:], model.score(records[300:]), strict=True):
+        label = soft(record)
+        i, j = np.nonzero(np.triu(label.observed & (label.win_prob != 0.5), 1))
+        lead = scores.reward[i] - scores.reward[j]
+        right += ((lead > 0) == (label.win_prob[i, j] > 0.5)).tolist()
+    assert np.mean(right) > 0.55
+    assert len(right) > 150  # 0.5 has a standard error of 0.04: the bar is beyond its 95 % range only jointly
+    with pytest.raises(ValueError, match="needs a judged pair"):
+        BagOfWords([replace(RECORD, votes=())], soft)
