@@ -38,9 +38,7 @@ def policy_run(cfg: DictConfig) -> PolicyRun:
     )
     splitter = hydra.utils.instantiate(cfg.split)
     data = PromptData(source.records(), splitter, batch_size=cfg.task.prompts, seed=cfg.seed)
-    trainer = trainer_of(cfg, folder, checkpoint, best=False)
-    trainer.fit_loop.epoch_loop.max_steps = cfg.task.steps
-    trainer.fit_loop.max_epochs = -1
+    trainer = trainer_of(cfg, folder, checkpoint, steps=cfg.task.steps)
     return PolicyRun(
         folder, data, module, trainer, checkpoint, cfg.seed, cfg.task.reference_samples, cfg.task.eval_prompts,
         oversight=hydra.utils.instantiate(cfg.task.oversight), previous=_previous(cfg), dry_run=cfg.task.dry_run,

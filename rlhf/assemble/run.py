@@ -140,8 +140,8 @@ def _module(cfg: DictConfig, maker: Any, tokenizer: Any) -> RewardModule:
     )
 
 
-def trainer_of(cfg: DictConfig, folder: Path, checkpoint: Path | None, *, best: bool = True) -> Any:
-    """The trainer; `best` = keep the best checkpoint by `monitor`, and stop early."""
+def trainer_of(cfg: DictConfig, folder: Path, checkpoint: Path | None, *, steps: int | None = None) -> Any:
+    """The trainer: for `epochs`, keeping the best by `monitor` and stopping early, or for so many steps."""
     from pytorch_lightning.callbacks import EarlyStopping, LearningRateMonitor, TQDMProgressBar
     from pytorch_lightning.loggers import CSVLogger
 
@@ -153,7 +153,7 @@ def trainer_of(cfg: DictConfig, folder: Path, checkpoint: Path | None, *, best: 
         KeepBest(checkpoints, cfg.monitor, cfg.monitor_mode),
     ]
     callbacks = [
-        *(stopping if best else []),
+        *(stopping if steps is None else []),
         KeepLast(checkpoints, cfg.save_every),
         LearningRateMonitor("step"),
     ]
@@ -164,7 +164,8 @@ def trainer_of(cfg: DictConfig, folder: Path, checkpoint: Path | None, *, best: 
     return hydra.utils.instantiate(
         cfg.trainer,
         default_root_dir=str(folder),
-        max_epochs=cfg.epochs,
+        max_epochs=cfg.epochs if steps is None else -1,
+        max_steps=-1 if steps is None else steps,
         val_check_interval=cfg.validate_every,
         num_sanity_val_steps=0,
         use_distributed_sampler=False,

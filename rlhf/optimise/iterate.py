@@ -139,7 +139,8 @@ def iterate(loop: Loop) -> dict[str, float]:
             records += new
             judges = _judges(loop, records)
     write_traces(loop.folder / "traces.csv", loop.trace)
-    votes = {start + 1: rates for start, rates in zip(loop.starts, _votes(loop), strict=False)}
+    ends = [*loop.starts[1:], len(loop.trace)]
+    votes = dict(zip(ends, _votes(loop), strict=False))
     draw_traces(loop.folder / "traces.png", loop.trace, votes, generations=loop.starts, stopped=loop.stopped)
     if loop.trace and "gold" in loop.trace[0]:
         metrics["peak_gold"] = max(
