@@ -66,12 +66,14 @@ class Playground:
 
 def mean(rewards: Floats) -> Floats:
     """Mean over members [M, ...]."""
-    return rewards.mean(0)
+    found: Floats = rewards.mean(0)
+    return found
 
 
 def worst_case(rewards: Floats) -> Floats:
     """The lowest member."""
-    return rewards.min(0)
+    found: Floats = rewards.min(0)
+    return found
 
 
 def mean_minus_variance(rewards: Floats, weight: float = 1.0) -> Floats:

@@ -128,7 +128,8 @@ class Dpo:
             ratio = speaker.logp(rollout).sum(1) - ref
             loss = dpo(torch.stack([ratio[first], ratio[second]], 1), target, beta=self.beta)
             optimizer.zero_grad()
-            (loss * target.weight).sum().div(target.weight.sum()).backward()
+            total: Any = (loss * target.weight).sum() / target.weight.sum()
+            total.backward()
             optimizer.step()
         return _judged(world, speaker, 0, time.process_time() - begun)
 
@@ -167,18 +168,17 @@ def compare(
         `<method>/<column>` with `/low`, `/high` (95%, t over seeds), `/sd` of gold over seeds; also `reference/gold`.
     """
     rows: list[dict[str, Any]] = []
+    every: dict[str, Method] = {"reference": BestOfN(1), **methods}
     for world in worlds:
-        for name, method in {"reference": BestOfN(1), **methods}.items():
+        for name, method in every.items():
             outcome = method(world, make(world.gold))
             rows.append({"method": name, "seed": world.seed} | vars(outcome))
     with (folder / "tradeoff.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, fieldnames=list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
-    metrics, lines = (
-        {},
-        ["| method | gold | sd over seeds | KL, nats | length | samples to train | per answer | CPU s |"],
-    )
+    metrics: dict[str, float] = {}
+    lines = ["| method | gold | sd over seeds | KL, nats | length | samples to train | per answer | CPU s |"]
     lines.append("| --- " * 8 + "|")
     for name in ("reference", *methods):
         own = [row for row in rows if row["method"] == name]
