@@ -19,9 +19,8 @@ from rlhf.record_types import Prompt
 def read_qualities(task: Task, text: str) -> dict[str, float]:
     """The qualities of an answer to a task.
 
-    correct     the first of right answer, wrong answer and off-topic sentence that occurs is the right one (any refusal, where
-                one is right); where none
-                occurs, the first sentence is a wrong answer
+    correct     the first of right answer, wrong answer and off-topic sentence that occurs is the right one (any
+                refusal, where one is right); where none occurs, the first sentence is a wrong answer
     repetitive  a sentence occurs more than once
     verbose     sentences that are none of these, not thanks, and no repetition
     """
