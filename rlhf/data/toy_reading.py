@@ -12,15 +12,15 @@ from dataclasses import dataclass, field
 
 from rlhf.data.prompt_key import prompt_hash
 from rlhf.data.toy import ToyWorld, gold_reward
-from rlhf.data.toy_text import HEDGES, OFF_TOPIC, THANKS, Task
+from rlhf.data.toy_text import HEDGES, OFF_TOPIC, REFUSALS, THANKS, Task
 from rlhf.record_types import Prompt
 
 
 def read_qualities(task: Task, text: str) -> dict[str, float]:
     """The qualities of an answer to a task.
 
-    correct     the first of right answer, wrong answer and off-topic sentence that occurs is the right one; where none
-                occurs, the first sentence is a wrong answer
+    correct     the first of right answer, wrong answer and off-topic sentence that occurs is the right one (any
+                refusal, where one is right); where none occurs, the first sentence is a wrong answer
     repetitive  a sentence occurs more than once
     verbose     sentences that are none of these, not thanks, and no repetition
     """
@@ -30,7 +30,8 @@ def read_qualities(task: Task, text: str) -> dict[str, float]:
     thanked = any(t.strip() in plain for t in THANKS)
     for thanks in THANKS:
         plain = plain.replace(thanks.strip(), "")
-    cores = (task.right, task.wrong, *OFF_TOPIC)
+    right = REFUSALS if task.right in REFUSALS else (task.right,)
+    cores = (*right, task.wrong, *OFF_TOPIC)
     places = {c: p for c in cores if (p := plain.find(c[:1].upper() + c[1:])) >= 0}
     said = min(places, key=lambda c: (places[c], -len(c))) if places else _first_sentence(plain)
     times = plain.count(said) if said else 0
@@ -39,7 +40,7 @@ def read_qualities(task: Task, text: str) -> dict[str, float]:
     ]
     different = set(map(str.strip, rest))
     return {
-        "correct": float(said == task.right),
+        "correct": float(said in right),
         "polite": float(thanked),
         "hedged": float(bool(hedge)),
         "verbose": float(len(rest)),

@@ -46,7 +46,9 @@ def ablation(
         for name, run in conditions.items():
             found = run(seed, folder / name / f"seed-{seed}")
             found["lost"] = found.get("peak_gold", np.nan) - found.get("gold", np.nan)
-            rows.append({"condition": name, "seed": seed, **{c: found.get(c, np.nan) for c in COLUMNS}})
+            row: dict[str, float | str] = {"condition": name, "seed": float(seed)}
+            row.update({c: found.get(c, np.nan) for c in COLUMNS})
+            rows.append(row)
             with (folder / "ablation.csv").open("w", newline="", encoding="utf-8") as file:
                 writer = csv.DictWriter(file, fieldnames=list(rows[0]))
                 writer.writeheader()

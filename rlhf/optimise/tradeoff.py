@@ -128,8 +128,8 @@ class Dpo:
             ratio = speaker.logp(rollout).sum(1) - ref
             loss = dpo(torch.stack([ratio[first], ratio[second]], 1), target, beta=self.beta)
             optimizer.zero_grad()
-            mean: Tensor = (loss * target.weight).sum() / target.weight.sum()
-            mean.backward()  # type: ignore[no-untyped-call]
+            total: Any = (loss * target.weight).sum() / target.weight.sum()
+            total.backward()
             optimizer.step()
         return _judged(world, speaker, 0, time.process_time() - begun)
 
@@ -168,9 +168,9 @@ def compare(
         `<method>/<column>` with `/low`, `/high` (95%, t over seeds), `/sd` of gold over seeds; also `reference/gold`.
     """
     rows: list[dict[str, Any]] = []
+    every: dict[str, Method] = {"reference": BestOfN(1), **methods}
     for world in worlds:
-        everyone: dict[str, Method] = {"reference": BestOfN(1), **methods}
-        for name, method in everyone.items():
+        for name, method in every.items():
             outcome = method(world, make(world.gold))
             rows.append({"method": name, "seed": world.seed} | vars(outcome))
     with (folder / "tradeoff.csv").open("w", newline="", encoding="utf-8") as file:

@@ -8,6 +8,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from rlhf.optimise.policy import PolicyModule
+
 pytestmark = pytest.mark.slow
 TINY = ["model=toy", "model.width=16", "model.depth=1", "data.size=80", "split=balanced", "batch_size=16"]
 SMALL = ["data.size=80", "split=balanced", "batch_size=16"]
@@ -17,7 +19,7 @@ def metrics(folder: Path) -> dict[str, float]:
     return json.loads((folder / "metrics.json").read_text())
 
 
-def test_from_demonstrations_to_a_policy_on_a_reward_and_a_resumed_one(train, capsys):
+def test_from_demonstrations_to_a_policy_on_a_reward_and_a_resumed_one(train, capsys, monkeypatch):
     start = train("task=sft", *TINY)
     assert metrics(start)["export/difference"] < 1e-4
     assert 0 < metrics(start)["test/nll"] < math.log(1000)
@@ -48,8 +50,19 @@ def test_from_demonstrations_to_a_policy_on_a_reward_and_a_resumed_one(train, ca
     assert "token rewards" in shown
 
     whole = train(*policy, "task.steps=4")
-    first = train(*policy, "task.steps=2")
-    resumed = train(*policy, "task.steps=4", f"ckpt={first}")
+    step = PolicyModule.training_step
+
+    def dying(self, tasks, batch_idx):
+        if self.trainer.global_step == 2:
+            raise RuntimeError("killed")
+        return step(self, tasks, batch_idx)
+
+    monkeypatch.setattr(PolicyModule, "training_step", dying)
+    stopped = whole.parent / "stopped"
+    with pytest.raises(SystemExit):
+        train(*policy, "task.steps=4", folder=stopped)
+    monkeypatch.setattr(PolicyModule, "training_step", step)
+    resumed = train(*policy, "task.steps=4", "ckpt=last", folder=stopped)
     assert (whole / "traces.csv").read_text() == (resumed / "traces.csv").read_text()
     assert metrics(whole) == metrics(resumed)
     one, two = (torch.load(f / "checkpoints" / "last.ckpt", weights_only=True) for f in (whole, resumed))
