@@ -191,9 +191,9 @@ def _held_apart(data: _Data) -> dict[str, Records]:
     from rlhf.data.part import Part
 
     judged = data.parts[data.part]
-    sets = getattr(judged.source, "shifts", dict)()
+    sets: dict[str, Records] = getattr(judged.source, "shifts", dict)()
     if judged.splitter.needs_fit:  # it knows only the prompts it has read
-        return dict(sets)
+        return sets
     return {name: Part(source, judged.splitter, data.part) for name, source in sets.items()}
 
 

@@ -41,8 +41,9 @@ def members(judged: Judged) -> Section | None:
         "members/n": len(each),
         "members/mean_accuracy": float(np.mean([e.value for e in each])),
         "members/gain": gain.value, "members/gain/ci_low": gain.low, "members/gain/ci_high": gain.high,
-        "members/error_correlation": correlation, "members/all_wrong": found.all_wrong, "members/split": found.split,
-        **{f"members/{as_key(name)}/pair_accuracy": e.value for name, e in zip(evidence.member_names, each, strict=True)},
+        "members/error_correlation": correlation,
+        "members/all_wrong": found.all_wrong, "members/split": found.split,
+        **{f"members/{as_key(n)}/pair_accuracy": e.value for n, e in zip(evidence.member_names, each, strict=True)},
     }  # fmt: skip
     if found.auroc is not None:
         ends = ("", "/ci_low", "/ci_high")
@@ -153,8 +154,8 @@ def _contestants(judged: Judged) -> Mapping[str, tuple[Floats, float]]:
 
 def _differences(found: list[Difference]) -> Table:
     rows: list[tuple[Cell, ...]] = [
-        (f"{d.first} less {d.second}", ranged(d.accuracy, d.low, d.high), _known(d.p), f"{d.only_first} / {d.only_second}",
-         _known(d.mcnemar), ranged(d.nll, d.nll_low, d.nll_high))
+        (f"{d.first} less {d.second}", ranged(d.accuracy, d.low, d.high), _known(d.p),
+         f"{d.only_first} / {d.only_second}", _known(d.mcnemar), ranged(d.nll, d.nll_low, d.nll_high))
         for d in found
     ]  # fmt: skip
     columns = ("", "accuracy", "p", "only one right", "McNemar p", "NLL")

@@ -114,11 +114,14 @@ def energy(scored: Scored, temperature: float) -> Floats:
     sums: Floats = np.logaddexp.reduceat(reward[order], starts)
     sizes = np.bincount(scored.group, minlength=len(scored.prompt))
     of_group: Floats = np.log(sizes) - sums
-    return np.take(of_group, scored.group)
+    found: Floats = of_group[scored.group]
+    return found
 
 
 def _z(values: Floats, base: Floats) -> Floats:
-    return np.abs(values - base.mean()) / (base.std() or 1.0)
+    spread: float = float(base.std()) or 1.0
+    found: Floats = np.abs(values - float(base.mean())) / spread
+    return found
 
 
 def _prompts(ordinary: Evidence, strange: Evidence) -> tuple[Ints, Ints]:
