@@ -11,7 +11,7 @@ import rlhf
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
 ROOT = Path(__file__).parent.parent
-COMMANDS = re.findall(r"python (train|sample|annotate)\.py ([^`\n#]*)", README)
+COMMANDS = re.findall(r"python (train|sample|annotate|evaluate)\.py ([^`\n#]*)", README)
 DOCUMENTS = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]
 
 

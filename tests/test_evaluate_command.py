@@ -1,0 +1,190 @@
+"""`evaluate.py` from the command line to the files of the report."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from jsonschema import Draft202012Validator
+
+import rlhf
+from rlhf.data.toy import ToyWorld
+from rlhf.records import write
+
+pytestmark = pytest.mark.slow
+QUICK = ["logger=csv", "bootstrap=100", "changed=40"]
+SMALL = ["data.size=300", "epochs=1", "bootstrap=100", "model.width=32", "model.depth=1", "max_length=256",
+         "logger=csv", "trainer.enable_progress_bar=false", "split.test=0.2"]  # fmt: skip
+
+
+def command(root, script, *arguments, ok=True):
+    done = subprocess.run(
+        [sys.executable, f"{script}.py", *arguments], cwd=root, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode == 0) == ok, done.stderr[-3000:]
+    return done
+
+
+@pytest.fixture(scope="module")
+def runs(root, tmp_path_factory) -> list[Path]:
+    folder = tmp_path_factory.mktemp("runs")
+    for seed in (0, 1):
+        command(
+            root,
+            "train",
+            f"runs={folder}",
+            f"hydra.run.dir={folder}/s{seed}",
+            f"seed={seed}",
+            "split.seed=0",
+            *SMALL,
+        )
+    return [folder / "s0", folder / "s1"]
+
+
+@pytest.fixture(scope="module")
+def ensemble(root, runs, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("report") / "r"
+    done = command(root, "evaluate", f"run=[{runs[0]},{runs[1]}]", f"hydra.run.dir={folder}", *QUICK)
+    assert done.stdout.splitlines()[-1] == f"report: {folder}"
+    return folder
+
+
+def numbers(folder: Path) -> dict[str, float]:
+    return json.loads((folder / "report.json").read_text())
+
+
+def test_the_numbers_fit_the_schema_and_the_contract(root, ensemble):
+    found = numbers(ensemble)
+    schema = json.loads((root / "rlhf" / "judge" / "page" / "report.schema.json").read_text())
+    Draft202012Validator.check_schema(schema)
+    assert not [e.message for e in Draft202012Validator(schema).iter_errors(found)]
+    for key in ("pair_accuracy/ci_low", "pair_accuracy/ci_high", "pair_accuracy/longer_won",
+                "pair_accuracy/shorter_won", "baseline/bag_of_words", "ceiling/annotators", "spearman", "kendall",
+                "top1", "ndcg", "length/spearman", "members/error_correlation", "compare/s0/s1/p",
+                "selective/margin/aurc", "probe/flattery/effect"):  # fmt: skip
+        assert key in found, key
+    for shift in ("held_out", "truncated", "shuffled", "other_sampler", "long"):
+        for detector in ("mahalanobis", "laplace", "ensemble", "energy", "length"):
+            assert 0 <= found[f"ood/{shift}/{detector}/auroc"] <= 1
+        assert 0 <= found[f"ood/{shift}/ece"] <= 1
+    assert found["probe/swapped/largest"] < 1e-4
+    assert list(found) == sorted(found)
+    broken = found | {"pair_accuracy": 1.5, "n_pairs": 0}
+    assert len(list(Draft202012Validator(schema).iter_errors(broken))) == 2
+
+
+def test_the_page_needs_nothing_from_elsewhere_and_shows_every_figure(ensemble):
+    page = (ensemble / "report.html").read_text()
+    outside = [u for u in re.findall(r'(?:src|href)="([^"]*)"', page) if not u.startswith(("data:", "#"))]
+    assert not outside
+    assert "<script" not in page
+    assert "@import" not in page
+    figures = list((ensemble / "figures").glob("*.png"))
+    assert len(figures) == page.count("<img ") >= 10
+    assert all('alt="' in tag for tag in re.findall(r"<img [^>]*>", page))
+
+
+def test_examples_reproduce_the_accuracy(ensemble):
+    table, found = pq.read_table(ensemble / "examples.parquet"), numbers(ensemble)
+    assert table.num_rows == found["n_pairs"]
+    margin, share = (np.asarray(table[name]) for name in ("margin", "win_prob"))
+    decided = np.abs(share - 0.5) > 1e-6
+    right = np.where(margin == 0, 0.5, (margin > 0) == (share > 0.5))[decided]
+    assert right.mean() == pytest.approx(found["pair_accuracy"])
+    p = 1 / (1 + np.exp(-margin / found["temperature"]))
+    np.testing.assert_allclose(np.asarray(table["p_calibrated"]), p, atol=1e-9)
+    for name in (
+        "prompt_hash",
+        "domain",
+        "annotators",
+        "members_a",
+        "ens_std",
+        "mahalanobis_a",
+        "tokens_b",
+        "part",
+    ):
+        assert table[name].null_count == 0, name
+
+
+def test_a_run_judged_on_its_own_test_gives_the_numbers_of_its_training(root, runs, tmp_path):
+    once, again = tmp_path / "once", tmp_path / "again"
+    for folder in (once, again):
+        command(root, "evaluate", f"run={runs[0]}", f"hydra.run.dir={folder}", *QUICK)
+    assert (once / "report.json").read_bytes() == (again / "report.json").read_bytes()
+    assert (once / "report.html").read_bytes() == (again / "report.html").read_bytes()
+    found, trained = numbers(once), json.loads((runs[0] / "metrics.json").read_text())
+    for key in (
+        "pair_accuracy",
+        "nll",
+        "brier",
+        "ece",
+        "baseline/length",
+        "spearman",
+        "n_pairs",
+        "n_prompts",
+    ):
+        assert found[key] == pytest.approx(trained[f"test/{key}"], abs=1e-5), key
+
+
+def test_two_processes_give_the_bytes_of_one(root, runs, tmp_path):
+    """65 records, blocks of 64: one process gets 64, the other the last one."""
+    data = tmp_path / "65.jsonl"
+    write(data, ToyWorld(size=65, seed=5).records())
+    common = [f"run={runs[0]}", "data=jsonl", f"data.path={data}", "block=64", *QUICK]
+    command(root, "evaluate", *common, f"hydra.run.dir={tmp_path}/one")
+    done = command(root, "evaluate", *common, "devices=2", f"hydra.run.dir={tmp_path}/two")
+    assert done.stdout.count("report: ") == 1
+    assert (tmp_path / "one" / "report.json").read_bytes() == (tmp_path / "two" / "report.json").read_bytes()
+    assert numbers(tmp_path / "two")["n_groups"] == 65
+
+
+def test_a_plain_hugging_face_folder_gets_the_accuracy_of_the_run_it_is_and_detectors_of_its_own(
+    root, runs, tmp_path
+):
+    plain = tmp_path / "plain"
+    kept = (
+        "config.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "chat_template.jinja",
+    )
+    plain.mkdir()
+    for name in kept:
+        shutil.copy(runs[0] / "model" / name, plain)
+    out = tmp_path / "r"
+    arguments = ["data=toy", "data.size=300", "split.test=0.2", "part=test", f"against=[{runs[1]}]"]
+    command(root, "evaluate", f"run={plain}", *arguments, f"hydra.run.dir={out}", *QUICK)
+    found, trained = numbers(out), json.loads((runs[0] / "metrics.json").read_text())
+    assert found["pair_accuracy"] == pytest.approx(trained["test/pair_accuracy"], abs=1e-5)
+    assert found["nll"] < trained["test/nll_uncalibrated"] + 0.05  # its temperature was fitted on validation
+    assert "ood/held_out/mahalanobis/auroc" in found
+    assert "compare/plain/s1/p" in found
+
+
+def test_the_loaded_model_says_how_unusual_an_answer_is(runs):
+    scorer = rlhf.load(runs[0])
+    record = next(ToyWorld(size=1).records())
+    usual = scorer.unusual(str(record.prompt), [c.text for c in record.completions])
+    odd = scorer.unusual(str(record.prompt), ["ÿþ¤¤¤¤ 0x00 0x00 0x00 ¤¤¤¤"])
+    assert all(0 <= u <= 1 for u in usual)
+    assert odd[0] > np.mean(usual)
+    with pytest.raises(ValueError, match="mahalanobis, laplace"):
+        scorer.unusual("p", ["a"], "entropy")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "run=<folder"),
+        (["run=nowhere/model"], "data=<importer>"),
+        (["run=x", "part=tset", "data=toy"], "part=tset: one of"),
+    ],
+)
+def test_what_is_missing_is_said(root, arguments, message):
+    assert message in command(root, "evaluate", *arguments, ok=False).stderr
