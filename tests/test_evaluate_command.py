@@ -188,3 +188,18 @@ def test_the_loaded_model_says_how_unusual_an_answer_is(runs):
 )
 def test_what_is_missing_is_said(root, arguments, message):
     assert message in command(root, "evaluate", *arguments, ok=False).stderr
+
+
+def test_a_language_model_is_not_taken_for_a_reward_model(root, tmp_path):
+    from transformers import AutoModelForCausalLM, LlamaConfig
+
+    from rlhf.reward.pretrained import Tiny
+
+    tokenizer = Tiny().tokenizer()
+    sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    AutoModelForCausalLM.from_config(LlamaConfig(vocab_size=len(tokenizer), **sizes)).save_pretrained(
+        tmp_path
+    )
+    tokenizer.save_pretrained(tmp_path)
+    done = command(root, "evaluate", f"run={tmp_path}", "data=toy", f"hydra.run.dir={tmp_path}/r", ok=False)
+    assert "is not a reward model" in done.stderr
