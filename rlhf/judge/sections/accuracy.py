@@ -212,13 +212,18 @@ def _words(judged: Judged) -> str:
         else ": it is worse than that." if m["pair_accuracy/minus_length/ci_high"] < 0
         else ", which is not significant."
     )  # fmt: skip
+    few = (
+        f"\n\nOnly {m['n_prompts']:.0f} prompts: intervals resample prompts and cannot be trusted with so few."
+        if m["n_prompts"] < 2 * FEW
+        else ""
+    )
     dropped = sum(n for name, n in counts.items() if name.startswith("dropped/"))
     return (
         f"On {m['n_pairs']:.0f} judged pairs of {m['n_prompts']:.0f} prompts the model agrees with the majority of "
         f"the votes in {m['pair_accuracy']:.3f} of the {m['n_pairs'] - m.get('n_gold_ties', 0):.0f} decided ones."
         f"{lead}{sure}\n\n"
         f"{counts.get('records', 0)} records were read, {dropped} of them had nothing to judge, and "
-        f"{counts.get('completions_too_long', 0)} completions were too long to be read."
+        f"{counts.get('completions_too_long', 0)} completions were too long to be read.{few}"
     )
 
 
