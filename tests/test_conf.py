@@ -15,6 +15,7 @@ OPTIONS = sorted(f"{p.parent.name}={p.stem}" for g in GROUPS for p in (CONF / g)
 COLLECTING = {
     "sample": ("backend", "sampler", "pick", "filter", "data", "model"),
     "annotate": ("annotator", "data"),
+    "evaluate": ("data", "split", "logger"),
 }
 ACTIVE_OPTIONS = sorted(
     f"{group}={p.stem}"
@@ -59,7 +60,8 @@ def test_every_option_composes_and_binds(option):
 
 @pytest.mark.parametrize(("command", "option"), COLLECTING_OPTIONS)
 def test_every_option_of_collecting_composes_and_binds(command, option):
-    found = list(targets(compose(option, "out=x", command=command)))
+    needed = {"evaluate": "run=x"}.get(command, "out=x")
+    found = list(targets(compose(option, needed, command=command)))
     assert found
     for node in found:
         _bind(node)

@@ -1,7 +1,8 @@
-"""`evaluate.py` from the command line to report.json, report.html, figures and examples.parquet."""
+"""`evaluate.py` from the command line to the files of the report."""
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,175 +10,196 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from hydra.core.global_hydra import GlobalHydra
+from jsonschema import Draft202012Validator
 
-import evaluate as script
 import rlhf
-import train as training
 from rlhf.data.toy import ToyWorld
-from rlhf.records import Comparison, Completion, Vote, write
+from rlhf.records import write
 
 pytestmark = pytest.mark.slow
-ROOT = Path(__file__).parent.parent
-KEYS = (
-    "pair_accuracy", "pair_accuracy/ci_low", "pair_accuracy/ci_high", "pair_accuracy/longer_won",
-    "pair_accuracy/shorter_won", "baseline/length", "baseline/majority", "ceiling/annotators", "nll", "brier", "ece",
-    "ece_uncalibrated", "temperature", "spearman", "kendall", "top1", "length/spearman", "n_pairs", "n_prompts",
-)  # fmt: skip
-"""The names that other programs read."""
-FAST = ["logger=csv", "bootstrap=20", "changed=20"]
+QUICK = ["logger=csv", "bootstrap=100", "changed=40"]
+SMALL = ["data.size=300", "epochs=1", "bootstrap=100", "model.width=32", "model.depth=1", "max_length=256",
+         "logger=csv", "trainer.enable_progress_bar=false", "split.test=0.2"]  # fmt: skip
 
 
-def main(module, *arguments):
-    with pytest.MonkeyPatch.context() as patch:
-        GlobalHydra.instance().clear()
-        patch.setattr("sys.argv", [f"{module.__name__}.py", *arguments])
-        patch.chdir(ROOT)
-        module.main()
+def command(root, script, *arguments, ok=True):
+    done = subprocess.run(
+        [sys.executable, f"{script}.py", *arguments], cwd=root, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode == 0) == ok, done.stderr[-3000:]
+    return done
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory):
-    """Two small runs that differ by their seed."""
-    root = tmp_path_factory.mktemp("runs")
+def runs(root, tmp_path_factory) -> list[Path]:
+    folder = tmp_path_factory.mktemp("runs")
     for seed in (0, 1):
-        main(
-            training, f"runs={root}", f"hydra.run.dir={root}/run{seed}", f"seed={seed}", "data.size=250", "epochs=1",
-            "logger=csv", "trainer.enable_progress_bar=false", "bootstrap=20", "model.width=32", "model.depth=1",
-            "max_length=256",
-        )  # fmt: skip
-    return root
+        command(
+            root,
+            "train",
+            f"runs={folder}",
+            f"hydra.run.dir={folder}/s{seed}",
+            f"seed={seed}",
+            "split.seed=0",
+            *SMALL,
+        )
+    return [folder / "s0", folder / "s1"]
 
 
 @pytest.fixture(scope="module")
-def report(runs):
-    """The first run's report."""
-    folder = runs / "report"
-    main(script, f"run={runs}/run0", f"hydra.run.dir={folder}", *FAST)
+def ensemble(root, runs, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("report") / "r"
+    done = command(root, "evaluate", f"run=[{runs[0]},{runs[1]}]", f"hydra.run.dir={folder}", *QUICK)
+    assert done.stdout.splitlines()[-1] == f"report: {folder}"
     return folder
 
 
-def read(folder):
+def numbers(folder: Path) -> dict[str, float]:
     return json.loads((folder / "report.json").read_text())
 
 
-def test_the_report_has_the_contract_s_keys_and_the_run_s_own_numbers(runs, report):
-    found = read(report)
-    assert not [key for key in KEYS if key not in found]
+def test_the_numbers_fit_the_schema_and_the_contract(root, ensemble):
+    found = numbers(ensemble)
+    schema = json.loads((root / "rlhf" / "judge" / "page" / "report.schema.json").read_text())
+    Draft202012Validator.check_schema(schema)
+    assert not [e.message for e in Draft202012Validator(schema).iter_errors(found)]
+    for key in ("pair_accuracy/ci_low", "pair_accuracy/ci_high", "pair_accuracy/longer_won",
+                "pair_accuracy/shorter_won", "baseline/bag_of_words", "ceiling/annotators", "spearman", "kendall",
+                "top1", "ndcg", "length/spearman", "members/error_correlation", "compare/s0/s1/p",
+                "selective/margin/aurc", "probe/flattery/effect"):  # fmt: skip
+        assert key in found, key
+    for shift in ("held_out", "truncated", "shuffled", "other_sampler", "long"):
+        for detector in ("mahalanobis", "laplace", "ensemble", "energy", "length"):
+            assert 0 <= found[f"ood/{shift}/{detector}/auroc"] <= 1
+        assert 0 <= found[f"ood/{shift}/ece"] <= 1
+    assert found["probe/swapped/largest"] < 1e-4
     assert list(found) == sorted(found)
-    assert all(isinstance(value, int | float) for value in found.values())
-    stored = json.loads((runs / "run0" / "metrics.json").read_text())
-    for key in ("pair_accuracy", "nll", "ece", "temperature", "baseline/length", "n_pairs", "n_prompts"):
-        assert found[key] == pytest.approx(stored[f"test/{key}"], abs=1e-6), key
-    shifts = {tuple(k.split("/")[1:3]) for k in found if re.fullmatch(r"ood/[^/]+/[^/]+/auroc", k)}
-    assert {s for s, _ in shifts} >= {"truncated", "shuffled", "long", "held_out", "other_sampler"}
-    assert {d for _, d in shifts} >= {"mahalanobis", "laplace", "energy", "length"}
+    broken = found | {"pair_accuracy": 1.5, "n_pairs": 0}
+    assert len(list(Draft202012Validator(schema).iter_errors(broken))) == 2
 
 
-def test_the_same_input_gives_the_same_bytes(runs, report):
-    again = runs / "again"
-    main(script, f"run={runs}/run0", f"hydra.run.dir={again}", *FAST)
-    assert (again / "report.json").read_bytes() == (report / "report.json").read_bytes()
-
-
-def test_files_are_whole_and_the_page_needs_nothing_else(report):
-    page = (report / "report.html").read_text()
-    assert not re.findall(r"""(?:src|href)=["'](?!data:|\#)""", page)
+def test_the_page_needs_nothing_from_elsewhere_and_shows_every_figure(ensemble):
+    page = (ensemble / "report.html").read_text()
+    outside = [u for u in re.findall(r'(?:src|href)="([^"]*)"', page) if not u.startswith(("data:", "#"))]
+    assert not outside
+    assert "<script" not in page
     assert "@import" not in page
-    assert "http-equiv" not in page
-    images = sorted((report / "figures").glob("*.png"))
-    assert len(images) >= 5
-    assert all(image.read_bytes()[:4] == b"\x89PNG" for image in images)
-    rows = pq.read_table(report / "examples.parquet").to_pandas()
-    assert len(rows) == read(report)["n_pairs"]
-    wanted = {"example_id", "prompt_id", "prompt_hash", "domain", "part", "annotators", "win_prob", "reward_a",
-              "reward_b", "margin", "p_calibrated", "mahalanobis_a", "chars_a", "tokens_b", "tied",
-              "trimmed", "gold_a"}  # fmt: skip
-    assert wanted <= set(rows.columns)
-    np.testing.assert_allclose(rows.margin, rows.reward_a - rows.reward_b, rtol=1e-9)
-    decided = rows.win_prob != 0.5
-    right = np.where(rows.margin == 0, 0.5, (rows.margin > 0) == (rows.win_prob > 0.5))[decided]
-    assert right.mean() == pytest.approx(read(report)["pair_accuracy"])
+    figures = list((ensemble / "figures").glob("*.png"))
+    assert len(figures) == page.count("<img ") >= 10
+    assert all('alt="' in tag for tag in re.findall(r"<img [^>]*>", page))
 
 
-def test_an_ensemble_and_a_comparison(runs):
-    folder = runs / "set"
-    main(
-        script, f"run=[{runs}/run0,{runs}/run1]", f"against=[{runs}/run0]", f"hydra.run.dir={folder}", *FAST,
-        "shifts={}", "probes={}",
-    )  # fmt: skip
-    found = read(folder)
-    assert found["members/n"] == 2
-    assert 0 <= found["members/all_wrong"] <= 1
-    assert any(key.startswith("model/") for key in found)
+def test_examples_reproduce_the_accuracy(ensemble):
+    table, found = pq.read_table(ensemble / "examples.parquet"), numbers(ensemble)
+    assert table.num_rows == found["n_pairs"]
+    margin, share = (np.asarray(table[name]) for name in ("margin", "win_prob"))
+    decided = np.abs(share - 0.5) > 1e-6
+    right = np.where(margin == 0, 0.5, (margin > 0) == (share > 0.5))[decided]
+    assert right.mean() == pytest.approx(found["pair_accuracy"])
+    p = 1 / (1 + np.exp(-margin / found["temperature"]))
+    np.testing.assert_allclose(np.asarray(table["p_calibrated"]), p, atol=1e-9)
+    for name in (
+        "prompt_hash",
+        "domain",
+        "annotators",
+        "members_a",
+        "ens_std",
+        "mahalanobis_a",
+        "tokens_b",
+        "part",
+    ):
+        assert table[name].null_count == 0, name
 
 
-def hostile(n):
-    text = "<script>alert(1)</script><img src=x onerror=alert(2)>"
-    return Comparison(
-        f"p{n}", f"{text} question {n}", (Completion("a", f"{text} {n}"), Completion("b", f"no {n} & <b>")),
-        (Vote("w", pair=("a", "b"), choice="ab"[n % 2]),), domain=text,
-    )  # fmt: skip
+def test_a_run_judged_on_its_own_test_gives_the_numbers_of_its_training(root, runs, tmp_path):
+    once, again = tmp_path / "once", tmp_path / "again"
+    for folder in (once, again):
+        command(root, "evaluate", f"run={runs[0]}", f"hydra.run.dir={folder}", *QUICK)
+    assert (once / "report.json").read_bytes() == (again / "report.json").read_bytes()
+    assert (once / "report.html").read_bytes() == (again / "report.html").read_bytes()
+    found, trained = numbers(once), json.loads((runs[0] / "metrics.json").read_text())
+    for key in (
+        "pair_accuracy",
+        "nll",
+        "brier",
+        "ece",
+        "baseline/length",
+        "spearman",
+        "n_pairs",
+        "n_prompts",
+    ):
+        assert found[key] == pytest.approx(trained[f"test/{key}"], abs=1e-5), key
 
 
-def test_a_plain_hugging_face_model_on_other_data_and_texts_that_would_run(runs, tmp_path):
-    data = tmp_path / "data.jsonl"
-    write(data, (hostile(n) for n in range(40)))
-    for extra in ("rlhf.json", "calibration.json", "ood.safetensors"):
-        assert (runs / "run1" / "model" / extra).is_file()
+def test_two_processes_give_the_bytes_of_one(root, runs, tmp_path):
+    """65 records, blocks of 64: one process gets 64, the other the last one."""
+    data = tmp_path / "65.jsonl"
+    write(data, ToyWorld(size=65, seed=5).records())
+    common = [f"run={runs[0]}", "data=jsonl", f"data.path={data}", "block=64", *QUICK]
+    command(root, "evaluate", *common, f"hydra.run.dir={tmp_path}/one")
+    done = command(root, "evaluate", *common, "devices=2", f"hydra.run.dir={tmp_path}/two")
+    assert done.stdout.count("report: ") == 1
+    assert (tmp_path / "one" / "report.json").read_bytes() == (tmp_path / "two" / "report.json").read_bytes()
+    assert numbers(tmp_path / "two")["n_groups"] == 65
+
+
+def test_a_plain_hugging_face_folder_gets_the_accuracy_of_the_run_it_is_and_detectors_of_its_own(
+    root, runs, tmp_path
+):
     plain = tmp_path / "plain"
+    kept = (
+        "config.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "chat_template.jinja",
+    )
     plain.mkdir()
-    for file in (runs / "run1" / "model").iterdir():
-        if file.name not in ("rlhf.json", "calibration.json", "ood.safetensors", "probes.json"):
-            (plain / file.name).write_bytes(file.read_bytes())
-    main(
-        script, f"run={plain}", "data=jsonl", f"data.path={data}", f"hydra.run.dir={tmp_path}/out", *FAST,
-        "bag_of_words=false",
-    )  # fmt: skip
-    assert read(tmp_path / "out")["n_pairs"] == 40
-    page = (tmp_path / "out" / "report.html").read_text()
-    assert "<script>alert" not in page
-    assert "<img src=x" not in page
-    assert "&lt;script&gt;" in page
+    for name in kept:
+        shutil.copy(runs[0] / "model" / name, plain)
+    out = tmp_path / "r"
+    arguments = ["data=toy", "data.size=300", "split.test=0.2", "part=test", f"against=[{runs[1]}]"]
+    command(root, "evaluate", f"run={plain}", *arguments, f"hydra.run.dir={out}", *QUICK)
+    found, trained = numbers(out), json.loads((runs[0] / "metrics.json").read_text())
+    assert found["pair_accuracy"] == pytest.approx(trained["test/pair_accuracy"], abs=1e-5)
+    assert found["nll"] < trained["test/nll_uncalibrated"] + 0.05  # its temperature was fitted on validation
+    assert "ood/held_out/mahalanobis/auroc" in found
+    assert "compare/plain/s1/p" in found
+
+
+def test_the_loaded_model_says_how_unusual_an_answer_is(runs):
+    scorer = rlhf.load(runs[0])
+    record = next(ToyWorld(size=1).records())
+    usual = scorer.unusual(str(record.prompt), [c.text for c in record.completions])
+    odd = scorer.unusual(str(record.prompt), ["ÿþ¤¤¤¤ 0x00 0x00 0x00 ¤¤¤¤"])
+    assert all(0 <= u <= 1 for u in usual)
+    assert odd[0] > np.mean(usual)
+    with pytest.raises(ValueError, match="mahalanobis, laplace"):
+        scorer.unusual("p", ["a"], "entropy")
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ([], "run=<folder"),
-        (["run=/nowhere"], "/nowhere"),
+        (["run=nowhere/model"], "data=<importer>"),
+        (["run=x", "part=tset", "data=toy"], "part=tset: one of"),
     ],
 )
-def test_what_cannot_be_judged_is_said(arguments, message, tmp_path, capsys):
-    with pytest.raises(SystemExit):
-        main(script, *arguments, f"hydra.run.dir={tmp_path}/out", *FAST)
-    assert message in capsys.readouterr().err
+def test_what_is_missing_is_said(root, arguments, message):
+    assert message in command(root, "evaluate", *arguments, ok=False).stderr
 
 
-def test_two_processes_give_the_bytes_of_one(runs, tmp_path):  # T48
-    data = tmp_path / "data.jsonl"
-    write(data, ToyWorld(size=65, seed=9).records())
-    found = []
-    for devices in (1, 2):
-        out = tmp_path / f"out{devices}"
-        command = [
-            sys.executable, "evaluate.py", f"run={runs}/run0", "data=jsonl", f"data.path={data}", "block=64",
-            f"devices={devices}", f"hydra.run.dir={out}", *FAST, "shifts={}", "probes={}", "bag_of_words=false",
-        ]  # fmt: skip
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr[-3000:]
-        assert done.stdout.splitlines()[-1] == f"report: {out}"
-        found.append((out / "report.json").read_bytes())
-    assert found[0] == found[1]
-    assert json.loads(found[0])["n_prompts"] > 60
+def test_a_language_model_is_not_taken_for_a_reward_model(root, tmp_path):
+    from transformers import AutoModelForCausalLM, LlamaConfig
 
+    from rlhf.reward.pretrained import Tiny
 
-def test_a_loaded_run_says_how_unusual_an_answer_is(runs):
-    scorer = rlhf.load(runs / "run0")
-    world = list(ToyWorld(size=40, seed=3).records())
-    ordinary = [u for r in world for u in scorer.unusual(r.prompt, [c.text for c in r.completions])]
-    garbage = scorer.unusual("Name a colour.", ["\x00\x01 zzzz" * 12, "ÿÿÿÿ" * 20])
-    assert 0.2 < np.mean(ordinary) < 0.8
-    assert min(garbage) > 0.9
-    with pytest.raises(ValueError, match="detector"):
-        scorer.unusual("p", ["x"], detector="magic")
+    tokenizer = Tiny().tokenizer()
+    sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    AutoModelForCausalLM.from_config(LlamaConfig(vocab_size=len(tokenizer), **sizes)).save_pretrained(
+        tmp_path
+    )
+    tokenizer.save_pretrained(tmp_path)
+    done = command(root, "evaluate", f"run={tmp_path}", "data=toy", f"hydra.run.dir={tmp_path}/r", ok=False)
+    assert "is not a reward model" in done.stderr

@@ -73,9 +73,9 @@ def judging(cfg: DictConfig, fabric: Any) -> Judging:
     from rlhf.judge.judging import Judging
 
     runs = _listed(cfg.run)
+    data = _data(cfg, _own_config(runs[0]))  # before any model: what is wrong here is said at once
     sources = [_source(cfg, entry, fabric.device) for entry in runs]
     single = len(sources) == 1
-    data = _data(cfg, _own_config(runs[0]))
     if data.part == "test":
         for source in sources:
             _learn(source, data.parts)

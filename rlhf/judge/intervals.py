@@ -5,7 +5,10 @@ Everything here works on sums per cluster, so a resample is one matrix product. 
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
+from numpy.typing import NDArray
 
 from rlhf.judge.table import Floats, Ints
 
@@ -27,16 +30,26 @@ def cluster_sums(values: Floats, cluster: Ints) -> Floats:
 
 def resampled_sums(sums: Floats, *, samples: int, seed: int) -> Floats:
     """Totals [samples, S] after drawing as many clusters as there are, with replacement, from sums [C, S]."""
+    block, draws = _draws(len(sums), samples, seed)
+    if block is not None:
+        sums = cluster_sums(sums, block)
+    return np.concatenate([weights.astype(np.float64) @ sums for weights in draws])
+
+
+@lru_cache(maxsize=2)
+def _draws(clusters: int, samples: int, seed: int) -> tuple[Ints | None, list[NDArray[np.uint16]]]:
+    """Block of every cluster (None: each its own) and how often each block is drawn [samples, C], in chunks.
+
+    Kept, because a report asks for the same draws again and again and they cost more than what is done with them:
+    20 MB for 1000 samples of the most blocks.
+    """
     rng = np.random.default_rng(seed)
-    if len(sums) > BLOCKS:
-        sums = cluster_sums(sums, rng.permutation(len(sums)) % BLOCKS)
-    clusters, totals = len(sums), []
-    step = max(1, CHUNK // clusters)
-    for start in range(0, samples, step):
-        size = min(step, samples - start)
-        weights = rng.multinomial(clusters, np.full(clusters, 1 / clusters), size=size)
-        totals.append(weights.astype(np.float64) @ sums)
-    return np.concatenate(totals)
+    block = rng.permutation(clusters) % BLOCKS if clusters > BLOCKS else None
+    count = min(clusters, BLOCKS)
+    step = max(1, CHUNK // count)
+    sizes = [min(step, samples - start) for start in range(0, samples, step)]
+    share = np.full(count, 1 / count)
+    return block, [rng.multinomial(count, share, size=size).astype(np.uint16) for size in sizes]
 
 
 def cluster_bootstrap(

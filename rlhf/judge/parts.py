@@ -140,6 +140,6 @@ def source_pairs(scored: Scored, source: Ints, sources: Sequence[str]) -> tuple[
     low, high = np.minimum(a, b), np.maximum(a, b)
     keys = np.where(low < 0, -1, low * len(sources) + high)
     found, code = np.unique(keys, return_inverse=True)
-    names = ["" if k < 0 else " / ".join(sorted((sources[k // len(sources)], sources[k % len(sources)])))
+    names = ["" if k < 0 else " vs ".join(sorted((sources[k // len(sources)], sources[k % len(sources)])))
              for k in found.tolist()]  # fmt: skip
     return np.where(keys < 0, -1, code).astype(np.int64), names

@@ -77,26 +77,16 @@ def write_report(folder: Path, judged: Judged, sections: Sequence[Section], abou
 
 def draw(figure: Figure, folder: Path) -> bytes:
     """Write figures/<name>.png; gives the same drawing as SVG."""
+    drawn = io.BytesIO()
     with matplotlib.rc_context(STYLE):
         canvas = Canvas()
         figure.draw(canvas)
-        FigureCanvasAgg(canvas)
-        canvas.savefig(
-            folder / f"{figure.name}.png",
-            dpi=DPI,
-            bbox_inches="tight",
-            pad_inches=0.08,
-            metadata={"Software": None},
-        )
-        drawn = io.BytesIO()
+        agg = FigureCanvasAgg(canvas)
+        box = canvas.get_tightbbox(agg.get_renderer()).padded(0.08)  # type: ignore[no-untyped-call]
+        png = folder / f"{figure.name}.png"
+        canvas.savefig(png, dpi=DPI, bbox_inches=box, metadata={"Software": None})
         FigureCanvasSVG(canvas)
-        canvas.savefig(
-            drawn,
-            format="svg",
-            bbox_inches="tight",
-            pad_inches=0.08,
-            metadata={"Date": None, "Creator": None},
-        )
+        canvas.savefig(drawn, format="svg", bbox_inches=box, metadata={"Date": None, "Creator": None})
     return drawn.getvalue()
 
 

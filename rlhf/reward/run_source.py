@@ -147,13 +147,13 @@ def load_classifier(path: str | Path, *, max_length: int, device: str = "cpu") -
         ValueError: it has several labels, or a last layer that its files do not hold (a language model).
     """
     model, info = AutoModelForSequenceClassification.from_pretrained(str(path), output_loading_info=True)
-    if model.config.num_labels != 1:
-        raise ValueError(f"{path} has num_labels={model.config.num_labels}: a reward model has one")
     if info["missing_keys"]:
         raise ValueError(
             f"{path} holds no trained {sorted(info['missing_keys'])[0]}: it is not a reward model; "
             "train one from it with model=local"
         )
+    if model.config.num_labels != 1:
+        raise ValueError(f"{path} has num_labels={model.config.num_labels}: a reward model has one")
     tokenizer = AutoTokenizer.from_pretrained(str(path))
     known = getattr(model.config.get_text_config(), "max_position_embeddings", None) or max_length
     renderer = Renderer(tokenizer, max_length=min(max_length, known), min_prompt=min(16, known - 1))

@@ -90,12 +90,15 @@ def parts(judged: Judged) -> Section | None:
         tables.append(_table(kind, several, corrected))
         metrics |= _metrics(kind, several, known=judged.metrics)
     candidates = [(p, kind) for kind, several in found if kind in GIVEN for p in several if p.prompts >= FEW]
-    text = ""
+    text = (
+        "p asks whether a part differs from the rest: clustered by prompt, corrected over all parts of the report "
+        f"(Holm), and left out where fewer than {FEW} prompts lie on either side."
+    )
     if candidates:
         worst, kind = min(candidates, key=lambda c: c[0].accuracy)
         metrics["pair_accuracy/worst_part"] = worst.accuracy
-        text = (
-            f"The worst part that is known beforehand, with at least {FEW} prompts: {kind} {worst.label}, "
+        text += (
+            f"\n\nThe worst part that is known beforehand, with at least {FEW} prompts: {kind} {worst.label}, "
             f"{worst.accuracy:.3f} [{worst.low:.3f}, {worst.high:.3f}] on {worst.pairs} pairs."
         )
     return Section("Accuracy in parts", text, metrics, tables, [_figure(found)])
@@ -127,8 +130,7 @@ def _table(kind: str, several: list[Part], adjusted: list[float]) -> Table:
         for p, q in zip(several, adjusted, strict=True)
     ]
     columns = (kind, "pairs", "prompts", "accuracy", "p")
-    note = "p: does this part differ from the rest? Clustered by prompt, corrected over all parts of the report (Holm)."
-    return Table(HEADINGS[kind], columns, rows, note)
+    return Table(HEADINGS[kind], columns, rows)
 
 
 def _metrics(kind: str, several: list[Part], known: Mapping[str, float]) -> dict[str, float]:
@@ -210,13 +212,18 @@ def _words(judged: Judged) -> str:
         else ": it is worse than that." if m["pair_accuracy/minus_length/ci_high"] < 0
         else ", which is not significant."
     )  # fmt: skip
+    few = (
+        f"\n\nOnly {m['n_prompts']:.0f} prompts: intervals resample prompts and cannot be trusted with so few."
+        if m["n_prompts"] < 2 * FEW
+        else ""
+    )
     dropped = sum(n for name, n in counts.items() if name.startswith("dropped/"))
     return (
         f"On {m['n_pairs']:.0f} judged pairs of {m['n_prompts']:.0f} prompts the model agrees with the majority of "
         f"the votes in {m['pair_accuracy']:.3f} of the {m['n_pairs'] - m.get('n_gold_ties', 0):.0f} decided ones."
         f"{lead}{sure}\n\n"
         f"{counts.get('records', 0)} records were read, {dropped} of them had nothing to judge, and "
-        f"{counts.get('completions_too_long', 0)} completions were too long to be read."
+        f"{counts.get('completions_too_long', 0)} completions were too long to be read.{few}"
     )
 
 

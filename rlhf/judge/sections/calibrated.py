@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable
 
 import numpy as np
@@ -27,7 +28,9 @@ def calibration(judged: Judged) -> Section | None:
     m, scored = judged.metrics, judged.evidence.scored
     if "nll" not in m:
         return None
-    best = fit_temperature(scored.difference, scored.win_prob)
+    with warnings.catch_warnings():  # what it warns about concerns a temperature that is used
+        warnings.simplefilter("ignore")
+        best = fit_temperature(scored.difference, scored.win_prob)
     metrics = {"temperature/best_here": best} | _margin(judged)
     keys = (
         ("NLL in nats", "nll", "nll_uncalibrated"), ("Brier", "brier", ""),

@@ -43,8 +43,7 @@ def members(judged: Judged) -> Section | None:
         "members/gain": gain.value, "members/gain/ci_low": gain.low, "members/gain/ci_high": gain.high,
         "members/error_correlation": correlation,
         "members/all_wrong": found.all_wrong, "members/split": found.split,
-        **{f"members/{as_key(name)}/pair_accuracy": e.value
-           for name, e in zip(evidence.member_names, each, strict=True)},
+        **{f"members/{as_key(n)}/pair_accuracy": e.value for n, e in zip(evidence.member_names, each, strict=True)},
     }  # fmt: skip
     if found.auroc is not None:
         ends = ("", "/ci_low", "/ci_high")

@@ -119,7 +119,8 @@ def energy(scored: Scored, temperature: float) -> Floats:
 
 
 def _z(values: Floats, base: Floats) -> Floats:
-    found: Floats = np.abs(values - base.mean()) / (base.std() or 1.0)
+    spread: float = float(base.std()) or 1.0
+    found: Floats = np.abs(values - float(base.mean())) / spread
     return found
 
 
@@ -202,9 +203,10 @@ def _curves(
             for name in found[shift]:
                 truth = np.repeat([0, 1], [len(ordinary[name]), len(strange[name])])
                 false, caught, _ = roc_curve(truth, np.concatenate([ordinary[name], strange[name]]))
+                at = np.linspace(0, 1, 201)
                 axes.plot(
-                    false,
-                    caught,
+                    at,
+                    np.interp(at, false, caught),
                     color=SERIES[order.index(name) if name in order else -1],
                     linewidth=1.3,
                     label=name,

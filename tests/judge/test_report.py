@@ -1,0 +1,79 @@
+"""Sections to files, without a model."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from evidence_sets import evidence_of
+from hydra.utils import get_object
+from omegaconf import OmegaConf
+from scored_sets import simulate
+
+from rlhf.assemble import CONF
+from rlhf.data.toy import ToyWorld
+from rlhf.judge.evidence import Judged
+from rlhf.judge.metrics import evaluate
+from rlhf.judge.report import write_report
+from rlhf.judge.section import Figure, Section, Table, flat
+from rlhf.judge.sections.strange import energy
+
+
+def judged(scored, **options) -> Judged:
+    metrics = evaluate(scored, temperature=2.0, bootstrap=50)
+    return Judged("model", evidence_of(scored, **options), 2.0, metrics, samples=50)
+
+
+def sections(of: Judged) -> list[Section]:
+    named = OmegaConf.load(CONF / "evaluate.yaml").sections
+    made = [get_object(section._target_)(of) for section in named.values()]
+    return [section for section in made if section is not None]
+
+
+def test_texts_are_shown_as_texts_whatever_they_hold(tmp_path):
+    scored = simulate(20, 3, np.random.default_rng(0), scale=-1.0)
+    record = next(ToyWorld(size=1).records())
+    evil = replace(record, prompt="<script>alert(1)</script>", completions=record.completions[:2])
+    one = replace(judged(scored), look_up=lambda numbers: dict.fromkeys(numbers, evil))
+    write_report(tmp_path, one, sections(one), "a & b")
+    page = (tmp_path / "report.html").read_text()
+    assert "<script" not in page
+    assert "&lt;script&gt;alert(1)" in page
+    assert "a &amp; b" in page
+
+
+def test_a_set_of_one_prompt_and_one_pair_still_gives_a_report(tmp_path):
+    from scored_sets import pair
+
+    from rlhf.judge.table import Scored
+
+    one = judged(Scored.from_groups([pair(1.0, 0.0, 1, 0, 0)]))
+    report = write_report(tmp_path, one, sections(one), "one pair")
+    assert report.metrics["pair_accuracy"] == 1.0
+    assert "pair_accuracy/ci_low" not in report.metrics
+    assert "cannot be trusted" in (tmp_path / "report.html").read_text()
+    json.loads((tmp_path / "report.json").read_text(), parse_constant=lambda name: pytest.fail(name))
+
+
+def test_a_key_or_a_figure_that_comes_twice_is_refused_and_so_is_a_number_that_is_none(tmp_path):
+    with pytest.raises(ValueError, match=r"'two' repeats the keys \['a'\]"):
+        flat([Section("one", metrics={"a": 1}), Section("two", metrics={"a": 2})])
+    one = judged(simulate(8, 2, np.random.default_rng(0)))
+    figure = Figure("f", "", lambda canvas: None)
+    with pytest.raises(ValueError, match="share a name"):
+        write_report(tmp_path, one, [Section("a", figures=[figure, figure])], "")
+    with pytest.raises(ValueError, match="finite"):
+        write_report(tmp_path, one, [Section("a", metrics={"x": np.nan})], "")
+    with pytest.raises(ValueError, match="does not fit the columns"):
+        Table("t", ("a", "b"), [(1,)])
+
+
+def test_the_energy_of_one_answer_is_its_reward_and_copies_of_an_answer_change_nothing():
+    from scored_sets import group
+
+    from rlhf.judge.table import Scored
+
+    rows = [group([3.0, 3.0, 3.0], 0.5), group([1.0, 2.0], 0.5, prompt="q")]
+    found = energy(Scored.from_groups(rows), 2.0)
+    np.testing.assert_allclose(found[:3], -1.5)
+    np.testing.assert_allclose(found[3:], -np.log((np.exp(0.5) + np.exp(1.0)) / 2))
