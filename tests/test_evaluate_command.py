@@ -36,8 +36,7 @@ def call(root, script, *arguments) -> str:
         patch.chdir(root)
         try:
             import_module(script).main()
-        except SystemExit as end:
-            assert end.code == 1
+        except SystemExit:
             return "failed: " + said.getvalue()
     return said.getvalue()
 
@@ -46,7 +45,7 @@ def call(root, script, *arguments) -> str:
 def runs(root, tmp_path_factory) -> list[Path]:
     folder = tmp_path_factory.mktemp("runs")
     for seed in (0, 1):
-        command(
+        call(
             root,
             "train",
             f"runs={folder}",
