@@ -1,10 +1,13 @@
 """`evaluate.py` from the command line to the files of the report."""
 
+import io
 import json
 import re
 import shutil
 import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -22,19 +25,27 @@ SMALL = ["data.size=300", "epochs=1", "bootstrap=100", "model.width=32", "model.
          "logger=csv", "trainer.enable_progress_bar=false", "split.test=0.2"]  # fmt: skip
 
 
-def command(root, script, *arguments, ok=True):
-    done = subprocess.run(
-        [sys.executable, f"{script}.py", *arguments], cwd=root, capture_output=True, text=True, check=False
-    )
-    assert (done.returncode == 0) == ok, done.stderr[-3000:]
-    return done
+def call(root, script, *arguments) -> str:
+    """The script's main in this process (importing torch anew takes longer than the report); what it prints."""
+    from hydra.core.global_hydra import GlobalHydra
+
+    GlobalHydra.instance().clear()
+    said = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(said), redirect_stderr(said):
+        patch.setattr(sys, "argv", [f"{script}.py", *arguments])
+        patch.chdir(root)
+        try:
+            import_module(script).main()
+        except SystemExit:
+            return "failed: " + said.getvalue()
+    return said.getvalue()
 
 
 @pytest.fixture(scope="module")
 def runs(root, tmp_path_factory) -> list[Path]:
     folder = tmp_path_factory.mktemp("runs")
     for seed in (0, 1):
-        command(
+        call(
             root,
             "train",
             f"runs={folder}",
@@ -49,8 +60,8 @@ def runs(root, tmp_path_factory) -> list[Path]:
 @pytest.fixture(scope="module")
 def ensemble(root, runs, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("report") / "r"
-    done = command(root, "evaluate", f"run=[{runs[0]},{runs[1]}]", f"hydra.run.dir={folder}", *QUICK)
-    assert done.stdout.splitlines()[-1] == f"report: {folder}"
+    said = call(root, "evaluate", f"run=[{runs[0]},{runs[1]}]", f"hydra.run.dir={folder}", *QUICK)
+    assert said.splitlines()[-1] == f"report: {folder}"
     return folder
 
 
@@ -112,12 +123,8 @@ def test_examples_reproduce_the_accuracy(ensemble):
 
 
 def test_a_run_judged_on_its_own_test_gives_the_numbers_of_its_training(root, runs, tmp_path):
-    once, again = tmp_path / "once", tmp_path / "again"
-    for folder in (once, again):
-        command(root, "evaluate", f"run={runs[0]}", f"hydra.run.dir={folder}", *QUICK)
-    assert (once / "report.json").read_bytes() == (again / "report.json").read_bytes()
-    assert (once / "report.html").read_bytes() == (again / "report.html").read_bytes()
-    found, trained = numbers(once), json.loads((runs[0] / "metrics.json").read_text())
+    call(root, "evaluate", f"run={runs[0]}", f"hydra.run.dir={tmp_path}/r", *QUICK)
+    found, trained = numbers(tmp_path / "r"), json.loads((runs[0] / "metrics.json").read_text())
     for key in (
         "pair_accuracy",
         "nll",
@@ -135,12 +142,15 @@ def test_two_processes_give_the_bytes_of_one(root, runs, tmp_path):
     """65 records, blocks of 64: one process gets 64, the other the last one."""
     data = tmp_path / "65.jsonl"
     write(data, ToyWorld(size=65, seed=5).records())
-    common = [f"run={runs[0]}", "data=jsonl", f"data.path={data}", "block=64", *QUICK]
-    command(root, "evaluate", *common, f"hydra.run.dir={tmp_path}/one")
-    done = command(root, "evaluate", *common, "devices=2", f"hydra.run.dir={tmp_path}/two")
+    common = [f"run={runs[0]}", "data=jsonl", f"data.path={data}", "block=64", "changed=10", *QUICK[:2]]
+    call(root, "evaluate", *common, f"hydra.run.dir={tmp_path}/one")
+    both = [sys.executable, "evaluate.py", *common, "devices=2", f"hydra.run.dir={tmp_path}/two"]
+    done = subprocess.run(both, cwd=root, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.count("report: ") == 1
-    assert (tmp_path / "one" / "report.json").read_bytes() == (tmp_path / "two" / "report.json").read_bytes()
-    assert numbers(tmp_path / "two")["n_groups"] == 65
+    for name in ("report.json", "report.html"):
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+    assert "65 records were read" in (tmp_path / "two" / "report.html").read_text()
 
 
 def test_a_plain_hugging_face_folder_gets_the_accuracy_of_the_run_it_is_and_detectors_of_its_own(
@@ -158,8 +168,15 @@ def test_a_plain_hugging_face_folder_gets_the_accuracy_of_the_run_it_is_and_dete
     for name in kept:
         shutil.copy(runs[0] / "model" / name, plain)
     out = tmp_path / "r"
-    arguments = ["data=toy", "data.size=300", "split.test=0.2", "part=test", f"against=[{runs[1]}]"]
-    command(root, "evaluate", f"run={plain}", *arguments, f"hydra.run.dir={out}", *QUICK)
+    arguments = [
+        "data=toy",
+        "data.size=300",
+        "split.test=0.2",
+        "part=test",
+        "max_length=256",
+        f"against=[{runs[1]}]",
+    ]
+    call(root, "evaluate", f"run={plain}", *arguments, f"hydra.run.dir={out}", *QUICK)
     found, trained = numbers(out), json.loads((runs[0] / "metrics.json").read_text())
     assert found["pair_accuracy"] == pytest.approx(trained["test/pair_accuracy"], abs=1e-5)
     assert found["nll"] < trained["test/nll_uncalibrated"] + 0.05  # its temperature was fitted on validation
@@ -174,7 +191,7 @@ def test_the_loaded_model_says_how_unusual_an_answer_is(runs):
     odd = scorer.unusual(str(record.prompt), ["ÿþ¤¤¤¤ 0x00 0x00 0x00 ¤¤¤¤"])
     assert all(0 <= u <= 1 for u in usual)
     assert odd[0] > np.mean(usual)
-    with pytest.raises(ValueError, match="mahalanobis, laplace"):
+    with pytest.raises(ValueError, match="laplace, mahalanobis"):
         scorer.unusual("p", ["a"], "entropy")
 
 
@@ -187,13 +204,16 @@ def test_the_loaded_model_says_how_unusual_an_answer_is(runs):
     ],
 )
 def test_what_is_missing_is_said(root, arguments, message):
-    assert message in command(root, "evaluate", *arguments, ok=False).stderr
+    said = call(root, "evaluate", *arguments)
+    assert said.startswith("failed")
+    assert message in said
 
 
-def test_a_language_model_is_not_taken_for_a_reward_model(root, tmp_path):
+def test_a_language_model_is_not_taken_for_a_reward_model(tmp_path):
     from transformers import AutoModelForCausalLM, LlamaConfig
 
     from rlhf.reward.pretrained import Tiny
+    from rlhf.reward.run_source import load_classifier
 
     tokenizer = Tiny().tokenizer()
     sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
@@ -201,5 +221,5 @@ def test_a_language_model_is_not_taken_for_a_reward_model(root, tmp_path):
         tmp_path
     )
     tokenizer.save_pretrained(tmp_path)
-    done = command(root, "evaluate", f"run={tmp_path}", "data=toy", f"hydra.run.dir={tmp_path}/r", ok=False)
-    assert "is not a reward model" in done.stderr
+    with pytest.raises(ValueError, match="is not a reward model"):
+        load_classifier(tmp_path, max_length=64)

@@ -31,7 +31,7 @@ def sections(of: Judged) -> list[Section]:
 
 
 def test_texts_are_shown_as_texts_whatever_they_hold(tmp_path):
-    scored = simulate(20, 3, np.random.default_rng(0), scale=-1.0)
+    scored = simulate(20, 2, np.random.default_rng(0), scale=-1.0)
     record = next(ToyWorld(size=1).records())
     evil = replace(record, prompt="<script>alert(1)</script>", completions=record.completions[:2])
     one = replace(judged(scored), look_up=lambda numbers: dict.fromkeys(numbers, evil))
