@@ -2,11 +2,11 @@
 
     python benchmarks/evaluate.py [--pairs 100000] [--rounds 3]
 
-Rewards of a made-up model lie in an array (the cache); everything else is what evaluate.py does: records are read, votes
-become labels, numbers are kept, every section of conf/evaluate.yaml that needs no model is computed with 1,000 resamples, and
-report.json, report.html, figures and examples.parquet are written. The bar is 10 s for 100,000 comparisons. Memory is
-the rise of the resident set, for growing numbers of records and for texts of 20 times the length. Linux only. Writes
-results/evaluate.json.
+Rewards of a made-up model lie in an array (the cache); everything else is what evaluate.py does: records are read,
+votes become labels, numbers are kept, every section of conf/evaluate.yaml that needs no model is computed with 1,000
+resamples, and report.json, report.html, figures and examples.parquet are written. The bar is 10 s for 100,000
+comparisons. Memory is the rise of the resident set, for growing numbers of records and for texts of 20 times the
+length. Linux only. Writes results/evaluate.json.
 """
 
 from __future__ import annotations
@@ -78,7 +78,11 @@ class Cached:
                 Completion(f"c{k}", text[: sizes[(2 * i + k) % 991]], {"model": "ab"[k]}) for k in (0, 1)
             )
             votes = tuple(
-                Vote(f"w{v}", pair=("c0", "c1"), choice="c0" if chance[(i * VOTES + v) % 997] < win[i] else "c1")
+                Vote(
+                    f"w{v}",
+                    pair=("c0", "c1"),
+                    choice="c0" if chance[(i * VOTES + v) % 997] < win[i] else "c1",
+                )
                 for v in range(VOTES)
             )
             yield Comparison(

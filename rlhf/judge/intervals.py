@@ -5,7 +5,10 @@ Everything here works on sums per cluster, so a resample is one matrix product. 
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
+from numpy.typing import NDArray
 
 from rlhf.judge.table import Floats, Ints
 
@@ -27,16 +30,28 @@ def cluster_sums(values: Floats, cluster: Ints) -> Floats:
 
 def resampled_sums(sums: Floats, *, samples: int, seed: int) -> Floats:
     """Totals [samples, S] after drawing as many clusters as there are, with replacement, from sums [C, S]."""
-    rng = np.random.default_rng(seed)
+    block, weights = _drawn(len(sums), samples, seed)
     if len(sums) > BLOCKS:
-        sums = cluster_sums(sums, rng.permutation(len(sums)) % BLOCKS)
-    clusters, totals = len(sums), []
-    step = max(1, CHUNK // clusters)
-    for start in range(0, samples, step):
-        size = min(step, samples - start)
-        weights = rng.multinomial(clusters, np.full(clusters, 1 / clusters), size=size)
-        totals.append(weights.astype(np.float64) @ sums)
+        sums = cluster_sums(sums, block)
+    step = max(1, CHUNK // len(sums))
+    totals = [weights[start : start + step].astype(np.float64) @ sums for start in range(0, samples, step)]
     return np.concatenate(totals)
+
+
+@lru_cache(maxsize=4)
+def _drawn(clusters: int, samples: int, seed: int) -> tuple[Ints, NDArray[np.uint16]]:
+    """Block of every cluster, and how often [samples, blocks] each block is drawn; a report asks for the same again."""
+    rng = np.random.default_rng(seed)
+    blocks = min(clusters, BLOCKS)
+    block = rng.permutation(clusters) % blocks if clusters > blocks else np.arange(clusters)
+    step = max(1, CHUNK // blocks)
+    drawn = [
+        rng.multinomial(blocks, np.full(blocks, 1 / blocks), size=min(step, samples - start)).astype(
+            np.uint16
+        )
+        for start in range(0, samples, step)
+    ]
+    return block, np.concatenate(drawn)
 
 
 def cluster_bootstrap(

@@ -78,14 +78,12 @@ def write_report(folder: Path, judged: Judged, sections: Sequence[Section], abou
 def draw(figure: Figure, folder: Path) -> bytes:
     """Write figures/<name>.png; gives the same drawing as SVG."""
     with matplotlib.rc_context(STYLE):
-        canvas = Canvas()
+        canvas = Canvas(layout="constrained")
         figure.draw(canvas)
         FigureCanvasAgg(canvas)
         canvas.savefig(
             folder / f"{figure.name}.png",
             dpi=DPI,
-            bbox_inches="tight",
-            pad_inches=0.08,
             metadata={"Software": None},
         )
         drawn = io.BytesIO()
@@ -93,8 +91,6 @@ def draw(figure: Figure, folder: Path) -> bytes:
         canvas.savefig(
             drawn,
             format="svg",
-            bbox_inches="tight",
-            pad_inches=0.08,
             metadata={"Date": None, "Creator": None},
         )
     return drawn.getvalue()

@@ -22,7 +22,7 @@ from rlhf.judge.parts import (
     source_pairs,
     vote_classes,
 )  # fmt: skip
-from rlhf.judge.section import Cell, Figure, Section, Table, as_key, ranged
+from rlhf.judge.section import Cell, Figure, Section, Table, as_key, p_value, ranged
 from rlhf.judge.table import Ints
 
 FEW = 10
@@ -57,7 +57,7 @@ def headline(judged: Judged) -> Section:
     caption = "Accuracy with 95 % intervals. Dotted: guessing."
     return Section(
         "Accuracy",
-        _words(judged),
+        _words(judged, extra),
         dict(m) | extra,
         [table],
         [Figure("accuracy", caption, draw)] if rows else [],
@@ -90,12 +90,12 @@ def parts(judged: Judged) -> Section | None:
         tables.append(_table(kind, several, corrected))
         metrics |= _metrics(kind, several, known=judged.metrics)
     candidates = [(p, kind) for kind, several in found if kind in GIVEN for p in several if p.prompts >= FEW]
-    text = ""
+    text = PARTS
     if candidates:
         worst, kind = min(candidates, key=lambda c: c[0].accuracy)
         metrics["pair_accuracy/worst_part"] = worst.accuracy
         text = (
-            f"The worst part that is known beforehand, with at least {FEW} prompts: {kind} {worst.label}, "
+            f"{text}\n\nThe worst part that is known beforehand, with at least {FEW} prompts: {kind} {worst.label}, "
             f"{worst.accuracy:.3f} [{worst.low:.3f}, {worst.high:.3f}] on {worst.pairs} pairs."
         )
     return Section("Accuracy in parts", text, metrics, tables, [_figure(found)])
@@ -111,6 +111,10 @@ def _kinds(judged: Judged) -> Iterator[tuple[str, Ints, list[str]]]:
     yield ("better answer", *better_length(scored))
 
 
+PARTS = (
+    "Where is the model better, where worse? p asks whether a part differs from the rest; it is clustered by prompt "
+    "and corrected over all parts below (Holm)."
+)
 HEADINGS = {
     "domain": "By domain",
     "source pair": "By who wrote the two answers",
@@ -123,12 +127,11 @@ HEADINGS = {
 
 def _table(kind: str, several: list[Part], adjusted: list[float]) -> Table:
     rows: list[tuple[Cell, ...]] = [
-        (p.label, p.pairs, p.prompts, ranged(p.accuracy, p.low, p.high), _known(q))
+        (p.label, p.pairs, p.prompts, ranged(p.accuracy, p.low, p.high), p_value(q))
         for p, q in zip(several, adjusted, strict=True)
     ]
     columns = (kind, "pairs", "prompts", "accuracy", "p")
-    note = "p: does this part differ from the rest? Clustered by prompt, corrected over all parts of the report (Holm)."
-    return Table(HEADINGS[kind], columns, rows, note)
+    return Table(HEADINGS[kind], columns, rows)
 
 
 def _metrics(kind: str, several: list[Part], known: Mapping[str, float]) -> dict[str, float]:
@@ -194,7 +197,7 @@ def _rows(judged: Judged, extra: dict[str, float]) -> list[tuple[str, tuple[floa
     ]
 
 
-def _words(judged: Judged) -> str:
+def _words(judged: Judged, extra: Mapping[str, float]) -> str:
     m, counts = judged.metrics, judged.evidence.counts
     if "pair_accuracy" not in m:
         return "No pair of this set has a right answer: its votes are even, or there are none."
@@ -210,15 +213,13 @@ def _words(judged: Judged) -> str:
         else ": it is worse than that." if m["pair_accuracy/minus_length/ci_high"] < 0
         else ", which is not significant."
     )  # fmt: skip
+    words = extra.get("baseline/bag_of_words")
+    beside = "" if words is None else f" A bag of words that learned from the same votes reaches {words:.3f}."
     dropped = sum(n for name, n in counts.items() if name.startswith("dropped/"))
     return (
         f"On {m['n_pairs']:.0f} judged pairs of {m['n_prompts']:.0f} prompts the model agrees with the majority of "
         f"the votes in {m['pair_accuracy']:.3f} of the {m['n_pairs'] - m.get('n_gold_ties', 0):.0f} decided ones."
-        f"{lead}{sure}\n\n"
+        f"{lead}{sure}{beside}\n\n"
         f"{counts.get('records', 0)} records were read, {dropped} of them had nothing to judge, and "
         f"{counts.get('completions_too_long', 0)} completions were too long to be read."
     )
-
-
-def _known(value: float) -> float | None:
-    return value if math.isfinite(value) else None

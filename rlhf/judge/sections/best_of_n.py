@@ -13,7 +13,7 @@ from rlhf.judge.best_of_n import WIN, Curve
 from rlhf.judge.best_of_n import curve as curve_of
 from rlhf.judge.drawing import FAINT, SERIES, legend, plot
 from rlhf.judge.evidence import Evidence, Judged
-from rlhf.judge.section import Cell, Figure, Section, Table, as_key
+from rlhf.judge.section import Cell, Figure, Section, Table, as_key, ranged
 from rlhf.judge.table import Floats, Ints
 
 AGGREGATORS: tuple[Aggregator, ...] = (mean, median, worst_case, mean_minus_variance)
@@ -155,20 +155,20 @@ def _text(curve: Curve) -> str:
 
 def _cell(curve: Curve, name: str, i: int) -> str:
     value, low, high = (float(side[name][i]) for side in (curve.value, curve.low, curve.high))
-    return f"{value:.3f}" + (f" [{low:.3f}, {high:.3f}]" if np.isfinite(low) else "")
+    return ranged(value, low, high) or "–"
 
 
 def _table(curve: Curve) -> Table:
     names = [name for name in curve.value if not name.endswith(WIN)]
     gold = "gold" in names
-    columns = ["n", "KL, upper bound", *(("gold win rate",) if gold else ()), *names]
+    columns = ["n", "KL bound", *(("gold win rate",) if gold else ()), *names]
     rows: list[list[Cell]] = []
     for i, n in enumerate(curve.ns):
         win = [float(curve.value[f"gold{WIN}"][i])] if gold else []
         cells = [None if i == 0 and name != "length" else _cell(curve, name, i) for name in names]
         rows.append([n, float(curve.kl_bound[i]), *win, *cells])
     note = (
-        "Log-odds with 95% intervals over prompts; length in characters of the pick; win rate against a random answer "
+        "Log-odds with 95 % intervals over prompts; length in characters of the pick; win rate against a random answer "
         "of the same prompt."
     )
     return Table("Gain over a random answer", columns, rows, note)
@@ -183,7 +183,7 @@ def _variant_table(curve: Curve, variants: Mapping[str, Curve]) -> Table:
 
 
 CAPTION = (
-    "Gain over a random answer against the square root of the upper bound of the KL divergence; bands are 95% "
+    "Gain over a random answer against the square root of the upper bound of the KL divergence; bands are 95 % "
     "intervals over prompts, dashes the fit d (α - β d). Where gold stays behind the reward, the reward is being gamed."
 )
 

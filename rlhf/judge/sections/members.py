@@ -16,7 +16,7 @@ from rlhf.judge.evidence import Judged
 from rlhf.judge.metrics import credit
 from rlhf.judge.paired import Difference, differences
 from rlhf.judge.robustness import Robustness, robustness
-from rlhf.judge.section import Cell, Figure, Section, Table, as_key, ranged
+from rlhf.judge.section import Cell, Figure, Section, Table, as_key, p_value, ranged
 from rlhf.judge.table import Floats
 
 MOST = 8
@@ -155,8 +155,8 @@ def _contestants(judged: Judged) -> Mapping[str, tuple[Floats, float]]:
 
 def _differences(found: list[Difference]) -> Table:
     rows: list[tuple[Cell, ...]] = [
-        (f"{d.first} less {d.second}", ranged(d.accuracy, d.low, d.high), _known(d.p),
-         f"{d.only_first} / {d.only_second}", _known(d.mcnemar), ranged(d.nll, d.nll_low, d.nll_high))
+        (f"{d.first} less {d.second}", ranged(d.accuracy, d.low, d.high), p_value(d.p),
+         f"{d.only_first} / {d.only_second}", p_value(d.mcnemar), ranged(d.nll, d.nll_low, d.nll_high))
         for d in found
     ]  # fmt: skip
     columns = ("", "accuracy", "p", "only one right", "McNemar p", "NLL")
@@ -182,7 +182,3 @@ def _verdict(found: list[Difference]) -> str:
         + "; ".join(said)
         + f". Not told apart: {rest} of {len(found)} comparisons."
     )
-
-
-def _known(cell: Cell) -> Cell:
-    return None if isinstance(cell, float) and not math.isfinite(cell) else cell
