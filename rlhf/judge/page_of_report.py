@@ -17,7 +17,7 @@ CARDS = (
     ("ece", "calibration error (ECE)"), ("spearman", "Spearman within a prompt"),
     ("length/spearman", "reward follows length"), ("pair_accuracy/worst_part", "worst part of the data"),
 )  # fmt: skip
-WIDE = 6
+WIDE = 5
 """A table of more columns becomes a list of cards on a phone."""
 LONG = 60
 """A cell of more characters is a text."""

@@ -209,7 +209,7 @@ def _words(judged: Judged, extra: Mapping[str, float]) -> str:
     )
     sure = (
         "" if not lead
-        else ", which leaves no doubt about its sign." if m["pair_accuracy/minus_length/ci_low"] > 0
+        else ", which is significant." if m["pair_accuracy/minus_length/ci_low"] > 0
         else ": it is worse than that." if m["pair_accuracy/minus_length/ci_high"] < 0
         else ", which is not significant."
     )  # fmt: skip

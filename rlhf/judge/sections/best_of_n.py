@@ -11,7 +11,7 @@ from matplotlib.figure import Figure as Canvas
 from rlhf.judge.aggregators import Aggregator, mean, mean_minus_variance, median, standardise, worst_case
 from rlhf.judge.best_of_n import WIN, Curve
 from rlhf.judge.best_of_n import curve as curve_of
-from rlhf.judge.drawing import FAINT, SERIES, legend, plot
+from rlhf.judge.drawing import FAINT, SERIES, WIDTH, legend, plot
 from rlhf.judge.evidence import Evidence, Judged
 from rlhf.judge.section import Cell, Figure, Section, Table, as_key, ranged
 from rlhf.judge.table import Floats, Ints
@@ -158,10 +158,14 @@ def _cell(curve: Curve, name: str, i: int) -> str:
     return ranged(value, low, high) or "–"
 
 
+def _plain(name: str) -> str:
+    return name.replace("_", " ")
+
+
 def _table(curve: Curve) -> Table:
     names = [name for name in curve.value if not name.endswith(WIN)]
     gold = "gold" in names
-    columns = ["n", "KL bound", *(("gold win rate",) if gold else ()), *names]
+    columns = ["n", "KL bound", *(("gold win rate",) if gold else ()), *map(_plain, names)]
     rows: list[list[Cell]] = []
     for i, n in enumerate(curve.ns):
         win = [float(curve.value[f"gold{WIN}"][i])] if gold else []
@@ -177,9 +181,9 @@ def _table(curve: Curve) -> Table:
 def _variant_table(curve: Curve, variants: Mapping[str, Curve]) -> Table:
     columns = ["picked by", *(f"n = {n}" for n in curve.ns[1:])]
     every = {"the reported reward": curve, **variants}
-    rows = [[name, *(_cell(c, "gold", i) for i in range(1, len(c.ns)))] for name, c in every.items()]
+    rows = [[_plain(name), *(_cell(c, "gold", i) for i in range(1, len(c.ns)))] for name, c in every.items()]
     return Table("Gold gained by the ensemble's aggregators", columns, rows, "Members standardised over this set; "
-                 "mean_minus_variance is mean - 0.5 · variance (ddof 0).")  # fmt: skip
+                 "mean minus variance is mean - 0.5 · variance (ddof 0).")  # fmt: skip
 
 
 CAPTION = (
@@ -190,18 +194,19 @@ CAPTION = (
 
 def _draw(curve: Curve, variants: Mapping[str, Curve]) -> Callable[[Canvas], None]:
     def draw(canvas: Canvas) -> None:
+        canvas.set_size_inches(WIDTH, 3.4)
         axes = plot(canvas, "√(upper bound of KL in nats)", "gain over a random answer")
         d = np.sqrt(curve.kl_bound)
         grid = np.linspace(0, d[-1], 100)
         names = [k for k in curve.value if not k.endswith(WIN) and k != "length"]
         for name, colour in zip(names, cycle(SERIES), strict=False):
-            axes.plot(d, curve.value[name], marker="o", markersize=4, color=colour, label=name)
+            axes.plot(d, curve.value[name], marker="o", markersize=4, color=colour, label=_plain(name))
             axes.fill_between(d, curve.low[name], curve.high[name], alpha=0.15, color=colour, linewidth=0)
             if name in curve.fit:
                 fit = curve.fit[name]
                 axes.plot(grid, grid * (fit.alpha - fit.beta * grid), "--", color=colour, linewidth=1)
         for (name, variant), colour in zip(variants.items(), cycle(SERIES[len(names) :]), strict=False):
-            axes.plot(d, variant.value["gold"], ":", color=colour, label=f"gold, picked by {name}")
+            axes.plot(d, variant.value["gold"], ":", color=colour, label=f"gold, picked by {_plain(name)}")
         for place, n in zip(d, curve.ns, strict=True):
             axes.annotate(
                 f"n={n}",

@@ -197,7 +197,7 @@ def _reliability(judged: Judged) -> Callable[[Canvas], None]:
         ceiling = judged.metrics.get("ceiling/annotators")
         if ceiling is not None:
             axes.axhline(ceiling, color=FAINT, linewidth=0.8, linestyle=":")
-            axes.text(1.0, ceiling, "one annotator ", color=FAINT, fontsize=8, va="bottom", ha="right")
+            axes.text(0.5, ceiling, "one annotator", color=FAINT, fontsize=8, va="bottom", ha="left")
         axes.tick_params(labelbottom=False)
         axes.set_xlim(0.49, 1.01)
         axes.set_ylim(-0.02, 1.02)
