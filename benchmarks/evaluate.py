@@ -1,12 +1,12 @@
 """How long judging cached scores takes, and how memory grows: `rlhf.judge.judging` without a model.
 
-    python benchmarks/evaluate.py [--pairs 100000] [--rounds 3]
+    python benchmarks/evaluate.py [--pairs 100000]
 
 Rewards of a made-up model lie in an array (the cache); everything else is what evaluate.py does: records are read,
 votes become labels, numbers are kept, every section of conf/evaluate.yaml that needs no model is computed with 1,000
 resamples, and report.json, report.html, figures and examples.parquet are written. The bar is 10 s for 100,000
-comparisons. Memory is the rise of the resident set, for growing numbers of records and for texts of 20 times the
-length. Linux only. Writes results/evaluate.json.
+comparisons, in CPU time of one core. Memory is the rise of the resident set, for growing numbers of records and for
+texts of 20 times the length. Linux only. Writes results/evaluate.json.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from memory import peak_during
 
 from rlhf.annotate.aggregation import soft
 from rlhf.judge.calibration import Calibration
+from rlhf.judge.evidence import Judged
 from rlhf.judge.judging import Judging, SectionMaker
 from rlhf.judge.score_source import Scores
 from rlhf.judge.sections.accuracy import headline, parts
@@ -100,44 +101,42 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--pairs", type=int, default=100_000)
-    parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     judge(1000)  # imports and font caches
-    wall, cpu = zip(*(timed(options.pairs) for _ in range(options.rounds)), strict=True)
-    rows = {n: megabytes(n) for n in (options.pairs // 10, options.pairs // 3, options.pairs)}
-    long = megabytes(options.pairs // 3, length=20)
-    slope = (rows[options.pairs] - rows[options.pairs // 10]) / (0.9 * options.pairs) * 1e6
-    found = {
-        "pairs": options.pairs, "seconds": min(wall), "seconds_cpu": min(cpu), "seconds_every": wall, "bar": BAR,
-        "peak_mb": rows, "bytes_per_pair": slope, f"peak_mb_of_{options.pairs // 3}_with_20_times_the_text": long,
-    }  # fmt: skip
+    tenth, third = options.pairs // 10, options.pairs // 3
+    rows = {str(n): measured(n) for n in (tenth, third, options.pairs)}
+    rows[f"{tenth}, 20 times the text"] = measured(tenth, length=20)
+    more = rows[str(options.pairs)]["peak_mb"] - rows[str(tenth)]["peak_mb"]
+    found = {"bar": BAR, "bytes_per_pair": more / (options.pairs - tenth) * 1e6, "found": rows}
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / "evaluate.json").write_text(json.dumps(found, indent=2) + "\n")
-    print(f"{options.pairs} comparisons: {min(wall):.1f} s, {min(cpu):.1f} s of CPU (bar: {BAR:.0f} s)")
-    for n, peak in rows.items():
-        print(f"{n:8} pairs: {peak:6.0f} MB over the start")
-    print(f"20 times the text: {long:.0f} MB at {options.pairs // 3}; {slope:.0f} bytes for one more pair")
+    for name, row in rows.items():
+        print(f"{name:28} " + "  ".join(f"{key} {value:.1f}" for key, value in row.items()))
+    print(f"{found['bytes_per_pair']:.0f} bytes for one more pair; the bar is {BAR:.0f} s for 100000")
 
 
-def timed(pairs: int) -> tuple[float, float]:
-    """Seconds, by the clock and of the processor."""
-    wall, cpu = time.perf_counter(), time.process_time()
-    judge(pairs)
-    return time.perf_counter() - wall, time.process_time() - cpu
+def measured(pairs: int, length: int = 1) -> dict[str, float]:
+    """CPU seconds of every stage of a report, seconds by the clock, and the rise of the resident set in MB."""
+    found: dict[str, float] = {}
+    wall = time.perf_counter()
+    peak = peak_during(lambda: found.update(judge(pairs, length)))
+    return found | {"clock": time.perf_counter() - wall, "peak_mb": peak}
 
 
-def megabytes(pairs: int, length: int = 1) -> float:
-    """Rise of the resident set while judging."""
-    return peak_during(lambda: judge(pairs, length))
+def judge(pairs: int, length: int = 1) -> dict[str, float]:
+    """One whole report; CPU seconds until the scores are columns, of the numbers, and of the files."""
+    marks = [time.process_time()]
 
+    def mark(judged: Judged) -> None:
+        marks.append(time.process_time())
 
-def judge(pairs: int, length: int = 1) -> None:
-    """One whole report."""
     cached = Cached.draw(pairs, length)
+    made = {"start": mark, **SECTIONS, "end": mark}
     with tempfile.TemporaryDirectory() as folder:
-        Judging(
-            Path(folder), cached, cached, soft, ("cached",), SECTIONS, about="cached scores", part="all"
-        )()
+        Judging(Path(folder), cached, cached, soft, ("cached",), made, about="cached scores", part="all")()
+    marks.append(time.process_time())
+    columns, numbers, files = np.diff(marks).tolist()
+    return {"columns": columns, "sections": numbers, "files": files, "cpu": marks[-1] - marks[0]}
 
 
 if __name__ == "__main__":
