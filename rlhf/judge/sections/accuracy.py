@@ -96,7 +96,7 @@ def parts(judged: Judged) -> Section | None:
         metrics["pair_accuracy/worst_part"] = worst.accuracy
         text = (
             f"{text}\n\nThe worst part that is known beforehand, with at least {FEW} prompts: {kind} {worst.label}, "
-            f"{worst.accuracy:.3f} [{worst.low:.3f}, {worst.high:.3f}] on {worst.pairs} pairs."
+            f"{ranged(worst.accuracy, worst.low, worst.high)} on {worst.pairs} pairs."
         )
     return Section("Accuracy in parts", text, metrics, tables, [_figure(found)])
 
@@ -214,11 +214,19 @@ def _words(judged: Judged, extra: Mapping[str, float]) -> str:
         else ", which is not significant."
     )  # fmt: skip
     words = extra.get("baseline/bag_of_words")
-    beside = "" if words is None else f" A bag of words that learned from the same votes reaches {words:.3f}."
+    beside = (
+        ""
+        if words is None
+        else f" A bag of words that learned from the run's training votes reaches {words:.3f}."
+    )
+    decided = m["n_pairs"] - m.get("n_gold_ties", 0)
+    accuracy = ranged(*(m.get(f"pair_accuracy{end}") for end in ("", "/ci_low", "/ci_high")))
+    if m["n_prompts"] < 2:
+        beside += " One prompt says nothing about others, so there are no intervals."
     dropped = sum(n for name, n in counts.items() if name.startswith("dropped/"))
     return (
-        f"On {m['n_pairs']:.0f} judged pairs of {m['n_prompts']:.0f} prompts the model agrees with the majority of "
-        f"the votes in {m['pair_accuracy']:.3f} of the {m['n_pairs'] - m.get('n_gold_ties', 0):.0f} decided ones."
+        f"On {m['n_pairs']:.0f} judged pairs of {m['n_prompts']:.0f} prompt{'s' * (m['n_prompts'] > 1)} the model "
+        f"agrees with the majority of the votes in {accuracy} of the {decided:.0f} decided ones."
         f"{lead}{sure}{beside}\n\n"
         f"{counts.get('records', 0)} records were read, {dropped} of them had nothing to judge, and "
         f"{counts.get('completions_too_long', 0)} completions were too long to be read."

@@ -71,6 +71,8 @@ def _words(found: Robustness, correlation: float) -> str:
     if found.auroc is None:
         return text
     area, low, high = found.auroc
+    if not math.isfinite(low):
+        return f"{text}\n\nDisagreement picks out the set's errors with AUROC {area:.3f}; one prompt gives no interval."
     sure = "it shows errors" if low > 0.5 else "it hides them" if high < 0.5 else "not told apart from no use"
     return f"{text}\n\nDisagreement picks out the set's errors with AUROC {area:.3f} [{low:.3f}, {high:.3f}]: {sure}."
 
@@ -169,6 +171,8 @@ def _differences(found: list[Difference]) -> Table:
 
 
 def _verdict(found: list[Difference]) -> str:
+    if not any(math.isfinite(d.p) for d in found):
+        return "All pairs belong to one prompt: nothing can be said about others, and there is no test."
     sure = [d for d in found if d.p < 0.05]
     if not sure:
         return "No two of them differ significantly in accuracy at the 5 % level after correction."

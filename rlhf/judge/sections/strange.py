@@ -70,12 +70,13 @@ def _best(found: Mapping[str, Mapping[str, Detection]]) -> str:
         name = max(models, key=lambda n: models[n].auroc)
         best, alone = models[name], several["length"]
         more = (
-            "more than length" if best.low > alone.high
+            "one prompt gives no interval; length" if not math.isfinite(best.low)
+            else "more than length" if best.low > alone.high
             else "less than length" if best.high < alone.low
             else "no clear difference from length"
         )  # fmt: skip
         said.append(
-            f"{_plain(shift)}: {name} {best.auroc:.3f} [{best.low:.3f}, {best.high:.3f}], {more} ({alone.auroc:.3f})"
+            f"{_plain(shift)}: {name} {ranged(best.auroc, best.low, best.high)}, {more} ({alone.auroc:.3f})"
         )
     return "Best detector on each shift, chosen on this very set: " + "; ".join(said) + "."
 
