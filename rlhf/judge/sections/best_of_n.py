@@ -165,7 +165,7 @@ def _plain(name: str) -> str:
 def _table(curve: Curve) -> Table:
     names = [name for name in curve.value if not name.endswith(WIN)]
     gold = "gold" in names
-    columns = ["n", "KL bound", *(("gold win rate",) if gold else ()), *map(_plain, names)]
+    columns = ["n", "KL bound", *(("gold win rate",) if gold else ()), *names]
     rows: list[list[Cell]] = []
     for i, n in enumerate(curve.ns):
         win = [float(curve.value[f"gold{WIN}"][i])] if gold else []
@@ -200,7 +200,7 @@ def _draw(curve: Curve, variants: Mapping[str, Curve]) -> Callable[[Canvas], Non
         grid = np.linspace(0, d[-1], 100)
         names = [k for k in curve.value if not k.endswith(WIN) and k != "length"]
         for name, colour in zip(names, cycle(SERIES), strict=False):
-            axes.plot(d, curve.value[name], marker="o", markersize=4, color=colour, label=_plain(name))
+            axes.plot(d, curve.value[name], marker="o", markersize=4, color=colour, label=name)
             axes.fill_between(d, curve.low[name], curve.high[name], alpha=0.15, color=colour, linewidth=0)
             if name in curve.fit:
                 fit = curve.fit[name]
