@@ -25,6 +25,8 @@ from rlhf.judge.parts import (
 from rlhf.judge.section import Cell, Figure, Section, Table, as_key, p_value, ranged
 from rlhf.judge.table import Ints
 
+ONE_SIDED = 0.95
+"""Where one side wins more often than this, the file was written that way."""
 FEW = 10
 """A worst part is looked for among those with at least this many prompts."""
 GIVEN = ("domain", "source pair", "length")
@@ -51,6 +53,8 @@ def headline(judged: Judged) -> Section:
         "95 % intervals resample prompts. Equal rewards count one half; pairs whose votes are even have no right "
         "answer and are left out of accuracies."
     )
+    if m.get("baseline/majority", 0) > ONE_SIDED:
+        note += " The file stores the winner on one side: always choosing that side means nothing."
     table = Table(
         "Accuracy and what it must beat", ("", "accuracy"), [(name, ranged(*v)) for name, v in rows], note
     )
@@ -96,7 +100,8 @@ def parts(judged: Judged) -> Section | None:
         metrics["pair_accuracy/worst_part"] = worst.accuracy
         text = (
             f"{text}\n\nThe worst part that is known beforehand, with at least {FEW} prompts: {kind} {worst.label}, "
-            f"{ranged(worst.accuracy, worst.low, worst.high)} on {worst.pairs} pairs."
+            f"{ranged(worst.accuracy, worst.low, worst.high)} on {worst.pairs} pairs; "
+            f"the lowest of {len(candidates)} is low by chance too."
         )
     return Section("Accuracy in parts", text, metrics, tables, [_figure(found)])
 

@@ -54,7 +54,7 @@ def calibration(judged: Judged) -> Section | None:
         f"The calibration error is {m['ece']:.3f}; a perfectly calibrated model would show {chance:.3f} on as many "
         f"pairs by chance alone."
         + (
-            " So nothing speaks against its calibration."
+            " This set does not show that it is badly calibrated."
             if low == 0
             else " It is larger than chance explains."
         )

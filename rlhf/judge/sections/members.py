@@ -184,5 +184,5 @@ def _verdict(found: list[Difference]) -> str:
     return (
         "Significant at the 5 % level: "
         + "; ".join(said)
-        + f". Not told apart: {rest} of {len(found)} comparisons."
+        + (f". Not told apart: {rest} of {len(found)} comparisons." if rest else ".")
     )
