@@ -1,111 +1,142 @@
-"""How long a report on cached scores takes: python benchmarks/evaluate.py [--pairs 100000]
+"""How long judging cached scores takes, and how memory grows: `rlhf.judge.judging` without a model.
 
-Synthetic scores (no model runs): prompts with 2 to 4 answers, five members, two detectors, another model, and 500
-changed records for every shift and probe. Prints seconds per section, for the figures and files, and peak memory.
+    python benchmarks/evaluate.py [--pairs 100000]
+
+Rewards of a made-up model lie in an array (the cache); everything else is what evaluate.py does: records are read,
+votes become labels, numbers are kept, every section of conf/evaluate.yaml that needs no model is computed with 1,000
+resamples, and report.json, report.html, figures and examples.parquet are written. The bar is 10 s for 100,000
+comparisons, in CPU time of one core. Memory is the rise of the resident set, for growing numbers of records and for
+texts of 20 times the length. Linux only. Writes results/evaluate.json.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import resource
 import tempfile
 import time
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from hydra.utils import get_object
-from omegaconf import OmegaConf
+from memory import peak_during
 
-from rlhf.assemble import CONF
-from rlhf.judge.evidence import Evidence, Judged
-from rlhf.judge.metrics import evaluate
-from rlhf.judge.report import write_report
-from rlhf.judge.table import Scored, ScoredGroup
+from rlhf.annotate.aggregation import soft
+from rlhf.judge.calibration import Calibration
+from rlhf.judge.evidence import Judged
+from rlhf.judge.judging import Judging, SectionMaker
+from rlhf.judge.score_source import Scores
+from rlhf.judge.sections.accuracy import headline, parts
+from rlhf.judge.sections.best_of_n import best_of_n
+from rlhf.judge.sections.biases import bias
+from rlhf.judge.sections.calibrated import calibration, selective
+from rlhf.judge.sections.members import comparison
+from rlhf.judge.sections.mistakes import mistakes
+from rlhf.judge.sections.rankings import rankings, rewards
+from rlhf.record_types import Comparison, Completion, Vote
+
+RESULTS = Path(__file__).parent / "results"
+BAR = 10.0
+"""Seconds for 100,000 comparisons."""
+PER_PROMPT = 5
+"""Comparisons of a prompt: the cluster that intervals resample."""
+VOTES = 3
+SECTIONS: dict[str, SectionMaker] = {
+    "headline": headline, "parts": parts, "rankings": rankings, "calibration": calibration, "selective": selective,
+    "comparison": comparison, "bias": bias, "rewards": rewards, "best_of_n": best_of_n, "mistakes": mistakes,
+}  # fmt: skip
 
 
-def world(pairs: int, seed: int = 0) -> Evidence:
-    rng = np.random.default_rng(seed)
-    groups, count = [], 0
-    while count < pairs:
-        k = int(rng.integers(2, 5))
-        length = rng.integers(20, 400, k)
-        truth = rng.normal(size=k) + length / 400
-        share = np.round(5 / (1 + np.exp(truth[None, :] - truth[:, None]))) / 5
-        share = np.triu(share, 1) + np.tril(1 - np.triu(share, 1).T, -1)
-        observed = ~np.eye(k, dtype=bool)
-        name = f"prompt{len(groups)}"
-        reward = truth + rng.normal(size=k)
-        rank = np.argsort(np.argsort(-truth))
-        groups.append(
-            ScoredGroup(
-                name,
-                f"domain{len(groups) % 6}",
-                reward,
-                length,
-                rank,
-                share,
-                0 * share,
-                observed,
-                5.0 * observed,
+@dataclass(frozen=True)
+class Cached:
+    """Comparisons with three votes each, and the rewards that a model once gave: both follow from the number.
+
+    pairs   how many
+    reward  [2 · pairs]
+    length  factor on the 40 to 400 characters of an answer
+    """
+
+    pairs: int
+    reward: np.ndarray
+    length: int = 1
+    name: str = "cached"
+    calibration: Calibration | None = None
+
+    @classmethod
+    def draw(cls, pairs: int, length: int = 1) -> Cached:
+        """Rewards drawn from a normal distribution."""
+        return cls(pairs, np.random.default_rng(0).normal(size=2 * pairs), length)
+
+    def records(self) -> Iterator[Comparison]:
+        """Votes are Bradley-Terry of the rewards, as far as a table of 997 uniform numbers goes."""
+        rng = np.random.default_rng(1)
+        chance, sizes = rng.random(997), rng.integers(40, 400, 991) * self.length
+        win = 1 / (1 + np.exp(self.reward[1::2] - self.reward[::2]))
+        text = "x" * (400 * self.length)
+        for i in range(self.pairs):
+            answers = tuple(
+                Completion(f"c{k}", text[: sizes[(2 * i + k) % 991]], {"model": "ab"[k]}) for k in (0, 1)
             )
-        )
-        count += k * (k - 1) // 2
-    scored = Scored.from_groups(groups)
-    n, g = len(scored.reward), len(groups)
-    starts = np.searchsorted(scored.group, np.arange(g))
-    return Evidence(
-        scored=scored, record=np.arange(g), place=np.arange(n) - starts[scored.group],
-        prompt_id=[x.prompt for x in groups], completion_id=[f"c{i}" for i in range(n)],
-        prompt_hash=[x.prompt for x in groups], source=rng.integers(0, 3, n), sources=("a", "b", "c"),
-        annotators=np.zeros(g, int), annotator_sets=(("ann", "ben"),), tokens=scored.length.astype(float),
-        trimmed=np.zeros(g, bool), finished=np.ones(n, bool), gold=np.full(n, np.nan),
-        members=scored.reward + 0.5 * rng.normal(size=(5, n)), member_names=tuple(f"member {i}" for i in range(5)),
-        strange={name: rng.chisquare(32, n) for name in ("mahalanobis", "laplace")},
-        others={"bag of words": scored.reward + rng.normal(size=n)}, counts={"records": g},
-    )  # fmt: skip
+            votes = tuple(
+                Vote(
+                    f"w{v}",
+                    pair=("c0", "c1"),
+                    choice="c0" if chance[(i * VOTES + v) % 997] < win[i] else "c1",
+                )
+                for v in range(VOTES)
+            )
+            yield Comparison(
+                f"p{i}", f"prompt {i // PER_PROMPT}", answers, votes, f"domain {i % 7}", {"number": i}
+            )
+
+    def score(self, records: Sequence[Comparison]) -> list[Scores]:
+        """Looked up."""
+        return [Scores.plain(self.reward[2 * r.meta["number"] :][:2]) for r in records]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
+    """Measure, print, write."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--pairs", type=int, default=100_000)
-    parser.add_argument("--threads", type=int, default=1)  # for `make bench`; nothing here uses them
-    pairs = parser.parse_args().pairs
-    seconds: dict[str, float] = {}
-    everything, small = world(pairs), world(2000, seed=1)
-    config = OmegaConf.load(CONF / "evaluate.yaml")
-    begun = last = time.perf_counter()
-    worked = time.process_time()
+    options = parser.parse_args()
+    judge(1000)  # imports and font caches
+    tenth, third = options.pairs // 10, options.pairs // 3
+    rows = {str(n): measured(n) for n in (tenth, third, options.pairs)}
+    rows[f"{tenth}, 20 times the text"] = measured(tenth, length=20)
+    more = rows[str(options.pairs)]["peak_mb"] - rows[str(tenth)]["peak_mb"]
+    found = {"bar": BAR, "bytes_per_pair": more / (options.pairs - tenth) * 1e6, "found": rows}
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / "evaluate.json").write_text(json.dumps(found, indent=2) + "\n")
+    for name, row in rows.items():
+        print(f"{name:28} " + "  ".join(f"{key} {value:.1f}" for key, value in row.items()))
+    print(f"{found['bytes_per_pair']:.0f} bytes for one more pair; the bar is {BAR:.0f} s for 100000")
 
-    def lap(name: str) -> None:
-        nonlocal last
-        now = time.perf_counter()
-        seconds[name], last = now - last, now
 
-    judged = Judged("synthetic", everything, 1.3, evaluate(everything.scored, temperature=1.3))
-    lap("metrics of the contract")
-    probes = dict.fromkeys(config.probes, replace(small, record=everything.record[: len(small.record)]))
-    judged = replace(judged, shifts=dict.fromkeys(config.shifts, small), probes=probes)
-    sections = []
-    for name, section in config.sections.items():
-        made = get_object(section._target_)(judged)
-        sections += [made] if made is not None else []
-        lap(name)
+def measured(pairs: int, length: int = 1) -> dict[str, float]:
+    """CPU seconds of every stage of a report, seconds by the clock, and the rise of the resident set in MB."""
+    found: dict[str, float] = {}
+    wall = time.perf_counter()
+    peak = peak_during(lambda: found.update(judge(pairs, length)))
+    return found | {"clock": time.perf_counter() - wall, "peak_mb": peak}
+
+
+def judge(pairs: int, length: int = 1) -> dict[str, float]:
+    """One whole report; CPU seconds until the scores are columns, of the numbers, and of the files."""
+    marks = [time.process_time()]
+
+    def mark(judged: Judged) -> None:
+        marks.append(time.process_time())
+
+    cached = Cached.draw(pairs, length)
+    made = {"start": mark, **SECTIONS, "end": mark}
     with tempfile.TemporaryDirectory() as folder:
-        report = write_report(Path(folder), judged, sections, "synthetic")
-        lap("figures and files")
-    result = {
-        "pairs": len(everything.scored.first),
-        "keys": len(report.metrics),
-        "seconds": round(time.perf_counter() - begun, 2),
-        "cpu_seconds": round(time.process_time() - worked, 2),
-        "seconds_of": {name: round(value, 2) for name, value in seconds.items()},
-        "peak_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
-    }
-    out = Path(__file__).parent / "results" / "evaluate.json"
-    out.write_text(json.dumps(result, indent=2) + "\n")
-    print(json.dumps(result, indent=2))
+        Judging(Path(folder), cached, cached, soft, ("cached",), made, about="cached scores", part="all")()
+    marks.append(time.process_time())
+    columns, numbers, files = np.diff(marks).tolist()
+    return {"columns": columns, "sections": numbers, "files": files, "cpu": marks[-1] - marks[0]}
 
 
 if __name__ == "__main__":

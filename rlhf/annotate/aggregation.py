@@ -125,14 +125,21 @@ def count(
     ids = {c.id: k for k, c in enumerate(record.completions)}
     wins, ties, stated, margins = np.zeros((4, len(ids), len(ids)))
     for vote in deciding(record.votes, criterion):
+        worth = weight(vote)
         if vote.pair is not None and vote.p is not None:
             i, j = (ids[name] for name in vote.pair)
-            wins[i, j] += weight(vote) * vote.p
-            wins[j, i] += weight(vote) * (1 - vote.p)
+            wins[i, j] += worth * vote.p
+            wins[j, i] += worth * (1 - vote.p)
+            continue
+        if vote.pair is not None and vote.choice in vote.pair:  # as below, without matrices
+            i, j = ids[vote.choice], ids[vote.pair[vote.choice == vote.pair[0]]]
+            wins[i, j] += worth
+            if vote.margin > 0 and worth > 0:
+                stated[i, j] += 1
+                margins[i, j] += vote.margin
             continue
         level = _levels(vote, ids)
         better = level[:, None] > level[None, :]  # False wherever a level is NaN
-        worth = weight(vote)
         wins += worth * better
         ties += worth * (level[:, None] == level[None, :])
         if vote.margin > 0 and worth > 0:

@@ -11,7 +11,6 @@ from functools import lru_cache
 
 import numpy as np
 from scipy.special import gammaln
-from scipy.stats import rankdata
 
 from rlhf.judge.intervals import cluster_bootstrap
 from rlhf.judge.table import Floats
@@ -212,5 +211,12 @@ def gao_fit(kl: Floats, gain: Floats, *, bootstrap: int = 1000, seed: int = 0) -
 
 def _columns(proxy: Floats, values: Sequence[Floats]) -> Floats:
     """Proxy, then every value and its share of answers beaten [N, 1 + 2V]."""
-    beaten = [(rankdata(v) - 0.5) / len(v) for v in values]
+    beaten = [_beaten(v) for v in values]
     return np.stack([proxy, *(x for pair in zip(values, beaten, strict=True) for x in pair)], axis=1)
+
+
+def _beaten(value: Floats) -> Floats:
+    """Share of the answers [N] that each of them beats, equal ones (itself too) counting half."""
+    order = np.sort(value)
+    sides = np.searchsorted(order, value, "left") + np.searchsorted(order, value, "right")
+    return np.asarray(sides / (2 * len(value)))

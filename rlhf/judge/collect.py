@@ -120,7 +120,12 @@ def entry(
     others: Mapping[str, Floats],
 ) -> Entry:  # fmt: skip
     """What is kept of a record: completions that every model could read, in the order of the original."""
-    order = np.argsort([original.position(c.id) for c in record.completions], kind="stable")
+    same = original is record
+    order = (
+        range(len(record.completions))
+        if same
+        else np.argsort([original.position(c.id) for c in record.completions])
+    )
     read = np.all(np.isfinite([scores.reward, *others.values()]), axis=0)
     kept = [int(i) for i in order if read[i]]
     place = tuple(original.position(record.completions[i].id) for i in kept)

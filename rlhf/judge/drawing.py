@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure as Canvas
 
-WIDTH = 5.2
+WIDTH = 4.8
 """Inches: on a phone the letters are still large enough to read."""
 INK, FAINT, GRID = "#1f2937", "#6b7280", "#e5e7eb"
 BLUE, AMBER, GREEN, RED = "#2563eb", "#d97706", "#059669", "#dc2626"

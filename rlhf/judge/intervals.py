@@ -30,26 +30,28 @@ def cluster_sums(values: Floats, cluster: Ints) -> Floats:
 
 def resampled_sums(sums: Floats, *, samples: int, seed: int) -> Floats:
     """Totals [samples, S] after drawing as many clusters as there are, with replacement, from sums [C, S]."""
-    block, draws = _draws(len(sums), samples, seed)
-    if block is not None:
+    block, weights = _drawn(len(sums), samples, seed)
+    if len(sums) > BLOCKS:
         sums = cluster_sums(sums, block)
-    return np.concatenate([weights.astype(np.float64) @ sums for weights in draws])
+    step = max(1, CHUNK // len(sums))
+    totals = [weights[start : start + step].astype(np.float64) @ sums for start in range(0, samples, step)]
+    return np.concatenate(totals)
 
 
-@lru_cache(maxsize=2)
-def _draws(clusters: int, samples: int, seed: int) -> tuple[Ints | None, list[NDArray[np.uint16]]]:
-    """Block of every cluster (None: each its own) and how often each block is drawn [samples, C], in chunks.
-
-    Kept, because a report asks for the same draws again and again and they cost more than what is done with them:
-    20 MB for 1000 samples of the most blocks.
-    """
+@lru_cache(maxsize=4)
+def _drawn(clusters: int, samples: int, seed: int) -> tuple[Ints, NDArray[np.uint16]]:
+    """Block of every cluster, and how often [samples, blocks] each block is drawn; a report asks for the same again."""
     rng = np.random.default_rng(seed)
-    block = rng.permutation(clusters) % BLOCKS if clusters > BLOCKS else None
-    count = min(clusters, BLOCKS)
-    step = max(1, CHUNK // count)
-    sizes = [min(step, samples - start) for start in range(0, samples, step)]
-    share = np.full(count, 1 / count)
-    return block, [rng.multinomial(count, share, size=size).astype(np.uint16) for size in sizes]
+    blocks = min(clusters, BLOCKS)
+    block = rng.permutation(clusters) % blocks if clusters > blocks else np.arange(clusters)
+    step = max(1, CHUNK // blocks)
+    drawn = [
+        rng.multinomial(blocks, np.full(blocks, 1 / blocks), size=min(step, samples - start)).astype(
+            np.uint16
+        )
+        for start in range(0, samples, step)
+    ]
+    return block, np.concatenate(drawn)
 
 
 def cluster_bootstrap(

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from html import escape
 from pathlib import Path
 
-from rlhf.judge.section import Cell, Section, Table
+from rlhf.judge.section import Cell, Section, Table, number
 
 CARDS = (
     ("pair_accuracy", "pair accuracy"), ("pair_accuracy/minus_length", "lead over the longer answer"),
@@ -15,10 +17,12 @@ CARDS = (
     ("ece", "calibration error (ECE)"), ("spearman", "Spearman within a prompt"),
     ("length/spearman", "reward follows length"), ("pair_accuracy/worst_part", "worst part of the data"),
 )  # fmt: skip
-WIDE = 6
+WIDE = 5
 """A table of more columns becomes a list of cards on a phone."""
 LONG = 60
 """A cell of more characters is a text."""
+INTERVAL = re.compile(r"^([-+]?[\d.]+) (\[[^\]]*\])$")
+"""A number and its interval, which goes under it where space is scarce."""
 
 
 def page(
@@ -35,12 +39,13 @@ def page(
     """
     style = (Path(__file__).parent / "page" / "style.css").read_text(encoding="utf-8")
     links = "".join(f'<a href="#s{i}">{escape(s.title)}</a>' for i, s in enumerate(sections))
-    body = "".join(_section(i, s, images) for i, s in enumerate(sections))
+    lead, rest = _lead(sections)
+    body = "".join(_section(i, s, images) for i, s in enumerate(rest))
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{escape(name)}: report</title><style>{style}</style></head><body>\n"
-        f'<header><h1>{escape(name)}</h1><p class="sub">{escape(about)}</p>{_cards(metrics)}'
+        f'<header><h1>{escape(name)}</h1><p class="sub">{escape(about)}</p>{lead}{_cards(metrics)}'
         f"<nav>{links}</nav></header>\n"
         f"<main>{body}</main>\n"
         "<footer>Intervals are 95 % and resample prompts. Numbers for programs: report.json; one row per pair: "
@@ -48,14 +53,22 @@ def page(
     )
 
 
+def _lead(sections: Sequence[Section]) -> tuple[str, Sequence[Section]]:
+    """The first paragraph of the first section, which stands above everything, and the sections without it."""
+    if not sections or not sections[0].text:
+        return "", sections
+    first, _, others = sections[0].text.partition("\n\n")
+    return f'<p class="lead">{escape(first)}</p>', [replace(sections[0], text=others), *sections[1:]]
+
+
 def _cards(metrics: Mapping[str, float]) -> str:
     items = []
     for key, words in CARDS:
         if key in metrics:
             low, high = metrics.get(f"{key}/ci_low"), metrics.get(f"{key}/ci_high")
-            interval = "" if low is None or high is None else f"{low:.3f} to {high:.3f}"
+            interval = "" if low is None or high is None else f"{number(low)} to {number(high)}"
             items.append(
-                f"<li><b>{metrics[key]:.3f}</b><span>{interval or '&nbsp;'}</span><span>{escape(words)}</span></li>"
+                f"<li><b>{number(metrics[key])}</b><span>{interval or '&nbsp;'}</span><span>{escape(words)}</span></li>"
             )
     return f'<ul class="cards">{"".join(items)}</ul>' if items else ""
 
@@ -75,7 +88,7 @@ def _figure(image: bytes, caption: str) -> str:
 
 
 def _table(table: Table) -> str:
-    texts = any(isinstance(c, str) and len(c) > LONG for row in table.rows for c in row[1:])
+    texts = any(isinstance(c, str) and len(c) > LONG for row in table.rows for c in row)
     kind = ' class="wide"' if texts or len(table.columns) > WIDE else ""
     head = "".join(f"<th>{escape(c.strip())}</th>" for c in table.columns)
     rows = "".join(
@@ -91,7 +104,8 @@ def _table(table: Table) -> str:
 
 def _cell(cell: Cell, label: str) -> str:
     kind = ' class="text"' if isinstance(cell, str) and len(cell) > LONG else ""
-    return f'<td{kind} data-label="{escape(label)}">{escape(printed(cell))}</td>'
+    shown = INTERVAL.sub(r"\1 <small>\2</small>", escape(printed(cell)))
+    return f'<td{kind} data-label="{escape(label)}"><span>{shown}</span></td>'
 
 
 def printed(cell: Cell) -> str:
@@ -99,5 +113,5 @@ def printed(cell: Cell) -> str:
     if cell is None:
         return "–"
     if isinstance(cell, float):
-        return f"{cell:.3f}" if abs(cell) < 1000 else f"{cell:.0f}"
+        return number(cell)
     return str(cell)

@@ -79,14 +79,21 @@ def draw(figure: Figure, folder: Path) -> bytes:
     """Write figures/<name>.png; gives the same drawing as SVG."""
     drawn = io.BytesIO()
     with matplotlib.rc_context(STYLE):
-        canvas = Canvas()
+        canvas = Canvas(layout="constrained")
         figure.draw(canvas)
-        agg = FigureCanvasAgg(canvas)
-        box = canvas.get_tightbbox(agg.get_renderer()).padded(0.08)  # type: ignore[no-untyped-call]
-        png = folder / f"{figure.name}.png"
-        canvas.savefig(png, dpi=DPI, bbox_inches=box, metadata={"Software": None})
+        FigureCanvasAgg(canvas)
+        canvas.savefig(
+            folder / f"{figure.name}.png",
+            dpi=DPI,
+            metadata={"Software": None},
+        )
+        drawn = io.BytesIO()
         FigureCanvasSVG(canvas)
-        canvas.savefig(drawn, format="svg", bbox_inches=box, metadata={"Date": None, "Creator": None})
+        canvas.savefig(
+            drawn,
+            format="svg",
+            metadata={"Date": None, "Creator": None},
+        )
     return drawn.getvalue()
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas
 
 Cell = str | float | int | None
-"""A number is printed with three decimals, a whole number as it is, None as a dash."""
+"""A number is printed as `number` does, a whole number as it is, None as a dash."""
 
 
 @dataclass(frozen=True)
@@ -76,8 +76,23 @@ def ranged(value: float | None, low: float | None, high: float | None) -> str | 
     """A number with its interval as one cell; None for a number that is not known."""
     if value is None or not math.isfinite(value):
         return None
-    known = low is not None and high is not None and math.isfinite(low) and math.isfinite(high)
-    return f"{value:.3f} [{low:.3f}, {high:.3f}]" if known else f"{value:.3f}"
+    if low is None or high is None or not (math.isfinite(low) and math.isfinite(high)):
+        return number(value)
+    return f"{number(value)} [{number(low)}, {number(high)}]"
+
+
+def number(value: float) -> str:
+    """Three decimals; one from 10 on, none from 1000 on."""
+    size = abs(value)
+    shown = f"{value:.{3 if size < 10 else 1 if size < 1000 else 0}f}"
+    return shown.removeprefix("-") if float(shown) == 0 else shown
+
+
+def p_value(value: float) -> str | None:
+    """A p-value as a cell; None for no test."""
+    if not math.isfinite(value):
+        return None
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def as_key(name: str) -> str:

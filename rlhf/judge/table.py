@@ -5,6 +5,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +33,12 @@ class ScoredGroup:
     tie_prob: Floats
     observed: NDArray[np.bool_]
     votes: Floats
+
+
+@lru_cache(maxsize=64)
+def _above(size: int) -> NDArray[np.bool_]:
+    """True above the diagonal."""
+    return np.triu(np.ones((size, size), dtype=bool), 1)
 
 
 @dataclass(frozen=True)
@@ -79,7 +86,7 @@ class Scored:
         of_pair = {name: array("d") for name in ("first", "second", "win_prob", "tie_prob", "votes")}
         start = 0
         for g in groups:
-            i, j = np.nonzero(np.triu(g.observed, 1))
+            i, j = np.nonzero(g.observed & _above(len(g.reward)))
             of_group["prompt"].append(prompts.setdefault(g.prompt, len(prompts)))
             of_group["domain"].append(-1 if g.domain is None else domains.setdefault(g.domain, len(domains)))
             of_group["size"].append(len(g.reward))

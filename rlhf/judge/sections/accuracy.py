@@ -22,9 +22,11 @@ from rlhf.judge.parts import (
     source_pairs,
     vote_classes,
 )  # fmt: skip
-from rlhf.judge.section import Cell, Figure, Section, Table, as_key, ranged
+from rlhf.judge.section import Cell, Figure, Section, Table, as_key, p_value, ranged
 from rlhf.judge.table import Ints
 
+ONE_SIDED = 0.95
+"""Where one side wins more often than this, the file was written that way."""
 FEW = 10
 """A worst part is looked for among those with at least this many prompts."""
 GIVEN = ("domain", "source pair", "length")
@@ -51,13 +53,15 @@ def headline(judged: Judged) -> Section:
         "95 % intervals resample prompts. Equal rewards count one half; pairs whose votes are even have no right "
         "answer and are left out of accuracies."
     )
+    if m.get("baseline/majority", 0) > ONE_SIDED:
+        note += " The file stores the winner on one side: always choosing that side means nothing."
     table = Table(
         "Accuracy and what it must beat", ("", "accuracy"), [(name, ranged(*v)) for name, v in rows], note
     )
     caption = "Accuracy with 95 % intervals. Dotted: guessing."
     return Section(
         "Accuracy",
-        _words(judged),
+        _words(judged, extra),
         dict(m) | extra,
         [table],
         [Figure("accuracy", caption, draw)] if rows else [],
@@ -90,16 +94,14 @@ def parts(judged: Judged) -> Section | None:
         tables.append(_table(kind, several, corrected))
         metrics |= _metrics(kind, several, known=judged.metrics)
     candidates = [(p, kind) for kind, several in found if kind in GIVEN for p in several if p.prompts >= FEW]
-    text = (
-        "p asks whether a part differs from the rest: clustered by prompt, corrected over all parts of the report "
-        f"(Holm), and left out where fewer than {FEW} prompts lie on either side."
-    )
+    text = PARTS
     if candidates:
         worst, kind = min(candidates, key=lambda c: c[0].accuracy)
         metrics["pair_accuracy/worst_part"] = worst.accuracy
-        text += (
-            f"\n\nThe worst part that is known beforehand, with at least {FEW} prompts: {kind} {worst.label}, "
-            f"{worst.accuracy:.3f} [{worst.low:.3f}, {worst.high:.3f}] on {worst.pairs} pairs."
+        text = (
+            f"{text}\n\nThe worst part that is known beforehand, with at least {FEW} prompts: {kind} {worst.label}, "
+            f"{ranged(worst.accuracy, worst.low, worst.high)} on {worst.pairs} pairs; "
+            f"the lowest of {len(candidates)} is low by chance too."
         )
     return Section("Accuracy in parts", text, metrics, tables, [_figure(found)])
 
@@ -114,6 +116,10 @@ def _kinds(judged: Judged) -> Iterator[tuple[str, Ints, list[str]]]:
     yield ("better answer", *better_length(scored))
 
 
+PARTS = (
+    "Where is the model better, where worse? p asks whether a part differs from the rest; it is clustered by prompt "
+    "and corrected over all parts below (Holm)."
+)
 HEADINGS = {
     "domain": "By domain",
     "source pair": "By who wrote the two answers",
@@ -126,7 +132,7 @@ HEADINGS = {
 
 def _table(kind: str, several: list[Part], adjusted: list[float]) -> Table:
     rows: list[tuple[Cell, ...]] = [
-        (p.label, p.pairs, p.prompts, ranged(p.accuracy, p.low, p.high), _known(q))
+        (p.label, p.pairs, p.prompts, ranged(p.accuracy, p.low, p.high), p_value(q))
         for p, q in zip(several, adjusted, strict=True)
     ]
     columns = (kind, "pairs", "prompts", "accuracy", "p")
@@ -196,7 +202,7 @@ def _rows(judged: Judged, extra: dict[str, float]) -> list[tuple[str, tuple[floa
     ]
 
 
-def _words(judged: Judged) -> str:
+def _words(judged: Judged, extra: Mapping[str, float]) -> str:
     m, counts = judged.metrics, judged.evidence.counts
     if "pair_accuracy" not in m:
         return "No pair of this set has a right answer: its votes are even, or there are none."
@@ -208,24 +214,30 @@ def _words(judged: Judged) -> str:
     )
     sure = (
         "" if not lead
-        else ", which leaves no doubt about its sign." if m["pair_accuracy/minus_length/ci_low"] > 0
+        else ", which is significant." if m["pair_accuracy/minus_length/ci_low"] > 0
         else ": it is worse than that." if m["pair_accuracy/minus_length/ci_high"] < 0
         else ", which is not significant."
     )  # fmt: skip
+    words = extra.get("baseline/bag_of_words")
+    beside = (
+        ""
+        if words is None
+        else f" A bag of words that learned from the run's training votes reaches {words:.3f}."
+    )
+    decided = m["n_pairs"] - m.get("n_gold_ties", 0)
+    accuracy = ranged(*(m.get(f"pair_accuracy{end}") for end in ("", "/ci_low", "/ci_high")))
+    if m["n_prompts"] < 2:
+        beside += " One prompt says nothing about others, so there are no intervals."
     few = (
         f"\n\nOnly {m['n_prompts']:.0f} prompts: intervals resample prompts and cannot be trusted with so few."
-        if m["n_prompts"] < 2 * FEW
+        if 1 < m["n_prompts"] < 2 * FEW
         else ""
     )
     dropped = sum(n for name, n in counts.items() if name.startswith("dropped/"))
     return (
-        f"On {m['n_pairs']:.0f} judged pairs of {m['n_prompts']:.0f} prompts the model agrees with the majority of "
-        f"the votes in {m['pair_accuracy']:.3f} of the {m['n_pairs'] - m.get('n_gold_ties', 0):.0f} decided ones."
-        f"{lead}{sure}\n\n"
+        f"On {m['n_pairs']:.0f} judged pairs of {m['n_prompts']:.0f} prompt{'s' * (m['n_prompts'] > 1)} the model "
+        f"agrees with the majority of the votes in {accuracy} of the {decided:.0f} decided ones."
+        f"{lead}{sure}{beside}\n\n"
         f"{counts.get('records', 0)} records were read, {dropped} of them had nothing to judge, and "
         f"{counts.get('completions_too_long', 0)} completions were too long to be read.{few}"
     )
-
-
-def _known(value: float) -> float | None:
-    return value if math.isfinite(value) else None

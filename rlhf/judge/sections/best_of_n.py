@@ -11,9 +11,9 @@ from matplotlib.figure import Figure as Canvas
 from rlhf.judge.aggregators import Aggregator, mean, mean_minus_variance, median, standardise, worst_case
 from rlhf.judge.best_of_n import WIN, Curve
 from rlhf.judge.best_of_n import curve as curve_of
-from rlhf.judge.drawing import FAINT, SERIES, legend, plot
+from rlhf.judge.drawing import FAINT, SERIES, WIDTH, legend, plot
 from rlhf.judge.evidence import Evidence, Judged
-from rlhf.judge.section import Cell, Figure, Section, Table, as_key
+from rlhf.judge.section import Cell, Figure, Section, Table, as_key, ranged
 from rlhf.judge.table import Floats, Ints
 
 AGGREGATORS: tuple[Aggregator, ...] = (mean, median, worst_case, mean_minus_variance)
@@ -155,20 +155,24 @@ def _text(curve: Curve) -> str:
 
 def _cell(curve: Curve, name: str, i: int) -> str:
     value, low, high = (float(side[name][i]) for side in (curve.value, curve.low, curve.high))
-    return f"{value:.3f}" + (f" [{low:.3f}, {high:.3f}]" if np.isfinite(low) else "")
+    return ranged(value, low, high) or "–"
+
+
+def _plain(name: str) -> str:
+    return name.replace("_", " ")
 
 
 def _table(curve: Curve) -> Table:
     names = [name for name in curve.value if not name.endswith(WIN)]
     gold = "gold" in names
-    columns = ["n", "KL, upper bound", *(("gold win rate",) if gold else ()), *names]
+    columns = ["n", "KL bound", *(("gold win rate",) if gold else ()), *names]
     rows: list[list[Cell]] = []
     for i, n in enumerate(curve.ns):
         win = [float(curve.value[f"gold{WIN}"][i])] if gold else []
         cells = [None if i == 0 and name != "length" else _cell(curve, name, i) for name in names]
         rows.append([n, float(curve.kl_bound[i]), *win, *cells])
     note = (
-        "Log-odds with 95% intervals over prompts; length in characters of the pick; win rate against a random answer "
+        "Log-odds with 95 % intervals over prompts; length in characters of the pick; win rate against a random answer "
         "of the same prompt."
     )
     return Table("Gain over a random answer", columns, rows, note)
@@ -177,19 +181,20 @@ def _table(curve: Curve) -> Table:
 def _variant_table(curve: Curve, variants: Mapping[str, Curve]) -> Table:
     columns = ["picked by", *(f"n = {n}" for n in curve.ns[1:])]
     every = {"the reported reward": curve, **variants}
-    rows = [[name, *(_cell(c, "gold", i) for i in range(1, len(c.ns)))] for name, c in every.items()]
+    rows = [[_plain(name), *(_cell(c, "gold", i) for i in range(1, len(c.ns)))] for name, c in every.items()]
     return Table("Gold gained by the ensemble's aggregators", columns, rows, "Members standardised over this set; "
-                 "mean_minus_variance is mean - 0.5 · variance (ddof 0).")  # fmt: skip
+                 "mean minus variance is mean - 0.5 · variance (ddof 0).")  # fmt: skip
 
 
 CAPTION = (
-    "Gain over a random answer against the square root of the upper bound of the KL divergence; bands are 95% "
+    "Gain over a random answer against the square root of the upper bound of the KL divergence; bands are 95 % "
     "intervals over prompts, dashes the fit d (α - β d). Where gold stays behind the reward, the reward is being gamed."
 )
 
 
 def _draw(curve: Curve, variants: Mapping[str, Curve]) -> Callable[[Canvas], None]:
     def draw(canvas: Canvas) -> None:
+        canvas.set_size_inches(WIDTH, 3.4)
         axes = plot(canvas, "√(upper bound of KL in nats)", "gain over a random answer")
         d = np.sqrt(curve.kl_bound)
         grid = np.linspace(0, d[-1], 100)
@@ -201,7 +206,7 @@ def _draw(curve: Curve, variants: Mapping[str, Curve]) -> Callable[[Canvas], Non
                 fit = curve.fit[name]
                 axes.plot(grid, grid * (fit.alpha - fit.beta * grid), "--", color=colour, linewidth=1)
         for (name, variant), colour in zip(variants.items(), cycle(SERIES[len(names) :]), strict=False):
-            axes.plot(d, variant.value["gold"], ":", color=colour, label=f"gold, picked by {name}")
+            axes.plot(d, variant.value["gold"], ":", color=colour, label=f"gold, picked by {_plain(name)}")
         for place, n in zip(d, curve.ns, strict=True):
             axes.annotate(
                 f"n={n}",

@@ -62,13 +62,17 @@ def _probe(judged: Judged, name: str) -> Probe | None:
 
 
 def _words(found: dict[str, Probe]) -> str:
-    up = [name for name, p in found.items() if p.effect.low > 0]
-    down = [name for name, p in found.items() if p.effect.high < 0]
+    said = {name: f"{name.replace('_', ' ')} ({p.effect.value:+.2f})" for name, p in found.items()}
+    up = [said[name] for name, p in found.items() if p.effect.low > 0]
+    down = [said[name] for name, p in found.items() if p.effect.high < 0]
     if not found:
         return ""
     parts = [
-        f"Raised on average: {', '.join(up)}." if up else "No probe raises the reward on average.",
-        f"Lowered: {', '.join(down)}." if down else "None lowers it.",
+        f"These changes raise the reward on average, in log-odds: {', '.join(up)}."
+        if up
+        else "No probe raises the reward on average.",
+        f"These lower it: {', '.join(down)}." if down else "None lowers it.",
+        "What each should do stands in the table.",
     ]
     if "swapped" in found:
         parts.append(f"Order of the answers moves a reward by {found['swapped'].largest:.1e} at most.")

@@ -25,13 +25,15 @@ COVERAGES = (1.0, 0.8, 0.5, 0.2)
 
 def calibration(judged: Judged) -> Section | None:
     """NLL, Brier and calibration errors before and after the temperature; reliability; what the margin knows."""
-    m, scored = judged.metrics, judged.evidence.scored
+    m = judged.metrics
     if "nll" not in m:
         return None
-    with warnings.catch_warnings():  # what it warns about concerns a temperature that is used
-        warnings.simplefilter("ignore")
-        best = fit_temperature(scored.difference, scored.win_prob)
-    metrics = {"temperature/best_here": best} | _margin(judged)
+    best = _best_temperature(judged)
+    metrics = _margin(judged) | ({} if best is None else {"temperature/best_here": best})
+    ideal = (
+        "no temperature helps: the order is no better than chance" if best is None
+        else f"the best on this very set would be {best:.3f}, never used"
+    )  # fmt: skip
     keys = (
         ("NLL in nats", "nll", "nll_uncalibrated"), ("Brier", "brier", ""),
         ("ECE, 15 equal bins", "ece", "ece_uncalibrated"),
@@ -43,7 +45,7 @@ def calibration(judged: Judged) -> Section | None:
     ]
     columns = ("", "after temperature", "before")
     note = (
-        f"Temperature {judged.temperature:.3f} (before: 1; the best on this very set would be {best:.3f}, never used). "
+        f"Temperature {judged.temperature:.3f} (before: 1; {ideal}). "
         f"The least possible NLL, the entropy of the votes, is {m['nll/votes_entropy']:.3f}; a coin has 0.693. "
         "Errors are symmetric in the two sides."
     )
@@ -52,7 +54,7 @@ def calibration(judged: Judged) -> Section | None:
         f"The calibration error is {m['ece']:.3f}; a perfectly calibrated model would show {chance:.3f} on as many "
         f"pairs by chance alone."
         + (
-            " So nothing speaks against its calibration."
+            " This set does not show that it is badly calibrated."
             if low == 0
             else " It is larger than chance explains."
         )
@@ -69,6 +71,16 @@ def calibration(judged: Judged) -> Section | None:
     return Section(
         "Calibration", text, found, [Table("Probabilities", columns, rows, note), _fifths(judged)], figures
     )
+
+
+def _best_temperature(judged: Judged) -> float | None:
+    """The temperature that fits this very set best; None where its order is no better than chance."""
+    scored = judged.evidence.scored
+    if float(scored.difference @ (scored.win_prob - 0.5)) <= 0:
+        return None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return fit_temperature(scored.difference, scored.win_prob)
 
 
 def selective(judged: Judged) -> Section | None:
@@ -161,8 +173,8 @@ def _fifths(judged: Judged) -> Table:
                          float(agreement[part].mean()), float(decided.mean()) if len(decided) else None))  # fmt: skip
     found = _margin(judged)
     note = (
-        f"A larger margin picks out the right orders with AUROC {found['margin/auroc_right']:.3f} "
-        f"[{found['margin/auroc_right/ci_low']:.3f}, {found['margin/auroc_right/ci_high']:.3f}]; 0.5 is no knowledge."
+        f"A larger margin picks out the right orders with AUROC "
+        f"{ranged(*(found[f'margin/auroc_right{end}'] for end in ('', '/ci_low', '/ci_high')))}; 0.5 is no knowledge."
         if "margin/auroc_right" in found
         else ""
     )
@@ -200,7 +212,7 @@ def _reliability(judged: Judged) -> Callable[[Canvas], None]:
         ceiling = judged.metrics.get("ceiling/annotators")
         if ceiling is not None:
             axes.axhline(ceiling, color=FAINT, linewidth=0.8, linestyle=":")
-            axes.text(1.0, ceiling, "one annotator ", color=FAINT, fontsize=8, va="bottom", ha="right")
+            axes.text(0.5, ceiling, "one annotator", color=FAINT, fontsize=8, va="bottom", ha="left")
         axes.tick_params(labelbottom=False)
         axes.set_xlim(0.49, 1.01)
         axes.set_ylim(-0.02, 1.02)

@@ -16,7 +16,7 @@ from rlhf.judge.evidence import Judged
 from rlhf.judge.metrics import credit
 from rlhf.judge.paired import Difference, differences
 from rlhf.judge.robustness import Robustness, robustness
-from rlhf.judge.section import Cell, Figure, Section, Table, as_key, ranged
+from rlhf.judge.section import Cell, Figure, Section, Table, as_key, p_value, ranged
 from rlhf.judge.table import Floats
 
 MOST = 8
@@ -70,6 +70,8 @@ def _words(found: Robustness, correlation: float) -> str:
     if found.auroc is None:
         return text
     area, low, high = found.auroc
+    if not math.isfinite(low):
+        return f"{text}\n\nDisagreement picks out the set's errors with AUROC {area:.3f}; one prompt gives no interval."
     sure = "it shows errors" if low > 0.5 else "it hides them" if high < 0.5 else "not told apart from no use"
     return f"{text}\n\nDisagreement picks out the set's errors with AUROC {area:.3f} [{low:.3f}, {high:.3f}]: {sure}."
 
@@ -154,8 +156,8 @@ def _contestants(judged: Judged) -> Mapping[str, tuple[Floats, float]]:
 
 def _differences(found: list[Difference]) -> Table:
     rows: list[tuple[Cell, ...]] = [
-        (f"{d.first} less {d.second}", ranged(d.accuracy, d.low, d.high), _known(d.p),
-         f"{d.only_first} / {d.only_second}", _known(d.mcnemar), ranged(d.nll, d.nll_low, d.nll_high))
+        (f"{d.first} less {d.second}", ranged(d.accuracy, d.low, d.high), p_value(d.p),
+         f"{d.only_first} / {d.only_second}", p_value(d.mcnemar), ranged(d.nll, d.nll_low, d.nll_high))
         for d in found
     ]  # fmt: skip
     columns = ("", "accuracy", "p", "only one right", "McNemar p", "NLL")
@@ -168,6 +170,8 @@ def _differences(found: list[Difference]) -> Table:
 
 
 def _verdict(found: list[Difference]) -> str:
+    if not any(math.isfinite(d.p) for d in found):
+        return "All pairs belong to one prompt: nothing can be said about others, and there is no test."
     sure = [d for d in found if d.p < 0.05]
     if not sure:
         return "No two of them differ significantly in accuracy at the 5 % level after correction."
@@ -179,9 +183,5 @@ def _verdict(found: list[Difference]) -> str:
     return (
         "Significant at the 5 % level: "
         + "; ".join(said)
-        + f". Not told apart: {rest} of {len(found)} comparisons."
+        + (f". Not told apart: {rest} of {len(found)} comparisons." if rest else ".")
     )
-
-
-def _known(cell: Cell) -> Cell:
-    return None if isinstance(cell, float) and not math.isfinite(cell) else cell

@@ -39,8 +39,8 @@ def rankings(judged: Judged) -> Section | None:
     note = f" In {silent} of them all rewards are equal; these count as 0." if silent else ""
     sizes = np.bincount(judged.evidence.scored.group)
     text = (
-        f"{m['n_ranked']:.0f} prompts whose votes rank at least two answers apart ({sizes.mean():.1f} answers each on "
-        f"average).{note} Correlations are computed inside a prompt and then averaged, never pooled."
+        f"{m['n_ranked']:.0f} records whose votes rank at least two answers apart ({sizes.mean():.1f} answers each on "
+        f"average).{note} Correlations are computed inside a record and then averaged, never pooled."
     )
     return Section("Rankings", text, {}, [Table("Order of the answers", ("", "value"), rows)])
 

@@ -69,11 +69,20 @@ def _best(found: Mapping[str, Mapping[str, Detection]]) -> str:
         models = {name: d for name, d in several.items() if name != "length"}
         name = max(models, key=lambda n: models[n].auroc)
         best, alone = models[name], several["length"]
-        more = "more than length" if best.low > alone.high else "not surely more than length"
+        more = (
+            "one prompt gives no interval; length" if not math.isfinite(best.low)
+            else "more than length" if best.low > alone.high
+            else "less than length" if best.high < alone.low
+            else "no clear difference from length"
+        )  # fmt: skip
         said.append(
-            f"{shift}: {name} {best.auroc:.3f} [{best.low:.3f}, {best.high:.3f}], {more} ({alone.auroc:.3f})"
+            f"{_plain(shift)}: {name} {ranged(best.auroc, best.low, best.high)}, {more} ({alone.auroc:.3f})"
         )
     return "Best detector on each shift, chosen on this very set: " + "; ".join(said) + "."
+
+
+def _plain(name: str) -> str:
+    return name.replace("_", " ")
 
 
 def _tables(
@@ -81,12 +90,16 @@ def _tables(
 ) -> list[Table]:
     columns = ("", "answers", "pairs", "accuracy", "ECE", "mean reward")
     note = "A shift that changes texts keeps the votes of the original answers."
-    rates = ("", *(f"{d} {m}" for d in names for m in ("FPR95", "AUPR")))
-    title = "FPR95: false alarms where 95 % of the strange ones are caught; AUPR: average precision"
+    rows: list[tuple[Cell, ...]] = [
+        (f"{_plain(shift)}: {n}", ranged(d[n].auroc, d[n].low, d[n].high), d[n].aupr, d[n].fpr95)
+        for shift, d in found.items()
+        for n in names
+        if n in d
+    ]
+    rates = "AUPR: average precision. FPR95: share of false alarms at the threshold that catches 95 % of the strange."
     return [
         Table("What the shift does to the model", columns, effects, note),
-        _area_table(found, names),
-        Table(title, rates, _rates(found, names)),
+        Table("Does it notice? Every detector on every shift", ("", "AUROC", "AUPR", "FPR95"), rows, rates),
     ]
 
 
@@ -149,23 +162,8 @@ def _shifted(shift: str, evidence: Evidence, on_it: Mapping[str, float]) -> dict
 def _effect(name: str, evidence: Evidence, m: Mapping[str, float]) -> tuple[Cell, ...]:
     accuracy = ranged(*(m.get(f"pair_accuracy{end}") for end in ENDS))
     return (
-        name, len(evidence.scored.reward), int(m["n_pairs"]), accuracy, m.get("ece"), m.get("reward/mean"),
+        _plain(name), len(evidence.scored.reward), int(m["n_pairs"]), accuracy, m.get("ece"), m.get("reward/mean"),
     )  # fmt: skip
-
-
-def _area_table(found: Mapping[str, Mapping[str, Detection]], names: list[str]) -> Table:
-    rows = [
-        (shift, *(ranged(d[n].auroc, d[n].low, d[n].high) if n in d else None for n in names))
-        for shift, d in found.items()
-    ]
-    return Table("Does it notice? AUROC of every detector, 95 % interval", ("", *names), rows)
-
-
-def _rates(found: Mapping[str, Mapping[str, Detection]], names: list[str]) -> list[tuple[Cell, ...]]:
-    return [
-        (shift, *(v for n in names for v in ((d[n].fpr95, d[n].aupr) if n in d else (None, None))))
-        for shift, d in found.items()
-    ]
 
 
 def _dots(found: Mapping[str, Mapping[str, Detection]]) -> Callable[[Canvas], None]:
@@ -176,7 +174,7 @@ def _dots(found: Mapping[str, Mapping[str, Detection]]) -> Callable[[Canvas], No
         axes = plot(canvas, "AUROC", "")
         order = list(DETECTORS)
         dots(
-            axes, [f"{shift}: {name}" for shift, name, _ in rows], [d.auroc for *_, d in rows],
+            axes, [f"{_plain(shift)}: {name}" for shift, name, _ in rows], [d.auroc for *_, d in rows],
             [(d.low, d.high) for *_, d in rows], [SERIES[order.index(n) if n in order else -1] for _, n, _ in rows],
         )  # fmt: skip
         axes.axvline(0.5, color=FAINT, linewidth=0.8, linestyle=":")
@@ -196,7 +194,7 @@ def _curves(
         high = -(-len(found) // max(1, wide))
         canvas.set_size_inches(WIDTH, 0.4 + 2.2 * high)
         order = list(DETECTORS)
-        grid = canvas.add_gridspec(high, wide, hspace=0.45, wspace=0.3)
+        grid = canvas.add_gridspec(high, wide)
         for i, shift in enumerate(found):
             axes = plot(canvas, "", "", grid[i // wide, i % wide])
             strange = scores(judged.shifts[shift], judged.evidence, judged.temperature)
@@ -212,12 +210,10 @@ def _curves(
                     label=name,
                 )
             axes.plot([0, 1], [0, 1], color=FAINT, linewidth=0.7, linestyle=":")
-            axes.set_title(shift, fontsize=9, color=INK)
+            axes.set_title(_plain(shift), fontsize=9, color=INK)
             axes.set_xticks([0, 0.5, 1])
             axes.set_yticks([0, 0.5, 1])
         handles, labels = axes.get_legend_handles_labels() if found else ([], [])
-        legend(
-            canvas, handles=handles, labels=labels, loc="upper center", ncols=3, bbox_to_anchor=(0.5, 0.02)
-        )
+        legend(canvas, handles=handles, labels=labels, loc="outside lower center", ncols=3)
 
     return draw
