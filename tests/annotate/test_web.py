@@ -153,6 +153,8 @@ def test_in_a_real_browser_with_texts_that_attack_the_page(root, tmp_path, unuse
         expect(page.locator("#progress")).to_have_text("3 of 4")
         page.get_by_role("button", name="Tie").click()
         expect(page.locator("#end")).to_be_visible()
+        page.goto(links["w00"] + "x")
+        expect(page.locator("#problem")).to_have_text("this link is not known; ask for a new one.")
         page.goto(links["admin"])
         expect(page.locator("#progress")).to_contain_text("4 answers")
         browser.close()

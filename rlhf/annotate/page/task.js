@@ -12,7 +12,7 @@ async function call(path, body) {
     { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) };
   const reply = await fetch(api + path, how);
   const value = await reply.json();
-  if (!reply.ok) throw new Error(typeof value.detail === "string" ? value.detail : "the server refused this");
+  if (!reply.ok) throw new Error(typeof value.detail === "string" ? value.detail : "the server refused this", { cause: reply.status });
   return value;
 }
 
@@ -24,7 +24,9 @@ async function guarded(work) {
   if (busy) return;
   busy = true;
   at("problem").textContent = "";
-  try { await work(); } catch (error) { at("problem").textContent = `${error.message} Nothing was lost: try again.`; }
+  try { await work(); } catch (error) {  // an unknown link (403) stays unknown: its own text says what to do
+    at("problem").textContent = error.cause === 403 ? `${error.message}.` : `${error.message}. Nothing was lost: try again.`;
+  }
   busy = false;
 }
 
