@@ -36,6 +36,7 @@ from rlhf.judge.sections.calibrated import calibration, selective
 from rlhf.judge.sections.members import comparison
 from rlhf.judge.sections.mistakes import mistakes
 from rlhf.judge.sections.rankings import rankings, rewards
+from rlhf.judge.table import Floats
 from rlhf.record_types import Comparison, Completion, Vote
 
 RESULTS = Path(__file__).parent / "results"
@@ -50,7 +51,7 @@ SECTIONS: dict[str, SectionMaker] = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True)
+@dataclass
 class Cached:
     """Comparisons with three votes each, and the rewards that a model once gave: both follow from the number.
 
@@ -60,7 +61,7 @@ class Cached:
     """
 
     pairs: int
-    reward: np.ndarray
+    reward: Floats
     length: int = 1
     name: str = "cached"
     calibration: Calibration | None = None
@@ -94,7 +95,7 @@ class Cached:
 
     def score(self, records: Sequence[Comparison]) -> list[Scores]:
         """Looked up."""
-        return [Scores.plain(self.reward[2 * r.meta["number"] :][:2]) for r in records]
+        return [Scores.plain(self.reward[2 * r.meta["number"] :][:2].tolist()) for r in records]
 
 
 def main() -> None:
