@@ -51,8 +51,14 @@ def test_a_set_of_one_prompt_and_one_pair_still_gives_a_report(tmp_path):
     report = write_report(tmp_path, one, sections(one), "one pair")
     assert report.metrics["pair_accuracy"] == 1.0
     assert "pair_accuracy/ci_low" not in report.metrics
-    assert "cannot be trusted" in (tmp_path / "report.html").read_text()
+    assert "there are no intervals" in (tmp_path / "report.html").read_text()
     json.loads((tmp_path / "report.json").read_text(), parse_constant=lambda name: pytest.fail(name))
+
+
+def test_few_prompts_are_said(tmp_path):
+    few = judged(simulate(5, 2, np.random.default_rng(0)))
+    write_report(tmp_path, few, sections(few), "few")
+    assert "Only 5 prompts" in (tmp_path / "report.html").read_text()
 
 
 def test_a_key_or_a_figure_that_comes_twice_is_refused_and_so_is_a_number_that_is_none(tmp_path):
