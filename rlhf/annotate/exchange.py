@@ -13,6 +13,8 @@ from typing import Any
 
 from rlhf.record_types import Comparison, RecordError, Vote, prompt_text
 
+SAME = "give the tasks= file that was exported"
+
 LABEL_STUDIO_CONFIG = """<View>
   <Header value="Prompt"/><Text name="prompt" value="$prompt"/>
   <Header value="A"/><Text name="a" value="$a"/>
@@ -44,6 +46,8 @@ def from_label_studio(
     Raises:
         RecordError: a task of another project, or an annotation that names no side.
     """
+    ours = list(records)
+    known = {r.prompt_id: {c.id for c in r.completions} for r in ours}
     given: dict[str, list[Vote]] = {}
     for number, task in enumerate(tasks):
         place = f"task {task.get('id', number)}"
@@ -53,6 +57,12 @@ def from_label_studio(
                 "has no prompt_id and pair", key="data", place=place, remedy="import what we exported"
             )
         a, b = data["pair"]
+        if not {a, b} <= known.get(data["prompt_id"], set()):
+            raise RecordError(
+                f"is about {a} and {b} of {data['prompt_id']}, which tasks= does not hold",
+                place=place,
+                remedy=SAME,
+            )
         for annotation in task.get("annotations", []):
             if annotation.get("was_cancelled"):
                 continue
@@ -67,7 +77,7 @@ def from_label_studio(
                 pair=(a, b), choice=choice, meta={"first": a},
             )  # fmt: skip
             given.setdefault(data["prompt_id"], []).append(vote)
-    return (replace(r, votes=r.votes + tuple(given.get(r.prompt_id, []))) for r in records)
+    return (replace(r, votes=r.votes + tuple(given.get(r.prompt_id, []))) for r in ours)
 
 
 def _who(completed_by: Any) -> str:
@@ -111,10 +121,14 @@ def from_argilla(records: Iterable[Comparison], rows: Iterable[Mapping[str, Any]
                 raise RecordError(
                     "has no ranks", key="responses.ranking.value", place=place, remedy="argilla#5712"
                 )
-            ids = known[str(row["id"])]
+            names = {f"answer-{n}": i for n, i in enumerate(known.get(str(row.get("id")), ()), start=1)}
             groups: dict[int, list[str]] = {}
             for v in value:
-                groups.setdefault(int(v["rank"]), []).append(ids[int(str(v["value"]).rpartition("-")[2]) - 1])
+                if v["value"] not in names:
+                    raise RecordError(
+                        f"ranks {v['value']}, which tasks= does not hold", place=place, remedy=SAME
+                    )
+                groups.setdefault(int(v["rank"]), []).append(names[v["value"]])
             ranking = tuple(tuple(groups[rank]) for rank in sorted(groups))
             given.setdefault(str(row["id"]), []).append(Vote(str(response.get("user_id")), ranking=ranking))
     return (replace(r, votes=r.votes + tuple(given.get(r.prompt_id, []))) for r in tasks)
