@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from jsonschema import Draft202012Validator
+from omegaconf import OmegaConf
 
 import rlhf
 from rlhf.data.toy import ToyWorld
@@ -199,6 +200,7 @@ def test_the_loaded_model_says_how_unusual_an_answer_is(runs):
     ("arguments", "message"),
     [
         ([], "run=<folder"),
+        (["run=/nowhere/at/all", "data=toy"], "no such folder"),
         (["run=nowhere/model"], "data=<importer>"),
         (["run=x", "part=tset", "data=toy"], "part=tset: one of"),
     ],
@@ -207,6 +209,17 @@ def test_what_is_missing_is_said(root, arguments, message):
     said = call(root, "evaluate", *arguments)
     assert said.startswith("failed")
     assert message in said
+
+
+def test_runs_of_another_split_are_not_judged_on_prompts_they_may_have_seen(root, runs, tmp_path):
+    other = tmp_path / "other"
+    shutil.copytree(runs[1], other)
+    config = other / ".hydra" / "config.yaml"
+    own = OmegaConf.load(config)
+    own.split.seed = 7
+    OmegaConf.save(own, config)
+    assert "another split" in call(root, "evaluate", f"run=[{runs[0]},{other}]", *QUICK)
+    assert "another split" in call(root, "evaluate", f"run={runs[0]}", f"against=[{other}]", *QUICK)
 
 
 def test_a_language_model_is_not_taken_for_a_reward_model(tmp_path):

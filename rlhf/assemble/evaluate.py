@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -73,6 +73,8 @@ def judging(cfg: DictConfig, fabric: Any) -> Judging:
     from rlhf.judge.judging import Judging
 
     runs = _listed(cfg.run)
+    if cfg.get("data") is None:
+        _one_split([*runs, *_listed(cfg.against)])
     data = _data(cfg, _own_config(runs[0]))  # before any model: what is wrong here is said at once
     sources = [_source(cfg, entry, fabric.device) for entry in runs]
     single = len(sources) == 1
@@ -110,6 +112,19 @@ def judging(cfg: DictConfig, fabric: Any) -> Judging:
 
 def _listed(entries: Any) -> list[Any]:
     return list(entries) if isinstance(entries, ListConfig) else [entries]
+
+
+def _one_split(entries: Sequence[Any]) -> None:
+    """A run that was trained on another split may have learned from the prompts that are judged. Raises ValueError."""
+    known = [(entry, own) for entry in entries if (own := _own_config(entry)) is not None]
+    for entry, own in known[1:]:
+        for group in ("data", "split"):
+            mine, first = (OmegaConf.to_container(c[group], resolve=True) for c in (own, known[0][1]))
+            if mine != first:
+                raise ValueError(
+                    f"{entry} was trained with another {group} than {known[0][0]} and may have seen the prompts that "
+                    "are judged: name data= that none of them was trained on"
+                )
 
 
 def _own_config(entry: Any) -> DictConfig | None:
@@ -165,6 +180,10 @@ def _source(cfg: DictConfig, entry: Any, device: Any) -> ScoreSource:
         return RunSource(name, rlhf.load(entry, device=str(device)), batch_tokens=cfg.batch_tokens)
     if (path / ".hydra").is_dir():
         raise ValueError(f"{entry} is a run without an exported model/: it did not come to its end")
+    if entry.startswith(("/", ".", "~")) and not path.is_dir():
+        raise ValueError(
+            f"run={entry}: no such folder; give a run, an exported model/, or a Hugging Face name"
+        )
     scorer, bias = load_classifier(entry, max_length=cfg.max_length, device=str(device))
     return RunSource(name, scorer, calibrated=False, bias=bias, batch_tokens=cfg.batch_tokens)
 
