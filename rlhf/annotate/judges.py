@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import re
+import threading
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -120,6 +121,7 @@ class LocalJudge:
     device: str = "cpu"
     max_length: int = 4096
     _policy: Any = field(default=None, init=False, repr=False)
+    _loading: Any = field(default_factory=threading.Lock, init=False, repr=False)
 
     @property
     def name(self) -> str:
@@ -130,8 +132,8 @@ class LocalJudge:
         """See `Judge`."""
         from rlhf.collect.transformers_policy import TransformersPolicy
 
-        if self._policy is None:
-            self._policy = TransformersPolicy(
+        with self._loading:
+            self._policy = self._policy or TransformersPolicy(
                 self.path, dtype=self.dtype, device=self.device, max_new_tokens=1, max_length=self.max_length
             )
         text = INSTRUCTION.format(principle=principle, prompt=prompt_text(prompt), a=first, b=second)
@@ -153,6 +155,7 @@ class RewardJudge:
 
     folder: str
     _scorer: Any = field(default=None, init=False, repr=False)
+    _loading: Any = field(default_factory=threading.Lock, init=False, repr=False)
 
     @property
     def name(self) -> str:
@@ -163,8 +166,8 @@ class RewardJudge:
         """Calibrated probability; see `rlhf.load`."""
         import rlhf
 
-        if self._scorer is None:
-            self._scorer = rlhf.load(self.folder)
+        with self._loading:
+            self._scorer = self._scorer or rlhf.load(self.folder)
         return float(self._scorer.compare(prompt, first, second))
 
     def usage(self) -> dict[str, float]:

@@ -5,6 +5,7 @@ A sampler is anything that says for k completions which policy (0, 1, ...) and w
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
@@ -83,9 +84,10 @@ class Varied:
             raise ValueError("sampler.decodings is empty: name at least one")
 
     def slots(self, k: int, policies: int) -> list[Slot]:
-        """One slot per completion."""
+        """One slot per completion; number · policies of them hold every policy with every decoding once."""
         number = len(self.decodings)
-        return [Slot((i + i // number) % policies, self.decodings[i % number]) for i in range(k)]
+        turn = math.lcm(number, policies)
+        return [Slot((i + i // turn) % policies, self.decodings[i % number]) for i in range(k)]
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,8 @@ from rlhf.data.render import Renderer
 from rlhf.record_types import Prompt
 
 BLOCK = 1 << 20
+LOADING = threading.Lock()
+"""transformers cannot load two models at once: weights of one can stay empty."""
 
 
 @dataclass
@@ -95,6 +98,10 @@ class TransformersPolicy:
         return Draft(text.strip(), ended or stopped, len(new))
 
     def _load(self) -> tuple[Any, Renderer]:
+        with LOADING:
+            return self._load_once()
+
+    def _load_once(self) -> tuple[Any, Renderer]:
         if self._loaded is None:
             source = {"revision": self.revision, "trust_remote_code": self.trust_remote_code}
             tokenizer = AutoTokenizer.from_pretrained(self.path, **source)

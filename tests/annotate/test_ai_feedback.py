@@ -2,6 +2,8 @@
 
 import json
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -215,3 +217,27 @@ def test_a_local_model_judges(shared):
     p = local.prefer("q", "a", "b")
     assert 0 < p < 1
     assert local.name == "stories260k"
+
+
+def test_threads_share_one_load_of_a_local_judge(tmp_path, monkeypatch):
+    import transformers
+    from transformers import AutoModelForCausalLM, LlamaConfig
+
+    from rlhf.reward.pretrained import Tiny
+
+    tokenizer = Tiny().tokenizer()
+    sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    AutoModelForCausalLM.from_config(LlamaConfig(vocab_size=len(tokenizer), **sizes)).save_pretrained(
+        tmp_path
+    )
+    tokenizer.save_pretrained(tmp_path)
+    loads, real = [], transformers.AutoModelForCausalLM.from_pretrained
+    monkeypatch.setattr(
+        "rlhf.collect.transformers_policy.AutoModelForCausalLM.from_pretrained",
+        lambda *a, **k: (loads.append(1), time.sleep(0.05), real(*a, **k))[2],
+    )
+    local = LocalJudge(str(tmp_path), max_length=256)
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda n: local.prefer("q", "a", "b"), range(8)))
+    assert len(loads) == 1
+    assert len(set(found)) == 1

@@ -88,6 +88,17 @@ def test_slots_vary_decodings_and_policies():
     assert len({(s.policy, s.decoding) for s in slots}) == 4
     assert [s.policy for s in Same(Decoding()).slots(4, 3)] == [0, 1, 2, 0]
     assert len(AcrossCheckpoints([Decoding()], ["a", "b"]).slots(2, 2)) == 2
+
+
+@pytest.mark.parametrize("number", [1, 2, 3, 4])
+@pytest.mark.parametrize("policies", [1, 2, 3, 4])
+def test_every_checkpoint_answers_with_every_decoding(number, policies):
+    decodings = [Decoding(0.7 + 0.1 * i) for i in range(number)]
+    slots = AcrossCheckpoints(decodings, ["x"] * policies).slots(number * policies, policies)
+    assert {(s.policy, s.decoding.temperature) for s in slots} == {
+        (p, d.temperature) for p in range(policies) for d in decodings
+    }
+    assert {s.policy for s in slots[:policies]} == set(range(policies)), "all of them in the first turn"
     for wrong in ({"temperature": -1}, {"top_p": 0}, {"min_p": 2}):
         with pytest.raises(ValueError, match="out of range"):
             Decoding(**wrong)
