@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from functools import partial
 from pathlib import Path
 
 import matplotlib
@@ -15,17 +16,11 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 
+from rlhf.judge.aggregators import mean, mean_minus_variance, worst_case
+from rlhf.judge.best_of_n import kl_bound
 from rlhf.optimise.ablation import interval
 from rlhf.optimise.overoptimisation import fit_best_of_n, fit_rl
-from rlhf.optimise.playground import (
-    Playground,
-    best_of_n_curve,
-    mean,
-    mean_minus_variance,
-    rl_curve,
-    single,
-    worst_case,
-)
+from rlhf.optimise.playground import Playground, best_of_n_curve, rl_curve, single
 
 RESULTS = Path(__file__).parent / "results"
 NS = 2 ** np.arange(11)
@@ -33,10 +28,10 @@ AGGREGATES = {
     "single": single,
     "mean": mean,
     "worst case": worst_case,
-    "mean - variance": mean_minus_variance,
+    "mean - variance": partial(mean_minus_variance, weight=1.0),
 }
 BETAS = (0.0, 0.05, 0.2, 0.5, 1.0)
-BOUND = np.sqrt(np.log(NS) - (NS - 1) / NS)
+BOUND = np.sqrt(kl_bound(NS))
 
 
 def until_lost(kl, gold):

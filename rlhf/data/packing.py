@@ -8,16 +8,33 @@ shared   every prompt once, then its completions, each of which sees its prompt 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TypeVar
 
 import numpy as np
 import torch
 
 from rlhf.data.batch import Packed, Padded, Tokens
 
+Item = TypeVar("Item")
 Ids = Sequence[int]
 Layout = Callable[[Sequence[Ids], Sequence[Sequence[Ids]]], Tokens]
 """`(prompts [B], responses [B][K_b]) -> tokens`, completions in order of group and place."""
+
+
+def filled(items: Iterable[Item], cost: Callable[[Item], int], budget: int) -> Iterator[list[Item]]:
+    """Items in order as batches of at most `budget` tokens; an item that costs more is a batch of its own."""
+    batch: list[Item] = []
+    size = 0
+    for item in items:
+        more = cost(item)
+        if batch and size + more > budget:
+            yield batch
+            batch, size = [], 0
+        batch.append(item)
+        size += more
+    if batch:
+        yield batch
 
 
 def pad(sequences: Sequence[Ids], pad_id: int, *, left: bool = False, width: int = 0) -> Padded:

@@ -9,7 +9,6 @@ The world is built to turn over; it shows the mechanism and what mitigates it, i
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,8 +16,10 @@ from numpy.typing import NDArray
 from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
 
-Floats = NDArray[np.float64]
-Aggregate = Callable[[NDArray[np.float64]], NDArray[np.float64]]
+from rlhf.judge.aggregators import Aggregator
+from rlhf.judge.best_of_n import best_of
+from rlhf.judge.table import Floats
+
 TRAINING_SPREAD = 0.7
 
 
@@ -64,24 +65,6 @@ class Playground:
         return np.stack(rows)
 
 
-def mean(rewards: Floats) -> Floats:
-    """Mean over members [M, ...]."""
-    found: Floats = rewards.mean(0)
-    return found
-
-
-def worst_case(rewards: Floats) -> Floats:
-    """The lowest member."""
-    found: Floats = rewards.min(0)
-    return found
-
-
-def mean_minus_variance(rewards: Floats, weight: float = 1.0) -> Floats:
-    """Mean - weight · population variance."""
-    found: Floats = rewards.mean(0) - weight * rewards.var(0)
-    return found
-
-
 def single(rewards: Floats) -> Floats:
     """The first member alone."""
     found: Floats = rewards[0]
@@ -90,7 +73,7 @@ def single(rewards: Floats) -> Floats:
 
 def rl_curve(
     world: Playground,
-    aggregate: Aggregate,
+    aggregate: Aggregator,
     *,
     beta: float = 0.0,
     steps: int = 400,
@@ -119,30 +102,13 @@ def rl_curve(
 
 
 def best_of_n_curve(
-    world: Playground, aggregate: Aggregate, ns: NDArray[np.int64], *, prompts: int = 400
+    world: Playground, aggregate: Aggregator, ns: NDArray[np.int64], *, prompts: int = 400
 ) -> Floats:
-    """Mean gold [len(ns)] of the best of n by the proxy, from max(ns) samples per prompt, unbiased for every n.
-
-    With samples sorted by the proxy, the i-th lowest of N (i from 1) is the best of n with chance
-    C(i - 1, n - 1) / C(N, n).
-    """
+    """Mean gold [len(ns)] of the best of n by the proxy, from max(ns) samples per prompt, unbiased for every n."""
     weights, most = world.reward_models(), int(ns.max())
     rng = np.random.default_rng((world.seed, 4))
     total = np.zeros(len(ns))
-    chances = np.stack([best_of_n_chances(most, int(n)) for n in ns])
     for _ in range(prompts):
         x = rng.normal(size=(most, world.dimensions))
-        order = np.argsort(aggregate(np.einsum("md,nd->mn", weights, x)))
-        total += chances @ world.gold(x)[order]
+        total += best_of(ns.tolist(), aggregate(np.einsum("md,nd->mn", weights, x)), world.gold(x))
     return total / prompts
-
-
-def best_of_n_chances(most: int, n: int) -> Floats:
-    """Chance of every rank 1..N (lowest first) to be the best of n drawn without repetition; they add up to 1."""
-    rank = np.arange(1, most + 1)
-    chance = np.zeros(most)
-    chance[-1] = n / most  # the highest is among the n drawn; one rank lower, each time by a ratio
-    for i in range(most - 1, n - 1, -1):
-        chance[i - 1] = chance[i] * (i - n + 1) / i
-    found: Floats = np.where(rank >= n, chance, 0.0)
-    return found

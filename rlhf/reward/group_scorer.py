@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from rlhf.data.packing import Ids, shared
+from rlhf.data.packing import Ids, filled, shared
 from rlhf.data.render import Encoded
 from rlhf.reward import layouts
 from rlhf.reward.scorer import Scorer
@@ -97,17 +97,7 @@ class GroupScorer:
         return Scores(members, reference.unusual(self.detector, found).tolist())
 
     def _batches(self, groups: Sequence[Encoded]) -> Iterator[list[Piece]]:
-        batch: list[Piece] = []
-        size = 0
-        for piece in self._pieces(groups):
-            more = self._cost(piece.prompt, piece.responses)
-            if batch and size + more > self.batch_tokens:
-                yield batch
-                batch, size = [], 0
-            batch.append(piece)
-            size += more
-        if batch:
-            yield batch
+        return filled(self._pieces(groups), lambda p: self._cost(p.prompt, p.responses), self.batch_tokens)
 
     def _pieces(self, groups: Sequence[Encoded]) -> Iterator[Piece]:
         """Groups, the ones larger than a batch cut between completions."""

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from rlhf.data.packing import Layout
+from rlhf.data.packing import Layout, filled
 from rlhf.data.render import Encoded, Renderer
 from rlhf.judge.calibration import Calibration
 from rlhf.judge.ood import MOST, Reference, fit_reference, with_typical
@@ -110,19 +110,9 @@ class RunSource:
 
     def _batches(self, encoded: Sequence[Encoded]) -> Iterator[list[int]]:
         """Numbers of the groups of every forward pass, in order."""
-        numbers: list[int] = []
-        size = 0
-        for i, group in enumerate(encoded):
-            if not group.kept:
-                continue
-            more = len(group.prompt) + sum(map(len, group.responses))
-            if numbers and size + more > self.batch_tokens:
-                yield numbers
-                numbers, size = [], 0
-            numbers.append(i)
-            size += more
-        if numbers:
-            yield numbers
+        costs = [len(group.prompt) + sum(map(len, group.responses)) for group in encoded]
+        kept = (i for i, group in enumerate(encoded) if group.kept)
+        return filled(kept, costs.__getitem__, self.batch_tokens)
 
     def _scores(
         self, record: Comparison, group: Encoded, reward: Floats, members: Floats, states: Any

@@ -8,9 +8,11 @@ import torch
 
 from rlhf.data.toy import ToyWorld
 from rlhf.data.toy_reading import ToyGold
+from rlhf.judge.aggregators import mean
+from rlhf.judge.best_of_n import selection_weights
 from rlhf.optimise.ablation import ablation, interval
 from rlhf.optimise.overoptimisation import fit_best_of_n, fit_rl
-from rlhf.optimise.playground import Playground, best_of_n_chances, best_of_n_curve, mean, rl_curve, single
+from rlhf.optimise.playground import Playground, best_of_n_curve, rl_curve, single
 from rlhf.optimise.speaking import aside
 from rlhf.optimise.toy_speaker import ToySpeaker
 from rlhf.optimise.tradeoff import _targets
@@ -35,7 +37,7 @@ def test_fits_recover_their_coefficients_and_peaks():
 
 @pytest.mark.parametrize(("most", "n"), [(1, 1), (8, 1), (8, 3), (8, 8), (1024, 37)])
 def test_best_of_n_chances_are_the_combinatorial_ones(most, n):
-    found = best_of_n_chances(most, n)
+    found = selection_weights(n, most)
     assert found.sum() == pytest.approx(1)
     wanted = [comb(i - 1, n - 1) / comb(most, n) for i in range(1, most + 1)]
     np.testing.assert_allclose(found, wanted, rtol=1e-9, atol=1e-300)
