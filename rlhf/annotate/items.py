@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Any, Literal
 
-from rlhf.record_types import Comparison, RecordError, Vote
+from rlhf.annotate.ballots import levels
+from rlhf.record_types import Comparison, Prompt, RecordError, Vote
 
 Form = Literal["pair", "ranking", "likert"]
 LETTERS = string.ascii_uppercase
@@ -39,6 +40,16 @@ def items_of(record: Comparison, form: Form) -> Iterator[Item]:
     calibration = record.meta.get("session") == "calibration"
     for group in combinations(ids, 2) if form == "pair" else [ids]:
         yield Item(form, group, gold, calibration)
+
+
+def voters(record: Comparison, item: Item) -> list[str]:
+    """Who has voted on all completions of the item already."""
+    return sorted({v.annotator for v in record.votes if set(item.completions) <= set(levels(v))})
+
+
+def turns(prompt: Prompt) -> list[dict[str, str]]:
+    """The turns of a chat with their roles; none for a plain text."""
+    return [] if isinstance(prompt, str) else [{"role": m["role"], "content": m["content"]} for m in prompt]
 
 
 class AnswerError(ValueError):

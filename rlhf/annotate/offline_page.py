@@ -1,11 +1,13 @@
 """A self-contained HTML page of tasks for collection without a server: votes are downloaded as a file and read back.
 
-The page holds the tasks as JSON and the same forms as the web app; it needs no network. Answers stay in the browser's
-storage until they are downloaded.
+The page holds the tasks as JSON and the same desk as the web app; it needs no network, and its content security policy
+allows none. Answers stay in the browser's storage; any part of them can be downloaded at any time, also more than once.
 """
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
@@ -14,10 +16,13 @@ from typing import Any
 
 import numpy as np
 
-from rlhf.annotate.items import LETTERS, Form, Item, items_of, votes_of
+from rlhf.annotate.items import LETTERS, AnswerError, Form, Item, items_of, turns, votes_of
 from rlhf.record_types import Comparison, RecordError, Vote, prompt_text
 
 PAGE = Path(__file__).parent / "page"
+SCRIPTS = ("parts.js", "drag.js", "ranking.js", "forms.js", "desk.js", "offline.js")
+LINKS = """<link rel="stylesheet" href="/page/style.css">
+<script type="module" src="/page/task.js"></script>"""
 
 
 def offline_page(
@@ -34,54 +39,80 @@ def offline_page(
     """
     tasks = [
         {
-            "assignment": number, "form": form, "prompt": prompt_text(record.prompt),
+            "assignment": number, "form": form, "prompt": prompt_text(record.prompt), "turns": turns(record.prompt),
             "slots": [{"slot": LETTERS[k], "text": text[i]} for k, i in enumerate(order)],
             "criteria": list(criteria) if form == "likert" else [], "scale": list(scale),
         }
         for number, (record, _, order) in enumerate(_ordered(records, form, seed))
         for text in [{c.id: c.text for c in record.completions}]
     ]  # fmt: skip
-    data = json.dumps({"tasks": tasks, "guidelines": guidelines}, ensure_ascii=True).replace("<", "\\u003c")
-    parts = {
-        name: (PAGE / name).read_text(encoding="utf-8") for name in ("parts.js", "forms.js", "offline.js")
-    }
-    script = "\n".join(_inlined(parts[name]) for name in parts)
-    page = (PAGE / "task.html").read_text(encoding="utf-8")
+    key = hashlib.sha256(json.dumps(tasks).encode()).hexdigest()[:16]
+    text = json.dumps({"tasks": tasks, "guidelines": guidelines, "key": key}).replace("<", "\\u003c")
+    script = "\n".join(_inlined((PAGE / name).read_text(encoding="utf-8")) for name in SCRIPTS)
     style = (PAGE / "style.css").read_text(encoding="utf-8")
-    page = page.replace('<link rel="stylesheet" href="/page/style.css">', f"<style>{style}</style>")
-    tags = (
-        f'<script type="application/json" id="data">{data}</script>\n<script type="module">{script}</script>'
+    policy = (
+        f"default-src 'none'; script-src {_digest(script)}; style-src {_digest(style)}; form-action 'none'"
     )
-    return page.replace('<script type="module" src="/page/task.js"></script>', tags)
+    head = (
+        f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n<style>{style}</style>\n'
+        f'<script type="application/json" id="data">{text}</script>\n<script type="module">{script}</script>'
+    )
+    page = (PAGE / "task.html").read_text(encoding="utf-8").replace(LINKS, head)
+    return page.replace("<title>Annotation</title>", "<title>Annotation, offline</title>")
 
 
 def votes_from_page(
     records: Iterable[Comparison], answers: Iterable[Mapping[str, Any]], *, form: Form, criteria: tuple[str, ...],
     scale: tuple[int, int], seed: int,
 ) -> Iterator[Comparison]:  # fmt: skip
-    """The records with the votes of a downloaded file (one answer per line); arguments as for the page.
+    """The records with the votes of downloaded files (one answer per line); arguments as for the page.
+
+    Somebody's last word on a task counts, by the time `at` of the answer: files of one person may overlap, because the
+    page can be downloaded more than once. A task that was skipped in the end has no vote.
 
     Raises:
-        RecordError: an answer to a task that the page did not have.
-        AnswerError: an answer that does not fit its task.
+        RecordError: an answer to a task that the page did not have, or that does not fit its task.
     """
     tasks = list(_ordered(records, form, seed))
     votes: dict[int, list[Vote]] = {}
-    for answer in answers:
-        number = answer.get("assignment")
-        if not isinstance(number, int) or not 0 <= number < len(tasks):
-            raise RecordError(f"is {number!r}", key="assignment", remedy="the file belongs to another page")
-        record, item, order = tasks[number]
-        votes.setdefault(id(record), []).extend(
-            votes_of(
+    for place, answer in _last_words(answers, len(tasks)):
+        record, item, order = tasks[answer["assignment"]]
+        if answer.get("skipped"):
+            continue
+        try:
+            given = votes_of(
                 answer["answer"], item, order, annotator=str(answer["annotator"]), seconds=float(answer["seconds"]),
                 criteria=criteria, scale=scale, comment=str(answer.get("comment") or ""),
                 flagged=bool(answer.get("flagged")),
-            )
-        )  # fmt: skip
+            )  # fmt: skip
+        except (AnswerError, KeyError, TypeError, ValueError) as error:
+            remedy = "give the page's form=, criteria= and scale=, and the file as it was downloaded"
+            raise RecordError(f"does not fit: {error}", key="answer", place=place, remedy=remedy) from error
+        votes.setdefault(id(record), []).extend(given)
     own = {id(record): record for record, _, _ in tasks}
     for key, record in own.items():
         yield replace(record, votes=record.votes + tuple(votes.get(key, [])))
+
+
+def _last_words(answers: Iterable[Mapping[str, Any]], tasks: int) -> list[tuple[str, Mapping[str, Any]]]:
+    """The newest answer of every (annotator, task) with its place, in the order of answering."""
+    newest: dict[tuple[str, int], tuple[float, str, Mapping[str, Any]]] = {}
+    for line, answer in enumerate(answers, start=1):
+        place, number, who = f"answer {line}", answer.get("assignment"), answer.get("annotator")
+        if not isinstance(number, int) or not 0 <= number < tasks:
+            remedy = "the file belongs to another page"
+            raise RecordError(f"is {number!r}", key="assignment", place=place, remedy=remedy)
+        if not isinstance(who, str) or not who:
+            raise RecordError(f"is {who!r}", key="annotator", place=place, remedy="the name of who answered")
+        at = float(answer.get("at") or 0.0)
+        if (who, number) not in newest or newest[who, number][0] <= at:
+            newest[who, number] = at, place, answer
+    return [(place, answer) for _, place, answer in sorted(newest.values(), key=lambda found: found[0])]
+
+
+def _digest(text: str) -> str:
+    """How a content security policy names one inline script or style."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
 def _ordered(

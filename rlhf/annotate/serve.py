@@ -21,6 +21,7 @@ class Web:
 
     Args:
         form, overlap, gold_share, criteria, scale, lease_hours, seed: see `Plan`.
+        pause: see `Session`.
         people: names; each gets a link that stays the same when the server is started again.
         store: database URL; sqlite:///<out>.db by default.
         guidelines: text file shown beside every task.
@@ -37,6 +38,7 @@ class Web:
     criteria: Sequence[str] = ("helpfulness", "harmlessness", "honesty")
     scale: Sequence[int] = (1, 5)
     lease_hours: float = 24.0
+    pause: float = 0.3
     seed: int = 0
     store: str | None = None
     guidelines: str | None = None
@@ -62,7 +64,7 @@ class Web:
             RecordError: nobody to annotate, no tasks, or the project began with another plan.
         """
         job.out.parent.mkdir(parents=True, exist_ok=True)
-        session = Session(Store(self.store or f"sqlite:///{job.out}.db"), self.plan)
+        session = Session(Store(self.store or f"sqlite:///{job.out}.db"), self.plan, self.pause)
         checks = read(self.gold) if self.gold is not None else ()
         session.load(chain(read(job.task_file()), checks))
         try:
@@ -112,6 +114,8 @@ Read the prompt and every answer. Decide which answer you would rather get, were
 - Choose the tie when you would not mind which one you got.
 - Skip when you cannot judge; flag when something is wrong with the task.
 # Example
-- "What is the capital of Peru?"  A: "Lima."  B: "I think it may be Lima, but there is a lot to say about Peru."
-- Both are right; A says so plainly: A is better.
+> What is the capital of Peru?
+> A: Lima.
+> B: I think it may be Lima, but there is a lot to say about Peru.
+Both are right; A says so plainly: A is better.
 """

@@ -1,8 +1,8 @@
 """An annotation project: who gets what next, what they see, and what their answers become. No web in here.
 
 Items are given out so that each gets `overlap` different people, begun ones first; gold items are mixed in at random;
-calibration items come first and go to everybody. What a person sees names no model and no id; the order of the sides is
-drawn per person and item.
+calibration items come first and go to everybody. Nobody gets an item that they have voted on in the tasks' file. What a
+person sees names no model and no id; the order of the sides is drawn per person and item.
 """
 
 from __future__ import annotations
@@ -17,8 +17,18 @@ import numpy as np
 from sqlalchemy import Row, and_, exists, func, or_, select, update
 from sqlalchemy.engine import Connection
 
-from rlhf.annotate.items import LETTERS, AnswerError, Form, Item, check_form, items_of, votes_of
-from rlhf.annotate.store import DONE, EXPIRED, OPEN, SKIPPED, Person, Store, assignments, items
+from rlhf.annotate.items import (
+    LETTERS,
+    AnswerError,
+    Form,
+    Item,
+    check_form,
+    items_of,
+    turns,
+    voters,
+    votes_of,
+)
+from rlhf.annotate.store import BEFORE, DONE, EXPIRED, OPEN, SKIPPED, Person, Store, assignments, items
 from rlhf.record_types import Comparison, RecordError, Vote, prompt_text
 from rlhf.records import dump, parse
 
@@ -59,19 +69,24 @@ class Gone(Exception):
     """The assignment is not open: answered otherwise, undone, or given to somebody else."""
 
 
+class TooSoon(Exception):
+    """Right after the person's last answer: the second click of a double click, which meant the item before."""
+
+
 class Session:
     """One project on one store.
 
     Args:
         store: the database.
         plan: how to annotate; a store that was begun with another plan is refused.
+        pause: seconds between two answers of one person, at least.
 
     Raises:
         RecordError: the store has another plan.
     """
 
-    def __init__(self, store: Store, plan: Plan) -> None:
-        self.store, self.plan = store, plan
+    def __init__(self, store: Store, plan: Plan, pause: float = 0.0) -> None:
+        self.store, self.plan, self.pause = store, plan, pause
         wanted = json.loads(json.dumps(asdict(plan)))
         stored = store.setting("plan", wanted)
         if stored != wanted:
@@ -87,7 +102,7 @@ class Session:
                 [
                     {
                         "form": i.form, "completions": json.dumps(i.completions),
-                        "gold": i.gold, "calibration": i.calibration,
+                        "gold": i.gold, "calibration": i.calibration, "voted": voters(record, i),
                     }
                     for i in items_of(record, self.plan.form)
                 ],
@@ -109,6 +124,7 @@ class Session:
             "assignment": row.id,
             "form": row.form,
             "prompt": prompt_text(record.prompt),
+            "turns": turns(record.prompt),
             "slots": [{"slot": LETTERS[k], "text": text[i]} for k, i in enumerate(order)],
             "criteria": list(self.plan.criteria) if row.form == "likert" else [],
             "scale": list(self.plan.scale),
@@ -121,6 +137,7 @@ class Session:
         Raises:
             AnswerError: the answer does not fit the item.
             Gone: the assignment is not this person's, or not open any more.
+            TooSoon: after another answer.
         """
         number = body.get("assignment")
         if not isinstance(number, int):
@@ -137,21 +154,42 @@ class Session:
         held = self.store.open_assignment(person.id)
         if held is not None and held.id == number:
             self._votes(held, person.name, kept)  # refuses what does not fit before it is stored
+            self._wait(person)
             kept["seconds"] = min(kept["seconds"], time.time() - held.since + 1)
         stored = self.store.answer(number, person.id, json.dumps(kept, sort_keys=True))
         if not stored and not self._retried(number, person, kept):
-            raise Gone("this item was closed already, or went to somebody else; reload the page")
+            raise Gone("that item was closed already, or went to somebody else; here is the next one")
 
     def skip(self, person: Person, body: dict[str, Any]) -> None:
-        """Give an item back; it goes to somebody else. Raises Gone as `answer` does."""
-        note = json.dumps({"comment": str(body.get("comment") or "")[:2000]})
+        """Give an item back; it goes to somebody else. Raises Gone and TooSoon as `answer` does."""
+        note = {"flagged": bool(body.get("flagged")), "comment": str(body.get("comment") or "")[:2000]}
         number = body.get("assignment")
-        if not isinstance(number, int) or not self.store.answer(number, person.id, note, SKIPPED):
-            raise Gone("this item is not in your hands any more; reload the page")
+        held = self.store.open_assignment(person.id)
+        if held is not None and held.id == number:
+            self._wait(person)
+        text = json.dumps(note, sort_keys=True)
+        if not isinstance(number, int) or not self.store.answer(number, person.id, text, SKIPPED):
+            raise Gone("that item is not in your hands any more; here is the next one")
 
     def undo(self, person: Person) -> bool:
-        """Bring back the person's last item. False where there is none."""
-        return self.store.undo(person.id)
+        """Bring back the person's last item. False where there is none, or it was skipped and others have it now."""
+        return self.store.undo(person.id, self._has_room)
+
+    def people(self) -> list[dict[str, Any]]:
+        """Everybody with a link who annotates: name, token, and assignments by state."""
+        found = [(p, self.store.progress(p.id)) for p in self.store.everybody() if not p.admin]
+        return [{"name": p.name, "token": p.token, **own} for p, own in found if set(own) != {BEFORE}]
+
+    def notes(self, limit: int = 200) -> list[dict[str, Any]]:
+        """What people flagged or commented, answers and skipped items, newest first."""
+        return [
+            {
+                "annotator": row.name, "prompt": prompt_text(parse(json.loads(row.json)).prompt),
+                "skipped": row.state == SKIPPED, "flagged": bool(note.get("flagged")), "comment": note["comment"],
+            }
+            for row in self.store.noted(limit)
+            for note in [json.loads(row.answer)]
+        ]  # fmt: skip
 
     def results(self) -> Iterator[Comparison]:
         """The records with the votes so far."""
@@ -179,6 +217,17 @@ class Session:
             kept["answer"], item, json.loads(row.slots), annotator=name, seconds=kept["seconds"],
             criteria=self.plan.criteria, scale=self.plan.scale, comment=kept["comment"], flagged=kept["flagged"],
         )  # fmt: skip
+
+    def _wait(self, person: Person) -> None:
+        if time.time() - self.store.last_closed(person.id) < self.pause:
+            raise TooSoon("that came right after your last answer and was not counted; answer this one again")
+
+    def _has_room(self, db: Connection, item: int) -> bool:
+        """Whether the item can be given to one more person."""
+        row = db.execute(select(items.c.gold, items.c.calibration).where(items.c.id == item)).one()
+        held = and_(assignments.c.item == item, assignments.c.state.in_([OPEN, DONE]))
+        number = db.execute(select(func.count()).select_from(assignments).where(held)).scalar_one()
+        return bool(row.gold or row.calibration or number < self.plan.overlap)
 
     def _retried(self, number: int, person: Person, kept: dict[str, Any]) -> bool:
         """Whether the assignment holds this very answer, the time aside: the page sent it twice."""

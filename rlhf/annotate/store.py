@@ -29,15 +29,20 @@ from sqlalchemy import (
     event,
     func,
     insert,
+    or_,
     select,
     update,
 )  # fmt: skip
 from sqlalchemy.engine import Connection, Row
 
 OPEN, DONE, SKIPPED, EXPIRED = "open", "done", "skipped", "expired"
+BEFORE = "before"
+"""State of an item that the person has voted on before the project began: never given to them."""
 
 Choose = Callable[[Connection, int], "Row[Any] | None"]
 """The next item (id, completions) for a person, chosen inside the transaction; None = nothing left."""
+Room = Callable[[Connection, int], bool]
+"""Whether an item may have one more person, inside the transaction."""
 Order = Callable[[int, int, list[str]], list[str]]
 """Completions of (item, person) in the order of the slots."""
 ASSIGNING = 7_270_001
@@ -120,7 +125,16 @@ class Store:
                 db.execute(insert(records).values(id=record, json=text))
                 for item in own:
                     number += 1
+                    voted = item.pop("voted")
                     db.execute(insert(items).values(id=number, record=record, place=number, **item))
+                    for name in voted:
+                        values = {
+                            "item": number,
+                            "person": _person(db, name).id,
+                            "slots": "[]",
+                            "state": BEFORE,
+                        }
+                        db.execute(insert(assignments).values(**values, since=time.time()))
             return number
 
     def person(self, token: str) -> Person | None:
@@ -132,12 +146,12 @@ class Store:
     def link(self, name: str, *, admin: bool = False) -> str:
         """The secret of somebody's link; made at the first call, the same ever after."""
         with self.engine.begin() as db:
-            row = db.execute(select(people.c.token).where(people.c.name == name)).first()
-            if row is not None:
-                return str(row.token)
-            token = secrets.token_urlsafe(24)
-            db.execute(insert(people).values(name=name, token=token, admin=admin))
-            return token
+            return str(_person(db, name, admin=admin).token)
+
+    def everybody(self) -> list[Row[Any]]:
+        """Everybody who has a link, in the order they got it."""
+        with self.reader.connect() as db:
+            return list(db.execute(select(people).order_by(people.c.id)).all())
 
     def open_assignment(self, person: int) -> Row[Any] | None:
         """The item a person has in hand, with its record."""
@@ -150,8 +164,7 @@ class Store:
         `choose` picks the item inside the transaction; `slots` orders its completions for this person.
         """
         with self.engine.begin() as db:
-            if self.engine.dialect.name == "postgresql":  # SQLite's transactions follow one another anyway
-                db.execute(select(func.pg_advisory_xact_lock(ASSIGNING)))
+            self._one_by_one(db)
             held = self._in_hand(db, person)
             if held is not None:
                 return held
@@ -181,16 +194,43 @@ class Store:
             db.execute(insert(history).values(assignment=assignment, at=time.time(), what=state, answer=text))
             return True
 
-    def undo(self, person: int) -> bool:
-        """Re-open a person's last closed assignment; an item in hand waits behind it. False: there is none."""
+    def last_closed(self, person: int) -> float:
+        """When the person last answered or skipped an item (seconds since the epoch); 0 for never."""
+        closed = select(func.max(assignments.c.done)).where(assignments.c.person == person)
+        with self.reader.connect() as db:
+            return float(db.execute(closed).scalar_one() or 0.0)
+
+    def noted(self, limit: int) -> list[Row[Any]]:
+        """Closed assignments with a flag or a comment, newest first, with the person's name and the record."""
+        said = or_(
+            assignments.c.answer.contains('"flagged": true'), ~assignments.c.answer.contains('"comment": ""')
+        )
+        query = (
+            select(assignments, people.c.name, records.c.json)
+            .join(people, assignments.c.person == people.c.id)
+            .join(items, assignments.c.item == items.c.id)
+            .join(records, items.c.record == records.c.id)
+            .where(assignments.c.state.in_([DONE, SKIPPED]), said)
+            .order_by(assignments.c.done.desc())
+            .limit(limit)
+        )
+        with self.reader.connect() as db:
+            return list(db.execute(query).all())
+
+    def undo(self, person: int, room: Room) -> bool:
+        """Re-open a person's last closed assignment; an item in hand waits behind it.
+
+        False: there is none, or it was skipped and its item has no `room` any more.
+        """
         with self.engine.begin() as db:
+            self._one_by_one(db)
             row = db.execute(
                 select(assignments)
                 .where(assignments.c.person == person, assignments.c.state.in_([DONE, SKIPPED]))
                 .order_by(assignments.c.done.desc())
                 .limit(1)
             ).first()
-            if row is None:
+            if row is None or (row.state == SKIPPED and not room(db, row.item)):
                 return False
             now = time.time()
             values = {"state": OPEN, "answer": None, "done": None, "since": now}
@@ -218,6 +258,10 @@ class Store:
                 )
                 yield record.json, list(db.execute(query).all())
 
+    def _one_by_one(self, db: Connection) -> None:
+        if self.engine.dialect.name == "postgresql":  # SQLite's transactions follow one another anyway
+            db.execute(select(func.pg_advisory_xact_lock(ASSIGNING)))
+
     def _in_hand(self, db: Connection, person: int) -> Row[Any] | None:
         query = (
             select(assignments, items.c.form, items.c.completions, items.c.gold, records.c.json)
@@ -228,6 +272,16 @@ class Store:
             .limit(1)
         )
         return db.execute(query).first()
+
+
+def _person(db: Connection, name: str, *, admin: bool = False) -> Row[Any]:
+    """The person of this name; made with a new secret where there is none."""
+    query = select(people).where(people.c.name == name)
+    row = db.execute(query).first()
+    if row is None:
+        db.execute(insert(people).values(name=name, token=secrets.token_urlsafe(24), admin=admin))
+        row = db.execute(query).one()
+    return row
 
 
 def _as_wal(engine: Engine) -> None:

@@ -17,7 +17,7 @@ from fastapi.responses import FileResponse, PlainTextResponse, StreamingResponse
 from rlhf.annotate.ballots import collect
 from rlhf.annotate.items import AnswerError
 from rlhf.annotate.report import ReportOptions, annotator_rows, report
-from rlhf.annotate.session import Gone, Session
+from rlhf.annotate.session import Gone, Session, TooSoon
 from rlhf.annotate.store import Person
 from rlhf.records import dump
 
@@ -35,7 +35,7 @@ def app(session: Session, *, guidelines: str, options: ReportOptions) -> FastAPI
 
     Args:
         session: the project.
-        guidelines: text shown beside the task: lines, `# ` headings and `- ` points.
+        guidelines: text shown beside the task: lines, `# ` headings, `- ` points, `> ` examples.
         options: of the report on the admin page.
     """
     web = FastAPI(title="annotation", docs_url=None, redoc_url=None, openapi_url=None)
@@ -92,7 +92,7 @@ def _tasks(web: FastAPI, session: Session, guidelines: str) -> None:
             session.answer(who(token), body)
         except AnswerError as error:
             raise HTTPException(422, str(error)) from error
-        except Gone as error:
+        except (Gone, TooSoon) as error:
             raise HTTPException(409, str(error)) from error
         return {"ok": True}
 
@@ -100,7 +100,7 @@ def _tasks(web: FastAPI, session: Session, guidelines: str) -> None:
     def skip(token: str, body: dict[str, Any]) -> dict[str, Any]:
         try:
             session.skip(who(token), body)
-        except Gone as error:
+        except (Gone, TooSoon) as error:
             raise HTTPException(409, str(error)) from error
         return {"ok": True}
 
@@ -124,6 +124,8 @@ def _admin(web: FastAPI, session: Session, options: ReportOptions) -> None:
             "progress": session.store.progress() | session.totals(),
             "agreement": report(box, options) if len(ballots.unit) else {},
             "annotators": annotator_rows(ballots, options) if len(ballots.unit) else [],
+            "people": session.people(),
+            "notes": session.notes(),
         }
 
     @web.get("/api/admin/{token}/export.jsonl")

@@ -11,9 +11,9 @@ def tasks(size=10, k=2):
     return [replace(r, votes=()) for r in ToyWorld(size=size, min_completions=k, max_completions=k).records()]
 
 
-def project(tmp_path, records=None, **plan):
+def project(tmp_path, records=None, pause=0.0, **plan):
     plan = {"gold_share": 0.0} | plan
-    session = Session(Store(f"sqlite:///{tmp_path}/p.db"), Plan(**plan))
+    session = Session(Store(f"sqlite:///{tmp_path}/p.db"), Plan(**plan), pause)
     session.load(tasks() if records is None else records)
     return session
 

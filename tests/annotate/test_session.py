@@ -9,9 +9,13 @@ from dataclasses import replace
 import pytest
 from projects import person, project, tasks, work
 
+from rlhf.annotate.annotator_models import adjudicated
+from rlhf.annotate.ballots import collect
 from rlhf.annotate.items import AnswerError, Item, votes_of
-from rlhf.annotate.session import Gone
-from rlhf.record_types import RecordError
+from rlhf.annotate.report import ReportOptions, report, write_queue
+from rlhf.annotate.session import Gone, TooSoon
+from rlhf.record_types import RecordError, Vote
+from rlhf.records import read, write
 
 
 @pytest.mark.parametrize("form", ["pair", "ranking", "likert"])
@@ -162,3 +166,119 @@ def test_another_plan_is_refused(tmp_path):
     project(tmp_path, overlap=2)
     with pytest.raises(RecordError, match="overlap"):
         project(tmp_path, overlap=3)
+
+
+def test_a_skip_is_not_taken_back_when_its_item_went_to_somebody_else(tmp_path):
+    session = project(tmp_path, tasks(1), overlap=1)
+    ann, ben = person(session, "ann"), person(session, "ben")
+    session.skip(ann, {"assignment": session.next(ann)["assignment"]})
+    assert session.undo(ann), "nobody has it yet"
+    session.skip(ann, {"assignment": session.next(ann)["assignment"]})
+    held = session.next(ben)
+    assert not session.undo(ann), "a second person would be one too many"
+    session.answer(ben, {"assignment": held["assignment"], "answer": {"choice": "A"}, "seconds": 1})
+    assert not session.undo(ann)
+    assert session.undo(ben), "an answer is its own place"
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock that goes on when it is told: `clock.append(clock[-1] + seconds)`."""
+    times = [1e9]
+    monkeypatch.setattr("time.time", lambda: times[-1])
+    return times
+
+
+def test_items_left_open_return_to_the_pool_and_get_exactly_their_people(tmp_path, clock):
+    session = project(tmp_path, tasks(6), overlap=2, lease_hours=1.0)
+    rng = random.Random(0)
+    gone = [person(session, f"gone{i}") for i in range(3)]
+    held = [session.next(who) for who in gone]
+    for who in [person(session, f"w{i}") for i in range(4)] * 12:
+        item = session.next(who)
+        clock.append(clock[-1] + (600 if rng.random() < 0.8 else 7200))  # some come back late
+        if not item["done"]:
+            answer = {"assignment": item["assignment"], "answer": {"choice": "A"}, "seconds": 1}
+            session.answer(who, answer)
+    for who, item in zip(gone, held, strict=True):
+        with pytest.raises(Gone):
+            session.answer(who, {"assignment": item["assignment"], "answer": {"choice": "A"}, "seconds": 1})
+    assert [len(r.votes) for r in session.results()] == [2] * 6
+    assert all(len({v.annotator for v in r.votes}) == 2 for r in session.results())
+    assert session.store.progress()["expired"] >= 3
+
+
+def test_the_second_of_two_answers_at_once_is_refused_and_its_item_stays(tmp_path, clock):
+    session = project(tmp_path, tasks(3), overlap=1, pause=0.3)
+    ann = person(session, "ann")
+    first = {"assignment": session.next(ann)["assignment"], "answer": {"choice": "A"}, "seconds": 1}
+    session.answer(ann, first)
+    session.answer(ann, first)  # a retry of the same answer is none
+    second = first | {"assignment": session.next(ann)["assignment"]}
+    with pytest.raises(TooSoon):
+        session.answer(ann, second)
+    with pytest.raises(TooSoon):
+        session.skip(ann, second)
+    assert session.store.progress() == {"done": 1, "open": 1}
+    clock.append(clock[-1] + 0.4)
+    session.answer(ann, second)
+    assert session.store.progress() == {"done": 2}
+
+
+def test_a_calibration_session_has_its_own_report(tmp_path):
+    meta = {"session": "calibration"}
+    session = project(tmp_path, [replace(r, meta=meta) for r in tasks(5)] + tasks(40)[5:], overlap=2)
+    for name in ("ann", "ben", "cy"):
+        who = person(session, name)
+        for number in range(8):
+            item = session.next(who)
+            record = next(r for r in tasks(40) if r.prompt == item["prompt"])
+            best = next(s["slot"] for s in item["slots"] if s["text"] == record.completions[0].text)
+            other = "AB".replace(best, "")
+            choice = other if number == 4 and name == "cy" else best
+            session.answer(
+                who, {"assignment": item["assignment"], "answer": {"choice": choice}, "seconds": 1}
+            )
+    numbers = report(collect(session.results()), ReportOptions(samples=20))
+    assert numbers["calibration/kappa/fleiss/n_units"] == 5
+    assert numbers["calibration/percent"] == pytest.approx((4 + 1 / 3) / 5), (
+        "one of five items is 2 against 1"
+    )
+
+
+def test_disputed_records_go_to_experts_who_have_not_voted_and_come_back_merged(tmp_path):
+    disputed_one = replace(
+        tasks(1)[0],
+        votes=tuple(
+            Vote(n, pair=("c0", "c1"), choice=c) for n, c in (("ann", "c0"), ("ben", "c1"), ("cy", "tie"))
+        ),
+    )
+    clear = replace(tasks(2)[1], votes=(Vote("ann", pair=("c0", "c1"), choice="c0"),))
+    assert write_queue(tmp_path / "adjudicate.jsonl", [disputed_one, clear], 0.6) == 1
+    session = project(tmp_path, list(read(tmp_path / "adjudicate.jsonl")), overlap=2)
+    assert session.next(person(session, "ben"))["done"], "who has voted is not asked again"
+    assert [p["name"] for p in session.people()] == []
+    for name in ("expert1", "expert2"):
+        who = person(session, name)
+        item = session.next(who)
+        slot = next(s["slot"] for s in item["slots"] if s["text"] == disputed_one.completions[1].text)
+        session.answer(who, {"assignment": item["assignment"], "answer": {"choice": slot}, "seconds": 3})
+    write(tmp_path / "merged.jsonl", session.results())
+    (merged,) = read(tmp_path / "merged.jsonl")
+    assert merged.votes[:3] == disputed_one.votes, "raw votes stay"
+    assert [(v.annotator, v.choice) for v in merged.votes[3:]] == [("expert1", "c1"), ("expert2", "c1")]
+    assert adjudicated(merged, experts=("expert1", "expert2")).win_prob[1, 0] == 1
+
+
+def test_flags_and_notes_are_listed_newest_first(tmp_path):
+    session = project(tmp_path, tasks(4), overlap=1)
+    ann = person(session, "ann")
+    said = [(True, ""), (False, ""), (False, 'a "quoted" note'), (True, "skipped")]
+    for flagged, comment in said:
+        body = {"assignment": session.next(ann)["assignment"], "flagged": flagged, "comment": comment}
+        if comment == "skipped":
+            session.skip(ann, body)
+        else:
+            session.answer(ann, body | {"answer": {"choice": "A"}, "seconds": 1})
+    found = [(n["skipped"], n["flagged"], n["comment"]) for n in session.notes()]
+    assert found == [(True, True, "skipped"), (False, False, 'a "quoted" note'), (False, True, "")]

@@ -38,11 +38,11 @@ def test_the_web_interface_checks_links_and_sizes(tmp_path):
     assert sum(len(json.loads(line)["votes"]) for line in lines) == 1
 
 
-def start_server(root, tmp_path, port):
+def start_server(root, tmp_path, port, *more):
     names = ",".join(f"w{i:02d}" for i in range(20))
     command = [
         sys.executable, "annotate.py", "annotator=web", f"tasks={tmp_path}/tasks.jsonl", f"out={tmp_path}/votes.jsonl",
-        f"annotator.people=[{names}]", f"annotator.port={port}", "annotator.overlap=3", "report.samples=20",
+        f"annotator.people=[{names}]", f"annotator.port={port}", "annotator.overlap=3", "report.samples=20", *more,
     ]  # fmt: skip
     process = subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, text=True)
     links = {}
@@ -63,7 +63,7 @@ def start_server(root, tmp_path, port):
 @pytest.mark.slow
 def test_twenty_people_at_once_and_a_kill_lose_double_and_over_assign_nothing(root, tmp_path, unused_port):
     write(tmp_path / "tasks.jsonl", tasks(60))
-    process, links = start_server(root, tmp_path, unused_port)
+    process, links = start_server(root, tmp_path, unused_port, "annotator.pause=0")
     accepted, stop = [], threading.Event()
 
     def annotate(name):
@@ -92,7 +92,7 @@ def test_twenty_people_at_once_and_a_kill_lose_double_and_over_assign_nothing(ro
         time.sleep(0.01)
     process.kill()  # SIGKILL: no goodbye
     process.wait()
-    process, again = start_server(root, tmp_path, unused_port)
+    process, again = start_server(root, tmp_path, unused_port, "annotator.pause=0")
     assert again == links
     for thread in threads:
         thread.join(120)
@@ -138,6 +138,7 @@ def test_in_a_real_browser_with_texts_that_attack_the_page(root, tmp_path, unuse
         expect(page.locator("#prompt")).to_have_text(EVIL)
         assert page.title() == "Annotation", "a script in a model's text ran"
         assert page.locator("img").count() == 0
+        expect(page.locator("main")).to_have_attribute("aria-busy", "false")
         width = page.evaluate("() => document.documentElement.scrollWidth")
         assert width <= 390, "the page is wider than a phone"
         for key, progress in (
@@ -149,12 +150,14 @@ def test_in_a_real_browser_with_texts_that_attack_the_page(root, tmp_path, unuse
         ):
             page.keyboard.press(key)
             expect(page.locator("#progress")).to_have_text(progress)
+            expect(page.locator("main")).to_have_attribute("aria-busy", "false")
         page.keyboard.press("s")
         expect(page.locator("#progress")).to_have_text("3 of 4")
+        expect(page.locator("main")).to_have_attribute("aria-busy", "false")
         page.get_by_role("button", name="Tie").click()
         expect(page.locator("#end")).to_be_visible()
         page.goto(links["w00"] + "x")
-        expect(page.locator("#problem")).to_have_text("this link is not known; ask for a new one.")
+        expect(page.locator("#problem")).to_have_text("This link is not known; ask for a new one.")
         page.goto(links["admin"])
         expect(page.locator("#progress")).to_contain_text("4 answers")
         browser.close()

@@ -1,62 +1,53 @@
-// The same work without a server: answers stay in this browser until they are downloaded.
-import { showGuidelines, element } from "/page/parts.js";
-import { pair, ranking, likert } from "/page/forms.js";
+// The desk without a server: answers stay in this browser, and any part of them can be downloaded at any time.
+import { at, button, element } from "/page/parts.js";
+import { work } from "/page/desk.js";
 
-const FORMS = { pair, ranking, likert };
-const at = (id) => document.getElementById(id);
-const { tasks, guidelines } = JSON.parse(at("data").textContent);
-const KEY = `answers ${tasks.length} ${tasks[0]?.prompt.slice(0, 40)}`;
-let answers = JSON.parse(localStorage.getItem(KEY) ?? "[]");
-let form = null, since = 0;
-
-const name = element("input", { placeholder: "your name", value: localStorage.getItem("annotator") ?? "", ariaLabel: "your name" });
-name.oninput = () => localStorage.setItem("annotator", name.value);
-at("name").replaceChildren(name);
-const download = element("button", { textContent: "Download answers", id: "download" });
-download.onclick = () => {
-  const lines = answers.map((answer) => JSON.stringify({ ...answer, annotator: name.value || "anonymous" })).join("\n");
-  const link = element("a", { href: URL.createObjectURL(new Blob([`${lines}\n`])), download: `answers-${name.value || "anonymous"}.jsonl` });
-  link.click();
+const { tasks, guidelines, key } = JSON.parse(at("data").textContent);
+const kept = {
+  get(name) { try { return localStorage.getItem(name); } catch { return null; } },
+  set(name, value) {
+    try { localStorage.setItem(name, value); return true; } catch { return false; }
+  },
 };
-at("end").append(download);
+const answers = JSON.parse(kept.get(`answers ${key}`) ?? "[]");
+let unsaved = false;  // something is neither stored here nor downloaded
 
-function keep() { localStorage.setItem(KEY, JSON.stringify(answers)); show(); }
+const name = element("input", { placeholder: "your name", ariaLabel: "your name", value: kept.get("annotator") ?? "", maxLength: 100 });
+name.oninput = () => kept.set("annotator", name.value);
+const save = button("Download", "", download, "main");
+save.id = "download";
+at("name").append(name, save);
+at("farewell").textContent = "Download your answers and send the file to whoever gave you this page.";
 
-function show() {
-  const done = new Set(answers.map((answer) => answer.assignment));
-  const item = tasks.find((task) => !done.has(task.assignment));
-  at("bar").max = tasks.length;
-  at("bar").value = done.size;
-  at("progress").textContent = `${done.size} of ${tasks.length}`;
-  at("work").hidden = !item;
-  at("end").hidden = Boolean(item);
-  form = null;
-  if (!item) return;
-  at("prompt").textContent = item.prompt;
-  at("flag").checked = false;
-  at("comment").value = "";
-  const boxes = item.slots.map(({ slot, text }) => {
-    const box = element("article", { className: "answer" });
-    box.dataset.slot = slot;
-    box.append(element("h2", { textContent: slot }), element("div", { className: "text", textContent: text }));
-    return box;
-  });
-  at("answers").replaceChildren(...boxes);
-  const send = (answer) => {
-    answers.push({ assignment: item.assignment, answer, seconds: Math.round((performance.now() - since) / 100) / 10,
-      flagged: at("flag").checked, comment: at("comment").value });
-    keep();
-  };
-  form = FORMS[item.form]({ item, boxes, question: at("question"), choices: at("choices"), send });
-  since = performance.now();
+function keep() {
+  unsaved = !kept.set(`answers ${key}`, JSON.stringify(answers));
+  if (unsaved) at("progress").title = "This browser keeps nothing: download your answers before you close the page.";
+}
+function take(answer) { answers.push({ ...answer, at: Date.now() / 1000 }); keep(); }
+
+function download() {
+  const who = name.value.trim();
+  if (!who || !answers.length) {
+    at("problem").textContent = who ? "There are no answers yet." : "Write your name first: it goes into the file.";
+    if (!who) name.focus();
+    return;
+  }
+  at("problem").textContent = "";
+  const lines = answers.map((answer) => `${JSON.stringify({ ...answer, annotator: who })}\n`);
+  const link = element("a", { href: URL.createObjectURL(new Blob(lines)), download: `answers-${who.replace(/[^\p{L}\p{N}]+/gu, "-")}.jsonl` });
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+  unsaved = false;
 }
 
-const undo = () => { answers.pop(); keep(); };
-at("undo").onclick = at("back").onclick = undo;
-at("skip").hidden = true;
-document.addEventListener("keydown", (event) => {
-  if (event.target.matches("textarea, input[placeholder]")) return;
-  if (event.key === "u") undo(); else if (form && form.key(event)) event.preventDefault();
+addEventListener("beforeunload", (event) => { if (unsaved) event.preventDefault(); });
+work({
+  next: async () => {
+    const done = new Set(answers.map((answer) => answer.assignment));
+    const task = tasks.find(({ assignment }) => !done.has(assignment));
+    return { ...task, done: !task, guidelines, progress: { answered: done.size, left: tasks.length - done.size } };
+  },
+  answer: async (body) => take(body),
+  skip: async (body) => take({ ...body, skipped: true }),
+  undo: async () => { const ok = answers.length > 0; answers.pop(); keep(); return { ok }; },
 });
-showGuidelines(at("guidelines"), guidelines);
-show();
