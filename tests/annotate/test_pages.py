@@ -1,7 +1,7 @@
 """The desk in a real Chromium: keys alone, drag with mouse and finger, double clicks, a phone, guidelines."""
 
 import pytest
-from desk import begin, only_vote, press, progress, slots, texts_of
+from desk import begin, only_vote, press, progress, ready, slots, texts_of
 from projects import project, tasks
 
 from rlhf.record_types import Comparison, Completion
@@ -51,8 +51,20 @@ def test_ratings_by_keys_alone_with_the_row_marked_and_send_closed_till_the_end(
 def test_a_double_click_is_one_vote_and_a_held_key_too(page, serve, tmp_path):
     session = project(tmp_path, tasks(4), overlap=1)
     begin(page, serve, session)
-    page.get_by_role("button", name="A is better").dblclick()
+    page.evaluate(
+        """() => {  // the second click comes when the next item is there
+            const first = () => document.querySelector('.vote').click();
+            const watch = new MutationObserver(() => setTimeout(first, 100));
+            watch.observe(document.querySelector('#progress'), {childList: true});
+            first();
+        }"""
+    )
     progress(page, "1 of 4")
+    page.wait_for_timeout(400)
+    progress(page, "1 of 4")
+    page.reload()
+    page.wait_for_selector(".answer")
+    ready(page)
     page.keyboard.down("2")
     page.keyboard.down("2")  # a repeat
     page.keyboard.up("2")

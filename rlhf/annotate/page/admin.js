@@ -21,7 +21,7 @@ const SHARES = ["ties", "unanimous", "first_side"];
 
 function cards({ items, complete, done = 0, open = 0, skipped = 0, expired = 0 }, numbers) {
   const sizes = Object.entries(SIZES).filter(([key]) => key in numbers)
-    .map(([key, label]) => [label, SHARES.includes(key) ? share(numbers[key]) : number(Math.round(10 * numbers[key]) / 10)]);
+    .map(([key, label]) => [label, SHARES.includes(key) ? share(numbers[key]) : number(numbers[key], 1)]);
   const all = [["Items complete", `${number(complete)} of ${number(items)}`], ["Answers", number(done)], ["In hand now", number(open)],
     ["Skipped", number(skipped)], ["Held too long", number(expired)], ...sizes];
   const card = ([label, value]) => element("li", {}, element("b", { textContent: value }), element("span", { textContent: label }));
@@ -55,11 +55,11 @@ function annotators(people, rows) {
 function agreement(numbers) {
   const keys = Object.keys(numbers).filter((key) => !key.endsWith("/ci_low") && !key.endsWith("/ci_high"));
   const used = new Set(Object.keys(SIZES));
-  const section = (title, first, prefixes) => {
+  const section = (title, first, prefixes, least = 1) => {
     const rows = prefixes.filter(([, prefix]) => Object.keys(MEASURES).some((m) => prefix + m in numbers));
     rows.forEach(([, prefix]) => Object.keys(MEASURES).forEach((m) => used.add(prefix + m)));
     const columns = Object.entries(MEASURES).map(([m, label]) => [label, ([, prefix]) => estimate(numbers, prefix + m)]);
-    return rows.length ? [element("h3", { textContent: title }), table([[first, ([name]) => name], ...columns], rows)] : [];
+    return rows.length >= least ? [element("h3", { textContent: title }), table([[first, ([name]) => name], ...columns], rows)] : [];
   };
   const under = (group) => {
     const names = keys.filter((key) => key.startsWith(`${group}/`)).map((key) => key.slice(group.length + 1).replace(/\/(percent|kappa|alpha)(\/.*)?$/, ""));
@@ -73,7 +73,7 @@ function agreement(numbers) {
   ], pairs)] : [];
   const parts = [
     ...section("Overall", "", [["All votes", ""], ["Calibration session", "calibration/"]]),
-    ...section("By criterion", "Criterion", under("criterion")), ...section("By domain", "Domain", under("domain")),
+    ...section("By criterion", "Criterion", under("criterion"), 2), ...section("By domain", "Domain", under("domain")),
     ...section("Ratings themselves", "Criterion", under("likert")), ...cohen,
   ];
   const rest = keys.filter((key) => !used.has(key));

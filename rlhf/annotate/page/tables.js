@@ -1,9 +1,9 @@
 // Tables of text and numbers that fold into blocks on a phone.
 import { element } from "/page/parts.js";
 
-export function number(value) {
+export function number(value, digits = 3) {
   if (typeof value !== "number") return String(value ?? "");
-  return Number.isInteger(value) ? value.toLocaleString("en") : value.toFixed(3);
+  return Number.isInteger(value) ? value.toLocaleString("en") : value.toFixed(digits);
 }
 export const share = (value) => (value === undefined || value === null ? "" : `${Math.round(100 * value)}%`);
 
