@@ -23,6 +23,7 @@ PAGE = Path(__file__).parent / "page"
 SCRIPTS = ("parts.js", "drag.js", "ranking.js", "forms.js", "desk.js", "offline.js")
 LINKS = """<link rel="stylesheet" href="/page/style.css">
 <script type="module" src="/page/task.js"></script>"""
+SAME = "the tasks=, form=, criteria=, scale= and seed= must be those of the page"
 
 
 def offline_page(
@@ -37,17 +38,9 @@ def offline_page(
         guidelines: shown beside the task.
         seed: of the sides; `votes_from_page` needs the same.
     """
-    tasks = [
-        {
-            "assignment": number, "form": form, "prompt": prompt_text(record.prompt), "turns": turns(record.prompt),
-            "slots": [{"slot": LETTERS[k], "text": text[i]} for k, i in enumerate(order)],
-            "criteria": list(criteria) if form == "likert" else [], "scale": list(scale),
-        }
-        for number, (record, _, order) in enumerate(_ordered(records, form, seed))
-        for text in [{c.id: c.text for c in record.completions}]
-    ]  # fmt: skip
-    key = hashlib.sha256(json.dumps(tasks).encode()).hexdigest()[:16]
-    text = json.dumps({"tasks": tasks, "guidelines": guidelines, "key": key}).replace("<", "\\u003c")
+    tasks = _shown(_ordered(records, form, seed), form, criteria, scale)
+    data = {"tasks": tasks, "guidelines": guidelines, "key": _key(tasks)}
+    text = json.dumps(data).replace("<", "\\u003c")
     script = "\n".join(_inlined((PAGE / name).read_text(encoding="utf-8")) for name in SCRIPTS)
     style = (PAGE / "style.css").read_text(encoding="utf-8")
     policy = (
@@ -71,11 +64,13 @@ def votes_from_page(
     page can be downloaded more than once. A task that was skipped in the end has no vote.
 
     Raises:
-        RecordError: an answer to a task that the page did not have, or that does not fit its task.
+        RecordError: an answer of another page, or one that does not fit its task.
     """
-    tasks = list(_ordered(records, form, seed))
+    ours = list(records)
+    tasks = list(_ordered(ours, form, seed))
+    key = _key(_shown(tasks, form, criteria, scale))
     votes: dict[int, list[Vote]] = {}
-    for place, answer in _last_words(answers, len(tasks)):
+    for place, answer in _last_words(answers, len(tasks), key):
         record, item, order = tasks[answer["assignment"]]
         if answer.get("skipped"):
             continue
@@ -86,28 +81,50 @@ def votes_from_page(
                 flagged=bool(answer.get("flagged")),
             )  # fmt: skip
         except (AnswerError, KeyError, TypeError, ValueError) as error:
-            remedy = "give the page's form=, criteria= and scale=, and the file as it was downloaded"
-            raise RecordError(f"does not fit: {error}", key="answer", place=place, remedy=remedy) from error
+            raise RecordError(f"does not fit: {error}", key="answer", place=place, remedy=SAME) from None
         votes.setdefault(id(record), []).extend(given)
-    own = {id(record): record for record, _, _ in tasks}
-    for key, record in own.items():
-        yield replace(record, votes=record.votes + tuple(votes.get(key, [])))
+    for record in ours:
+        yield replace(record, votes=record.votes + tuple(votes.get(id(record), [])))
 
 
-def _last_words(answers: Iterable[Mapping[str, Any]], tasks: int) -> list[tuple[str, Mapping[str, Any]]]:
+def _last_words(
+    answers: Iterable[Mapping[str, Any]], tasks: int, key: str
+) -> list[tuple[str, Mapping[str, Any]]]:
     """The newest answer of every (annotator, task) with its place, in the order of answering."""
     newest: dict[tuple[str, int], tuple[float, str, Mapping[str, Any]]] = {}
     for line, answer in enumerate(answers, start=1):
         place, number, who = f"answer {line}", answer.get("assignment"), answer.get("annotator")
+        if answer.get("page", key) != key:
+            raise RecordError("is of another page", key="page", place=place, remedy=SAME)
         if not isinstance(number, int) or not 0 <= number < tasks:
-            remedy = "the file belongs to another page"
-            raise RecordError(f"is {number!r}", key="assignment", place=place, remedy=remedy)
+            raise RecordError(f"is {number!r}", key="assignment", place=place, remedy=SAME)
         if not isinstance(who, str) or not who:
             raise RecordError(f"is {who!r}", key="annotator", place=place, remedy="the name of who answered")
         at = float(answer.get("at") or 0.0)
         if (who, number) not in newest or newest[who, number][0] <= at:
             newest[who, number] = at, place, answer
     return [(place, answer) for _, place, answer in sorted(newest.values(), key=lambda found: found[0])]
+
+
+def _shown(
+    ordered: Iterable[tuple[Comparison, Item, list[str]]], form: Form, criteria: tuple[str, ...],
+    scale: tuple[int, int],
+) -> list[dict[str, Any]]:  # fmt: skip
+    """The tasks as the page has them: no ids, no sources."""
+    return [
+        {
+            "assignment": number, "form": form, "prompt": prompt_text(record.prompt), "turns": turns(record.prompt),
+            "slots": [{"slot": LETTERS[k], "text": text[i]} for k, i in enumerate(order)],
+            "criteria": list(criteria) if form == "likert" else [], "scale": list(scale),
+        }
+        for number, (record, _, order) in enumerate(ordered)
+        for text in [{c.id: c.text for c in record.completions}]
+    ]  # fmt: skip
+
+
+def _key(tasks: list[dict[str, Any]]) -> str:
+    """Tells pages with other tasks, sides, forms or scales apart."""
+    return hashlib.sha256(json.dumps(tasks).encode()).hexdigest()[:16]
 
 
 def _digest(text: str) -> str:

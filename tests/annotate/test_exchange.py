@@ -136,3 +136,17 @@ def test_answers_of_the_page_are_about_the_completions_that_were_shown():
         (vote,) = record.votes
         assert vote.choice == "c1"
         assert vote.annotator == "ann"
+
+
+def test_answers_that_do_not_fit_the_page_are_refused_and_no_record_is_lost():
+    alone = Comparison("p9", "only one answer", (Completion("c0", "x"),))
+    records = [*tasks(2, 2), alone]
+    fits = {"assignment": 0, "annotator": "ann", "seconds": 2.0, "answer": {"choice": "A"}}
+    voted = list(votes_from_page(records, [fits, fits | {"answer": {"choice": "B"}}], form="pair", **HOW))
+    assert [len(r.votes) for r in voted] == [1, 0, 0], "the last word counts; a record without items stays"
+    for wrong, key in (
+        ({"assignment": 7}, "assignment"), ({"annotator": ""}, "annotator"), ({"page": "of others"}, "page"),
+        ({"answer": {"ranking": []}}, "answer"), ({"seconds": "long"}, "answer"),
+    ):  # fmt: skip
+        with pytest.raises(RecordError, match=f"answer 2: key '{key}'"):
+            list(votes_from_page(records, [fits, fits | wrong], form="pair", **HOW))

@@ -33,7 +33,7 @@ function download() {
     return;
   }
   at("problem").textContent = "";
-  const lines = answers.map((answer) => `${JSON.stringify({ ...answer, annotator: who })}\n`);
+  const lines = answers.map((answer) => `${JSON.stringify({ ...answer, annotator: who, page: key })}\n`);
   const link = element("a", { href: URL.createObjectURL(new Blob(lines)), download: `answers-${who.replace(/[^\p{L}\p{N}]+/gu, "-")}.jsonl` });
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 1000);
