@@ -10,7 +10,7 @@ from rlhf.annotate.ballots import collect
 from rlhf.annotate.job import Job
 from rlhf.annotate.quality import bonus, quality
 from rlhf.annotate.report import ReportOptions, disputed, next_votes, spot_check
-from rlhf.annotate.simulated import SimulatedAnnotators, gold_in_meta
+from rlhf.annotate.simulated import SimulatedAnnotators, gold_in_meta, gold_of
 from rlhf.data.toy import ToyWorld
 from rlhf.record_types import Comparison, Completion, RecordError, Vote
 from rlhf.records import read, write
@@ -54,6 +54,47 @@ def test_gold_accuracy_reads_the_known_answers_and_flags_who_fails_them():
     assert rows["bad"]["flags"] == "gold"
     assert np.isnan(q.leave_one_out).all(), "gold checks are no work to compare annotators by"
     assert bonus(q, per_vote=1.0).tolist()[1] == 0
+
+
+@pytest.mark.parametrize(("form", "size"), [("pair", 2), ("pair", 4), ("ranking", 3), ("likert", 3)])
+def test_simulated_checks_are_scored_against_the_truth_and_catch_clickers(form, size):
+    world = ToyWorld(size=600, min_completions=size, max_completions=size)
+    bare = [replace(r, votes=()) for r in world.records()]
+    pool = SimulatedAnnotators(
+        people=12, votes_per_item=5, form=form, clickers=0.25, careless=0.0, length_bias=0.0, gold_items=1.0
+    )
+    judged = list(pool.vote(bare))
+    for record in judged:
+        gold = dict(zip([c.id for c in record.completions], gold_in_meta(record), strict=True))
+        checked = any(v.gold for v in record.votes)
+        assert ("gold" in record.meta) == checked
+        assert not checked or record.meta["gold"] == max(gold, key=lambda i: gold[i])
+    q = quality(collect(judged).ballots())
+    rows = q.rows(collect(judged).ballots().annotators)
+    clickers = [r for r in rows if r["annotator"].startswith("clicker")]
+    careful = [r for r in rows if r["annotator"].startswith("careful")]
+    assert min(r["gold_votes"] for r in rows) >= 20
+    assert max(r["gold_accuracy"] for r in clickers) < min(r["gold_accuracy"] for r in careful)
+    assert all("gold" in r["flags"] for r in clickers)
+    assert not any("gold" in r["flags"] for r in careful)
+
+
+def test_no_checks_are_cast_without_gold_items_and_known_answers_are_always_checks():
+    bare = tasks(20)
+    assert not any(v.gold for r in SimulatedAnnotators().vote(bare) for v in r.votes)
+    known = [replace(r, meta={**r.meta, "gold": r.completions[0].id}) for r in bare]
+    assert all(v.gold for r in SimulatedAnnotators().vote(known) for v in r.votes)
+
+
+def test_a_reward_model_can_be_the_truth(monkeypatch):
+    class Longest:
+        def score(self, prompt, completions):
+            return [float(len(c)) for c in completions]
+
+    monkeypatch.setattr("rlhf.load", lambda folder: {"runs/x": Longest()}[folder])
+    gold = gold_of("runs/x")
+    assert [gold(r) for r in tasks(3)] == [[len(c.text) for c in r.completions] for r in tasks(3)]
+    assert gold_of(None) is gold_in_meta
 
 
 def test_leave_one_out_by_hand():
