@@ -29,7 +29,7 @@ UNKNOWN = -1
 
 VERDICT_COLUMNS = ("unit", "annotator", "verdict", "shown_first", "seconds", "share", "check")
 UNIT_COLUMNS = (
-    "prompt", "domain", "criterion", "gold", "session", "longer", "characters", "first", "second",
+    "prompt", "domain", "criterion", "gold", "session", "longer", "characters", "record", "first", "second",
 )  # fmt: skip
 
 
@@ -43,6 +43,7 @@ class Ballots:
     per unit [U]     prompt, domain, criterion (codes; domain may be UNKNOWN), gold (right verdict or UNKNOWN),
                      session (True = of the calibration session),
                      longer (characters of the first less those of the second), characters (of both),
+                     record (number of the first record that has it, from 1 in the order of reading),
                      first, second (codes of the items), keys (prompt_id, id of the first, id of the second)
     names            annotators [A], domains, criteria; items: (prompt_id, identity, criterion) -> code
     """
@@ -61,6 +62,7 @@ class Ballots:
     session: NDArray[np.bool_]
     longer: Ints
     characters: Ints
+    record: Ints
     first: Ints
     second: Ints
     keys: list[tuple[str, str, str]]
@@ -121,9 +123,11 @@ class BallotBox:
         self._ratings = {name: array("d") for name in ("unit", "annotator", "value")}
         self._of_rated = {name: array("q") for name in ("prompt", "criterion")}
         self._keys: list[tuple[str, str, str]] = []
+        self._records = 0
 
     def add(self, record: Comparison) -> None:
         """Add every vote of one record."""
+        self._records += 1
         prompt = self._prompts[prompt_hash(record.prompt)]
         place = {c.id: k for k, c in enumerate(record.completions)}
         for vote in record.votes:
@@ -163,6 +167,7 @@ class BallotBox:
                 int(record.meta.get("session") == "calibration"),
                 lengths[first] - lengths[second],
                 lengths[first] + lengths[second],
+                self._records,
                 *items,
             )
             for column, value in zip(self._of_unit.values(), values, strict=True):

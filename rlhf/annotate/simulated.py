@@ -41,16 +41,6 @@ def gold_in_meta(record: Comparison) -> list[float]:
     return [float(c.meta["gold"]) for c in record.completions]
 
 
-def gold_of(folder: str | None) -> Gold:
-    """The rewards of a trained reward model (a run's folder or an export); without one, `gold_in_meta`."""
-    if folder is None:
-        return gold_in_meta
-    import rlhf  # torch is imported only when it is needed
-
-    scorer = rlhf.load(folder)
-    return lambda record: scorer.score(record.prompt, [c.text for c in record.completions])
-
-
 @dataclass
 class SimulatedAnnotators:
     """A pool of annotators, and who of them judges what.
@@ -129,7 +119,7 @@ class SimulatedAnnotators:
         """One record with votes added, all draws from `rng`; `meta.gold` is written where a check was cast on it."""
         known = self._known(record)
         votes = [vote for item in self._items(record) for vote in self._votes(record, item, known, rng)]
-        meta = record.meta | {"gold": known} if any(vote.gold for vote in votes) else record.meta
+        meta = {**record.meta, "gold": known} if any(vote.gold for vote in votes) else record.meta
         return replace(record, votes=record.votes + tuple(votes), meta=meta)
 
     def _known(self, record: Comparison) -> str | None:

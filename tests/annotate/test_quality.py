@@ -7,10 +7,13 @@ import numpy as np
 import pytest
 
 from rlhf.annotate.ballots import collect
-from rlhf.annotate.job import Job
+from rlhf.annotate.job import Job, report_only
+from rlhf.annotate.judges import gold_of
 from rlhf.annotate.quality import bonus, quality
 from rlhf.annotate.report import ReportOptions, disputed, next_votes, spot_check
-from rlhf.annotate.simulated import SimulatedAnnotators, gold_in_meta, gold_of
+from rlhf.annotate.simulated import SimulatedAnnotators, gold_in_meta
+from rlhf.data.importers import jsonl
+from rlhf.data.source import Source
 from rlhf.data.toy import ToyWorld
 from rlhf.record_types import Comparison, Completion, RecordError, Vote
 from rlhf.records import read, write
@@ -127,6 +130,69 @@ def test_the_next_vote_goes_where_few_voted_and_disagree():
     order = [row["prompt_id"] for row in next_votes(collect(records).ballots(), 10)]
     assert order == ["split", "two alike", "even", "sure"]
     assert [r.prompt_id for r in disputed(records, 0.6)] == ["split", "even"]
+
+
+def test_agreement_on_a_tie_is_agreement_and_needs_no_further_vote():
+    completions = (Completion("x", "one"), Completion("y", "two"))
+    records = [
+        Comparison(
+            name,
+            name,
+            completions,
+            tuple(Vote(f"w{i}", pair=("x", "y"), choice=c) for i, c in enumerate(said)),
+        )
+        for name, said in {"all tie": ["tie"] * 3, "all x": ["x"] * 3, "mixed": ["x", "tie", "y"]}.items()
+    ]
+    order = [row["prompt_id"] for row in next_votes(collect(records).ballots(), 10)]
+    assert order == ["mixed", "all x", "all tie"]
+
+
+def test_the_value_of_a_vote_is_the_variance_that_it_moves():
+    rng = np.random.default_rng(0)
+    counts, worth = np.array([4, 1, 2]), np.array([1.0, 0.5, 0.0])
+    said = [c for c, n in zip(("x", "tie", "y"), counts, strict=True) for _ in range(n)]
+    votes = tuple(Vote(f"w{i}", pair=("x", "y"), choice=c) for i, c in enumerate(said))
+    record = Comparison("p", "p", (Completion("x", "one"), Completion("y", "two")), votes)
+    truth = rng.dirichlet(counts + 1, size=200_000)
+    new = (rng.random((len(truth), 1)) > truth.cumsum(1)).sum(1)
+    after = (counts + 1 + np.eye(3)[new]) @ worth / (counts.sum() + 4)
+    (row,) = next_votes(collect([record]).ballots(), 1)
+    assert row["value"] == pytest.approx(after.var(), rel=0.02)
+
+
+def test_lists_name_the_record_where_prompts_share_an_id():
+    texts = [("one", "two"), ("three", "four")]
+    records = [
+        Comparison(
+            "same", "q", (Completion("x", a), Completion("y", b)), (Vote("w", pair=("x", "y"), choice="x"),)
+        )
+        for a, b in texts
+    ]
+    ballots = collect(records).ballots()
+    assert sorted(row["record"] for row in next_votes(ballots, 10)) == [1, 2]
+    assert sorted(row["record"] for row in spot_check(ballots, 5, seed=0)) == [1, 2]
+
+
+def test_two_reports_in_one_folder_keep_their_lists(tmp_path):
+    file = tmp_path / "tasks.jsonl"
+    write(file, tasks(10))
+    for name, people in (("a", 3), ("b", 4), ("a", 3)):
+        out = tmp_path / f"{name}.jsonl"
+        out.unlink(missing_ok=True)
+        SimulatedAnnotators(people=people)(Job(ToyWorld(), file, out, ReportOptions(samples=20)))
+    lists = {p.name: len(p.read_text().splitlines()) - 1 for p in tmp_path.glob("*annotators.csv")}
+    assert lists == {"annotators.csv": 3, "b.jsonl.report.annotators.csv": 4}
+    assert (tmp_path / "b.jsonl.report.adjudicate.jsonl").exists()
+
+
+def test_a_report_tells_of_rows_that_it_could_not_read(tmp_path, capsys):
+    votes = tmp_path / "votes.jsonl"
+    write(votes, SimulatedAnnotators().vote(tasks(10)))
+    with votes.open("a") as file:
+        file.write("torn\n")
+    source = Source(importer=jsonl, path=str(votes), on_error="skip")
+    report_only(Job(source, None, tmp_path / "report.json", ReportOptions(samples=20)))
+    assert f"1 rows could not be read, the first: {votes}:11" in capsys.readouterr().out
 
 
 def test_spot_checks_take_the_same_number_from_everybody():
