@@ -8,7 +8,7 @@ Likert ratings are kept as ratings too, with a completion under one criterion as
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import combinations
 
@@ -130,28 +130,31 @@ class BallotBox:
         self._records += 1
         prompt = self._prompts[prompt_hash(record.prompt)]
         place = {c.id: k for k, c in enumerate(record.completions)}
+        units: dict[tuple[str, str, str], int] = {}
         for vote in record.votes:
             level = levels(vote)
             pairs = list(combinations(sorted(level, key=place.__getitem__), 2))
             for first, second in pairs:
-                unit = self._unit(record, prompt, vote.criterion, first, second)
+                key = (vote.criterion, first, second)
+                unit = units.get(key, UNKNOWN)
+                if unit == UNKNOWN:
+                    unit = units[key] = self._unit(record, prompt, vote.criterion, first, second)
                 shown = vote.meta.get("first")
                 side = (first, second).index(shown) if shown in (first, second) else UNKNOWN
                 seconds = np.nan if vote.seconds is None else vote.seconds
                 verdict = TIE + int(level[first] < level[second]) - int(level[first] > level[second])
-                values = (
-                    unit,
-                    self._annotators[vote.annotator],
-                    verdict,
-                    side,
-                    seconds,
-                    1 / len(pairs),
-                    vote.gold,
-                )
+                who = self._annotators[vote.annotator]
+                values = (unit, who, verdict, side, seconds, 1 / len(pairs), vote.gold)
                 for column, value in zip(self._verdicts.values(), values, strict=True):
                     column.append(value)
             for completion, rating in (vote.likert or {}).items():
                 self._rate(record, prompt, vote, completion, rating)
+
+    def taking(self, records: Iterable[Comparison]) -> Iterator[Comparison]:
+        """The same records, their votes added as they pass."""
+        for record in records:
+            self.add(record)
+            yield record
 
     def _unit(self, record: Comparison, prompt: int, criterion: str, first: str, second: str) -> int:
         known = len(self._keys)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from rlhf.annotate.ballots import BallotBox, collect
+from rlhf.annotate.ballots import BallotBox
 from rlhf.annotate.report import ReportOptions, beside, printed, write_queue, write_report
 from rlhf.records import Comparison, RecordError, read, write
 
@@ -78,14 +78,21 @@ class Job:
         self.finish(lambda: read(self.out), Path(f"{self.out}.report.json"))
 
     def finish(self, records: Callable[[], Iterable[Comparison]], out: Path) -> None:
-        """Write the report to `out`, its lists beside it, and print what a person reads first."""
-        box: BallotBox = collect(records())
-        if not len(box.ballots().unit):
-            raise RecordError("no votes to report on", place=str(self.out), remedy="annotate the tasks first")
-        place = beside(out)
-        numbers = write_report(out, box, self.report, place)
+        """Read the records once; write the report to `out`, its lists beside it, and print what a person reads first.
+
+        Raises:
+            RecordError: nobody has voted.
+        """
+        out.parent.mkdir(parents=True, exist_ok=True)
+        box, place = BallotBox(), beside(out)
         queue = place("adjudicate.jsonl")
-        waiting = write_queue(queue, records(), self.adjudicate_below)
+        partial = queue.with_name(f"{queue.name}.partial")
+        waiting = write_queue(partial, box.taking(records()), self.adjudicate_below)
+        if not len(box.ballots().unit):
+            partial.unlink()
+            raise RecordError("no votes to report on", place=str(self.out), remedy="annotate the tasks first")
+        numbers = write_report(out, box, self.report, place)
+        partial.replace(queue)
         print(printed(numbers))
         print(f"  {waiting} records for an expert in {queue}")
         print(f"report: {out}", flush=True)

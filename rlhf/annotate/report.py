@@ -23,7 +23,7 @@ from rlhf.annotate.agreement import (
     LEVELS,
     alpha_interval,
     cohen_interval,
-    cohen_kappa,
+    cohen_kappas,
     complete,
     fleiss_interval,
     fleiss_kappa,
@@ -32,7 +32,7 @@ from rlhf.annotate.agreement import (
     percent_interval,
 )  # fmt: skip
 from rlhf.annotate.ballots import FIRST, SECOND, TIE, UNKNOWN, BallotBox, Ballots, Ratings, table
-from rlhf.annotate.overlap import shared_units
+from rlhf.annotate.overlap import shared
 from rlhf.annotate.quality import Quality, bonus, displayed, quality
 from rlhf.judge.table import Floats, Ints
 from rlhf.record_types import Comparison
@@ -132,14 +132,16 @@ def _sizes(ballots: Ballots, everything: Ballots) -> dict[str, float]:
 
 def _cohen(ballots: Ballots, options: ReportOptions) -> dict[str, float]:
     """Kappas of the pairs of annotators who share most units; gives the mean over all pairs that share enough."""
-    pairs = shared_units(ballots, COHEN_UNITS)
+    pairs = shared(ballots, COHEN_UNITS)
+    kappas = cohen_kappas(pairs.tables)
     found: dict[str, float] = {}
-    for a, b, units, first, second in pairs[:COHEN_PAIRS]:
-        key = f"kappa/cohen/{ballots.annotators[a]}/{ballots.annotators[b]}"
-        found[key] = cohen_kappa(first, second)
-        how = {"samples": options.samples, "seed": options.seed}
-        found |= _bounds(key, cohen_interval(first, second, ballots.prompt[units], **how))
-    kappas = np.array([cohen_kappa(first, second) for _, _, _, first, second in pairs])
+    for pair in range(min(COHEN_PAIRS, len(kappas))):
+        key = f"kappa/cohen/{ballots.annotators[pairs.a[pair]]}/{ballots.annotators[pairs.b[pair]]}"
+        units, first, second = pairs.units(pair)
+        bounds = cohen_interval(
+            first, second, ballots.prompt[units], samples=options.samples, seed=options.seed
+        )
+        found |= {key: float(kappas[pair])} | _bounds(key, bounds)
     known = kappas[np.isfinite(kappas)]
     return found | {"kappa/cohen/mean": float(known.mean()) if len(known) else np.nan}
 
