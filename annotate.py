@@ -9,7 +9,8 @@ from rlhf import assemble
 @hydra.main(version_base="1.3", config_path=str(assemble.CONF), config_name="annotate")
 def main(cfg: DictConfig) -> None:
     """See conf/annotate.yaml."""
-    assemble.annotate(cfg)
+    with assemble.plain_errors():
+        assemble.annotate(cfg)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,8 @@ from rlhf import assemble
 @hydra.main(version_base="1.3", config_path=str(assemble.CONF), config_name="evaluate")
 def main(cfg: DictConfig) -> None:
     """See conf/evaluate.yaml."""
-    assemble.evaluate(cfg)
+    with assemble.plain_errors():
+        assemble.evaluate(cfg)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,8 @@ from rlhf import assemble
 @hydra.main(version_base="1.3", config_path=str(assemble.CONF), config_name="sample")
 def main(cfg: DictConfig) -> None:
     """See conf/sample.yaml."""
-    assemble.sample(cfg)
+    with assemble.plain_errors():
+        assemble.sample(cfg)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,8 @@ from rlhf import assemble
 @hydra.main(version_base="1.3", config_path=str(assemble.CONF), config_name="train")
 def main(cfg: DictConfig) -> float:
     """Returns the monitored metric, for sweepers that optimise it."""
-    return assemble.train(cfg)
+    with assemble.plain_errors():
+        return assemble.train(cfg)
 
 
 if __name__ == "__main__":

@@ -71,15 +71,24 @@ def cohen_kappa(a: ArrayLike, b: ArrayLike) -> float:
             f"shapes {first.shape} and {second.shape}: two flat lists of the same units are needed"
         )
     codes = np.unique(np.concatenate([first, second]), return_inverse=True)[1]
-    return _cohen(codes[: len(first)], codes[len(first) :])
+    return float(cohen_kappas(np.add.reduce(_cells(codes[: len(first)], codes[len(first) :]))))
 
 
-def _cohen(a: Ints, b: Ints) -> float:
-    if not len(a):
-        return float("nan")
-    size = int(max(a.max(), b.max())) + 1
-    chance = float(np.bincount(a, minlength=size) @ np.bincount(b, minlength=size)) / len(a) ** 2
-    return float((np.mean(a == b) - chance) / (1 - chance)) if chance < 1 else float("nan")
+def cohen_kappas(tables: ArrayLike) -> Floats:
+    """Cohen's kappa [...] of tables [..., V, V]: how often the two said v and w of a unit; NaN where p_e = 1."""
+    joint = np.asarray(tables, dtype=np.float64)
+    with np.errstate(invalid="ignore"):
+        joint = joint / joint.sum((-2, -1), keepdims=True)
+    chance = np.asarray((joint.sum(-1) * joint.sum(-2)).sum(-1))
+    observed = np.asarray(np.trace(joint, axis1=-2, axis2=-1))
+    return _ratio(observed - chance, 1 - chance)
+
+
+def _cells(a: Ints, b: Ints) -> Floats:
+    """[U, V, V] one-hot tables of what two annotators said of each unit."""
+    size = int(max(a.max(initial=0), b.max(initial=0))) + 1
+    cells: Floats = np.eye(size * size)[a * size + b].reshape(-1, size, size)
+    return cells
 
 
 def fleiss_kappa(counts: ArrayLike) -> float:
@@ -169,17 +178,9 @@ def alpha_interval(
 
 def cohen_interval(a: Ints, b: Ints, cluster: Ints, *, samples: int, seed: int) -> tuple[float, float]:
     """95% percentile interval of `cohen_kappa` of two annotators' codes [U]; clusters (prompts) [U] are resampled."""
-    size = int(max(a.max(), b.max())) + 1
-    cells = np.eye(size * size)[a * size + b]
-
-    def kappa(sums: Floats) -> Floats:
-        joint = sums.reshape(-1, size, size)
-        joint = joint / joint.sum((1, 2), keepdims=True)
-        chance: Floats = (joint.sum(1) * joint.sum(2)).sum(1)
-        observed: Floats = joint[:, np.arange(size), np.arange(size)].sum(1)
-        return _ratio(observed - chance, 1 - chance)
-
-    return _quantiles(cluster_sums(cells, cluster), kappa, samples, seed)
+    cells = _cells(a, b)
+    sums = cluster_sums(cells.reshape(len(cells), -1), cluster)
+    return _quantiles(sums, lambda s: cohen_kappas(s.reshape(-1, *cells.shape[1:])), samples, seed)
 
 
 def _judged_twice(counts: ArrayLike) -> Floats:

@@ -29,14 +29,18 @@ class Principle:
 
 @dataclass
 class Tally:
-    """How a judge behaved: comparisons, order decided, mean probability of the first side, unreadable replies."""
+    """How a judge behaved: comparisons, order decided, mean probability of the first side, unreadable replies.
+
+    `example` is the first unreadable reply, as the error told it.
+    """
 
     comparisons: int = 0
     flipped: int = 0
     first: float = 0.0
     unreadable: int = 0
+    example: str = ""
 
-    def as_dict(self) -> dict[str, float]:
+    def as_dict(self) -> dict[str, Any]:
         """`position/first` is 0.5 for a judge without bias; `position/decides` is the share of pairs it turned."""
         number = max(self.comparisons, 1)
         return {
@@ -44,7 +48,7 @@ class Tally:
             "position/first": self.first / number,
             "position/decides": self.flipped / number,
             "unreadable": self.unreadable,
-        }
+        } | ({"unreadable/example": self.example} if self.example else {})
 
 
 class Reviser(Protocol):
@@ -89,15 +93,31 @@ class AiFeedback:
             raise RecordError("is empty", key="annotator.principles", remedy="write one principle at least")
 
     def __call__(self, job: Job) -> None:
-        """Vote on the tasks of a job; bias and cost of the judges go into `<out>.judges.json`."""
-        job.add_votes(self.vote)
+        """Vote on the tasks of a job; bias and cost of the judges go into `<out>.judges.json`.
+
+        Raises:
+            RecordError: no reply could be read, so that there are no votes; `out` is not written.
+        """
+        job.add_votes(self.vote, lambda: self._report(job.out))
+
+    def _report(self, out: Path) -> None:
         report: dict[str, Any] = {}
         for judge in self.judges:
             report[judge.name] = self.tallies.get(judge.name, Tally()).as_dict() | judge.usage()
-        Path(f"{job.out}.judges.json").write_text(json.dumps(report, indent=2) + "\n")
+        path = Path(f"{out}.judges.json")
+        path.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         for name, numbers in report.items():
-            shown = ", ".join(f"{k} {v:.3g}" for k, v in numbers.items())
+            shown = ", ".join(f"{k} {v:.3g}" for k, v in numbers.items() if not isinstance(v, str))
             print(f"{name}: {shown}")
+        tallies = self.tallies.values()
+        if any(t.unreadable for t in tallies) and not any(t.comparisons for t in tallies):
+            example = next(t.example for t in tallies if t.example)
+            remedy = (
+                "a chat model that follows instructions, or a larger max_tokens for one that thinks aloud"
+            )
+            raise RecordError(
+                f"no reply names an answer; the first: {example}", place=str(path), remedy=remedy
+            )
 
     def vote(self, records: Iterable[Comparison]) -> Iterator[Comparison]:
         """The records with votes added, in their order; a few records are judged at a time."""
@@ -123,8 +143,9 @@ class AiFeedback:
         try:
             ahead = judge.prefer(prompt, a.text, b.text, principle.text)
             behind = judge.prefer(prompt, b.text, a.text, principle.text)
-        except Unreadable:
+        except Unreadable as error:
             tally.unreadable += 1
+            tally.example = tally.example or str(error)
             return None
         p = (ahead + 1 - behind) / 2
         tally.comparisons += 1

@@ -8,7 +8,7 @@ Likert ratings are kept as ratings too, with a completion under one criterion as
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import combinations
 
@@ -29,7 +29,7 @@ UNKNOWN = -1
 
 VERDICT_COLUMNS = ("unit", "annotator", "verdict", "shown_first", "seconds", "share", "check")
 UNIT_COLUMNS = (
-    "prompt", "domain", "criterion", "gold", "session", "longer", "characters", "first", "second",
+    "prompt", "domain", "criterion", "gold", "session", "longer", "characters", "record", "first", "second",
 )  # fmt: skip
 
 
@@ -43,6 +43,7 @@ class Ballots:
     per unit [U]     prompt, domain, criterion (codes; domain may be UNKNOWN), gold (right verdict or UNKNOWN),
                      session (True = of the calibration session),
                      longer (characters of the first less those of the second), characters (of both),
+                     record (number of the first record that has it, from 1 in the order of reading),
                      first, second (codes of the items), keys (prompt_id, id of the first, id of the second)
     names            annotators [A], domains, criteria; items: (prompt_id, identity, criterion) -> code
     """
@@ -61,6 +62,7 @@ class Ballots:
     session: NDArray[np.bool_]
     longer: Ints
     characters: Ints
+    record: Ints
     first: Ints
     second: Ints
     keys: list[tuple[str, str, str]]
@@ -121,33 +123,38 @@ class BallotBox:
         self._ratings = {name: array("d") for name in ("unit", "annotator", "value")}
         self._of_rated = {name: array("q") for name in ("prompt", "criterion")}
         self._keys: list[tuple[str, str, str]] = []
+        self._records = 0
 
     def add(self, record: Comparison) -> None:
         """Add every vote of one record."""
+        self._records += 1
         prompt = self._prompts[prompt_hash(record.prompt)]
         place = {c.id: k for k, c in enumerate(record.completions)}
+        units: dict[tuple[str, str, str], int] = {}
         for vote in record.votes:
             level = levels(vote)
             pairs = list(combinations(sorted(level, key=place.__getitem__), 2))
             for first, second in pairs:
-                unit = self._unit(record, prompt, vote.criterion, first, second)
+                key = (vote.criterion, first, second)
+                unit = units.get(key, UNKNOWN)
+                if unit == UNKNOWN:
+                    unit = units[key] = self._unit(record, prompt, vote.criterion, first, second)
                 shown = vote.meta.get("first")
                 side = (first, second).index(shown) if shown in (first, second) else UNKNOWN
                 seconds = np.nan if vote.seconds is None else vote.seconds
                 verdict = TIE + int(level[first] < level[second]) - int(level[first] > level[second])
-                values = (
-                    unit,
-                    self._annotators[vote.annotator],
-                    verdict,
-                    side,
-                    seconds,
-                    1 / len(pairs),
-                    vote.gold,
-                )
+                who = self._annotators[vote.annotator]
+                values = (unit, who, verdict, side, seconds, 1 / len(pairs), vote.gold)
                 for column, value in zip(self._verdicts.values(), values, strict=True):
                     column.append(value)
             for completion, rating in (vote.likert or {}).items():
                 self._rate(record, prompt, vote, completion, rating)
+
+    def taking(self, records: Iterable[Comparison]) -> Iterator[Comparison]:
+        """The same records, their votes added as they pass."""
+        for record in records:
+            self.add(record)
+            yield record
 
     def _unit(self, record: Comparison, prompt: int, criterion: str, first: str, second: str) -> int:
         known = len(self._keys)
@@ -163,6 +170,7 @@ class BallotBox:
                 int(record.meta.get("session") == "calibration"),
                 lengths[first] - lengths[second],
                 lengths[first] + lengths[second],
+                self._records,
                 *items,
             )
             for column, value in zip(self._of_unit.values(), values, strict=True):

@@ -16,6 +16,7 @@ from rlhf.collect.endpoint import EndpointPolicy
 from rlhf.collect.sampling import Policy
 from rlhf.record_types import Comparison, Completion, Message, Prompt, RecordError, prompt_text
 
+EXAMPLE = 'a name and a text per line: helpfulness: "Prefer the answer that ..."'
 CRITIQUE = (
     "[Prompt]\n{prompt}\n\n[Answer]\n{answer}\n\nSay in two sentences how the answer fails this rule: {rule}"
 )
@@ -29,16 +30,20 @@ def principles_from(path: str) -> list[Principle]:
     """The principles of a YAML file: a mapping of names to texts.
 
     Raises:
-        RecordError: no such file, or it is no such mapping.
+        RecordError: no such file, it is no YAML, or no such mapping.
     """
     file = Path(path)
     if not file.is_file():
-        raise RecordError("no such file", place=path, key="annotator.principles.path")
-    raw = yaml.safe_load(file.read_text(encoding="utf-8"))
+        raise RecordError("no such file", place=path, key="annotator.constitution", remedy="check the path")
+    try:
+        raw = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        place = path if mark is None else f"{path}:{mark.line + 1}"
+        problem = getattr(error, "problem", None) or "cannot be read"
+        raise RecordError(f"is no YAML: {problem}", place=place, remedy=EXAMPLE) from error
     if not isinstance(raw, dict) or not raw or not all(isinstance(v, str) for v in raw.values()):
-        raise RecordError(
-            "is no mapping of names to texts", place=path, remedy="helpfulness: Prefer the answer that ..."
-        )
+        raise RecordError("is no mapping of names to texts", place=path, remedy=EXAMPLE)
     return [Principle(str(name), text) for name, text in raw.items()]
 
 

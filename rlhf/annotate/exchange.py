@@ -6,8 +6,10 @@ question per record. Ids travel in the data, sources do not: annotators stay bli
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from hashlib import sha256
 from itertools import combinations
 from typing import Any
 
@@ -27,15 +29,23 @@ LABEL_STUDIO_CONFIG = """<View>
 """Labelling interface of the project that imports `to_label_studio`."""
 
 
+def task_keys(records: Sequence[Comparison]) -> list[str]:
+    """One name per record that no other has: its prompt_id, with its number where several share that."""
+    number = Counter(r.prompt_id for r in records)
+    return [
+        r.prompt_id if number[r.prompt_id] == 1 else f"{r.prompt_id}#{n}" for n, r in enumerate(records, 1)
+    ]
+
+
 def to_label_studio(records: Iterable[Comparison]) -> Iterator[dict[str, Any]]:
     """One task per pair of completions; sides swap with every second pair."""
-    number = 0
-    for record in records:
+    ours, number = list(records), 0
+    for key, record in zip(task_keys(ours), ours, strict=True):
         for pair in combinations(record.completions, 2):
             a, b = pair if number % 2 == 0 else pair[::-1]
             number += 1
             data = {"prompt": prompt_text(record.prompt), "a": a.text, "b": b.text}
-            yield {"data": data | {"prompt_id": record.prompt_id, "pair": [a.id, b.id]}}
+            yield {"data": data | {"prompt_id": record.prompt_id, "task": key, "pair": [a.id, b.id]}}
 
 
 def from_label_studio(
@@ -47,7 +57,8 @@ def from_label_studio(
         RecordError: a task of another project, or an annotation that names no side.
     """
     ours = list(records)
-    known = {r.prompt_id: {c.id for c in r.completions} for r in ours}
+    keys = task_keys(ours)
+    known = {key: {c.id for c in r.completions} for key, r in zip(keys, ours, strict=True)}
     given: dict[str, list[Vote]] = {}
     for number, task in enumerate(tasks):
         place = f"task {task.get('id', number)}"
@@ -56,28 +67,32 @@ def from_label_studio(
             raise RecordError(
                 "has no prompt_id and pair", key="data", place=place, remedy="import what we exported"
             )
-        a, b = data["pair"]
-        if not {a, b} <= known.get(data["prompt_id"], set()):
-            raise RecordError(
-                f"is about {a} and {b} of {data['prompt_id']}, which tasks= does not hold",
-                place=place,
-                remedy=SAME,
-            )
+        (a, b), key = data["pair"], data.get("task", data["prompt_id"])
+        if not {a, b} <= known.get(key, set()):
+            problem = f"is about {a} and {b} of {key}, which tasks= does not hold"
+            raise RecordError(problem, place=place, remedy=SAME)
         for annotation in task.get("annotations", []):
-            if annotation.get("was_cancelled"):
-                continue
-            choices = [
-                r["value"]["choices"] for r in annotation.get("result", []) if "choices" in r.get("value", {})
-            ]
-            if len(choices) != 1 or choices[0][0] not in ("A", "tie", "B"):
-                raise RecordError("names none of A, tie, B", key="annotations.result", place=place)
-            choice = {"A": a, "B": b, "tie": "tie"}[choices[0][0]]
-            vote = Vote(
-                _who(annotation.get("completed_by")), seconds=annotation.get("lead_time"),
-                pair=(a, b), choice=choice, meta={"first": a},
-            )  # fmt: skip
-            given.setdefault(data["prompt_id"], []).append(vote)
-    return (replace(r, votes=r.votes + tuple(given.get(r.prompt_id, []))) for r in ours)
+            if not annotation.get("was_cancelled"):
+                given.setdefault(key, []).append(_choice(annotation, a, b, place))
+    return _with_votes(ours, keys, given)
+
+
+def _choice(annotation: Mapping[str, Any], a: str, b: str, place: str) -> Vote:
+    """The vote of one annotation of Label Studio."""
+    values = (result.get("value", {}) for result in annotation.get("result", []))
+    choices = [value["choices"] for value in values if "choices" in value]
+    if len(choices) != 1 or choices[0][0] not in ("A", "tie", "B"):
+        raise RecordError("names none of A, tie, B", key="annotations.result", place=place)
+    return Vote(
+        _who(annotation.get("completed_by")), seconds=annotation.get("lead_time"),
+        pair=(a, b), choice={"A": a, "B": b, "tie": "tie"}[choices[0][0]], meta={"first": a},
+    )  # fmt: skip
+
+
+def _with_votes(
+    records: Sequence[Comparison], keys: Sequence[str], given: Mapping[str, Sequence[Vote]]
+) -> Iterator[Comparison]:
+    return (replace(r, votes=(*r.votes, *given.get(key, ()))) for key, r in zip(keys, records, strict=True))
 
 
 def _who(completed_by: Any) -> str:
@@ -86,13 +101,20 @@ def _who(completed_by: Any) -> str:
     return str(completed_by)
 
 
+def shown_order(record: Comparison, key: str) -> list[str]:
+    """The ids of the completions in the order in which Argilla shows them: shuffled, the same at every call."""
+    return sorted((c.id for c in record.completions), key=lambda i: sha256(f"{key}:{i}".encode()).digest())
+
+
 def to_argilla(records: Iterable[Comparison]) -> Iterator[dict[str, Any]]:
-    """One record per prompt: fields `prompt` and `answer-1`..`answer-K`, for a ranking question named `ranking`."""
-    for record in records:
-        answers = {f"answer-{n}": c.text for n, c in enumerate(record.completions, start=1)}
-        ids = [c.id for c in record.completions]
+    """One record each: fields `prompt` and `answer-1`..`answer-K` in `shown_order`, for a question named `ranking`."""
+    ours = list(records)
+    for key, record in zip(task_keys(ours), ours, strict=True):
+        text = {c.id: c.text for c in record.completions}
+        ids = shown_order(record, key)
+        answers = {f"answer-{n}": text[i] for n, i in enumerate(ids, start=1)}
         yield {
-            "id": record.prompt_id,
+            "id": key,
             "fields": {"prompt": prompt_text(record.prompt), **answers},
             "metadata": {"completions": " ".join(ids)},
             "suggestions": {},
@@ -107,28 +129,34 @@ def from_argilla(records: Iterable[Comparison], rows: Iterable[Mapping[str, Any]
     store it whatever was ranked (argilla#5712), is refused rather than believed.
 
     Raises:
-        RecordError: a response without ranks.
+        RecordError: a response without ranks, about other answers, or that leaves some out or names one twice.
     """
-    given: dict[str, list[Vote]] = {}
     tasks = list(records)
-    known = {r.prompt_id: [c.id for c in r.completions] for r in tasks}
+    keys = task_keys(tasks)
+    shown = {key: shown_order(r, key) for key, r in zip(keys, tasks, strict=True)}
+    given: dict[str, list[Vote]] = {}
     for row in rows:
+        key = str(row.get("id"))
         for response in row.get("responses", {}).get("ranking", []):
-            if response.get("status", "submitted") != "submitted":
-                continue
-            value, place = response.get("value"), f"record {row.get('id')}"
-            if not isinstance(value, list) or not all(isinstance(v, Mapping) and "rank" in v for v in value):
-                raise RecordError(
-                    "has no ranks", key="responses.ranking.value", place=place, remedy="argilla#5712"
-                )
-            names = {f"answer-{n}": i for n, i in enumerate(known.get(str(row.get("id")), ()), start=1)}
-            groups: dict[int, list[str]] = {}
-            for v in value:
-                if v["value"] not in names:
-                    raise RecordError(
-                        f"ranks {v['value']}, which tasks= does not hold", place=place, remedy=SAME
-                    )
-                groups.setdefault(int(v["rank"]), []).append(names[v["value"]])
-            ranking = tuple(tuple(groups[rank]) for rank in sorted(groups))
-            given.setdefault(str(row["id"]), []).append(Vote(str(response.get("user_id")), ranking=ranking))
-    return (replace(r, votes=r.votes + tuple(given.get(r.prompt_id, []))) for r in tasks)
+            if response.get("status", "submitted") == "submitted":
+                ranking = _ranking(response.get("value"), shown.get(key, []), f"record {key}")
+                given.setdefault(key, []).append(Vote(str(response.get("user_id")), ranking=ranking))
+    return _with_votes(tasks, keys, given)
+
+
+def _ranking(value: Any, ids: Sequence[str], place: str) -> tuple[tuple[str, ...], ...]:
+    """Groups of ids, best first, from a response of Argilla."""
+    if not isinstance(value, list) or not all(isinstance(v, Mapping) and "rank" in v for v in value):
+        raise RecordError("has no ranks", key="responses.ranking.value", place=place, remedy="argilla#5712")
+    names = {f"answer-{n}": i for n, i in enumerate(ids, start=1)}
+    for v in value:
+        if v["value"] not in names:
+            raise RecordError(f"ranks {v['value']}, which tasks= does not hold", place=place, remedy=SAME)
+    if sorted(v["value"] for v in value) != sorted(names):
+        named = ", ".join(v["value"] for v in value)
+        problem, remedy = f"ranks {named} of {len(names)} answers", "every answer needs one rank"
+        raise RecordError(problem, key="responses.ranking.value", place=place, remedy=remedy)
+    groups: dict[int, list[str]] = {}
+    for v in value:
+        groups.setdefault(int(v["rank"]), []).append(names[v["value"]])
+    return tuple(tuple(groups[rank]) for rank in sorted(groups))

@@ -1,4 +1,4 @@
-"""`annotator=file`: tasks out to another tool, and its answers back in."""
+"""`annotator=label_studio`, `argilla`, `page`: tasks out to another tool, and its answers back in."""
 
 from __future__ import annotations
 

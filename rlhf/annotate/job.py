@@ -7,13 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from rlhf.annotate.ballots import BallotBox, collect
-from rlhf.annotate.report import ReportOptions, printed, write_queue, write_report
+from rlhf.annotate.ballots import BallotBox
+from rlhf.annotate.report import ReportOptions, beside, printed, write_queue, write_report
 from rlhf.records import Comparison, RecordError, read, write
 
 
 class Records(Protocol):
-    """Anything that gives records from the start."""
+    """Anything that gives records from the start, and tells of the rows that it could not read."""
+
+    skipped: list[str]
+    skipped_count: int
 
     def records(self) -> Iterator[Comparison]:
         """The records from the start."""
@@ -49,8 +52,10 @@ class Job:
             raise RecordError("no such file", place=str(self.tasks), key="tasks", remedy="check the path")
         return self.tasks
 
-    def add_votes(self, annotators: Annotators) -> None:
+    def add_votes(self, annotators: Annotators, on_voted: Callable[[], None] = lambda: None) -> None:
         """Write the tasks with the annotators' votes to `out`, and the report beside it.
+
+        Until every vote is there, the file is `<out>.partial`; `on_voted` runs before it gets its name.
 
         Raises:
             RecordError: `out` exists, or there are no tasks.
@@ -60,18 +65,34 @@ class Job:
             remedy = "out=<another file>: votes are never overwritten"
             raise RecordError("exists already", place=str(self.out), remedy=remedy)
         self.out.parent.mkdir(parents=True, exist_ok=True)
-        number = write(self.out, annotators(read(tasks)))
+        partial = self.out.with_name(f"{self.out.name}.partial{''.join(self.out.suffixes[-1:])}")
+        number = write(partial, annotators(read(tasks)))
+        on_voted()
+        if not any(record.votes for record in read(partial)):
+            remedy = "a task needs two completions at least; see what annotates them"
+            raise RecordError(
+                "nobody voted on any of these tasks", place=str(tasks), key="tasks", remedy=remedy
+            )
+        partial.replace(self.out)
         print(f"votes on {number} records: {self.out}")
         self.finish(lambda: read(self.out), Path(f"{self.out}.report.json"))
 
     def finish(self, records: Callable[[], Iterable[Comparison]], out: Path) -> None:
-        """Write the report to `out`, its lists beside it, and print what a person reads first."""
-        box: BallotBox = collect(records())
+        """Read the records once; write the report to `out`, its lists beside it, and print what a person reads first.
+
+        Raises:
+            RecordError: nobody has voted.
+        """
+        out.parent.mkdir(parents=True, exist_ok=True)
+        box, place = BallotBox(), beside(out)
+        queue = place("adjudicate.jsonl")
+        partial = queue.with_name(f"{queue.name}.partial")
+        waiting = write_queue(partial, box.taking(records()), self.adjudicate_below)
         if not len(box.ballots().unit):
+            partial.unlink()
             raise RecordError("no votes to report on", place=str(self.out), remedy="annotate the tasks first")
-        numbers = write_report(out, box, self.report)
-        queue = out.parent / "adjudicate.jsonl"
-        waiting = write_queue(queue, records(), self.adjudicate_below)
+        numbers = write_report(out, box, self.report, place)
+        partial.replace(queue)
         print(printed(numbers))
         print(f"  {waiting} records for an expert in {queue}")
         print(f"report: {out}", flush=True)
@@ -80,3 +101,5 @@ class Job:
 def report_only(job: Job) -> None:
     """`annotator=report`: the report on votes that are there already."""
     job.finish(job.source.records, job.out)
+    if job.source.skipped_count:
+        print(f"  {job.source.skipped_count} rows could not be read, the first: {job.source.skipped[0]}")

@@ -11,6 +11,7 @@ import threading
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from rlhf.annotate.simulated import Gold, gold_in_meta
 from rlhf.collect.endpoint import Endpoint
 from rlhf.record_types import Prompt, prompt_text
 
@@ -173,3 +174,13 @@ class RewardJudge:
     def usage(self) -> dict[str, float]:
         """Nothing."""
         return {}
+
+
+def gold_of(folder: str | None) -> Gold:
+    """The truth of simulated annotators: a trained reward model's rewards; without a folder, `gold_in_meta`."""
+    if folder is None:
+        return gold_in_meta
+    import rlhf
+
+    scorer = rlhf.load(folder)
+    return lambda record: scorer.score(record.prompt, [c.text for c in record.completions])

@@ -2,42 +2,66 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from scipy import stats
 
 from rlhf.annotate.ballots import Ballots
 from rlhf.judge.table import Floats, Ints
 
+VERDICTS = 3
+COPY_UNITS = 20
+"""Units that two annotators must share before they can be called copies."""
 COPY_ERROR = 0.01
 """Chance that any honest pair is called copies."""
 
 
-def shared_units(ballots: Ballots, least: int) -> list[tuple[int, int, Ints, Ints, Ints]]:
-    """Pairs of annotators with at least `least` units in common: codes a < b, the units, and what each said of them.
+@dataclass(frozen=True)
+class Shared:
+    """P pairs of annotators with units in common, most units first; an annotator's last verdict on a unit counts.
 
-    Most units in common first. An annotator's last verdict on a unit counts.
+    a, b        codes of the two [P], a < b
+    tables      [P, 3, 3] units by what a (row) and b (column) said
     """
+
+    a: Ints
+    b: Ints
+    tables: Ints
+    _starts: Ints
+    _unit: Ints
+    _first: Ints
+    _second: Ints
+
+    def units(self, pair: int) -> tuple[Ints, Ints, Ints]:
+        """The units that a pair shares, and what each of the two said of them."""
+        rows = slice(self._starts[pair], self._starts[pair] + self.tables[pair].sum())
+        return self._unit[rows], self._first[rows], self._second[rows]
+
+
+def shared(ballots: Ballots, least: int) -> Shared:
+    """All pairs of annotators with at least `least` units in common."""
     people = len(ballots.annotators)
     key = ballots.unit * people + ballots.annotator
     last = len(key) - 1 - np.unique(key[::-1], return_index=True)[1]  # ordered by unit, then annotator
     unit, who, verdict = ballots.unit[last], ballots.annotator[last], ballots.verdict[last]
-    left, right = [], []
+    left, right = [np.zeros(0, dtype=np.int64)], [np.zeros(0, dtype=np.int64)]
     for step in range(1, int(np.bincount(unit).max(initial=1))):
         same = np.flatnonzero(unit[step:] == unit[:-step])
         left.append(same)
         right.append(same + step)
-    first, second = np.concatenate([*left, []]).astype(int), np.concatenate([*right, []]).astype(int)
+    first, second = np.concatenate(left), np.concatenate(right)
     codes, group, number = np.unique(
         who[first] * people + who[second], return_inverse=True, return_counts=True
     )
+    kept = np.flatnonzero(number >= least)
+    kept = kept[np.argsort(-number[kept], kind="stable")]
+    cells = group * VERDICTS**2 + verdict[first] * VERDICTS + verdict[second]
+    tables = np.bincount(cells, minlength=len(codes) * VERDICTS**2).reshape(-1, VERDICTS, VERDICTS)
     order = np.argsort(group, kind="stable")
-    starts = np.concatenate([[0], np.cumsum(number)])
-    found = []
-    for g in sorted(np.flatnonzero(number >= least), key=lambda g: -number[g]):
-        rows = order[starts[g] : starts[g + 1]]
-        a, b = divmod(int(codes[g]), people)
-        found.append((a, b, unit[first[rows]], verdict[first[rows]], verdict[second[rows]]))
-    return found
+    starts = np.concatenate([[0], np.cumsum(number)])[kept]
+    rows = (unit[first[order]], verdict[first[order]], verdict[second[order]])
+    return Shared(codes[kept] // people, codes[kept] % people, tables[kept], starts, *rows)
 
 
 def copies(ballots: Ballots, alone: Floats, people: int) -> Floats:
@@ -47,10 +71,12 @@ def copies(ballots: Ballots, alone: Floats, people: int) -> Floats:
     suspicious when it agrees on more units than a binomial with that share allows, corrected for all pairs.
     """
     marked = np.zeros(people)
-    pairs = shared_units(ballots, least=20)
-    for a, b, _, first, second in pairs:
-        share = np.nanmax([alone[a], alone[b], 0.5])
-        equal = int((first == second).sum())
-        if stats.binom.sf(equal - 1, len(first), min(share, 0.999)) < COPY_ERROR / len(pairs):
-            marked[[a, b]] = 1
+    pairs = shared(ballots, COPY_UNITS)
+    if not len(pairs.a):
+        return marked
+    share = np.fmax(np.fmax(alone[pairs.a], alone[pairs.b]), 0.5)
+    equal, number = np.trace(pairs.tables, axis1=1, axis2=2), pairs.tables.sum((1, 2))
+    chance = stats.binom.sf(equal - 1, number, np.minimum(share, 0.999))
+    suspicious = chance < COPY_ERROR / len(pairs.a)
+    marked[np.concatenate([pairs.a[suspicious], pairs.b[suspicious]])] = 1
     return marked

@@ -1,6 +1,7 @@
 """The agreement and quality report of a set of votes: one flat JSON and four lists beside it.
 
-<out>            flat numbers, intervals 95% with prompts resampled; keys without an answer are left out
+<out>            flat numbers, intervals 95% with prompts resampled; keys without an answer are left out. Where another
+                 report of the folder has the names below, the lists are <out without .json>.annotators.csv and so on
 annotators.csv   one row per annotator, worst first: see `rlhf.annotate.quality.Quality`; flags and bonus
 reannotate.csv   which units the next vote should go to, most valuable first
 spot_check.csv   a random sample of every annotator's votes for somebody to look at
@@ -11,7 +12,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from rlhf.annotate.agreement import (
     LEVELS,
     alpha_interval,
     cohen_interval,
-    cohen_kappa,
+    cohen_kappas,
     complete,
     fleiss_interval,
     fleiss_kappa,
@@ -31,7 +32,7 @@ from rlhf.annotate.agreement import (
     percent_interval,
 )  # fmt: skip
 from rlhf.annotate.ballots import FIRST, SECOND, TIE, UNKNOWN, BallotBox, Ballots, Ratings, table
-from rlhf.annotate.overlap import shared_units
+from rlhf.annotate.overlap import shared
 from rlhf.annotate.quality import Quality, bonus, displayed, quality
 from rlhf.judge.table import Floats, Ints
 from rlhf.record_types import Comparison
@@ -131,14 +132,16 @@ def _sizes(ballots: Ballots, everything: Ballots) -> dict[str, float]:
 
 def _cohen(ballots: Ballots, options: ReportOptions) -> dict[str, float]:
     """Kappas of the pairs of annotators who share most units; gives the mean over all pairs that share enough."""
-    pairs = shared_units(ballots, COHEN_UNITS)
+    pairs = shared(ballots, COHEN_UNITS)
+    kappas = cohen_kappas(pairs.tables)
     found: dict[str, float] = {}
-    for a, b, units, first, second in pairs[:COHEN_PAIRS]:
-        key = f"kappa/cohen/{ballots.annotators[a]}/{ballots.annotators[b]}"
-        found[key] = cohen_kappa(first, second)
-        how = {"samples": options.samples, "seed": options.seed}
-        found |= _bounds(key, cohen_interval(first, second, ballots.prompt[units], **how))
-    kappas = np.array([cohen_kappa(first, second) for _, _, _, first, second in pairs])
+    for pair in range(min(COHEN_PAIRS, len(kappas))):
+        key = f"kappa/cohen/{ballots.annotators[pairs.a[pair]]}/{ballots.annotators[pairs.b[pair]]}"
+        units, first, second = pairs.units(pair)
+        bounds = cohen_interval(
+            first, second, ballots.prompt[units], samples=options.samples, seed=options.seed
+        )
+        found |= {key: float(kappas[pair])} | _bounds(key, bounds)
     known = kappas[np.isfinite(kappas)]
     return found | {"kappa/cohen/mean": float(known.mean()) if len(known) else np.nan}
 
@@ -171,20 +174,24 @@ def _largest(codes: Ints, names: tuple[str, ...]) -> list[tuple[int, str]]:
 def next_votes(ballots: Ballots, limit: int) -> list[dict[str, object]]:
     """Units in the order in which another vote would tell most: the expected drop in the variance of the share.
 
-    With a votes for the first (ties count half) of m, the share is Beta(a + 1, m - a + 1) a priori flat; one more
-    vote is expected to lower its variance by Var / (m + 3), largest where few voted and they disagree.
+    The share is s = P(first) + P(tie) / 2. With votes n_k for first, tie and second, c = (1, 1/2, 0) and a flat
+    Dirichlet prior, alpha_k = n_k + 1 of sum A and p_k = alpha_k / A, a further vote moves the expected share by a
+    variance of (sum c_k^2 p_k - s^2) / (A + 1)^2 (law of total variance): large where few voted and they disagree,
+    small where they agree, on a tie too.
     """
     counts = ballots.counts
     votes = counts.sum(1)
-    a, b = counts[:, FIRST] + counts[:, TIE] / 2 + 1, counts[:, SECOND] + counts[:, TIE] / 2 + 1
-    variance = a * b / ((a + b) ** 2 * (a + b + 1))
-    value = np.where(votes > 0, variance / (a + b + 1), -1.0)
+    alpha = counts + 1.0
+    total = alpha.sum(1)
+    worth = np.array([1.0, 0.5, 0.0])
+    spread = alpha @ worth**2 / total - (alpha @ worth / total) ** 2
+    value = np.where(votes > 0, spread / (total + 1) ** 2, -1.0)
     rows = []
     for unit in np.argsort(-value, kind="stable")[: min(limit, int((votes > 0).sum()))]:
         prompt, first, second = ballots.keys[unit]
         rows.append(
             {
-                "prompt_id": prompt, "first": first, "second": second,
+                "record": int(ballots.record[unit]), "prompt_id": prompt, "first": first, "second": second,
                 "criterion": ballots.criteria[ballots.criterion[unit]],
                 "first_better": int(counts[unit, FIRST]), "ties": int(counts[unit, TIE]),
                 "second_better": int(counts[unit, SECOND]), "value": round(float(value[unit]), 6),
@@ -208,7 +215,13 @@ def spot_check(ballots: Ballots, each: int, seed: int) -> list[dict[str, object]
         prompt, first, second = ballots.keys[ballots.unit[v]]
         said = (first, "tie", second)[ballots.verdict[v]]
         who = ballots.annotators[ballots.annotator[v]]
-        rows.append({"annotator": who, "prompt_id": prompt, "first": first, "second": second, "said": said})
+        rows.append(
+            {
+                "annotator": who, "record": int(ballots.record[ballots.unit[v]]), "prompt_id": prompt,
+                "first": first, "second": second,
+                "criterion": ballots.criteria[ballots.criterion[ballots.unit[v]]], "said": said,
+            }
+        )  # fmt: skip
     return rows
 
 
@@ -231,15 +244,24 @@ def disputed(records: Iterable[Comparison], agreement: float) -> Iterator[Compar
             yield record
 
 
-def write_report(out: Path, box: BallotBox, options: ReportOptions) -> dict[str, float]:
-    """Write `out` and the CSV files beside it; returns the numbers."""
+def beside(out: Path) -> Callable[[str], Path]:
+    """Where the lists of a report go: plain names, or with the report's where another one of the folder has those."""
+    own = out.with_name(f"{out.stem}.annotators.csv")
+    taken = own.exists() or (not out.exists() and out.with_name("annotators.csv").exists())
+    return lambda name: out.with_name(f"{out.stem}.{name}" if taken else name)
+
+
+def write_report(
+    out: Path, box: BallotBox, options: ReportOptions, place: Callable[[str], Path]
+) -> dict[str, float]:
+    """Write `out` and the CSV files, where `place` says; returns the numbers."""
     ballots = box.ballots()
     numbers = report(box, options)
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps(numbers, indent=2) + "\n")
-    write_csv(out.parent / "annotators.csv", annotator_rows(ballots, options))
-    write_csv(out.parent / "reannotate.csv", next_votes(ballots.of(~ballots.check), options.reannotate))
-    write_csv(out.parent / "spot_check.csv", spot_check(ballots, options.spot_checks, options.seed))
+    write_csv(place("annotators.csv"), annotator_rows(ballots, options))
+    write_csv(place("reannotate.csv"), next_votes(ballots.of(~ballots.check), options.reannotate))
+    write_csv(place("spot_check.csv"), spot_check(ballots, options.spot_checks, options.seed))
     return numbers
 
 

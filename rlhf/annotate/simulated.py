@@ -54,7 +54,8 @@ class SimulatedAnnotators:
         temperature, tie_width, position_bias, length_bias: means over careful annotators, see `Annotator`.
         fatigue: loss of care per item judged, relative.
         clickers, patterns, colluders: shares of the pool.
-        gold_items: share of the items on which the right answer is known, marked as checks.
+        gold_items: share of the clear items that are checks: their record gets `meta.gold`, their votes are marked.
+        gold_gap: an item is clear where the best completion of its record leads by this much, in log-odds.
         seed: of everything.
 
     Raises:
@@ -75,6 +76,7 @@ class SimulatedAnnotators:
     patterns: float = 0.0
     colluders: float = 0.0
     gold_items: float = 0.0
+    gold_gap: float = 1.5
     seed: int = 0
     _judged: dict[int, int] = field(default_factory=dict, init=False, repr=False)
 
@@ -114,18 +116,32 @@ class SimulatedAnnotators:
             yield self.judge(record, np.random.default_rng((self.seed, 104_729, number)))
 
     def judge(self, record: Comparison, rng: np.random.Generator) -> Comparison:
-        """One record with votes added, all draws from `rng`."""
-        votes = [vote for item in self._items(record) for vote in self._votes(record, item, rng)]
-        return replace(record, votes=record.votes + tuple(votes))
+        """One record with votes added, all draws from `rng`; `meta.gold` is written where a check was cast on it."""
+        known = self._known(record)
+        votes = [vote for item in self._items(record) for vote in self._votes(record, item, known, rng)]
+        meta = {**record.meta, "gold": known} if any(vote.gold for vote in votes) else record.meta
+        return replace(record, votes=record.votes + tuple(votes), meta=meta)
+
+    def _known(self, record: Comparison) -> str | None:
+        """The right answer of a check: what `meta.gold` says, else the completion that is clearly the best."""
+        if record.meta.get("gold") is not None:
+            return str(record.meta["gold"])
+        rewards = dict(zip((c.id for c in record.completions), self.gold(record), strict=True))
+        best, *others = sorted(rewards, key=lambda i: -rewards[i])
+        clear = bool(others) and rewards[best] - rewards[others[0]] >= self.gold_gap
+        return best if clear else None
 
     def _items(self, record: Comparison) -> list[tuple[int, ...]]:
         every = tuple(range(len(record.completions)))
         return list(combinations(every, 2)) if self.form == "pair" else [every]
 
-    def _votes(self, record: Comparison, item: tuple[int, ...], rng: np.random.Generator) -> Iterator[Vote]:
+    def _votes(
+        self, record: Comparison, item: tuple[int, ...], known: str | None, rng: np.random.Generator
+    ) -> Iterator[Vote]:
         gold = [self.gold(record)[i] for i in item]
         shown = [record.completions[i] for i in item]
-        check = bool(rng.random() < self.gold_items)
+        asked = record.meta.get("gold") is not None or rng.random() < self.gold_items
+        check = bool(asked) and (known == "tie" or known in {c.id for c in shown})
         copied: tuple[int, Vote] | None = None
         for person in rng.permutation(self.people)[: self.votes_per_item].tolist():
             first = int(rng.integers(len(item)))

@@ -24,7 +24,6 @@ def sample(cfg: DictConfig) -> None:
         torch.set_num_threads(cfg.threads)
     source = hydra.utils.instantiate(cfg.data, _convert_="all")
     curation = hydra.utils.instantiate(cfg.curation, _convert_="all")
-    tasks = curation(source.records())
     policies = hydra.utils.instantiate(cfg.backend, _convert_="all")(source)
     sampler = hydra.utils.instantiate(cfg.sampler, _convert_="all")
     completer = Completer(
@@ -39,11 +38,22 @@ def sample(cfg: DictConfig) -> None:
         settings=_settings(cfg),
         on_record=_progress,
     )
-    report = run(tasks)
-    records = report["filters"]["records"]
-    print(f"{records['kept']} of {records['read']} prompts with completions, dropped: ", end="")
-    print(report["filters"]["completions_dropped"] or "none")
+    print(_said(run(source)))
     print(f"tasks: {cfg.out}", flush=True)
+
+
+def _said(report: dict[str, Any]) -> str:
+    """What became of everything that was read."""
+    prompts, records = report["prompts"], report["filters"]["records"]
+    passed = {reason: n for reason, n in prompts["dropped"].items() if n}
+    lines = [
+        f"{report['unreadable']} rows could not be read" if report["unreadable"] else "",
+        f"{prompts['chosen']} of {prompts['read']} prompts chosen, passed over: {passed or 'none'}",
+        f"{records['kept']} of {records['read']} prompts with completions, dropped: "
+        f"{report['filters']['completions_dropped'] or 'none'}",
+        f"asked: {report['usage']}" if report["usage"] else "",
+    ]
+    return "\n".join(line for line in lines if line)
 
 
 def _settings(cfg: DictConfig) -> dict[str, Any]:

@@ -47,6 +47,6 @@ def toy(source: Any, *, skills: Sequence[float] = (0.0,)) -> list[Policy]:
     return [ToyPolicy(source, skill) for skill in skills]
 
 
-def endpoint(source: Any, *, max_new_tokens: int, **options: Any) -> list[Policy]:
+def endpoint(source: Any, *, max_new_tokens: int, stop: Sequence[str] = (), **options: Any) -> list[Policy]:
     """A policy behind an OpenAI-compatible endpoint."""
-    return [EndpointPolicy(Endpoint(**options), max_new_tokens)]
+    return [EndpointPolicy(Endpoint(**options), max_new_tokens, stop)]

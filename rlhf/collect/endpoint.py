@@ -18,7 +18,7 @@ from typing import Any
 
 from rlhf.collect.decoding import Decoding
 from rlhf.collect.sampling import Draft
-from rlhf.record_types import Message, Prompt
+from rlhf.record_types import Message, Prompt, RecordError
 
 
 @dataclass
@@ -55,36 +55,59 @@ class Endpoint:
     @property
     def cost(self) -> float:
         """What the answers that were paid for cost, in the unit of the prices."""
-        return (self.usage["tokens_in"] * self.price_in + self.usage["tokens_out"] * self.price_out) / 1e6
+        return self.price(self.usage["tokens_in"], self.usage["tokens_out"])
+
+    def price(self, tokens_in: int, tokens_out: int) -> float:
+        """Of an answer."""
+        return (tokens_in * self.price_in + tokens_out * self.price_out) / 1e6
 
     def chat(self, messages: Sequence[Message], **options: Any) -> dict[str, Any]:
-        """One answer: {"text", "finished", "tokens", "logprobs"}.
+        """One answer: {"text", "finished", "tokens", "logprobs", "paid": tokens in and out; 0, 0 from the cache}.
 
         Args:
             messages: the turns so far.
             options: of the chat completions API: temperature, max_tokens, seed, logprobs, ...
 
         Raises:
-            openai.OpenAIError: the server still fails after all retries, or refuses the request.
+            RecordError: the server still fails after all retries, or refuses the request.
         """
         body = {"model": self.model, "messages": [dict(m) for m in messages], **options}
         path = self._cached(body)
         if path is not None and path.exists():
             self.usage["from_cache"] += 1
             stored: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-            return stored
+            return stored | {"paid": [0, 0]}
         self._wait()
-        reply = self._open().chat.completions.create(**body)
+        reply = self._asked(body)
+        paid = [reply.usage.prompt_tokens, reply.usage.completion_tokens] if reply.usage else [0, 0]
         with self._lock:
             self.usage["requests"] += 1
-            self.usage["tokens_in"] += reply.usage.prompt_tokens if reply.usage else 0
-            self.usage["tokens_out"] += reply.usage.completion_tokens if reply.usage else 0
+            self.usage["tokens_in"] += paid[0]
+            self.usage["tokens_out"] += paid[1]
         answer = _plain(reply)
         if path is not None:
             partial = path.with_suffix(f".{threading.get_ident()}.partial")
             partial.write_text(json.dumps(answer, ensure_ascii=False), encoding="utf-8")
             partial.replace(path)
-        return answer
+        return answer | {"paid": paid}
+
+    def _asked(self, body: dict[str, Any]) -> Any:
+        try:
+            from openai import APIStatusError, OpenAIError
+        except ImportError as error:
+            raise ImportError("an endpoint needs the openai package: pip install 'rlhf[endpoint]'") from error
+        try:
+            return self._open().chat.completions.create(**body)
+        except OpenAIError as error:
+            place = f"endpoint {self.base_url or 'of OpenAI'}, model {self.model}"
+            kept = (
+                "" if self.cache is None else "; answers so far are kept: the same command goes on from them"
+            )
+            if isinstance(error, APIStatusError):
+                remedy = f"check the model's name, and the key in {self.api_key_env}{kept}"
+                raise RecordError(f"refused: {error}", place=place, remedy=remedy) from error
+            remedy = f"check base_url, that the server runs, and the key in {self.api_key_env}{kept}"
+            raise RecordError(f"gave no answer: {error}", place=place, remedy=remedy) from error
 
     def _cached(self, body: dict[str, Any]) -> Path | None:
         if self.cache is None:
@@ -107,12 +130,8 @@ class Endpoint:
 
     def _open(self) -> Any:
         if self._client is None:
-            try:
-                from openai import OpenAI
-            except ImportError as error:
-                raise ImportError(
-                    "an endpoint needs the openai package: pip install 'rlhf[endpoint]'"
-                ) from error
+            from openai import OpenAI
+
             key = os.environ.get(self.api_key_env, "none" if self.base_url else None)
             self._client = OpenAI(
                 base_url=self.base_url, api_key=key, max_retries=self.retries, timeout=self.timeout
@@ -148,10 +167,12 @@ class EndpointPolicy:
     Args:
         endpoint: whom to ask.
         max_new_tokens: length limit of an answer.
+        stop: texts that end an answer; many servers take four at most.
     """
 
     endpoint: Endpoint
     max_new_tokens: int = 512
+    stop: Sequence[str] = ()
 
     @property
     def provenance(self) -> dict[str, Any]:
@@ -161,12 +182,23 @@ class EndpointPolicy:
     def answer(self, prompt: Prompt, decoding: Decoding, seeds: Sequence[int]) -> list[Draft]:
         """One answer per seed."""
         extra = {"top_k": decoding.top_k, "min_p": decoding.min_p}
-        options = {"extra_body": {k: v for k, v in extra.items() if v}} if any(extra.values()) else {}
+        options: dict[str, Any] = {"stop": list(self.stop)} if self.stop else {}
+        options |= {"extra_body": {k: v for k, v in extra.items() if v}} if any(extra.values()) else {}
         drafts = []
         for seed in seeds:
             reply = self.endpoint.chat(
                 as_messages(prompt), temperature=decoding.temperature, top_p=decoding.top_p,
                 max_tokens=self.max_new_tokens, seed=seed % 2**31, **options,
             )  # fmt: skip
-            drafts.append(Draft(reply["text"].strip(), reply["finished"], reply["tokens"]))
+            drafts.append(
+                Draft(reply["text"].strip(), reply["finished"], reply["tokens"], usage=self._usage(reply))
+            )
         return drafts
+
+    def _usage(self, reply: dict[str, Any]) -> dict[str, float]:
+        tokens_in, tokens_out = reply["paid"]
+        asked = tokens_in + tokens_out > 0
+        return {
+            "requests": int(asked), "from_cache": int(not asked), "tokens_in": tokens_in,
+            "tokens_out": tokens_out, "cost": self.endpoint.price(tokens_in, tokens_out),
+        }  # fmt: skip

@@ -7,11 +7,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from rlhf.collect.filters import Filter
+from rlhf.collect.prompts import Dropped
 from rlhf.data.near_duplicates import jaccard, shingles
 from rlhf.record_types import Comparison, Completion
-
-Dropped = dict[str, str]
-"""One dropped completion: prompt_id, completion_id, model, reason, text."""
 
 
 @dataclass
@@ -42,14 +40,18 @@ class Filtering:
             kept = self._kept(record, on_drop)
             if len(kept) < self.min_completions:
                 self.records["too few left"] += 1
+                for completion in kept:
+                    on_drop(_named(record, completion) | {"reason": "too few left", "text": completion.text})
                 continue
             self.records["kept"] += 1
-            yield _without_lost_votes(record, kept)
+            left = _without_lost_votes(record, kept)
+            self.records["votes dropped"] += len(record.votes) - len(left.votes)
+            yield left
 
     def _kept(self, record: Comparison, on_drop: Callable[[Dropped], object]) -> tuple[Completion, ...]:
         kept: list[Completion] = []
         for completion in record.completions:
-            model = str(completion.source.get("model", "unknown"))
+            model = _model(completion)
             self.seen[model] += 1
             reason = self._reason(record, completion, kept)
             if reason is None:
@@ -57,8 +59,7 @@ class Filtering:
                 continue
             self.reasons[reason] += 1
             self.gone[model] += 1
-            names = {"prompt_id": record.prompt_id, "completion_id": completion.id, "model": model}
-            on_drop(names | {"reason": reason, "text": completion.text})
+            on_drop(_named(record, completion) | {"reason": reason, "text": completion.text})
         return tuple(kept)
 
     def _reason(self, record: Comparison, completion: Completion, kept: list[Completion]) -> str | None:
@@ -75,8 +76,16 @@ class Filtering:
     def as_dict(self) -> dict[str, object]:
         """For the sidecar: records read = kept + too few left; the drop rate per model, since filters select too."""
         rates = {model: self.gone[model] / number for model, number in sorted(self.seen.items())}
-        records = {name: self.records[name] for name in ("read", "kept", "too few left")}
+        records = {name: self.records[name] for name in ("read", "kept", "too few left", "votes dropped")}
         return {"records": records, "completions_dropped": dict(self.reasons), "drop_rate_by_model": rates}
+
+
+def _model(completion: Completion) -> str:
+    return str(completion.source.get("model", "unknown"))
+
+
+def _named(record: Comparison, completion: Completion) -> Dropped:
+    return {"prompt_id": record.prompt_id, "completion_id": completion.id, "model": _model(completion)}
 
 
 def _without_lost_votes(record: Comparison, kept: tuple[Completion, ...]) -> Comparison:

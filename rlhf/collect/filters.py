@@ -15,8 +15,6 @@ from typing import Any, Protocol
 
 from rlhf.record_types import Prompt
 
-Check = tuple[str, re.Pattern[str]]
-
 
 class Filter(Protocol):
     """One reason to drop a completion."""
@@ -188,56 +186,30 @@ class Language:
         return f"language {language}" if other else None
 
 
+UNWILLING = (
+    r"(can ?not|can't|could ?not|couldn't|will not|won't|must (respectfully )?(decline|refuse)|(have|need) to decline|"
+    r"decline to|refuse to|(am|'m) (not able|unable|not comfortable|not allowed|sorry)|"
+    r"(do not|don't) (feel comfortable|have the ability))"
+)
+"""What somebody does who refuses; "I can't wait", "I couldn't agree more" and the like are left out below."""
+ENTHUSIASM = (
+    r"(?! (wait|help but|believe|imagine|agree more|stress|emphasi[sz]e|thank|overstate|stop|tell you how)\b)"
+)
+
+
 @dataclass(frozen=True)
 class Refusal:
     """The text refuses to answer. Refusals can be the right answer: use it where every prompt deserves one."""
 
     openings: str = (
-        r"^\W*(i'?m (very )?sorry|sorry|i apologi[sz]e|unfortunately)?\W*(,|but|\.)?\W*"
-        r"(i (can(no|')?t|am (not able|unable)|will not|won'?t|must decline|do not feel comfortable)|"
-        r"as an ai( language)? model,? i)\b"
+        r"^\W*((i('m| am) (very |so |really )?|we('re| are) )?sorry|(i|my) apolog\w*|unfortunately|regrettably)?"
+        rf"\W*((but|however)\W+)?(i ?{UNWILLING}{ENTHUSIASM}|"
+        rf"as an ai( language model| assistant| model|,? i ?{UNWILLING}),? ?(i\b)?)"
     )
 
     def __call__(self, prompt: Prompt, text: str) -> str | None:
         """See `Filter`."""
         return "refusal" if re.search(self.openings, text.strip().casefold().replace("’", "'")) else None
-
-
-PII: tuple[Check, ...] = (
-    ("e-mail address", re.compile(r"\b[\w.+-]+@[\w-]+(\.[\w-]+)+\b")),
-    ("IP address", re.compile(r"\b(?:(?:25[0-5]|2[0-4]\d|1?\d?\d)\.){3}(?:25[0-5]|2[0-4]\d|1?\d?\d)\b")),
-    ("social security number", re.compile(r"\b(?!000|666|9\d\d)\d{3}-(?!00)\d\d-(?!0000)\d{4}\b")),
-    ("IBAN", re.compile(r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){3,7}(?: ?[A-Z0-9]{1,3})?\b")),
-    (
-        "phone number",
-        re.compile(r"(?<![\w.])(?:\+\d{1,3}[ .-]?)?(?:\(\d{2,4}\)[ .-]?|\d{3}[ .-])\d{3}[ .-]?\d{3,4}\b"),
-    ),
-)
-CARD = re.compile(r"\b(?:\d[ -]?){13,19}\b")
-
-
-@dataclass(frozen=True)
-class PersonalData:
-    """Patterns of personal data: e-mail, phone, card (Luhn), IBAN, social security number, IP address.
-
-    What also stands in the prompt was not made up by the model and is no reason.
-    """
-
-    def __call__(self, prompt: Prompt, text: str) -> str | None:
-        """See `Filter`."""
-        given = prompt if isinstance(prompt, str) else " ".join(m["content"] for m in prompt)
-        for name, pattern in PII:
-            if any(m.group(0) not in given for m in pattern.finditer(text)):
-                return f"personal data: {name}"
-        cards = (m.group(0) for m in CARD.finditer(text))
-        return "personal data: card number" if any(luhn(c) and c not in given for c in cards) else None
-
-
-def luhn(number: str) -> bool:
-    """The check digit of card numbers (ISO/IEC 7812)."""
-    digits = [int(c) for c in number if c.isdigit()]
-    doubled = [sum(divmod(2 * d, 10)) if i % 2 else d for i, d in enumerate(reversed(digits))]
-    return len(digits) >= 13 and sum(doubled) % 10 == 0
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ seeded hash, so that the choice is the same whatever the order of the file, and 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from hashlib import sha256
 from itertools import zip_longest
@@ -16,6 +16,9 @@ from itertools import zip_longest
 from rlhf.data.near_duplicates import NearDuplicates
 from rlhf.data.prompt_key import prompt_hash
 from rlhf.record_types import Comparison, Prompt, prompt_text
+
+Dropped = dict[str, str]
+"""What was left out: prompt_id, reason, and the text of the prompt or of the completion."""
 
 
 @dataclass(frozen=True)
@@ -57,17 +60,22 @@ class Curation:
     seed: int = 0
     dropped: Counter[str] = field(default_factory=Counter, init=False)
     read: int = field(default=0, init=False)
+    _on_drop: Callable[[Dropped], object] = field(default=lambda dropped: None, init=False, repr=False)
 
-    def __call__(self, records: Iterable[Comparison]) -> list[Task]:
-        """The chosen prompts, strata in turns; `dropped` and `read` say what became of the others."""
-        self.dropped, self.read = Counter(), 0
+    def __call__(
+        self, records: Iterable[Comparison], on_drop: Callable[[Dropped], object] = lambda dropped: None
+    ) -> list[Task]:
+        """The chosen prompts, strata in turns; `dropped` and `read` count the others, `on_drop` gets each of them."""
+        self.dropped, self.read, self._on_drop = Counter(), 0, on_drop
         strata: dict[tuple[str, str], list[Task]] = defaultdict(list)
         for task in sorted(self._without_near_duplicates(self._different(records)), key=self._order):
             strata[task.stratum].append(task)
         turns = zip_longest(*(strata[name] for name in sorted(strata)))
         chosen = self._within_quotas([task for turn in turns for task in turn if task is not None])
-        if self.limit is not None:
-            self.dropped["over limit"] += max(0, len(chosen) - self.limit)
+        if self.limit is None:
+            return chosen
+        for task in chosen[self.limit :]:
+            self._drop(task.prompt_id, task.prompt, "over limit")
         return chosen[: self.limit]
 
     def report(self, chosen: list[Task]) -> dict[str, object]:
@@ -86,16 +94,17 @@ class Curation:
             self.read += 1
             length = len(prompt_text(record.prompt))
             if not self.min_chars <= length <= self.max_chars:
-                self.dropped["length"] += 1
+                self._drop(record.prompt_id, record.prompt, "length")
                 continue
             key = prompt_hash(record.prompt)
             if key in tasks:
-                self.dropped["exact duplicate"] += 1
+                self._drop(record.prompt_id, record.prompt, "exact duplicate", tasks[key].prompt_id)
                 continue
             difficulty = record.meta.get("difficulty")
+            meta = {k: v for k, v in record.meta.items() if k != "gold"}  # named one of the old completions
             tasks[key] = Task(
                 key, record.prompt_id, record.prompt, record.domain,
-                None if difficulty is None else str(difficulty), dict(record.meta),
+                None if difficulty is None else str(difficulty), meta,
             )  # fmt: skip
         return list(tasks.values())
 
@@ -106,8 +115,14 @@ class Curation:
         for task in tasks:
             index.add(task.key, prompt_text(task.prompt))
         cluster = index.clusters()
-        kept = [task for task in tasks if cluster.get(task.key, task.key) == task.key]
-        self.dropped["near duplicate"] += len(tasks) - len(kept)
+        named = {task.key: task.prompt_id for task in tasks}
+        kept = []
+        for task in tasks:
+            first = cluster.get(task.key, task.key)
+            if first == task.key:
+                kept.append(task)
+            else:
+                self._drop(task.prompt_id, task.prompt, "near duplicate", named[first])
         return kept
 
     def _within_quotas(self, tasks: list[Task]) -> list[Task]:
@@ -117,11 +132,16 @@ class Curation:
             domain = task.domain or ""
             bound = self.quotas.get(domain, self.quota)
             if bound is not None and taken[domain] >= bound:
-                self.dropped["over quota"] += 1
+                self._drop(task.prompt_id, task.prompt, "over quota")
                 continue
             taken[domain] += 1
             kept.append(task)
         return kept
+
+    def _drop(self, prompt_id: str, prompt: Prompt, reason: str, of: str | None = None) -> None:
+        self.dropped[reason] += 1
+        named = {"prompt_id": prompt_id, "reason": reason} | ({} if of is None else {"of": of})
+        self._on_drop(named | {"text": prompt_text(prompt)})
 
     def _order(self, task: Task) -> str:
         return sha256(f"{self.seed}:{task.key}".encode()).hexdigest()

@@ -2,7 +2,8 @@
 
 <out>                 the records that passed the filters
 <out>.report.json     what was read, kept and dropped, and why
-<out>.dropped.jsonl   every dropped completion with its reason
+<out>.dropped.jsonl   everything that was left out, with its stage and reason: rows that could not be read, prompts that
+                      curation passed over, completions that were not picked, that a filter dropped, or left alone
 <out>.partial/        while the run goes on: settings.json and samples.jsonl, one prompt per line
 """
 
@@ -11,16 +12,25 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, Protocol
 
 from rlhf.collect.filtering import Filtering
-from rlhf.collect.prompts import Curation, Task
+from rlhf.collect.prompts import Curation, Dropped, Task
 from rlhf.collect.sampling import Completer
+from rlhf.data.source import Source
 from rlhf.records import Comparison, RecordError, dump, parse, write
+
+
+class Prompts(Protocol):
+    """Records whose prompts are answered, and how many of their rows could not be read."""
+
+    skipped_count: int
+
+    def records(self) -> Iterator[Comparison]:
+        """The records from the start."""
 
 
 @dataclass
@@ -29,7 +39,7 @@ class SamplingRun:
 
     Args:
         out: the file of records.
-        curation: has chosen the tasks; its counts go into the report.
+        curation: chooses the tasks.
         completer: answers them.
         pick: which completions of a record stay, before the filters.
         filtering: the filters.
@@ -45,8 +55,8 @@ class SamplingRun:
     settings: dict[str, Any]
     on_record: Callable[[int, int], None] = lambda done, total: None
 
-    def __call__(self, tasks: Sequence[Task]) -> dict[str, Any]:
-        """Sample, filter, write; returns the report.
+    def __call__(self, source: Prompts) -> dict[str, Any]:
+        """Read, choose, sample, filter, write; returns the report.
 
         Raises:
             RecordError: `out` exists, or a partial run with other settings is beside it.
@@ -56,21 +66,33 @@ class SamplingRun:
                 "exists already", place=str(self.out), remedy="out=<another file>, or move it away"
             )
         self.out.parent.mkdir(parents=True, exist_ok=True)
-        samples = self._sampled(tasks)
-        dropped = self.out.with_name(self.out.name + ".dropped.jsonl")
-        with dropped.open("w", encoding="utf-8") as file:
-            records = (self.pick(record) for record in _read(samples))
-            kept = self.filtering(records, lambda d: file.write(json.dumps(d, ensure_ascii=False) + "\n"))
-            write(self.out, kept)
+        with self.out.with_name(self.out.name + ".dropped.jsonl").open("w", encoding="utf-8") as file:
+            if isinstance(source, Source):
+                source.on_skip = lambda error: _note(file, "read", {"reason": str(error)})
+            tasks = self.curation(source.records(), lambda dropped: _note(file, "curation", dropped))
+            samples = self._sampled(tasks)
+            picked = (self._picked(record, file) for record in _read(samples))
+            write(self.out, self.filtering(picked, lambda dropped: _note(file, "filter", dropped)))
         report = {
-            "prompts": self.curation.report(list(tasks)),
-            "sampling": _counts(samples),
+            "unreadable": source.skipped_count,
+            "prompts": self.curation.report(tasks),
+            "sampling": _sums(samples, "counts"),
+            "usage": _sums(samples, "usage"),
             "filters": self.filtering.as_dict(),
             "settings": self.settings,
         }
         Path(f"{self.out}.report.json").write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n")
         shutil.rmtree(samples.parent)
         return report
+
+    def _picked(self, record: Comparison, file: IO[str]) -> Comparison:
+        picked = self.pick(record)
+        ids = {c.id for c in picked.completions}
+        for left in record.completions:
+            if left.id not in ids:
+                named = {"prompt_id": record.prompt_id, "completion_id": left.id}
+                _note(file, "pick", named | {"reason": "not picked", "text": left.text})
+        return picked
 
     def _sampled(self, tasks: Sequence[Task]) -> Path:
         """The file with one line per task, finished tasks taken from an earlier run."""
@@ -82,7 +104,12 @@ class SamplingRun:
         with samples.open("a", encoding="utf-8") as file:
             for number, task in enumerate(tasks[done:], start=done + 1):
                 self.completer.counts.clear()
-                line = {"record": dump(self.completer(task)), "counts": dict(self.completer.counts)}
+                self.completer.usage.clear()
+                line = {
+                    "record": dump(self.completer(task)),
+                    "counts": dict(self.completer.counts),
+                    "usage": dict(self.completer.usage),
+                }
                 file.write(json.dumps(line, ensure_ascii=False) + "\n")
                 file.flush()
                 os.fsync(file.fileno())
@@ -115,10 +142,15 @@ def _whole_lines(path: Path) -> int:
     return data.count(b"\n")
 
 
-def _counts(samples: Path) -> dict[str, int]:
-    """Sums of the counts of all prompts, whichever process made them."""
-    total: Counter[str] = Counter()
+def _sums(samples: Path, key: str) -> dict[str, float]:
+    """Sums of the numbers of all prompts, whichever process made them."""
+    total: dict[str, float] = {}
     with samples.open(encoding="utf-8") as file:
         for line in file:
-            total.update(json.loads(line)["counts"])
-    return dict(total)
+            for name, number in json.loads(line)[key].items():
+                total[name] = total.get(name, 0) + number
+    return total
+
+
+def _note(file: IO[str], stage: str, dropped: Dropped) -> None:
+    file.write(json.dumps({"stage": stage} | dropped, ensure_ascii=False) + "\n")

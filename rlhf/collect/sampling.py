@@ -21,12 +21,13 @@ from rlhf.record_types import Comparison, Completion, Prompt
 
 @dataclass(frozen=True)
 class Draft:
-    """A text as a policy made it; finished = it ended by itself, not at the length limit."""
+    """A text as a policy made it; finished = it ended by itself, not at the length limit; usage = what it cost."""
 
     text: str
     finished: bool
     tokens: int
     meta: dict[str, Any] = field(default_factory=dict)
+    usage: dict[str, float] = field(default_factory=dict)
 
 
 class Policy(Protocol):
@@ -63,6 +64,7 @@ class Completer:
     attempts: int = 4
     seed: int = 0
     counts: Counter[str] = field(default_factory=Counter, init=False)
+    usage: dict[str, float] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
         if not self.policies:
@@ -83,7 +85,7 @@ class Completer:
                 attempt += 1
                 self.counts["drawn anew"] += 1
                 seed = self.seed_of(task, slot, place, attempt)
-                draft = self.policies[slot.policy].answer(task.prompt, slot.decoding, [seed])[0]
+                draft = self._ask(task, slot, [seed])[0]
                 own = shingles(draft.text)
             self.counts["too similar"] += self._close(own, sets)
             self.counts["completions"] += 1
@@ -104,8 +106,14 @@ class Completer:
         for slot in dict.fromkeys(slots):
             places = [i for i, other in enumerate(slots) if other == slot]
             seeds = [self.seed_of(task, slot, place, 0) for place in places]
-            answers = self.policies[slot.policy].answer(task.prompt, slot.decoding, seeds)
-            drafts |= dict(zip(places, answers, strict=True))
+            drafts |= dict(zip(places, self._ask(task, slot, seeds), strict=True))
+        return drafts
+
+    def _ask(self, task: Task, slot: Slot, seeds: Sequence[int]) -> list[Draft]:
+        drafts = self.policies[slot.policy].answer(task.prompt, slot.decoding, seeds)
+        for draft in drafts:
+            for name, number in draft.usage.items():
+                self.usage[name] = self.usage.get(name, 0) + number
         return drafts
 
     def _close(self, own: Any, others: list[Any]) -> bool:

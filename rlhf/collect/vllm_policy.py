@@ -1,4 +1,4 @@
-"""Completions by vLLM for throughput on GPUs (extra: `pip install vllm`); same seeds, same provenance."""
+"""Completions by vLLM for throughput on GPUs (extra `vllm`); same seeds, same provenance."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class VllmPolicy:
         try:
             from vllm import LLM, SamplingParams
         except ImportError as error:
-            raise ImportError("backend=vllm needs a GPU and: pip install vllm") from error
+            raise ImportError("backend=vllm needs a GPU and: pip install 'rlhf[vllm]'") from error
         if self._llm is None:
             self._llm = LLM(model=self.path, **self.engine)
         parameters = [

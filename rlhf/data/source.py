@@ -26,6 +26,10 @@ SKIPPED_SHOWN = 100
 """How many skipped rows keep their message; all are counted."""
 
 
+def _unheard(error: RecordError) -> None:
+    """Nobody is told of a skipped row beyond the counts."""
+
+
 @dataclass
 class Source:
     """Records of one data set.
@@ -39,6 +43,7 @@ class Source:
         streaming: read the hub set as a stream instead of downloading it first.
         on_error: `raise` stops at the first bad row; `skip` counts it, keeps its message and goes on.
         limit: stop after this many records.
+        on_skip: is told of every skipped row; `skipped` keeps the first messages only.
 
     Raises:
         RecordError: on a bad row under `on_error=raise`, and when there is nothing to read.
@@ -54,6 +59,7 @@ class Source:
     limit: int | None = None
     skipped: list[str] = field(default_factory=list, init=False)
     skipped_count: int = field(default=0, init=False)
+    on_skip: OnBad = field(default_factory=lambda: _unheard, init=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.on_error not in ("raise", "skip"):
@@ -85,6 +91,7 @@ class Source:
         self.skipped_count += 1
         if len(self.skipped) < SKIPPED_SHOWN:
             self.skipped.append(str(error))
+        self.on_skip(error)
 
 
 def each(

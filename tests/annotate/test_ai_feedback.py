@@ -212,6 +212,59 @@ def test_an_endpoint_is_a_policy_too():
     assert server.seen[0]["seed"] != server.seen[1]["seed"]
 
 
+def test_a_policy_behind_an_endpoint_sends_its_stops_and_tells_what_it_cost(tmp_path):
+    server = Server(reply="Hello there.")
+    endpoint = Endpoint("chat", server.url, cache=str(tmp_path), price_in=10.0, price_out=30.0)
+    policy = EndpointPolicy(endpoint, stop=["\n\nHuman:"])
+    (paid,) = policy.answer("Hi", Decoding(0.8), [1])
+    (cached,) = policy.answer("Hi", Decoding(0.8), [1])
+    assert server.seen[0]["stop"] == ["\n\nHuman:"]
+    assert paid.usage == {
+        "requests": 1, "from_cache": 0, "tokens_in": 100, "tokens_out": 1, "cost": pytest.approx(0.00103)
+    }  # fmt: skip
+    assert cached.usage == {"requests": 0, "from_cache": 1, "tokens_in": 0, "tokens_out": 0, "cost": 0}
+
+
+def test_a_dead_endpoint_is_named_with_a_remedy():
+    server = Server()
+    address = server.url
+    server.shutdown()
+    server.server_close()
+    with pytest.raises(RecordError, match=f"endpoint {address}, model chat: gave no answer.*base_url"):
+        Endpoint("chat", address, retries=0).chat([{"role": "user", "content": "Hi"}])
+    with pytest.raises(RecordError, match=r"refused.*429.*OPENAI_API_KEY"):
+        Endpoint("chat", Server(fail=9).url, retries=0).chat([{"role": "user", "content": "Hi"}])
+
+
+def test_a_judge_whose_replies_cannot_be_read_leaves_its_report_and_no_votes(tmp_path):
+    tasks = tmp_path / "tasks.jsonl"
+    write(tasks, [PAIR])
+    job = Job(ToyWorld(), tasks, tmp_path / "v.jsonl", ReportOptions())
+    mumbling = Server(reply="I cannot say.", logprobs=False)
+    with pytest.raises(RecordError, match=r"no reply names an answer; the first: .*I cannot say"):
+        AiFeedback([judge(mumbling, ask_logprobs=False)])(job)
+    (report,) = json.loads((tmp_path / "v.jsonl.judges.json").read_text()).values()
+    assert report["unreadable"] == 1
+    assert "I cannot say" in report["unreadable/example"]
+    assert not (tmp_path / "v.jsonl").exists()
+    AiFeedback([judge(Server())])(job)
+    assert [len(r.votes) for r in read(tmp_path / "v.jsonl")] == [1]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("a: b: c", "c.yaml:1: is no YAML"),
+        ("- a", "c.yaml: is no mapping"),
+        ("a: 'x", "c.yaml:1: is no YAML"),
+    ],
+)
+def test_a_broken_constitution_is_named_with_its_line(tmp_path, text, said):
+    (tmp_path / "c.yaml").write_text(text)
+    with pytest.raises(RecordError, match=said):
+        principles_from(str(tmp_path / "c.yaml"))
+
+
 def test_a_local_model_judges(shared):
     local = LocalJudge(str(shared / "models" / "stories260k"), max_length=256)
     p = local.prefer("q", "a", "b")

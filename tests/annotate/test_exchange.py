@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -56,8 +57,8 @@ def test_label_studio_there_and_back_loses_no_judgement_and_shows_no_source():
     ("task", "message"),
     [
         ({"data": {"text": "x"}}, "import what we exported"),
-        ({"data": {"prompt_id": "p9", "pair": ["c0", "c1"]}}, "tasks= file"),
-        ({"data": {"prompt_id": "p0", "pair": ["c0", "c8"]}}, "tasks= file"),
+        ({"data": {"prompt_id": "p9", "pair": ["c0", "c1"]}}, "give the tasks= file"),
+        ({"data": {"prompt_id": "p0", "pair": ["c0", "c8"]}}, "give the tasks= file"),
         (
             {"id": 5, "data": {"prompt_id": "p0", "pair": ["c0", "c1"]}, "annotations": [{"result": []}]},
             "task 5",
@@ -69,24 +70,38 @@ def test_label_studio_answers_that_are_not_ours_are_refused(task, message):
         list(from_label_studio(tasks(), [task]))
 
 
-def test_argilla_there_and_back_keeps_rankings_and_ties():
+def test_argilla_there_and_back_keeps_rankings_and_ties_whatever_the_order_shown():
     rows = list(to_argilla(tasks()))
     assert "secret" not in json.dumps(rows)
-    assert rows[2]["fields"]["answer-3"] == "answer 2 to 2"
-    ranking = [
-        {"value": "answer-3", "rank": 1},
-        {"value": "answer-1", "rank": 2},
-        {"value": "answer-2", "rank": 2},
-    ]
+    ranks = {"2": 1, "0": 2, "1": 2}
+    orders = set()
     for row in rows:
+        shown = [row["fields"][f"answer-{n}"].split()[1] for n in (1, 2, 3)]
+        orders.add(tuple(shown))
+        ranking = [{"value": f"answer-{n}", "rank": ranks[i]} for n, i in enumerate(shown, start=1)]
         row["responses"] = {"ranking": [
             {"value": ranking, "user_id": "u1", "status": "submitted"},
             {"value": ranking[:1], "user_id": "u2", "status": "draft"},
         ]}  # fmt: skip
+    assert len(orders) > 2, "the order shown is shuffled"
     for record in from_argilla(tasks(), rows):
         (vote,) = record.votes
-        assert vote.ranking == (("c2",), ("c0", "c1"))
+        assert [set(group) for group in vote.ranking] == [{"c2"}, {"c0", "c1"}]
         assert vote.annotator == "u1"
+
+
+def test_records_that_share_a_prompt_id_get_their_own_answers():
+    first, second = tasks(1, 2)[0], tasks(2, 2)[1]
+    ours = [first, replace(second, prompt_id=first.prompt_id)]
+    exported = list(to_label_studio(ours))
+    result = [{"value": {"choices": ["A"]}}]
+    exported[1]["annotations"] = [{"completed_by": 1, "result": result}]
+    assert [len(r.votes) for r in from_label_studio(ours, exported)] == [0, 1]
+    rows = list(to_argilla(ours))
+    assert len({row["id"] for row in rows}) == 2
+    ranking = [{"value": "answer-1", "rank": 1}, {"value": "answer-2", "rank": 2}]
+    rows[0]["responses"] = {"ranking": [{"value": ranking, "user_id": "u"}]}
+    assert [len(r.votes) for r in from_argilla(ours, rows)] == [1, 0]
 
 
 @pytest.mark.parametrize(
@@ -95,11 +110,22 @@ def test_argilla_there_and_back_keeps_rankings_and_ties():
         ({"id": "p0", "responses": {"ranking": [{"value": ["answer-1", "answer-2"]}]}}, "argilla#5712"),
         (
             {"id": "p9", "responses": {"ranking": [{"value": [{"value": "answer-1", "rank": 1}]}]}},
-            "tasks= file",
+            "give the tasks= file",
         ),
         (
             {"id": "p0", "responses": {"ranking": [{"value": [{"value": "answer-7", "rank": 1}]}]}},
-            "tasks= file",
+            "give the tasks= file",
+        ),
+        (
+            {"id": "p0", "responses": {"ranking": [{"value": [{"value": "answer-1", "rank": 1}]}]}},
+            "ranks answer-1 of 3 answers",
+        ),
+        (
+            {
+                "id": "p0",
+                "responses": {"ranking": [{"value": [{"value": "answer-1", "rank": r} for r in (1, 2, 3)]}]},
+            },
+            "every answer needs one rank",
         ),
     ],
 )

@@ -7,10 +7,13 @@ import numpy as np
 import pytest
 
 from rlhf.annotate.ballots import collect
-from rlhf.annotate.job import Job
+from rlhf.annotate.job import Job, report_only
+from rlhf.annotate.judges import gold_of
 from rlhf.annotate.quality import bonus, quality
 from rlhf.annotate.report import ReportOptions, disputed, next_votes, spot_check
 from rlhf.annotate.simulated import SimulatedAnnotators, gold_in_meta
+from rlhf.data.importers import jsonl
+from rlhf.data.source import Source
 from rlhf.data.toy import ToyWorld
 from rlhf.record_types import Comparison, Completion, RecordError, Vote
 from rlhf.records import read, write
@@ -56,6 +59,47 @@ def test_gold_accuracy_reads_the_known_answers_and_flags_who_fails_them():
     assert bonus(q, per_vote=1.0).tolist()[1] == 0
 
 
+@pytest.mark.parametrize(("form", "size"), [("pair", 2), ("pair", 4), ("ranking", 3), ("likert", 3)])
+def test_simulated_checks_are_scored_against_the_truth_and_catch_clickers(form, size):
+    world = ToyWorld(size=600, min_completions=size, max_completions=size)
+    bare = [replace(r, votes=()) for r in world.records()]
+    pool = SimulatedAnnotators(
+        people=12, votes_per_item=5, form=form, clickers=0.25, careless=0.0, length_bias=0.0, gold_items=1.0
+    )
+    judged = list(pool.vote(bare))
+    for record in judged:
+        gold = dict(zip([c.id for c in record.completions], gold_in_meta(record), strict=True))
+        checked = any(v.gold for v in record.votes)
+        assert ("gold" in record.meta) == checked
+        assert not checked or record.meta["gold"] == max(gold, key=lambda i: gold[i])
+    q = quality(collect(judged).ballots())
+    rows = q.rows(collect(judged).ballots().annotators)
+    clickers = [r for r in rows if r["annotator"].startswith("clicker")]
+    careful = [r for r in rows if r["annotator"].startswith("careful")]
+    assert min(r["gold_votes"] for r in rows) >= 20
+    assert max(r["gold_accuracy"] for r in clickers) < min(r["gold_accuracy"] for r in careful)
+    assert all("gold" in r["flags"] for r in clickers)
+    assert not any("gold" in r["flags"] for r in careful)
+
+
+def test_no_checks_are_cast_without_gold_items_and_known_answers_are_always_checks():
+    bare = tasks(20)
+    assert not any(v.gold for r in SimulatedAnnotators().vote(bare) for v in r.votes)
+    known = [replace(r, meta={**r.meta, "gold": r.completions[0].id}) for r in bare]
+    assert all(v.gold for r in SimulatedAnnotators().vote(known) for v in r.votes)
+
+
+def test_a_reward_model_can_be_the_truth(monkeypatch):
+    class Longest:
+        def score(self, prompt, completions):
+            return [float(len(c)) for c in completions]
+
+    monkeypatch.setattr("rlhf.load", lambda folder: {"runs/x": Longest()}[folder])
+    gold = gold_of("runs/x")
+    assert [gold(r) for r in tasks(3)] == [[len(c.text) for c in r.completions] for r in tasks(3)]
+    assert gold_of(None) is gold_in_meta
+
+
 def test_leave_one_out_by_hand():
     completions = (Completion("x", "one"), Completion("y", "two"))
 
@@ -86,6 +130,69 @@ def test_the_next_vote_goes_where_few_voted_and_disagree():
     order = [row["prompt_id"] for row in next_votes(collect(records).ballots(), 10)]
     assert order == ["split", "two alike", "even", "sure"]
     assert [r.prompt_id for r in disputed(records, 0.6)] == ["split", "even"]
+
+
+def test_agreement_on_a_tie_is_agreement_and_needs_no_further_vote():
+    completions = (Completion("x", "one"), Completion("y", "two"))
+    records = [
+        Comparison(
+            name,
+            name,
+            completions,
+            tuple(Vote(f"w{i}", pair=("x", "y"), choice=c) for i, c in enumerate(said)),
+        )
+        for name, said in {"all tie": ["tie"] * 3, "all x": ["x"] * 3, "mixed": ["x", "tie", "y"]}.items()
+    ]
+    order = [row["prompt_id"] for row in next_votes(collect(records).ballots(), 10)]
+    assert order == ["mixed", "all x", "all tie"]
+
+
+def test_the_value_of_a_vote_is_the_variance_that_it_moves():
+    rng = np.random.default_rng(0)
+    counts, worth = np.array([4, 1, 2]), np.array([1.0, 0.5, 0.0])
+    said = [c for c, n in zip(("x", "tie", "y"), counts, strict=True) for _ in range(n)]
+    votes = tuple(Vote(f"w{i}", pair=("x", "y"), choice=c) for i, c in enumerate(said))
+    record = Comparison("p", "p", (Completion("x", "one"), Completion("y", "two")), votes)
+    truth = rng.dirichlet(counts + 1, size=200_000)
+    new = (rng.random((len(truth), 1)) > truth.cumsum(1)).sum(1)
+    after = (counts + 1 + np.eye(3)[new]) @ worth / (counts.sum() + 4)
+    (row,) = next_votes(collect([record]).ballots(), 1)
+    assert row["value"] == pytest.approx(after.var(), rel=0.02)
+
+
+def test_lists_name_the_record_where_prompts_share_an_id():
+    texts = [("one", "two"), ("three", "four")]
+    records = [
+        Comparison(
+            "same", "q", (Completion("x", a), Completion("y", b)), (Vote("w", pair=("x", "y"), choice="x"),)
+        )
+        for a, b in texts
+    ]
+    ballots = collect(records).ballots()
+    assert sorted(row["record"] for row in next_votes(ballots, 10)) == [1, 2]
+    assert sorted(row["record"] for row in spot_check(ballots, 5, seed=0)) == [1, 2]
+
+
+def test_two_reports_in_one_folder_keep_their_lists(tmp_path):
+    file = tmp_path / "tasks.jsonl"
+    write(file, tasks(10))
+    for name, people in (("a", 3), ("b", 4), ("a", 3)):
+        out = tmp_path / f"{name}.jsonl"
+        out.unlink(missing_ok=True)
+        SimulatedAnnotators(people=people)(Job(ToyWorld(), file, out, ReportOptions(samples=20)))
+    lists = {p.name: len(p.read_text().splitlines()) - 1 for p in tmp_path.glob("*annotators.csv")}
+    assert lists == {"annotators.csv": 3, "b.jsonl.report.annotators.csv": 4}
+    assert (tmp_path / "b.jsonl.report.adjudicate.jsonl").exists()
+
+
+def test_a_report_tells_of_rows_that_it_could_not_read(tmp_path, capsys):
+    votes = tmp_path / "votes.jsonl"
+    write(votes, SimulatedAnnotators().vote(tasks(10)))
+    with votes.open("a") as file:
+        file.write("torn\n")
+    source = Source(importer=jsonl, path=str(votes), on_error="skip")
+    report_only(Job(source, None, tmp_path / "report.json", ReportOptions(samples=20)))
+    assert f"1 rows could not be read, the first: {votes}:11" in capsys.readouterr().out
 
 
 def test_spot_checks_take_the_same_number_from_everybody():

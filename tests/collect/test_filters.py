@@ -8,6 +8,7 @@ from omegaconf import OmegaConf
 
 from rlhf.collect import filters as f
 from rlhf.collect.filtering import Filtering
+from rlhf.collect.personal_data import PersonalData
 from rlhf.record_types import Comparison, Completion, Vote
 
 WORDS = (
@@ -45,16 +46,33 @@ CASES = [
     (f.Refusal(), "As an AI language model, I have no opinion.", "refusal"),
     (f.Refusal(), "I cannot help with that.", "refusal"),
     (f.Refusal(), "You can't divide by zero, so there is no answer.", None),
+    (f.Refusal(), "As an AI, I must decline.", "refusal"),
+    (f.Refusal(), "I’m unable to help.", "refusal"),
+    (f.Refusal(), "I'm not able to help with that.", "refusal"),
+    (f.Refusal(), "Sorry, I can not do it.", "refusal"),
+    (f.Refusal(), "My apologies, but I won't write that.", "refusal"),
+    (f.Refusal(), "Unfortunately, I must respectfully decline this request.", "refusal"),
+    (f.Refusal(), "I do not feel comfortable with this.", "refusal"),
+    (f.Refusal(), "I can't wait to tell you about this!", None),
+    (f.Refusal(), "I couldn't agree more: tea is best.", None),
+    (f.Refusal(), "I can help with that. Sorry for the delay.", None),
+    (f.Refusal(), "As an airline pilot, I fly.", None),
+    (f.Refusal(), "I am sure that it will not rain.", None),
     (f.Profanity(), "You fucking idiot", "profane"),
     (f.Profanity(), WORDS, None),
-    (f.PersonalData(), "Write to jane.doe@example.org today.", "personal data: e-mail address"),
-    (f.PersonalData(), "Call +1 415-555-0132 now.", "personal data: phone number"),
-    (f.PersonalData(), "My card is 4111 1111 1111 1111.", "personal data: card number"),
-    (f.PersonalData(), "The number 4111 1111 1111 1112 is no card.", None),
-    (f.PersonalData(), "SSN 123-45-6789", "personal data: social security number"),
-    (f.PersonalData(), "Host 192.168.0.17 is down.", "personal data: IP address"),
-    (f.PersonalData(), "IBAN DE89 3704 0044 0532 0130 00", "personal data: IBAN"),
-    (f.PersonalData(), "In 1998, 300 people came; version 2.10.3 is out.", None),
+    (PersonalData(), "Write to jane.doe@example.org today.", "personal data: e-mail address"),
+    (PersonalData(), "Call +1 415-555-0132 now.", "personal data: phone number"),
+    (PersonalData(), "Call +49 30 12345678 now.", "personal data: phone number"),
+    (PersonalData(), "Call +44 (0)20 7946 0958.", "personal data: phone number"),
+    (PersonalData(), "Call (415) 555-2671.", "personal data: phone number"),
+    (PersonalData(), "It is +12 degrees, or 3 + 4 = 7.", None),
+    (PersonalData(), "Use version 1.2.3.4 or v10.0.0.1 of it.", None),
+    (PersonalData(), "My card is 4111 1111 1111 1111.", "personal data: card number"),
+    (PersonalData(), "The number 4111 1111 1111 1112 is no card.", None),
+    (PersonalData(), "SSN 123-45-6789", "personal data: social security number"),
+    (PersonalData(), "Host 192.168.0.17 is down.", "personal data: IP address"),
+    (PersonalData(), "IBAN DE89 3704 0044 0532 0130 00", "personal data: IBAN"),
+    (PersonalData(), "In 1998, 300 people came; version 2.10.3 is out.", None),
 ]
 
 
@@ -64,7 +82,7 @@ def test_reason(one, text, reason):
 
 
 def test_what_the_prompt_gave_is_no_personal_data_of_the_answer():
-    assert f.PersonalData()("Write to bob@example.org", "I wrote to bob@example.org.") is None
+    assert PersonalData()("Write to bob@example.org", "I wrote to bob@example.org.") is None
 
 
 def test_a_wrong_pattern_is_named():
@@ -88,10 +106,11 @@ def test_nothing_disappears_silently():
     kept = list(filtering(records, gone.append))
     assert [[c.id for c in r.completions] for r in kept] == [["c0", "c1"]]
     report = filtering.as_dict()
-    assert report["records"] == {"read": 2, "kept": 1, "too few left": 1}
-    assert report["completions_dropped"] == Counter(d["reason"] for d in gone) == {
-        "near duplicate of another completion": 1, "too short": 2,
-    }  # fmt: skip
+    assert report["records"] == {"read": 2, "kept": 1, "too few left": 1, "votes dropped": 0}
+    dropped = {"near duplicate of another completion": 1, "too short": 2}
+    assert report["completions_dropped"] == dropped
+    assert Counter(d["reason"] for d in gone) == dropped | {"too few left": 1}
+    assert sum(len(r.completions) for r in kept) + len(gone) == 6, "every completion is somewhere"
     assert report["drop_rate_by_model"] == {"m0": 0.5, "m1": 0.5}
     assert all(d["text"] for d in gone)
 

@@ -2,7 +2,9 @@
 
 import json
 import math
-from dataclasses import dataclass, field
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +16,8 @@ from rlhf.collect.prompts import Curation
 from rlhf.collect.run import SamplingRun
 from rlhf.collect.sampling import Completer, Draft
 from rlhf.collect.toy_policy import ToyPolicy
+from rlhf.data.importers import prompts as prompt_rows
+from rlhf.data.source import Source
 from rlhf.data.toy import ToyWorld
 from rlhf.record_types import Comparison, Completion, RecordError
 from rlhf.records import read
@@ -117,10 +121,84 @@ def test_texts_too_close_are_drawn_anew_up_to_a_limit():
 
 
 def run(out, policy, number=8):
-    curation = Curation(near_duplicates=None)
-    chosen = curation(prompts(*(f"question {i}" for i in range(number))))
+    return sampled(out, policy, Given(prompts(*(f"question {i}" for i in range(number)))))
+
+
+@dataclass
+class Given:
+    """Prompts at hand."""
+
+    given: list[Comparison]
+    skipped_count: int = 0
+
+    def records(self):
+        return iter(self.given)
+
+
+def sampled(out, policy, source, pick=everything, filtering=None, **curation):
     completer = Completer([policy], Same(Decoding()), k=2)
-    return SamplingRun(out, curation, completer, everything, Filtering(), {"k": 2})(chosen)
+    curation = Curation(**({"near_duplicates": None} | curation))
+    return SamplingRun(out, curation, completer, pick, filtering or Filtering(), {"k": 2})(source)
+
+
+def dropped_of(out):
+    lines = [json.loads(line) for line in Path(f"{out}.dropped.jsonl").read_text().splitlines()]
+    assert len({json.dumps(line) for line in lines}) == len(lines)
+    return lines
+
+
+def test_everything_that_is_left_out_is_written_with_its_stage_and_reason(tmp_path):
+    file = tmp_path / "prompts.jsonl"
+    rows = [
+        *({"prompt": f"question {i}"} for i in range(6)), {"prompt": "Question  3"}, {"prompt": "x" * 99}, {"q": 1},
+    ]  # fmt: skip
+    file.write_text("not JSON\n" + "".join(json.dumps(row) + "\n" for row in rows))
+    source = Source(importer=prompt_rows, path=str(file), on_error="skip")
+    out = tmp_path / "o.jsonl"
+    only = Filtering({"odd": lambda prompt, text: "names 3" if "3," in text or "3." in text else None})
+
+    def first(record):
+        return replace(record, completions=record.completions[: 1 + ("5" not in record.prompt)])
+
+    report = sampled(out, Parrot(), source, first, only, max_chars=50, limit=4)
+    lines = dropped_of(out)
+    by_stage = {s: [x for x in lines if x["stage"] == s] for s in ("read", "curation", "pick", "filter")}
+    assert sum(map(len, by_stage.values())) == len(lines)
+    assert report["unreadable"] == 2 == len(by_stage["read"])
+    assert f"{file}:1" in by_stage["read"][0]["reason"]
+    assert f"{file}:10" in by_stage["read"][1]["reason"]
+    counted = report["prompts"]["dropped"]
+    assert counted == {"exact duplicate": 1, "length": 1, "over limit": 2}
+    assert Counter(x["reason"] for x in by_stage["curation"]) == counted
+    assert {x["text"] for x in by_stage["curation"] if x["reason"] == "length"} == {"x" * 99}
+    records = list(read(out))
+    chosen = report["prompts"]["chosen"]
+    assert chosen == 4
+    kept = sum(len(r.completions) for r in records)
+    assert 2 * chosen == kept + len(by_stage["pick"]) + len(by_stage["filter"]), (
+        "every completion is somewhere"
+    )
+
+
+def test_a_new_prompt_has_no_old_gold_answer():
+    source = [replace(r, meta={"gold": "c0", "difficulty": 1}) for r in prompts("a question")]
+    (task,) = Curation()(source)
+    assert task.meta == {"difficulty": 1}
+
+
+def test_usage_of_every_draft_is_summed_whichever_process_asked(tmp_path):
+    class Paid(Parrot):
+        def answer(self, prompt, decoding, seeds):
+            return [
+                replace(d, usage={"requests": 1, "cost": 0.5})
+                for d in super().answer(prompt, decoding, seeds)
+            ]
+
+    out = tmp_path / "o.jsonl"
+    given = Given(prompts(*(f"question {i}" for i in range(6))))
+    with pytest.raises(KeyboardInterrupt):
+        sampled(out, Paid(lives=3), given)
+    assert sampled(out, Paid(), given)["usage"] == {"requests": 12, "cost": 6.0}
 
 
 @pytest.mark.parametrize("torn", [False, True])
