@@ -1,4 +1,4 @@
-"""`annotator=web` and `annotator=export`: the project on disk, served to people, and its votes written out."""
+"""`annotator=web`: the project on disk, served to people, and its votes written out."""
 
 from __future__ import annotations
 
