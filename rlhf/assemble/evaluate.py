@@ -32,6 +32,9 @@ def evaluate(cfg: DictConfig) -> None:
     Raises:
         ValueError: no run, or no data for a model that has none of its own; the message says what to give.
     """
+    if cfg.scores is not None:
+        _finish(cfg, _again(cfg))
+        return
     if OmegaConf.is_missing(cfg, "run"):
         raise ValueError(
             "run=<folder of a run, or name or folder of a Hugging Face reward model>, or run=[a,b,c]"
@@ -47,8 +50,26 @@ def evaluate(cfg: DictConfig) -> None:
     fabric.launch()
     report = judging(cfg, fabric)()
     fabric.barrier()
-    if report is None:
-        return
+    if report is not None:
+        _finish(cfg, report)
+
+
+def _again(cfg: DictConfig) -> Report:
+    """A report of scores that are there already: no model, no texts, no torch."""
+    if not OmegaConf.is_missing(cfg, "run") or cfg.get("data") is not None or cfg.against:
+        raise ValueError("scores=<file> is judged as it is: leave out run=, against= and data=")
+    from rlhf.judge.cached import cached
+    from rlhf.judge.report import write_report
+
+    judged = cached(cfg.scores, samples=cfg.bootstrap, seed=cfg.seed)
+    made = hydra.utils.instantiate(cfg.sections, _convert_="all")
+    found = [section for make in made.values() if (section := make(judged)) is not None]
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    return write_report(folder, judged, found, f"{Path(cfg.scores).name}, part: {judged.part}")
+
+
+def _finish(cfg: DictConfig, report: Report) -> None:
+    """Log it, print the headline and where it is."""
     _log(cfg, report)
     from rlhf.judge.baselines import baseline_table
 
