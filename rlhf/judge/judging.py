@@ -80,8 +80,8 @@ class Judging:
         plain = Pass(
             self.source, self.judge, rank=self.rank, world=self.world, block=self.block, changed=self.changed
         )
-        total = sum(1 for _ in self.data.records())
         main = replace(plain, others=self.others, changes={**self.shifts, **self.probes})
+        total = sum(1 for _ in self.data.records()) if main.changes else 0
         self._spool("main", main.entries(self.data.records(), total))
         uncalibrated = self._uncalibrated()
         if self.validation is not None and uncalibrated:
