@@ -112,11 +112,18 @@ def main() -> None:
     options = parser.parse_args()
     tenth = options.pairs // 10
     with tempfile.TemporaryDirectory() as folder:
-        sizes = {str(n): (n, 1) for n in (tenth, options.pairs)} | {f"{tenth}, 20 times the text": (tenth, 20)}
+        sizes = {str(n): (n, 1) for n in (tenth, options.pairs)} | {
+            f"{tenth}, 20 times the text": (tenth, 20)
+        }
         live = {name: apart(n, length, Path(folder) / name) for name, (n, length) in sizes.items()}
         scores = {str(n): command(Path(folder) / str(n)) for n in (tenth, options.pairs)}
     more = live[str(options.pairs)]["peak_mb"] - live[str(tenth)]["peak_mb"]
-    found = {"bar": BAR, "bytes_per_pair": more / (options.pairs - tenth) * 1e6, "live": live, "scores": scores}
+    found = {
+        "bar": BAR,
+        "bytes_per_pair": more / (options.pairs - tenth) * 1e6,
+        "live": live,
+        "scores": scores,
+    }
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / "evaluate.json").write_text(json.dumps(found, indent=2) + "\n")
     for way, rows in (("live", live), ("scores", scores)):

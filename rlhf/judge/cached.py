@@ -72,7 +72,9 @@ def _table(path: Path) -> pa.Table:
         raise RecordError(f"is not Parquet: {error}", place=str(path)) from error
     missing = [name for name in NEEDED if name not in table.column_names]
     if missing:
-        raise RecordError("missing", place=str(path), key=missing[0], remedy=f"every file needs {', '.join(NEEDED)}")
+        raise RecordError(
+            "missing", place=str(path), key=missing[0], remedy=f"every file needs {', '.join(NEEDED)}"
+        )
     if not table.num_rows:
         raise RecordError("holds no pair", place=str(path))
     return table
@@ -132,7 +134,9 @@ class _Columns:
     def _scored(self, reward: Floats) -> Scored:
         win_prob = self._column("win_prob")
         if not ((win_prob >= 0) & (win_prob <= 1)).all():
-            raise RecordError("lies outside 0..1", place=self.place, key="win_prob", remedy="the share of the votes for a")
+            raise RecordError(
+                "lies outside 0..1", place=self.place, key="win_prob", remedy="the share of the votes for a"
+            )
         prompt = _coded(self._group_names(self._prompt), len(self.of_group))[0]
         names = self._group_names("domain") if "domain" in self.table.column_names else []
         domain, domains = _coded(names, len(self.of_group))

@@ -67,11 +67,36 @@ def test_the_report_of_the_scores_is_byte_for_byte_the_report_they_come_from(tmp
     for name in ("report.json", "report.html", "examples.parquet"):
         assert (tmp_path / "live" / name).read_bytes() == (tmp_path / "again" / name).read_bytes(), name
     before, after = live.judged.evidence, judged.evidence
-    for column in ("record", "place", "source", "annotators", "tokens", "trimmed", "finished", "gold", "members"):
+    for column in (
+        "record",
+        "place",
+        "source",
+        "annotators",
+        "tokens",
+        "trimmed",
+        "finished",
+        "gold",
+        "members",
+    ):
         np.testing.assert_array_equal(getattr(before, column), getattr(after, column))
-    for column in ("group", "reward", "length", "rank", "prompt", "domain", "first", "second", "win_prob", "votes"):
+    for column in (
+        "group",
+        "reward",
+        "length",
+        "rank",
+        "prompt",
+        "domain",
+        "first",
+        "second",
+        "win_prob",
+        "votes",
+    ):
         np.testing.assert_array_equal(getattr(before.scored, column), getattr(after.scored, column))
-    assert (before.sources, before.annotator_sets, before.counts) == (after.sources, after.annotator_sets, after.counts)
+    assert (before.sources, before.annotator_sets, before.counts) == (
+        after.sources,
+        after.annotator_sets,
+        after.counts,
+    )
 
 
 def own(tmp_path, **columns):
@@ -126,7 +151,10 @@ def test_ranks_by_shares_are_those_of_scipy():
         ({"win_prob": [1.0, 1.5, 0.0]}, "key 'win_prob': lies outside 0..1"),
         ({"win_prob": [1.0, None, 0.0]}, "key 'win_prob': lies outside 0..1"),
         ({"reward_a": ["good", "bad", "1"]}, "key 'reward_a': is not numbers"),
-        ({"record": [0, 0, 1], "a": [0, 0, 0], "b": [1, 1, 1]}, "row 1: key 'reward_a': is not what it is in another"),
+        (
+            {"record": [0, 0, 1], "a": [0, 0, 0], "b": [1, 1, 1]},
+            "row 1: key 'reward_a': is not what it is in another",
+        ),
     ],
 )
 def test_what_is_wrong_with_a_file_is_said(tmp_path, columns, message):

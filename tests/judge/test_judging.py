@@ -29,7 +29,9 @@ class Scaled:
 
     def __init__(self, name, factor, temperature=None, *, turned=False):
         self.name, self.factor, self.turned = name, factor, turned
-        self.calibration = None if temperature is None else replace(Calibration.identity(), temperature=temperature)
+        self.calibration = (
+            None if temperature is None else replace(Calibration.identity(), temperature=temperature)
+        )
 
     def score(self, records):
         rewards = [[self.factor * c.meta["gold"] for c in r.completions] for r in records]
@@ -53,7 +55,9 @@ def test_the_spool_holds_no_word_of_a_prompt_or_an_answer(tmp_path):
     assert secret.encode() not in held
     assert secret.encode("utf-16-le") not in held
     assert records[3].prompt_id.encode() in held
-    longer = [replace(r, completions=tuple(replace(c, text=c.text * 50) for c in r.completions)) for r in records]
+    longer = [
+        replace(r, completions=tuple(replace(c, text=c.text * 50) for c in r.completions)) for r in records
+    ]
     write_spool(tmp_path / "longer", Pass(Scaled("gold", 1.0), soft).entries(longer))
     assert (tmp_path / "longer").stat().st_size < 1.1 * len(held)
 
@@ -67,7 +71,9 @@ def test_where_nothing_could_fit_a_temperature_the_page_and_the_numbers_say_so(t
     page = (tmp_path / "raw" / "report.html").read_text()
     assert warning in page
     assert "nothing to fit T on for gold: T = 1" in page
-    fitted = judge(tmp_path / "fitted", Scaled("gold", 3.0), validation=ToyWorld(size=80, seed=9), others=[other])
+    fitted = judge(
+        tmp_path / "fitted", Scaled("gold", 3.0), validation=ToyWorld(size=80, seed=9), others=[other]
+    )
     assert fitted.metrics["temperature/fitted"] == 1.0
     assert fitted.metrics["temperature"] == pytest.approx(fitted.metrics["model/gold/temperature"])
     assert fitted.metrics["temperature"] != 1.0
@@ -81,9 +87,16 @@ def test_every_compared_model_has_its_calibration_at_its_own_temperature(tmp_pat
     other = Scaled("other", 5.0, 4.0, turned=True)
     report = judge(tmp_path, Scaled("gold", 1.0, 2.0), others=[other])
     scored = report.judged.evidence.scored
-    for name, reward, t in (("gold", scored.reward, 2.0), ("other", report.judged.evidence.others["other"], 4.0)):
+    for name, reward, t in (
+        ("gold", scored.reward, 2.0),
+        ("other", report.judged.evidence.others["other"], 4.0),
+    ):
         difference = (reward[scored.first] - reward[scored.second]) / t
-        m = {key.removeprefix(f"model/{name}/"): v for key, v in report.metrics.items() if key.startswith(f"model/{name}/")}
+        m = {
+            key.removeprefix(f"model/{name}/"): v
+            for key, v in report.metrics.items()
+            if key.startswith(f"model/{name}/")
+        }
         p, w = expit(difference), scored.win_prob
         assert m["ece"] == pytest.approx(ece(p, w))
         assert m["nll"] == pytest.approx(nll(difference, w).mean())
@@ -132,7 +145,11 @@ def history(folder: Path) -> dict:
         record = wandb_internal_pb2.Record()
         record.ParseFromString(data)
         for item in (*record.history.item, *record.summary.update):
-            found["/".join(item.nested_key) or item.key] = json.loads(item.value_json)
+            name, *inside = list(item.nested_key) or [item.key]
+            if inside:
+                found.setdefault(name, {})[inside[0]] = json.loads(item.value_json)
+            else:
+                found[name] = json.loads(item.value_json)
     return found
 
 
@@ -152,7 +169,9 @@ def test_an_offline_run_of_weights_and_biases_holds_the_numbers_tables_and_image
         said = found[f"figures/{figure.name}"]
         assert said["_type"] == "image-file"
         assert said["caption"] == figure.caption
-        assert (files / said["path"]).read_bytes() == (report.folder / "figures" / f"{figure.name}.png").read_bytes()
+        assert (files / said["path"]).read_bytes() == (
+            report.folder / "figures" / f"{figure.name}.png"
+        ).read_bytes()
     shown = 0
     for section in report.sections:
         for table in section.tables:
@@ -164,4 +183,6 @@ def test_an_offline_run_of_weights_and_biases_holds_the_numbers_tables_and_image
     assert shown >= 5
     examples = json.loads((files / found["examples"]["path"]).read_text())
     margin = examples["columns"].index("margin")
-    np.testing.assert_allclose([row[margin] for row in examples["data"]], report.judged.evidence.scored.difference)
+    np.testing.assert_allclose(
+        [row[margin] for row in examples["data"]], report.judged.evidence.scored.difference
+    )

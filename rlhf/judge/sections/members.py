@@ -141,7 +141,16 @@ def _alone(judged: Judged, reward: Floats, temperature: float) -> dict[str, floa
     found = {"pair_accuracy": pair_metrics(scored)["pair_accuracy"], "temperature": temperature}
     found |= probability_metrics(scored, temperature)
     found |= intervals(scored, temperature, judged.samples, judged.seed)
-    names = ("temperature", "pair_accuracy", "nll", "brier", "ece", "ece/adaptive", "ece/by_chance", "ece_uncalibrated")
+    names = (
+        "temperature",
+        "pair_accuracy",
+        "nll",
+        "brier",
+        "ece",
+        "ece/adaptive",
+        "ece/by_chance",
+        "ece_uncalibrated",
+    )
     keys = [f"{name}{end}" for name in names for end in ("", "/ci_low", "/ci_high")]
     return {key: found[key] for key in keys if key in found}
 
