@@ -254,6 +254,16 @@ def test_the_loaded_model_says_how_unusual_an_answer_is(runs):
         (["run=/nowhere/at/all", "data=toy"], "no such folder"),
         (["run=nowhere/model"], "data=<importer>"),
         (["run=x", "part=tset", "data=toy"], "part=tset: one of"),
+        (["run=rlhf/nope", "data=toy"], "run=rlhf/nope: no such folder: rlhf has no nope"),
+        (["run=./tets", "data=toy"], "this folder has no tets, did you mean tests?"),
+        (["run=nope/", "data=toy"], "run=nope/: no such folder"),
+        (["run=rlhf", "against=[runs/a/b]", "data=toy"], "against=runs/a/b: no such folder"),
+        (["run=some-org/reward-model"], "run=some-org/reward-model is no run here"),
+        (
+            ["run=some-org/reward-model", "data=toy", "data.size=20"],
+            "no such folder here, and no model of that name",
+        ),
+        (["run=rlhf", "data=toy", "data.size=20"], "run=rlhf is neither a run nor a Hugging Face model"),
     ],
 )
 def test_what_is_missing_is_said(root, arguments, message):

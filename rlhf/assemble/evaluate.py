@@ -39,6 +39,8 @@ def evaluate(cfg: DictConfig) -> None:
         raise ValueError(
             "run=<folder of a run, or name or folder of a Hugging Face reward model>, or run=[a,b,c]"
         )
+    _check_names(_listed(cfg.run), "run")
+    _check_names(_listed(cfg.against), "against")
     quiet()
     import torch
     from lightning_fabric import Fabric
@@ -135,6 +137,15 @@ def _listed(entries: Any) -> list[Any]:
     return list(entries) if isinstance(entries, ListConfig) else [entries]
 
 
+def _check_names(entries: Sequence[Any], key: str) -> None:
+    """Folders that are not there are said before anything is read. Raises ValueError."""
+    from rlhf.reward.model_name import missing_folder
+
+    for entry in entries:
+        if isinstance(entry, str) and (wrong := missing_folder(entry, key)):
+            raise ValueError(wrong)
+
+
 def _one_split(entries: Sequence[Any]) -> None:
     """A run that was trained on another split may have learned from the prompts that are judged. Raises ValueError."""
     known = [(entry, own) for entry in entries if (own := _own_config(entry)) is not None]
@@ -169,7 +180,10 @@ def _data(cfg: DictConfig, own: DictConfig | None) -> _Data:
 
     given = cfg.get("data") is not None
     if not given and own is None:
-        raise ValueError("this model brings no data of its own: data=<importer> data.path=<file>")
+        raise ValueError(
+            f"run={_listed(cfg.run)[0]} is no run here, and other models bring no data of their own: "
+            "data=<importer> data.path=<file>"
+        )
     config: Any = cfg if given else own
     source, splitter = hydra.utils.instantiate(config.data), hydra.utils.instantiate(config.split)
     part = cfg.part or ("all" if given else "test")
@@ -201,10 +215,6 @@ def _source(cfg: DictConfig, entry: Any, device: Any) -> ScoreSource:
         return RunSource(name, rlhf.load(entry, device=str(device)), batch_tokens=cfg.batch_tokens)
     if (path / ".hydra").is_dir():
         raise ValueError(f"{entry} is a run without an exported model/: it did not come to its end")
-    if entry.startswith(("/", ".", "~")) and not path.is_dir():
-        raise ValueError(
-            f"run={entry}: no such folder; give a run, an exported model/, or a Hugging Face name"
-        )
     scorer, bias = load_classifier(entry, max_length=cfg.max_length, device=str(device))
     return RunSource(name, scorer, calibrated=False, bias=bias, batch_tokens=cfg.batch_tokens)
 
