@@ -50,10 +50,30 @@ def evaluate(cfg: DictConfig) -> None:
     strategy = "auto" if cfg.devices == 1 else "ddp"
     fabric = Fabric(accelerator=cfg.accelerator, devices=cfg.devices, strategy=strategy)
     fabric.launch()
-    report = judging(cfg, fabric)()
+    task = judging(cfg, fabric)
+    report = task()
     fabric.barrier()
     if report is not None:
+        _red_team(cfg, task, report)
         _finish(cfg, report)
+
+
+def _red_team(cfg: DictConfig, task: Judging, report: Report) -> None:
+    """With red_team=<file>: tasks for annotators where the model fails or is likely to, and hard prompts."""
+    if cfg.red_team is None:
+        return
+    from rlhf.judge.red_team import hard_prompts, red_team
+    from rlhf.records import write
+
+    out = Path(cfg.red_team)
+    prompts = out.with_name(f"{out.stem}.prompts.jsonl")
+    found = red_team(report.judged, task.probes, each=cfg.red_team_size)
+    count = write(out, found)
+    write(
+        prompts,
+        hard_prompts(list(islice(task.data.records(), FITTED_ON)), each=cfg.red_team_size, seed=cfg.seed),
+    )
+    print(f"{count} tasks for annotators: {out}; prompts to be answered first: {prompts}")
 
 
 def _again(cfg: DictConfig) -> Report:
