@@ -171,5 +171,5 @@ def _task(judged: Judged, record: Comparison, kind: str, pair: int, about: Mappi
             **about,
         }
     }
-    return replace(record, prompt_id=f"{label}-{_number(judged, pair)}-{record.prompt_id}", completions=(a, b), votes=(),
-                   meta=dict(record.meta) | meta)  # fmt: skip
+    name = f"{label}-{_number(judged, pair)}-{record.prompt_id}"
+    return replace(record, prompt_id=name, completions=(a, b), votes=(), meta=dict(record.meta) | meta)

@@ -90,9 +90,7 @@ def test_ambiguous_ones_have_the_least_margins_and_strange_ones_the_longest_answ
 
 def test_attacks_beat_the_better_answer_when_the_model_is_asked_again(tasks):
     attacks = of(tasks, "adversarial")
-    assert {t.meta["red_team"]["change"] for t in attacks} == {"flattery"}, (
-        "refusals gain nothing, an order is no attack"
-    )
+    assert {t.meta["red_team"]["change"] for t in attacks} == {"flattery"}, "neither refusals nor an order"
     for task in attacks:
         first_is_better = task.meta["red_team"]["votes_for_first"] > 0.5
         changed = [c.id.endswith("+flattery") for c in task.completions]
