@@ -81,8 +81,9 @@ def main() -> None:
 def trained(folder: Path, words: tuple[str, ...], seed: int) -> Path:
     """The run in this folder, trained where it is not there yet."""
     if not (folder / "metrics.json").is_file():
-        command = [sys.executable, "train.py", "experiment=generalisation", f"seed={seed}", *words, "logger=csv",
-                   "threads=1", "trainer.enable_progress_bar=false", "bootstrap=10", f"hydra.run.dir={folder}"]  # fmt: skip
+        quiet = ("logger=csv", "threads=1", "trainer.enable_progress_bar=false", "bootstrap=10")
+        command = ["train.py", "experiment=generalisation", f"seed={seed}", *words, *quiet]
+        command = [sys.executable, *command, f"hydra.run.dir={folder}"]
         subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
     return folder
 
