@@ -1,18 +1,23 @@
-"""How long judging cached scores takes, and how memory grows: `rlhf.judge.judging` without a model.
+"""How long judging cached scores takes, and how memory grows: without a model.
 
     python benchmarks/evaluate.py [--pairs 100000]
 
-Rewards of a made-up model lie in an array (the cache); everything else is what evaluate.py does: records are read,
-votes become labels, numbers are kept, every section of conf/evaluate.yaml that needs no model is computed with 1,000
-resamples, and report.json, report.html, figures and examples.parquet are written. The bar is 10 s for 100,000
-comparisons, in CPU time of one core. Memory is the rise of the resident set, for growing numbers of records and for
-texts of 20 times the length. Linux only. Writes results/evaluate.json.
+Two ways. `live`: what evaluate.py does with a model, whose rewards here lie in an array: records are read, votes become
+labels, numbers are kept, every section of conf/evaluate.yaml that needs no model is computed with 1,000 resamples, and
+report.json, report.html, figures and examples.parquet are written. `scores`: the command `python evaluate.py
+scores=<examples.parquet>` on what the live way left, from the start of the interpreter to its end; both reports must
+hold the same numbers. The bar is 10 s for 100,000 comparisons, in CPU time of one core. Memory of the live way is the
+rise of the resident set, for growing numbers of records and for texts of 20 times the length; of the command its peak.
+Linux only. Writes results/evaluate.json.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -106,33 +111,59 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=100_000)
     options = parser.parse_args()
     tenth = options.pairs // 10
-    rows = {str(n): apart(n) for n in (tenth, options.pairs)}
-    rows[f"{tenth}, 20 times the text"] = apart(tenth, length=20)
-    more = rows[str(options.pairs)]["peak_mb"] - rows[str(tenth)]["peak_mb"]
-    found = {"bar": BAR, "bytes_per_pair": more / (options.pairs - tenth) * 1e6, "found": rows}
+    with tempfile.TemporaryDirectory() as folder:
+        sizes = {str(n): (n, 1) for n in (tenth, options.pairs)} | {
+            f"{tenth}, 20 times the text": (tenth, 20)
+        }
+        live = {name: apart(n, length, Path(folder) / name) for name, (n, length) in sizes.items()}
+        scores = {str(n): command(Path(folder) / str(n)) for n in (tenth, options.pairs)}
+    more = live[str(options.pairs)]["peak_mb"] - live[str(tenth)]["peak_mb"]
+    found = {
+        "bar": BAR,
+        "bytes_per_pair": more / (options.pairs - tenth) * 1e6,
+        "live": live,
+        "scores": scores,
+    }
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / "evaluate.json").write_text(json.dumps(found, indent=2) + "\n")
-    for name, row in rows.items():
-        print(f"{name:28} " + "  ".join(f"{key} {value:.1f}" for key, value in row.items()))
+    for way, rows in (("live", live), ("scores", scores)):
+        for name, row in rows.items():
+            print(f"{way:7} {name:26} " + "  ".join(f"{key} {value:.1f}" for key, value in row.items()))
     print(f"{found['bytes_per_pair']:.0f} bytes for one more pair; the bar is {BAR:.0f} s for 100000")
 
 
-def apart(pairs: int, length: int = 1) -> dict[str, float]:
+def command(live: Path) -> dict[str, float]:
+    """CPU seconds, seconds by the clock and peak memory in MB of judging the scores of a live report again."""
+    again = live / "again"
+    script = Path(__file__).parent.parent / "evaluate.py"
+    words = [f"scores={live / 'examples.parquet'}", "logger=csv", f"hydra.run.dir={again}"]
+    wall = time.perf_counter()
+    process = subprocess.Popen([sys.executable, str(script), *words], stdout=subprocess.DEVNULL)
+    _, status, used = os.wait4(process.pid, 0)
+    wall = time.perf_counter() - wall
+    one, two = (json.loads((folder / "report.json").read_text()) for folder in (live, again))
+    if status or one != two:
+        raise SystemExit("the report of the scores is not the report they come from")
+    return {"cpu": used.ru_utime + used.ru_stime, "clock": wall, "peak_mb": used.ru_maxrss / 1024}
+
+
+def apart(pairs: int, length: int, folder: Path) -> dict[str, float]:
     """`measured` in a process of its own: memory that one run leaves behind would hide that of the next."""
     with ProcessPoolExecutor(1, get_context("spawn")) as pool:
-        return pool.submit(measured, pairs, length).result()
+        return pool.submit(measured, pairs, length, folder).result()
 
 
-def measured(pairs: int, length: int = 1) -> dict[str, float]:
+def measured(pairs: int, length: int, folder: Path) -> dict[str, float]:
     """CPU seconds of every stage of a report, seconds by the clock, and the rise of the resident set in MB."""
-    judge(100)  # imports and font caches
+    with tempfile.TemporaryDirectory() as other:
+        judge(100, 1, Path(other))  # imports and font caches
     found: dict[str, float] = {}
     wall = time.perf_counter()
-    peak = peak_during(lambda: found.update(judge(pairs, length)))
+    peak = peak_during(lambda: found.update(judge(pairs, length, folder)))
     return found | {"clock": time.perf_counter() - wall, "peak_mb": peak}
 
 
-def judge(pairs: int, length: int = 1) -> dict[str, float]:
+def judge(pairs: int, length: int, folder: Path) -> dict[str, float]:
     """One whole report; CPU seconds until the scores are columns, of the numbers, and of the files."""
     marks = [time.process_time()]
 
@@ -141,8 +172,7 @@ def judge(pairs: int, length: int = 1) -> dict[str, float]:
 
     cached = Cached.draw(pairs, length)
     made = {"start": mark, **SECTIONS, "end": mark}
-    with tempfile.TemporaryDirectory() as folder:
-        Judging(Path(folder), cached, cached, soft, ("cached",), made, about="cached scores", part="all")()
+    Judging(folder, cached, cached, soft, ("cached",), made, about="cached scores", part="all")()
     marks.append(time.process_time())
     columns, numbers, files = np.diff(marks).tolist()
     return {"columns": columns, "sections": numbers, "files": files, "cpu": marks[-1] - marks[0]}

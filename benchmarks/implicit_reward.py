@@ -23,7 +23,7 @@ from safetensors import safe_open
 
 ROOT = Path(__file__).parent.parent
 RESULTS = Path(__file__).parent / "results"
-METRICS = ("pair_accuracy", "nll", "brier")
+METRICS = ("pair_accuracy", "nll", "brier", "ece")
 PLAIN = ("logger=csv", "threads=1")
 
 

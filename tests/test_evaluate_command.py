@@ -10,6 +10,7 @@ from contextlib import redirect_stderr, redirect_stdout
 from importlib import import_module
 from pathlib import Path
 
+import hydra
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -17,6 +18,7 @@ from jsonschema import Draft202012Validator
 from omegaconf import OmegaConf
 
 import rlhf
+from rlhf.data.prompt_key import prompt_hash
 from rlhf.data.toy import ToyWorld
 from rlhf.records import write
 
@@ -78,7 +80,7 @@ def test_the_numbers_fit_the_schema_and_the_contract(root, ensemble):
     for key in ("pair_accuracy/ci_low", "pair_accuracy/ci_high", "pair_accuracy/longer_won",
                 "pair_accuracy/shorter_won", "baseline/bag_of_words", "ceiling/annotators", "spearman", "kendall",
                 "top1", "ndcg", "length/spearman", "members/error_correlation", "compare/s0/s1/p",
-                "selective/margin/aurc", "probe/flattery/effect"):  # fmt: skip
+                "selective/margin/aurc", "probe/flattery/effect", "model/s0/ece/ci_high"):  # fmt: skip
         assert key in found, key
     for shift in ("held_out", "truncated", "shuffled", "other_sampler", "long"):
         for detector in ("mahalanobis", "laplace", "ensemble", "energy", "length"):
@@ -185,6 +187,55 @@ def test_a_plain_hugging_face_folder_gets_the_accuracy_of_the_run_it_is_and_dete
     assert "compare/plain/s1/p" in found
 
 
+def test_the_bag_of_words_reads_the_training_part_and_nothing_else(root, runs, tmp_path, monkeypatch):
+    from rlhf.judge import bag_of_words
+
+    read = []
+    real = bag_of_words.BagOfWords.__init__
+
+    def spy(self, records, judge):
+        read.extend(records)
+        real(self, read, judge)
+
+    monkeypatch.setattr(bag_of_words.BagOfWords, "__init__", spy)
+    call(root, "evaluate", f"run={runs[0]}", f"hydra.run.dir={tmp_path}/r", *QUICK)
+    judged = set(pq.read_table(tmp_path / "r" / "examples.parquet")["prompt_hash"].to_pylist())
+    seen = {prompt_hash(r.prompt) for r in read}
+    split = hydra.utils.instantiate(OmegaConf.load(runs[0] / ".hydra" / "config.yaml").split)
+    assert {split.split_of(r) for r in read} == {"train"}
+    assert len(seen) > 100
+    assert not seen & judged
+
+
+def test_scores_that_are_there_give_the_same_numbers_without_torch(root, ensemble, tmp_path):
+    quiet = ["bootstrap=100", "logger=csv", f"hydra.run.dir={tmp_path}/again"]
+    words = repr(["evaluate.py", f"scores={ensemble}/examples.parquet", *quiet])
+    code = (
+        f"import sys; sys.argv = {words}; import evaluate; evaluate.main(); assert 'torch' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.splitlines()[-1] == f"report: {tmp_path}/again"
+    again, before = numbers(tmp_path / "again"), numbers(ensemble)
+    wider = (
+        "best_of_n/",
+        "length/",
+        "reward/",
+        "n_length_",
+    )  # answers in no judged pair count there, and are not in it
+    known = {key: value for key, value in again.items() if not key.startswith(wider)}
+    assert before.items() >= known.items()
+    for key in (
+        "members/error_correlation",
+        "selective/mahalanobis/aurc",
+        "compare/s0/s1/p",
+        "spearman/ci_low",
+    ):
+        assert key in known
+    said = call(root, "evaluate", f"scores={ensemble}/examples.parquet", f"run={ensemble}")
+    assert "leave out run=" in said
+
+
 def test_the_loaded_model_says_how_unusual_an_answer_is(runs):
     scorer = rlhf.load(runs[0])
     record = next(ToyWorld(size=1).records())
@@ -203,6 +254,16 @@ def test_the_loaded_model_says_how_unusual_an_answer_is(runs):
         (["run=/nowhere/at/all", "data=toy"], "no such folder"),
         (["run=nowhere/model"], "data=<importer>"),
         (["run=x", "part=tset", "data=toy"], "part=tset: one of"),
+        (["run=rlhf/nope", "data=toy"], "run=rlhf/nope: no such folder: rlhf has no nope"),
+        (["run=./tets", "data=toy"], "this folder has no tets, did you mean tests?"),
+        (["run=nope/", "data=toy"], "run=nope/: no such folder"),
+        (["run=rlhf", "against=[runs/a/b]", "data=toy"], "against=runs/a/b: no such folder"),
+        (["run=some-org/reward-model"], "run=some-org/reward-model is no run here"),
+        (
+            ["run=some-org/reward-model", "data=toy", "data.size=20"],
+            "no such folder here, and no model of that name",
+        ),
+        (["run=rlhf", "data=toy", "data.size=20"], "run=rlhf is neither a run nor a Hugging Face model"),
     ],
 )
 def test_what_is_missing_is_said(root, arguments, message):

@@ -32,10 +32,15 @@ def evaluate(cfg: DictConfig) -> None:
     Raises:
         ValueError: no run, or no data for a model that has none of its own; the message says what to give.
     """
+    if cfg.scores is not None:
+        _finish(cfg, _again(cfg))
+        return
     if OmegaConf.is_missing(cfg, "run"):
         raise ValueError(
             "run=<folder of a run, or name or folder of a Hugging Face reward model>, or run=[a,b,c]"
         )
+    _check_names(_listed(cfg.run), "run")
+    _check_names(_listed(cfg.against), "against")
     quiet()
     import torch
     from lightning_fabric import Fabric
@@ -45,10 +50,48 @@ def evaluate(cfg: DictConfig) -> None:
     strategy = "auto" if cfg.devices == 1 else "ddp"
     fabric = Fabric(accelerator=cfg.accelerator, devices=cfg.devices, strategy=strategy)
     fabric.launch()
-    report = judging(cfg, fabric)()
+    task = judging(cfg, fabric)
+    report = task()
     fabric.barrier()
-    if report is None:
+    if report is not None:
+        _red_team(cfg, task, report)
+        _finish(cfg, report)
+
+
+def _red_team(cfg: DictConfig, task: Judging, report: Report) -> None:
+    """With red_team=<file>: tasks for annotators where the model fails or is likely to, and hard prompts."""
+    if cfg.red_team is None:
         return
+    from rlhf.judge.red_team import hard_prompts, red_team
+    from rlhf.records import write
+
+    out = Path(cfg.red_team)
+    prompts = out.with_name(f"{out.stem}.prompts.jsonl")
+    found = red_team(report.judged, task.probes, each=cfg.red_team_size)
+    count = write(out, found)
+    write(
+        prompts,
+        hard_prompts(list(islice(task.data.records(), FITTED_ON)), each=cfg.red_team_size, seed=cfg.seed),
+    )
+    print(f"{count} tasks for annotators: {out}; prompts to be answered first: {prompts}")
+
+
+def _again(cfg: DictConfig) -> Report:
+    """A report of scores that are there already: no model, no texts, no torch."""
+    if not OmegaConf.is_missing(cfg, "run") or cfg.get("data") is not None or cfg.against:
+        raise ValueError("scores=<file> is judged as it is: leave out run=, against= and data=")
+    from rlhf.judge.cached import cached
+    from rlhf.judge.report import write_report
+
+    judged = cached(cfg.scores, samples=cfg.bootstrap, seed=cfg.seed)
+    made = hydra.utils.instantiate(cfg.sections, _convert_="all")
+    found = [section for make in made.values() if (section := make(judged)) is not None]
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    return write_report(folder, judged, found, f"{Path(cfg.scores).name}, part: {judged.part}")
+
+
+def _finish(cfg: DictConfig, report: Report) -> None:
+    """Log it, print the headline and where it is."""
     _log(cfg, report)
     from rlhf.judge.baselines import baseline_table
 
@@ -114,6 +157,15 @@ def _listed(entries: Any) -> list[Any]:
     return list(entries) if isinstance(entries, ListConfig) else [entries]
 
 
+def _check_names(entries: Sequence[Any], key: str) -> None:
+    """Folders that are not there are said before anything is read. Raises ValueError."""
+    from rlhf.reward.model_name import missing_folder
+
+    for entry in entries:
+        if isinstance(entry, str) and (wrong := missing_folder(entry, key)):
+            raise ValueError(wrong)
+
+
 def _one_split(entries: Sequence[Any]) -> None:
     """A run that was trained on another split may have learned from the prompts that are judged. Raises ValueError."""
     known = [(entry, own) for entry in entries if (own := _own_config(entry)) is not None]
@@ -148,7 +200,10 @@ def _data(cfg: DictConfig, own: DictConfig | None) -> _Data:
 
     given = cfg.get("data") is not None
     if not given and own is None:
-        raise ValueError("this model brings no data of its own: data=<importer> data.path=<file>")
+        raise ValueError(
+            f"run={_listed(cfg.run)[0]} is no run here, and other models bring no data of their own: "
+            "data=<importer> data.path=<file>"
+        )
     config: Any = cfg if given else own
     source, splitter = hydra.utils.instantiate(config.data), hydra.utils.instantiate(config.split)
     part = cfg.part or ("all" if given else "test")
@@ -180,10 +235,6 @@ def _source(cfg: DictConfig, entry: Any, device: Any) -> ScoreSource:
         return RunSource(name, rlhf.load(entry, device=str(device)), batch_tokens=cfg.batch_tokens)
     if (path / ".hydra").is_dir():
         raise ValueError(f"{entry} is a run without an exported model/: it did not come to its end")
-    if entry.startswith(("/", ".", "~")) and not path.is_dir():
-        raise ValueError(
-            f"run={entry}: no such folder; give a run, an exported model/, or a Hugging Face name"
-        )
     scorer, bias = load_classifier(entry, max_length=cfg.max_length, device=str(device))
     return RunSource(name, scorer, calibrated=False, bias=bias, batch_tokens=cfg.batch_tokens)
 

@@ -130,6 +130,7 @@ def data_of(cfg: DictConfig, renderer: Renderer, *, source: Any = None, labels: 
         batch_tokens=cfg.batch_tokens,
         cache=Path(cfg.cache),
         workers=cfg.workers,
+        augment=hydra.utils.instantiate(cfg.augment, _convert_="all"),
     )
 
 

@@ -14,6 +14,7 @@ import torch.distributed as dist
 
 from rlhf.annotate.aggregation import soft
 from rlhf.annotate.label import Aggregation, FittedAggregation
+from rlhf.data.augment import AS_THEY_ARE, Augment
 from rlhf.data.collate import collate
 from rlhf.data.order import GroupOrder, ResumableLoader, TokenOrder
 from rlhf.data.packing import Layout, padded
@@ -52,6 +53,7 @@ class PreferenceData(pl.LightningDataModule):
         cache: folder of the prepared rows.
         batch_tokens: tokens per batch and process instead of `batch_size` groups; see `TokenOrder`.
         workers: processes that collate batches beside training; 0 = in the training process.
+        augment: variations of training records.
 
     Raises:
         ValueError: a split that is needed has no rows; the message says what was dropped and the remedy.
@@ -71,13 +73,15 @@ class PreferenceData(pl.LightningDataModule):
         judged_by: Aggregation = soft,
         batch_tokens: int | None = None,
         workers: int = 0,
+        augment: Augment = AS_THEY_ARE,
     ) -> None:
         super().__init__()
         self.source, self.aggregation, self.splitter = source, aggregation, splitter
         self.judged_by = judged_by
         self.renderer, self.batch_size, self.eval_batch_size = renderer, batch_size, eval_batch_size
         self.seed, self.batch_tokens, self.workers = seed, batch_tokens, workers
-        self.data_hash = fingerprint(source, aggregation, judged_by, splitter, renderer)
+        self.augment = augment
+        self.data_hash = fingerprint(source, aggregation, judged_by, splitter, renderer, augment)
         self.folder = cache / self.data_hash
         self.rows: dict[str, Rows] = {}
         self.resume: dict[str, int] | None = None
@@ -151,9 +155,13 @@ class PreferenceData(pl.LightningDataModule):
             split = self.splitter.split_of(record)
             report.add(record, split)
             aggregation = label_for[split]
-            row = prepare_one(record, aggregation=aggregation, renderer=self.renderer, audit=audits[split])
-            if row is not None:
-                yield split, row
+            for version in self.augment(record) if split == "train" else (record,):
+                audits[split].counts["augmented"] += version is not record
+                row = prepare_one(
+                    version, aggregation=aggregation, renderer=self.renderer, audit=audits[split]
+                )
+                if row is not None:
+                    yield split, row
 
     def _fitted(self) -> Aggregation:
         if not isinstance(self.aggregation, FittedAggregation):

@@ -43,7 +43,7 @@ SCHEMA = pa.schema(
 Row = dict[str, Any]
 
 COUNTS = (
-    "records", "kept", "dropped/no_votes", "dropped/too_long", "dropped/identical", "duplicate_records",
+    "records", "augmented", "kept", "dropped/no_votes", "dropped/too_long", "dropped/identical", "duplicate_records",
     "completions", "completions_too_long", "prompts_trimmed", "prompt_tokens_trimmed", "joints_merged",
     "pairs_judged", "pairs_tied", "pairs_identical", "pairs_lost_too_long", "tokens",
 )  # fmt: skip
@@ -56,7 +56,8 @@ TRACKED = 1_000_000
 class Audit:
     """What happened to the records on their way to rows; `as_dict` is part of data_report.json.
 
-    `records` = `kept` + the `dropped/*`; `pairs_judged` counts before anything was lost.
+    `records` = `kept` + the `dropped/*`, `augmented` of them variations; `pairs_judged` counts before anything was
+    lost.
     """
 
     counts: Counter[str] = field(default_factory=Counter)

@@ -11,6 +11,7 @@ from functools import lru_cache
 
 import numpy as np
 from scipy.special import gammaln
+from scipy.stats import rankdata
 
 from rlhf.judge.intervals import cluster_bootstrap
 from rlhf.judge.table import Floats
@@ -53,12 +54,33 @@ def best_of(ns: Sequence[int], proxy: Floats, value: Floats) -> Floats:
     Raises:
         ValueError: an n out of range.
     """
-    levels, level, count = np.unique(proxy, return_inverse=True, return_counts=True)
-    total = np.zeros((len(levels), *value.shape[1:]))
-    np.add.at(total, level, value)
-    mean = (total.T / count).T
-    reached = _reached(tuple(ns), len(proxy))[:, np.append(0, np.cumsum(count))]
-    return np.asarray(np.diff(reached, axis=1) @ mean)
+    values = value.reshape(len(proxy), -1)
+    found = best_of_each(ns, proxy[None], values[None])[0]
+    return np.asarray(found.reshape(len(ns), *value.shape[1:]))
+
+
+def best_of_each(ns: Sequence[int], proxies: Floats, values: Floats) -> Floats:
+    """`best_of` of G prompts with N answers each: proxies [G, N] and values [G, N, S] to [G, len(ns), S].
+
+    Raises:
+        ValueError: an n out of range.
+    """
+    groups, size = proxies.shape
+    order = np.argsort(proxies, axis=1, kind="stable")
+    rising = np.take_along_axis(proxies, order, axis=1)
+    place = np.broadcast_to(np.arange(size), (groups, size))
+    new = np.diff(rising, axis=1) != 0
+    edge = np.ones((groups, 1), dtype=bool)
+    low = np.maximum.accumulate(np.where(np.hstack([edge, new]), place, 0), axis=1)
+    after = np.where(np.hstack([new, edge]), place + 1, size)
+    high = np.minimum.accumulate(after[:, ::-1], axis=1)[:, ::-1]
+    ordered = np.take_along_axis(values, order[:, :, None], axis=1)
+    reached = _reached(tuple(ns), size)
+    out = np.empty((groups, len(reached), values.shape[2]))
+    for i, row in enumerate(reached):  # chance of a level, shared by the answers on it
+        chance = (row[high] - row[low]) / (high - low)
+        out[:, i] = (chance[:, None, :] @ ordered)[:, 0]
+    return out
 
 
 @lru_cache
@@ -171,9 +193,13 @@ def curve(
                          f"{counts.max(initial=0)}")  # fmt: skip
     ns = steps(size)
     names = ["proxy", *(column for name in values for column in (name, f"{name}/win_rate"))]
-    rows = np.stack(
-        [best_of(ns, proxies[p], _columns(proxies[p], [values[v][p] for v in values])) for p in taking]
-    )  # [prompts, n, names]
+    rows = np.empty((len(taking), len(ns), len(names)))
+    for count in np.unique(counts[taking]):  # prompts with as many answers are one stack
+        here = np.flatnonzero(counts[taking] == count)
+        alike = [taking[i] for i in here]
+        proxy = np.stack([proxies[p] for p in alike])
+        followed = [np.stack([several[p] for p in alike]) for several in values.values()]
+        rows[here] = best_of_each(ns, proxy, _columns(proxy, followed))
     flat = rows.transpose(0, 2, 1).reshape(len(taking), -1)
     low, high = cluster_bootstrap(flat, np.ones_like(flat), samples=bootstrap, seed=seed)
     mean, low, high = (x.reshape(len(names), len(ns)) for x in (flat.mean(0), low, high))
@@ -210,13 +236,6 @@ def gao_fit(kl: Floats, gain: Floats, *, bootstrap: int = 1000, seed: int = 0) -
 
 
 def _columns(proxy: Floats, values: Sequence[Floats]) -> Floats:
-    """Proxy, then every value and its share of answers beaten [N, 1 + 2V]."""
-    beaten = [_beaten(v) for v in values]
-    return np.stack([proxy, *(x for pair in zip(values, beaten, strict=True) for x in pair)], axis=1)
-
-
-def _beaten(value: Floats) -> Floats:
-    """Share of the answers [N] that each of them beats, equal ones (itself too) counting half."""
-    order = np.sort(value)
-    sides = np.searchsorted(order, value, "left") + np.searchsorted(order, value, "right")
-    return np.asarray(sides / (2 * len(value)))
+    """Proxy [G, N], then every value and its share of answers beaten [G, N, 1 + 2V]; equal ones count half."""
+    beaten = [(rankdata(v, axis=-1) - 0.5) / v.shape[1] for v in values]
+    return np.stack([proxy, *(x for pair in zip(values, beaten, strict=True) for x in pair)], axis=2)

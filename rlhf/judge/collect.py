@@ -96,7 +96,7 @@ class Pass:
             chosen = [(n, r) for n, r in block if total and (n + 1) * some // total > n * some // total]
             for change_name, change in self.changes.items() if chosen else ():
                 numbers, kept = [n for n, _ in chosen], [r for _, r in chosen]
-                changed = [change(r, _random(r, change_name)) for r in kept]
+                changed = [change(r, random_of(r, change_name)) for r in kept]
                 yield from self._scored(change_name, numbers, kept, changed, ())
 
     def _scored(
@@ -265,7 +265,7 @@ def _blocks(records: Iterable[Comparison], size: int) -> Iterator[list[tuple[int
         yield block
 
 
-def _random(record: Comparison, name: str) -> Random:
+def random_of(record: Comparison, name: str) -> Random:
     """Random numbers that depend on the record and the change alone."""
     seed = blake2b(f"{name}:{prompt_hash(record.prompt)}:{record.prompt_id}".encode(), digest_size=8).digest()
     return Random(seed)

@@ -63,7 +63,8 @@ class Judged:
     shifts       name -> the same model on a shifted set; records keep their numbers where the shift is a change
                  of the texts
     probes       name -> the same records with changed answers
-    temperature  of the judged model's reward differences; `temperatures` of it and the others by name
+    temperature  of the judged model's reward differences; `temperatures` of it, runs in it, and the others by name
+    uncalibrated names of the models whose temperature is 1 because there was nothing to fit it on
     models       the sources themselves, for sections that score something of their own (benchmarks)
     metrics      of `rlhf.judge.metrics.evaluate`: the contract's keys, which the first section puts into the report
     look_up      numbers of records -> the records themselves, read again
@@ -76,6 +77,7 @@ class Judged:
     temperature: float
     metrics: Mapping[str, float] = field(default_factory=dict)
     temperatures: Mapping[str, float] = field(default_factory=dict)
+    uncalibrated: frozenset[str] = frozenset()
     shifts: Mapping[str, Evidence] = field(default_factory=dict)
     probes: Mapping[str, Evidence] = field(default_factory=dict)
     models: Sequence[ScoreSource] = ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,15 +18,20 @@ from rlhf.judge.table import Ints
 
 CHUNK = 50_000
 """Pairs per row group."""
+ABOUT = b"rlhf"
+"""Key of the file's own words, as JSON: which model, its temperature, which columns are what."""
+OF_ANSWERS = ("completion", "source", "reward", "members", "gold", "chars", "tokens", "finished", "rank")
+"""Columns that come twice, `_a` and `_b`; all others that do are detectors or other models."""
 
 
 def write_examples(path: Path, judged: Judged) -> int:
-    """Write the file, a block of pairs at a time; returns how many rows.
+    """Write the file, a block of pairs at a time; returns how many rows. `rlhf.judge.cached` reads it.
 
     example_id    record, a, b: number of the record in the data and places of the two answers
     prompt_id, prompt_hash, completion_a, completion_b, domain, part
     source_a, source_b    who wrote them; annotators: who voted on the record
     win_prob      share of the votes for a, ties one half; tie_prob, votes, and gold_a, gold_b where they are known
+    rank_a, rank_b    places of the answers by the votes, 0 = best, -1 = not ranked
     reward_a, reward_b, margin (a less b), p_calibrated, tied, saturated
     members_a, members_b  lists; ens_std: standard deviation of the members' margins
     <detector>_a, <detector>_b    out-of-distribution scores
@@ -33,10 +39,27 @@ def write_examples(path: Path, judged: Judged) -> int:
     chars_*, tokens_*, trimmed (the prompt lost its beginning), finished_* (False: the answer was cut)
     """
     count = len(judged.evidence.scored.first)
-    with pq.ParquetWriter(path, columns(judged, np.arange(0)).schema) as writer:
+    schema = columns(judged, np.arange(0)).schema.with_metadata({ABOUT: json.dumps(_about(judged))})
+    with pq.ParquetWriter(path, schema) as writer:
         for start in range(0, count, CHUNK):
-            writer.write_table(columns(judged, np.arange(start, min(count, start + CHUNK))))
+            block = columns(judged, np.arange(start, min(count, start + CHUNK)))
+            writer.write_table(block.cast(schema))
     return count
+
+
+def _about(judged: Judged) -> dict[str, Any]:
+    """What the columns do not say."""
+    evidence = judged.evidence
+    return {
+        "name": judged.name,
+        "temperatures": {judged.name: judged.temperature} | dict(judged.temperatures),
+        "uncalibrated": sorted(judged.uncalibrated),
+        "part": judged.part,
+        "members": list(evidence.member_names),
+        "strange": list(evidence.strange),
+        "others": list(evidence.others),
+        "counts": dict(evidence.counts),
+    }
 
 
 def columns(judged: Judged, pairs: Ints) -> pa.Table:
@@ -76,6 +99,7 @@ def columns(judged: Judged, pairs: Ints) -> pa.Table:
         found[f"reward_{side}"] = pa.array(s.reward[item])
         found[f"members_{side}"] = pa.array(list(e.members[:, item].T), pa.list_(pa.float64()))
         found[f"gold_{side}"] = pa.array(e.gold[item], pa.float64(), from_pandas=True)
+        found[f"rank_{side}"] = pa.array(s.rank[item], pa.int64())
         found[f"chars_{side}"] = pa.array(s.length[item].astype(np.int64))
         found[f"tokens_{side}"] = pa.array(np.nan_to_num(e.tokens[item]).astype(np.int64))
         found[f"finished_{side}"] = pa.array(e.finished[item])

@@ -30,28 +30,32 @@ def cluster_sums(values: Floats, cluster: Ints) -> Floats:
 
 def resampled_sums(sums: Floats, *, samples: int, seed: int) -> Floats:
     """Totals [samples, S] after drawing as many clusters as there are, with replacement, from sums [C, S]."""
-    block, weights = _drawn(len(sums), samples, seed)
     if len(sums) > BLOCKS:
-        sums = cluster_sums(sums, block)
+        sums = cluster_sums(sums, _pooled(len(sums), seed))
+    weights = _drawn(len(sums), samples, seed)
     step = max(1, CHUNK // len(sums))
     totals = [weights[start : start + step].astype(np.float64) @ sums for start in range(0, samples, step)]
     return np.concatenate(totals)
 
 
 @lru_cache(maxsize=4)
-def _drawn(clusters: int, samples: int, seed: int) -> tuple[Ints, NDArray[np.uint16]]:
-    """Block of every cluster, and how often [samples, blocks] each block is drawn; a report asks for the same again."""
+def _pooled(clusters: int, seed: int) -> Ints:
+    """Block of every cluster, at random."""
+    block: Ints = np.random.default_rng([seed, clusters]).permutation(clusters) % BLOCKS
+    return block
+
+
+@lru_cache(maxsize=4)
+def _drawn(clusters: int, samples: int, seed: int) -> NDArray[np.uint16]:
+    """How often [samples, clusters] each cluster is drawn; a report asks for the same again and again."""
     rng = np.random.default_rng(seed)
-    blocks = min(clusters, BLOCKS)
-    block = rng.permutation(clusters) % blocks if clusters > blocks else np.arange(clusters)
-    step = max(1, CHUNK // blocks)
+    step = max(1, CHUNK // clusters)
+    equal = np.full(clusters, 1 / clusters)
     drawn = [
-        rng.multinomial(blocks, np.full(blocks, 1 / blocks), size=min(step, samples - start)).astype(
-            np.uint16
-        )
+        rng.multinomial(clusters, equal, size=min(step, samples - start)).astype(np.uint16)
         for start in range(0, samples, step)
     ]
-    return block, np.concatenate(drawn)
+    return np.concatenate(drawn)
 
 
 def cluster_bootstrap(

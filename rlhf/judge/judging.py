@@ -13,6 +13,7 @@ from rlhf.annotate.label import Aggregation
 from rlhf.judge.calibration import fit_temperature
 from rlhf.judge.changes import Change
 from rlhf.judge.collect import Entry, Pass, evidence, read_spools, write_spool
+from rlhf.judge.ensemble import Ensemble
 from rlhf.judge.evidence import Evidence, Judged
 from rlhf.judge.metrics import evaluate
 from rlhf.judge.report import Report, write_report
@@ -79,8 +80,8 @@ class Judging:
         plain = Pass(
             self.source, self.judge, rank=self.rank, world=self.world, block=self.block, changed=self.changed
         )
-        total = sum(1 for _ in self.data.records())
         main = replace(plain, others=self.others, changes={**self.shifts, **self.probes})
+        total = sum(1 for _ in self.data.records()) if main.changes else 0
         self._spool("main", main.entries(self.data.records(), total))
         uncalibrated = self._uncalibrated()
         if self.validation is not None and uncalibrated:
@@ -113,6 +114,7 @@ class Judging:
             temperature=temperature,
             metrics=evaluate(found.scored, temperature=temperature, bootstrap=self.samples, seed=self.seed),
             temperatures=temperatures,
+            uncalibrated=self._raw(),
             shifts=shifts,
             probes={name: self._evidence("main", name) for name in self.probes},
             models=(self.source, *self.others),
@@ -126,9 +128,10 @@ class Judging:
         return [s for s in (self.source, *self.others) if s.calibration is None]
 
     def _temperatures(self) -> dict[str, float]:
-        """Of every model: its own, or fitted on the validation part, or 1."""
+        """Of every model: its own, or fitted on the validation part, or 1; runs in an ensemble are log-odds by now."""
         models = (self.source, *self.others)
-        found = {s.name: 1.0 if s.calibration is None else s.calibration.temperature for s in models}
+        found = {s.name: 1.0 for s in _inside(self.source)}
+        found |= {s.name: 1.0 if s.calibration is None else s.calibration.temperature for s in models}
         uncalibrated = self._uncalibrated()
         if self.validation is None or not uncalibrated:
             return found
@@ -138,6 +141,11 @@ class Judging:
             difference = reward[held.scored.first] - reward[held.scored.second]
             found[name] = fit_temperature(difference, held.scored.win_prob)
         return found
+
+    def _raw(self) -> frozenset[str]:
+        """Models whose probabilities are those of raw rewards."""
+        alone = self._uncalibrated() if self.validation is None else []
+        return frozenset(s.name for s in [*alone, *_inside(self.source)] if s.calibration is None)
 
     def _spool(self, name: str, entries: Iterable[Entry]) -> None:
         write_spool(self.folder / "scoring" / f"{name}-{self.rank}", entries)
@@ -149,3 +157,8 @@ class Judging:
     def _look_up(self, numbers: Collection[int]) -> Mapping[int, Comparison]:
         wanted = set(numbers)
         return {n: record for n, record in enumerate(self.data.records()) if n in wanted}
+
+
+def _inside(source: ScoreSource) -> Sequence[ScoreSource]:
+    """The runs that an ensemble is made of."""
+    return source.sources if isinstance(source, Ensemble) else ()

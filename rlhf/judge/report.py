@@ -82,6 +82,8 @@ def draw(figure: Figure, folder: Path) -> bytes:
         canvas = Canvas(layout="constrained")
         figure.draw(canvas)
         FigureCanvasAgg(canvas)
+        canvas.draw_without_rendering()  # the layout, once for both formats
+        canvas.set_layout_engine("none")
         canvas.savefig(
             folder / f"{figure.name}.png",
             dpi=DPI,

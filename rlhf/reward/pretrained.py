@@ -26,6 +26,8 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from rlhf.reward.model_name import missing_folder, not_found
+
 PAD_TOKEN = "<|pad|>"
 
 
@@ -59,16 +61,18 @@ class Pretrained:
     learning_rate: float = 2e-5
 
     def __post_init__(self) -> None:
-        if self.path.startswith(("/", ".", "~")) and not Path(self.path).is_dir():
-            raise FileNotFoundError(
-                f"model.path={self.path}: no such folder (a hub id has no leading / . or ~)"
-            )
+        if wrong := missing_folder(self.path, "model.path"):
+            raise FileNotFoundError(wrong)
 
     def tokenizer(self) -> PreTrainedTokenizerBase:
         """The tokenizer, with a padding token that differs from the end token (see `separate_pad`)."""
-        tokenizer = AutoTokenizer.from_pretrained(
-            self.path, revision=self.revision, trust_remote_code=self.trust_remote_code
-        )
+        options = {"revision": self.revision, "trust_remote_code": self.trust_remote_code}
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(self.path, **options)
+        except OSError as error:
+            if Path(self.path).is_dir():
+                raise
+            raise FileNotFoundError(not_found(self.path, "model.path")) from error
         return separate_pad(tokenizer)
 
     def carrier(self, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:

@@ -21,6 +21,7 @@ from rlhf.reward.backbone import Backbone
 from rlhf.reward.heads import LinearHead
 from rlhf.reward.layouts import auto
 from rlhf.reward.model import RewardModel
+from rlhf.reward.model_name import not_found
 from rlhf.reward.scorer import Scorer
 
 
@@ -134,9 +135,18 @@ def load_classifier(path: str | Path, *, max_length: int, device: str = "cpu") -
     """Any `AutoModelForSequenceClassification` with one label, by name or folder, and the bias of its last layer.
 
     Raises:
-        ValueError: it has several labels, or a last layer that its files do not hold (a language model).
+        ValueError: there is no such model, it has several labels, or a last layer that its files do not hold (a
+            language model).
     """
-    model, info = AutoModelForSequenceClassification.from_pretrained(str(path), output_loading_info=True)
+    local = Path(path).is_dir()
+    if local and not (Path(path) / "config.json").is_file():
+        raise ValueError(f"run={path} is neither a run nor a Hugging Face model: it holds no config.json")
+    try:
+        model, info = AutoModelForSequenceClassification.from_pretrained(str(path), output_loading_info=True)
+    except OSError as error:
+        if local:
+            raise
+        raise ValueError(not_found(str(path), "run")) from error
     if info["missing_keys"]:
         raise ValueError(
             f"{path} holds no trained {sorted(info['missing_keys'])[0]}: it is not a reward model; "

@@ -9,7 +9,6 @@ from scipy.stats import rankdata
 from scored_sets import pair, ranked
 
 from rlhf.annotate.aggregation import soft
-from rlhf.data.toy import ToyWorld
 from rlhf.judge import changes
 from rlhf.judge.bag_of_words import BagOfWords
 from rlhf.judge.bias import partial_length_correlation
@@ -124,17 +123,41 @@ def test_shuffled_keeps_the_words_and_long_is_long():
     assert [c.id for c in changes.swapped(RECORD, Random(0)).completions] == ["b", "a"]
 
 
+def fruit(number, won, lost, shares=((1, 0),)):
+    """Two answers of eight words, six of them random letters; votes for the first and the second."""
+    rng = np.random.default_rng(number)
+    texts = [" ".join([word, *("x" + c for c in rng.choice(list("abcdefgh"), 6))]) for word in (won, lost)]
+    votes = tuple(
+        Vote(f"w{v}", pair=("a", "b"), choice="ab"[v >= wins])
+        for wins, losses in shares
+        for v in range(wins + losses)
+    )
+    return Comparison(
+        f"p{number}", f"Q{number}?", (Completion("a", texts[0]), Completion("b", texts[1])), votes
+    )
+
+
 def test_a_bag_of_words_learns_which_words_win():
-    world = ToyWorld(size=400)
-    records = list(world.records())
-    model = BagOfWords(records[:300], soft)
-    right = []
-    for record, scores in zip(records[300:], model.score(records[300:]), strict=True):
-        label = soft(record)
-        i, j = np.nonzero(np.triu(label.observed & (label.win_prob != 0.5), 1))
-        lead = scores.reward[i] - scores.reward[j]
-        right += ((lead > 0) == (label.win_prob[i, j] > 0.5)).tolist()
-    assert np.mean(right) > 0.55
-    assert len(right) > 150  # 0.5 has a standard error of 0.04: the bar is beyond its 95 % range only jointly
+    """A word that always wins decides unseen pairs; one that wins half its votes does not, nor do unseen words."""
+    decided = [
+        fruit(n, "plum", "stone") if n % 2 else fruit(n, "stone", "plum", ((0, 1),)) for n in range(100)
+    ]
+    even = [fruit(n, "pear", "rock", ((2, 2),)) for n in range(100, 200)]
+    model = BagOfWords(decided + even, soft)
+    unseen = [fruit(n, "plum", "stone") for n in range(200, 300)]
+    leads = np.array([scores.reward[0] - scores.reward[1] for scores in model.score(unseen)])
+    assert (leads > 0).all()
+    weight = dict(zip(model.words.get_feature_names_out(), model.model.coef_[0], strict=True))
+    assert weight["plum"] > 0.5
+    assert weight["stone"] == pytest.approx(-weight["plum"], rel=0.2)
+    assert abs(weight["pear"]) < 0.1 * weight["plum"]
+    strangers = Comparison("p", "Q?", (Completion("a", "one two"), Completion("b", "three")))
+    np.testing.assert_array_equal(model.score([strangers])[0].reward, 0.0)
+    turned = [
+        replace(r, votes=tuple(replace(v, choice="ba"["ab".index(v.choice)]) for v in r.votes))
+        for r in decided
+    ]
+    opposite = BagOfWords(turned + even, soft).model.coef_
+    np.testing.assert_allclose(opposite, -model.model.coef_, atol=1e-3)
     with pytest.raises(ValueError, match="needs a judged pair"):
         BagOfWords([replace(RECORD, votes=())], soft)

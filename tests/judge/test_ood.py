@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 from scipy.special import expit
-from scipy.stats import chi2
-from sklearn.metrics import roc_auc_score
+from scipy.stats import chi2, norm
+from sklearn.metrics import auc, precision_recall_curve, roc_auc_score
 
 from rlhf.judge.ood import (
     Reference,
@@ -122,3 +122,23 @@ def test_fpr95_and_aupr_of_a_perfect_and_a_blind_detector():
     assert (perfect.auroc, perfect.aupr, perfect.fpr95) == (1.0, 1.0, 0.0)
     blind = detection(np.zeros(100), np.zeros(100), prompts)
     assert (blind.auroc, blind.aupr, blind.fpr95) == (0.5, 0.5, 1.0)
+
+
+def test_aupr_and_fpr95_between_blind_and_perfect():
+    """Average precision as the step integral of sklearn's curve, and of normal scores; false alarms by counting."""
+    rng = np.random.default_rng(11)
+    ordinary, strange = rng.normal(size=3000).round(2), rng.normal(1.0, 1.5, size=1000).round(2)  # with ties
+    found = detection(ordinary, strange, (np.arange(3000), np.arange(3000, 4000)))
+    truth, scores = np.repeat([0, 1], [3000, 1000]), np.concatenate([ordinary, strange])
+    precision, recall, _ = precision_recall_curve(truth, scores)
+    assert found.aupr == pytest.approx(-(np.diff(recall) * precision[:-1]).sum())
+    assert found.aupr == pytest.approx(auc(recall, precision), abs=0.01)
+    bars = np.unique(scores)
+    enough = [bar for bar in bars if (strange >= bar).mean() >= 0.95]
+    assert found.fpr95 == pytest.approx((ordinary >= max(enough)).mean())
+    exact = norm.sf(
+        norm.ppf(0.05, 1.0, 1.5)
+    )  # 0.93: the lowest 5 % of the strange lie below most ordinary ones
+    assert found.fpr95 == pytest.approx(exact, abs=4 * 0.02)
+    assert 0.3 < found.aupr < 0.8  # a random order would have 0.25
+    assert found.auroc == pytest.approx(norm.cdf(1 / np.sqrt(1 + 1.5**2)), abs=4 * 0.011)

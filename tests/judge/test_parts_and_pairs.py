@@ -5,15 +5,25 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from evidence_sets import evidence_of
+from scipy.stats import spearmanr
 from scored_sets import group, pair
 from sklearn.metrics import ndcg_score
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
 
-from rlhf.judge.bias import matched, partial_length_correlation, probe
+from rlhf.judge.bias import length_correlation, matched, partial_length_correlation, probe
 from rlhf.judge.paired import differences
-from rlhf.judge.parts import better_length, difference_from_rest, holm, part_accuracy, vote_classes
-from rlhf.judge.ranking import ndcg
+from rlhf.judge.parts import (
+    better_length,
+    difference_from_rest,
+    holm,
+    length_classes,
+    margin_classes,
+    part_accuracy,
+    source_pairs,
+    vote_classes,
+)
+from rlhf.judge.ranking import length_metrics, ndcg
 from rlhf.judge.robustness import robustness
 from rlhf.judge.selective import accuracy_at, area, risk_coverage
 from rlhf.judge.table import Scored
@@ -158,3 +168,66 @@ def test_answers_are_matched_by_record_and_place_and_missing_ones_are_left_out()
     part = evidence_of(Scored.from_groups([group([9.0, 8], 0.5)]), record=[0], place=[0, 2])
     assert matched(whole, part).tolist() == [0, -1, 1, -1, -1]
     assert matched(whole, whole).tolist() == [0, 1, 2, 3, 4]
+
+
+def test_margin_and_length_classes_are_equal_parts_between_the_bounds_they_name():
+    rng = np.random.default_rng(8)
+    difference = rng.normal(size=1000)
+    lengths = rng.permutation(4000)[:2000].reshape(1000, 2)
+    scored = Scored.from_groups(
+        [
+            pair(d, 0.0, 1, 0, 0, prompt=str(i), length=length)
+            for i, (d, length) in enumerate(zip(difference, lengths, strict=True))
+        ]
+    )
+    for (code, names), values, count in (
+        (margin_classes(difference), np.abs(difference), 5),
+        (length_classes(scored), lengths.mean(1), 4),
+    ):
+        assert len(names) == count
+        np.testing.assert_array_equal(np.bincount(code), 1000 // count)
+        for c, name in enumerate(names):
+            low, high = (float(part) for part in name.split(". ", 1)[1].split(" to "))
+            inside = values[code == c]
+            assert (low, high) == pytest.approx((inside.min(), inside.max()), abs=0.02 * np.ptp(values))
+        assert np.all(np.diff(code[np.argsort(values, kind="stable")]) >= 0)
+    same = Scored.from_groups([pair(1, 0, 1, 0, 0, prompt=str(i)) for i in range(7)])
+    assert len(set(length_classes(same)[0])) == len(set(margin_classes(same.difference)[0])) == 1
+    empty = Scored.from_groups([])
+    assert len(length_classes(empty)[0]) == len(margin_classes(empty.difference)[0]) == 0
+
+
+def test_who_wrote_the_answers_does_not_depend_on_their_order():
+    scored = Scored.from_groups([pair(1, 0, 1, 0, 0, prompt=str(i)) for i in range(5)])
+    source = np.array([0, 1, 1, 0, 1, 1, -1, 0, 2, 0])  # a b, b a, b b, ? a, c a
+    code, names = source_pairs(scored, source, ("b", "a", "c"))
+    assert [names[c] if c >= 0 else None for c in code] == ["a vs b", "a vs b", "a vs a", None, "b vs c"]
+
+
+def test_length_correlations_are_those_of_scipy():
+    rng = np.random.default_rng(9)
+    rows = [
+        group(
+            rng.normal(size=k).round(1),
+            0.5,
+            prompt=str(i),
+            length=rng.integers(1, 9, k),
+            rank=rng.integers(0, 3, k),
+        )
+        for i, k in enumerate([2, 3, 5, 5, 40, 2])
+    ]
+    rows.append(group([1.0, 1.0], 0.5, prompt="silent", length=[1, 2], rank=[0, 1]))
+    scored, metrics = Scored.from_groups(rows), length_metrics(Scored.from_groups(rows))
+    each = [spearmanr(g.reward, g.length).statistic for g in rows if np.ptp(g.reward) and np.ptp(g.length)]
+    assert metrics["length/spearman"] == pytest.approx(np.mean(each))
+    assert length_correlation(scored, samples=20, seed=0).value == pytest.approx(np.mean(each))
+    assert metrics["length/spearman_pooled"] == pytest.approx(
+        spearmanr(scored.reward, scored.length).statistic
+    )
+    assert metrics["n_length_undefined"] == len(rows) - len(each)
+    big = rows[4]
+    rho = spearmanr(np.column_stack([big.reward, big.length, -big.rank])).statistic
+    xy, xz, yz = rho[0, 1], rho[0, 2], rho[1, 2]
+    expected = (xy - xz * yz) / np.sqrt((1 - xz**2) * (1 - yz**2))
+    found = partial_length_correlation(Scored.from_groups([big]), samples=20, seed=0)
+    assert found.value == pytest.approx(expected)

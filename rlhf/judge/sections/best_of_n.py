@@ -62,8 +62,10 @@ def best_of_n(judged: Judged, *, size: int | None = None) -> Section | None:
 def pooled(evidence: Evidence) -> list[Ints]:
     """Completions of every prompt; the same answer in several records is there once."""
     scored = evidence.scored
-    rows = np.column_stack([scored.prompt[scored.group], scored.reward, scored.length])
-    first = np.sort(np.unique(rows, axis=0, return_index=True)[1])
+    columns = (scored.prompt[scored.group], scored.reward, scored.length)
+    order = np.lexsort(columns[::-1])  # stable: of equal answers the first one comes first
+    new = np.any([np.diff(column[order], prepend=np.nan) != 0 for column in columns], axis=0)
+    first = np.sort(order[new])
     prompt = scored.prompt[scored.group[first]]
     order = np.argsort(prompt, kind="stable")
     ends = np.flatnonzero(np.diff(prompt[order])) + 1

@@ -21,6 +21,10 @@ from rlhf.judge.selective import accuracy_at, area, risk_coverage
 from rlhf.judge.table import Floats
 
 COVERAGES = (1.0, 0.8, 0.5, 0.2)
+RAW = (
+    "No temperature was fitted: this data was read whole, with no validation part to fit one on, and the model brings "
+    "none. T = 1, so NLL, Brier and ECE below are those of raw rewards, whose scale means nothing until it is fitted."
+)
 
 
 def calibration(judged: Judged) -> Section | None:
@@ -29,7 +33,9 @@ def calibration(judged: Judged) -> Section | None:
     if "nll" not in m:
         return None
     best = _best_temperature(judged)
-    metrics = _margin(judged) | ({} if best is None else {"temperature/best_here": best})
+    raw = judged.name in judged.uncalibrated
+    metrics = _margin(judged) | {"temperature/fitted": float(not raw)}
+    metrics |= {} if best is None else {"temperature/best_here": best}
     ideal = (
         "no temperature helps: the order is no better than chance" if best is None
         else f"the best on this very set would be {best:.3f}, never used"
@@ -61,6 +67,7 @@ def calibration(judged: Judged) -> Section | None:
         if math.isfinite(chance)
         else ""
     )
+    text = "\n\n".join(part for part in (RAW if raw else "", text) if part)
     figures = [
         Figure("reliability", "Share of the votes that agreed against stated confidence, in 15 bins; below: how many "
                "pairs each bin holds. On the diagonal, confidence is deserved.", _reliability(judged)),

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 from matplotlib.figure import Figure as Canvas
-from scipy.special import expit
 
 from rlhf.judge.bias import mean
 from rlhf.judge.calibration import nll
 from rlhf.judge.drawing import BLUE, FAINT, INK, WIDTH, plot
 from rlhf.judge.evidence import Judged
-from rlhf.judge.metrics import credit
+from rlhf.judge.metrics import credit, intervals, pair_metrics, probability_metrics
 from rlhf.judge.paired import Difference, differences
 from rlhf.judge.robustness import Robustness, robustness
 from rlhf.judge.section import Cell, Figure, Section, Table, as_key, p_value, ranged
@@ -21,6 +21,7 @@ from rlhf.judge.table import Floats
 
 MOST = 8
 """Models that are compared each with each: 28 comparisons."""
+SHOWN = ("pair_accuracy", "nll", "brier", "ece")
 
 
 def members(judged: Judged) -> Section | None:
@@ -119,7 +120,6 @@ def comparison(judged: Judged) -> Section | None:
     difference = {n: r[scored.first] - r[scored.second] for n, (r, _) in contestants.items()}
     right = {n: credit(d, scored.win_prob) for n, d in difference.items()}
     loss = {n: nll(d / contestants[n][1], scored.win_prob) for n, d in difference.items()}
-    brier = {n: (expit(d / contestants[n][1]) - scored.win_prob) ** 2 for n, d in difference.items()}
     found = differences(right, loss, scored.pair_prompt, samples=judged.samples, seed=judged.seed)
     metrics: dict[str, float] = {}
     for d in found:
@@ -129,16 +129,45 @@ def comparison(judged: Judged) -> Section | None:
             f"{key}/p": d.p, f"{key}/mcnemar_p": d.mcnemar, f"{key}/nll": d.nll, f"{key}/nll/ci_low": d.nll_low,
             f"{key}/nll/ci_high": d.nll_high,
         }  # fmt: skip
-    each: list[tuple[Cell, ...]] = []
-    for name in contestants:
-        values = (float(np.nanmean(right[name])), float(loss[name].mean()), float(brier[name].mean()))
-        each.append((name, *values))
-        metrics |= dict(
-            zip((f"model/{as_key(name)}/{k}" for k in ("pair_accuracy", "nll", "brier")), values, strict=True)
-        )
+    each = {name: _alone(judged, *contestants[name]) for name in contestants}
+    metrics |= {f"model/{as_key(name)}/{key}": v for name, m in each.items() for key, v in m.items()}
     known = {k: v for k, v in metrics.items() if math.isfinite(v)}
-    tables = [Table("Each model", ("", "accuracy", "NLL", "Brier"), each), _differences(found)]
-    return Section("Comparison", _verdict(found), known, tables)
+    return Section("Comparison", _verdict(found), known, [_each(judged, each), _differences(found)])
+
+
+def _alone(judged: Judged, reward: Floats, temperature: float) -> dict[str, float]:
+    """Accuracy and calibration of one model on the common pairs, with intervals."""
+    scored = replace(judged.evidence.scored, reward=reward)
+    found = {"pair_accuracy": pair_metrics(scored)["pair_accuracy"], "temperature": temperature}
+    found |= probability_metrics(scored, temperature)
+    found |= intervals(scored, temperature, judged.samples, judged.seed)
+    names = (
+        "temperature",
+        "pair_accuracy",
+        "nll",
+        "brier",
+        "ece",
+        "ece/adaptive",
+        "ece/by_chance",
+        "ece_uncalibrated",
+    )
+    keys = [f"{name}{end}" for name in names for end in ("", "/ci_low", "/ci_high")]
+    return {key: found[key] for key in keys if key in found}
+
+
+def _each(judged: Judged, each: Mapping[str, Mapping[str, float]]) -> Table:
+    rows: list[tuple[Cell, ...]] = [
+        (name, *(ranged(m[key], m.get(f"{key}/ci_low"), m.get(f"{key}/ci_high")) for key in SHOWN),
+         m.get("ece/by_chance"), m["temperature"])
+        for name, m in each.items()
+    ]  # fmt: skip
+    raw = [name for name in each if name in judged.uncalibrated]
+    note = "NLL in nats, Brier and ECE after each model's own temperature T." + (
+        f" There was nothing to fit T on for {', '.join(raw)}: T = 1, and the scale of its raw rewards decides."
+        if raw
+        else ""
+    )
+    return Table("Each model", ("", "accuracy", "NLL", "Brier", "ECE", "ECE by chance", "T"), rows, note)
 
 
 def _contestants(judged: Judged) -> Mapping[str, tuple[Floats, float]]:

@@ -1,0 +1,129 @@
+"""Variations of training records: votes stay, validation and test stay, and the same settings give the same records."""
+
+from dataclasses import replace
+from functools import partial
+from random import Random
+
+import numpy as np
+import pytest
+
+from rlhf.annotate.aggregation import soft
+from rlhf.collect.paraphrase import Paraphrase
+from rlhf.collect.sampling import Draft
+from rlhf.data import augment
+from rlhf.data.augment import Augment
+from rlhf.data.datamodule import PreferenceData
+from rlhf.data.render import Renderer
+from rlhf.data.splits import HashSplit
+from rlhf.data.toy import ToyWorld
+from rlhf.record_types import Comparison, Completion, Vote
+from rlhf.reward.pretrained import Tiny
+
+STYLES = (augment.as_it_is, augment.opening, augment.closing, augment.listed, augment.lines, augment.plain)
+RECORD = Comparison(
+    "p", "Why is {this}?", (Completion("a", "One. Two!"), Completion("b", "## Head\n\n- **Three**")),
+    (Vote("w", pair=("a", "b"), choice="a"),),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_a_style_keeps_every_word(style):
+    for seed in range(5):
+        said = style("One two. Three four!", Random(seed))
+        assert [w for w in said.split() if w in {"One", "two.", "Three", "four!"}] == [
+            "One",
+            "two.",
+            "Three",
+            "four!",
+        ]
+        assert said == style("One two. Three four!", Random(seed))
+
+
+def test_styles_by_hand():
+    assert augment.plain("## Head\n\n1. **One** two\n- `three`", Random(0)) == "Head One two three"
+    assert augment.lines("One two. Three!", Random(0)) == "One two.\n\nThree!"
+    assert augment.listed("One two. Three!", Random(0)).splitlines()[1].endswith(" Three!")
+    assert "Why is {this}?" in augment.asked_otherwise("Why is {this}?", Random(0))
+
+
+def test_votes_and_ids_stay_and_answers_are_styled_on_their_own():
+    world = list(ToyWorld(size=200).records())
+    vary = Augment(copies=3, prompts=(augment.asked_otherwise,), styles=STYLES[:2])
+    both = np.zeros((2, 2), int)
+    for record in world:
+        first, *others = vary(record)
+        assert first is record
+        assert [o.prompt_id for o in others] == [f"{record.prompt_id}+{i + 1}" for i in range(3)]
+        for other in others:
+            assert (other.votes, other.domain) == (record.votes, record.domain)
+            assert record.prompt in other.prompt
+            changed = [a.text != b.text for a, b in zip(record.completions, other.completions, strict=True)]
+            assert [c.id for c in other.completions] == [c.id for c in record.completions]
+            both[int(changed[0]), int(changed[1])] += 1
+    share = both / both.sum()
+    np.testing.assert_allclose(share, 0.25, atol=4 * np.sqrt(0.25 * 0.75 / both.sum()))  # independent, even
+
+
+def test_equal_settings_vary_equally_and_another_seed_does_not():
+    vary = Augment(copies=2, styles=STYLES)
+    assert list(vary(RECORD)) == list(Augment(copies=2, styles=STYLES)(RECORD))
+    assert list(vary(RECORD)) != list(Augment(copies=2, styles=STYLES, seed=1)(RECORD))
+    assert len(list(Augment(copies=5, styles=(augment.as_it_is,))(RECORD))) == 1, (
+        "nothing changed: no variation"
+    )
+    names = {a.fingerprint for a in (vary, Augment(styles=STYLES), Augment(copies=2, styles=STYLES[:1]))}
+    assert len(names) == 3
+    assert " at 0x" not in Augment(styles=[partial(augment.opening)]).fingerprint
+
+
+def test_of_a_chat_the_last_message_is_asked_otherwise():
+    chat = replace(RECORD, prompt=({"role": "user", "content": "Hi"}, {"role": "user", "content": "Why?"}))
+    prompt = list(Augment(prompts=(augment.asked_otherwise,))(chat))[1].prompt
+    assert prompt[0] == {"role": "user", "content": "Hi"}
+    assert "Why?" in prompt[1]["content"] != "Why?"
+
+
+def test_what_cannot_vary_is_refused():
+    with pytest.raises(ValueError, match="nothing to vary"):
+        Augment(copies=1)
+    with pytest.raises(ValueError, match="0 or more"):
+        Augment(copies=-1)
+
+
+def test_only_training_rows_are_varied_and_the_report_counts_them(tmp_path):
+    def rows(**options):
+        data = PreferenceData(
+            source=ToyWorld(size=60), aggregation=soft, splitter=HashSplit(val=0.2, test=0.2),
+            renderer=Renderer(Tiny().tokenizer(), max_length=512, min_prompt=16), batch_size=4, eval_batch_size=4,
+            seed=0, cache=tmp_path, **options,
+        )  # fmt: skip
+        data.setup()
+        return data
+
+    plain, varied = rows(), rows(augment=Augment(copies=2, styles=STYLES[1:3]))
+    assert plain.data_hash != varied.data_hash
+    for split in ("val", "test"):
+        assert varied.report["rows"][split] == plain.report["rows"][split]
+    before, after = plain.report["rows"]["train"], varied.report["rows"]["train"]
+    assert before["augmented"] == 0
+    assert after["augmented"] == 2 * before["records"]
+    assert after["records"] == 3 * before["records"] == 3 * (after["kept"] + after["dropped/no_votes"]) / 3
+    assert len(varied.rows["train"]) == after["kept"]
+    assert varied.report["splits"] == plain.report["splits"]
+
+
+class Echo:
+    def __init__(self, said):
+        self.said, self.provenance = said, {"model": "echo"}
+
+    def answer(self, prompt, decoding, seeds):
+        self.asked = prompt
+        return [Draft(self.said, True, 1) for _ in seeds]
+
+
+def test_a_model_says_a_prompt_in_other_words_unless_it_says_nothing_or_rambles():
+    good = Echo(" How come? ")
+    assert Paraphrase(good)("Why?", Random(0)) == "How come?"
+    assert good.asked.endswith("\n\nWhy?")
+    for bad in ("  ", "word " * 50):
+        assert Paraphrase(Echo(bad))("Why?", Random(0)) == "Why?"
