@@ -4,8 +4,8 @@
 
 F is monotone and submodular: the greedy batch has at least 1 - 1/e of the best one's value (Nemhauser et al. 1978; for
 Bradley-Terry designs Guo et al. 2018). Gains only fall, so an old gain is an upper bound and most are never looked at
-again (lazy greedy, Minoux 1978): the batch is the same, memory is one number per candidate. Before every pick, all gains
-that could still be the largest are brought up to date together, one matrix product instead of a queue.
+again (lazy greedy, Minoux 1978): the batch is the same, memory is one number per candidate. All gains
+that could still be the largest are brought up to date together before a pick: a matrix product instead of a queue.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class _Gains:
         self.z = np.empty((0, candidates.pool.width), np.float32)
 
     def take_largest(self, covariance: Floats) -> int:
-        """The place of the largest gain under the covariance A⁻¹, of equal ones the first; it is out of the race then."""
+        """The place of the largest gain under the covariance A⁻¹, of equal ones the first; it leaves the race."""
         now = covariance.astype(np.float32)
         best = self._check(self.hand, self.z, now)
         hand, differences = [self.hand], [self.z]
