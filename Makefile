@@ -33,7 +33,7 @@ bench: setup  ## all benchmarks, side by side with what others use; results in b
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
 	for name in train_step growth score_pool overhead evaluate; do \
 		OMP_NUM_THREADS=$(THREADS) $(BIN)/python benchmarks/$$name.py --threads $(THREADS) || exit 1; done
-	for name in label_scale aggregation; do $(BIN)/python benchmarks/$$name.py || exit 1; done
+	for name in label_scale aggregation select_pool; do $(BIN)/python benchmarks/$$name.py || exit 1; done
 
 clean: setup  ## remove runs and caches, keep the environment
 	rm -rf runs .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -7,16 +7,21 @@ Differences have no sign: swapping a pair's sides must not matter. Distances are
 from __future__ import annotations
 
 import heapq
+from collections.abc import Callable
 
 import numpy as np
+from scipy.sparse import csr_array
 from sklearn.cluster import MiniBatchKMeans, kmeans_plusplus
 
 from rlhf.select.choosing import Selector, at_random, best, chosen, fill
-from rlhf.select.pool import Candidates, Floats, Ints, Selection
+from rlhf.select.pool import BLOCK, Candidates, Floats, Ints, PairPool, Selection
 from rlhf.select.uncertainty import laplace_power
 
 SAMPLE = 100_000
 """Most candidates that k-centre, clustering and facility location look at; of more, a random part."""
+
+PROMPTS = 20_000
+"""Prompts on which clusters of prompts are fitted; all of them join the nearest."""
 
 
 def k_centre(
@@ -33,7 +38,7 @@ def k_centre(
     part = some(candidates, max(sample, budget), rng)
     z = matrix(part)
     length = (z**2).sum(1)
-    known = part.pool.z(part.state.rows).astype(np.float32)
+    known = part.pool.z(part.state.rows, np.float32)
     distance = length.copy() if not len(known) else np.full(len(z), np.inf, np.float32)
     for point in known:
         np.minimum(distance, length + point @ point - 2 * np.abs(z @ point), out=distance)
@@ -60,7 +65,7 @@ def facility_location(
     z = _unit(matrix(part))
     points = z[np.sort(rng.permutation(len(z))[:reference])]
     covered = np.zeros(len(points), np.float32)
-    for known in _unit(part.pool.z(part.state.rows).astype(np.float32)):
+    for known in _unit(part.pool.z(part.state.rows, np.float32)):
         np.maximum(covered, np.abs(points @ known), out=covered)
 
     def gain(place: int) -> float:
@@ -104,7 +109,7 @@ def badge(
 ) -> Selection:
     """Gradients under the predicted label, (1 - max(p, 1-p)) z towards the winner, spread by k-means++.
 
-    Ash et al. (2020).
+    Ash et al. (2020): plain D² sampling, one trial per centre.
 
     Args:
         candidates, budget, rng: as everywhere.
@@ -113,7 +118,7 @@ def badge(
     part = some(candidates, max(sample, budget), rng)
     unsure = np.minimum(part.probability, 1 - part.probability)
     gradient = matrix(part) * (part.side * unsure)[:, None].astype(np.float32)
-    _, places = kmeans_plusplus(gradient, budget, random_state=int(rng.integers(2**31)))
+    _, places = kmeans_plusplus(gradient, budget, random_state=int(rng.integers(2**31)), n_local_trials=1)
     places = places[np.sort(np.unique(places, return_index=True)[1])]
     length = np.linalg.norm(gradient[places], axis=1)
     selection = chosen(part, places, length, "BADGE: gradient length")
@@ -139,7 +144,8 @@ def prompt_coverage(
     labelled = code[candidates.pool.prompt[candidates.state.rows]]
     size = np.bincount(here, minlength=code.max() + 1)
     quota = quotas(size.astype(float) ** power, size, budget, np.bincount(labelled, minlength=len(size)))
-    parts = [within(candidates.only(here == c), int(quota[c]), rng) for c in np.flatnonzero(quota)]
+    members = np.split(np.argsort(here, kind="stable"), np.cumsum(size)[:-1])
+    parts = [within(candidates.only(members[c]), int(quota[c]), rng) for c in np.flatnonzero(quota)]
     found = Selection.join(parts)
     reasons = [f"prompt coverage: {reason}" for reason in found.reasons]
     return Selection(found.indices, found.utilities, reasons, np.zeros(len(found), bool))
@@ -172,12 +178,7 @@ def some(candidates: Candidates, most: int, rng: np.random.Generator) -> Candida
 
 def matrix(candidates: Candidates) -> Floats:
     """All differences at once, single precision."""
-    out = np.empty((len(candidates), candidates.pool.width), np.float32)
-    start = 0
-    for z in candidates.blocks():
-        out[start : start + len(z)] = z
-        start += len(z)
-    return out
+    return candidates.pool.z(candidates.rows, np.float32)
 
 
 def _unit(z: Floats) -> Floats:
@@ -185,21 +186,44 @@ def _unit(z: Floats) -> Floats:
 
 
 def _prompt_clusters(candidates: Candidates, count: int, rng: np.random.Generator) -> Ints:
-    """Cluster [P] of every prompt code; prompts are their own clusters where there are no more than `count`."""
+    """Cluster [P] of every prompt code; prompts are their own clusters where there are no more than `count`.
+
+    Clusters are fitted on a sample of the candidates' prompts; the others join the nearest.
+    """
     pool = candidates.pool
     prompts = int(pool.prompt.max()) + 1
     if prompts <= count:
         return np.arange(prompts)
-    features = pool.prompt_features
-    if features is None:
-        features = np.zeros((prompts, pool.width))
-        sides = [pool.left] if pool.right is None else [pool.left, pool.right]
-        seen = np.zeros(prompts)
-        for side in sides:
-            np.add.at(features, pool.prompt, pool.features[side])
-            np.add.at(seen, pool.prompt, 1.0)
-        features /= np.maximum(seen, 1)[:, None]
-    return np.asarray(_kmeans(np.asarray(features, np.float32), count, rng).labels_, dtype=np.int64)
+    here = np.unique(pool.prompt[candidates.rows])
+    embedded = _prompt_features(pool)
+    found = _kmeans(embedded(np.sort(rng.permutation(here)[:PROMPTS])), min(count, len(here)), rng)
+    blocks = np.array_split(np.arange(prompts), -(-prompts // BLOCK))
+    return np.concatenate([found.predict(embedded(block)) for block in blocks]).astype(np.int64)
+
+
+def _prompt_features(pool: PairPool) -> Callable[[Ints], Floats]:
+    """Codes of prompts to their embeddings, single precision: given, or the mean over the prompt's completions."""
+    if pool.prompt_features is not None:
+        given = pool.prompt_features
+        return lambda codes: np.asarray(given[codes], np.float32)
+    sides = [pool.left] if pool.right is None else [pool.left, pool.right]
+    owner = np.full(len(pool.features), -1)
+    for side in sides:
+        owner[side] = pool.prompt
+    seen = np.flatnonzero(owner >= 0)
+    shape = (int(pool.prompt.max()) + 1, len(owner))
+    belongs = csr_array((np.ones(len(seen), np.float32), (owner[seen], seen)), shape=shape)
+    size = np.maximum(belongs.sum(1), 1)
+
+    def mean(codes: Ints) -> Floats:
+        part = belongs[codes]
+        rows = pool.features[part.indices].astype(np.float32)
+        total = (
+            csr_array((part.data, np.arange(len(rows)), part.indptr), shape=(len(codes), len(rows))) @ rows
+        )
+        return np.asarray(total / size[codes, None], np.float32)
+
+    return mean
 
 
 def _kmeans(points: Floats, count: int, rng: np.random.Generator) -> MiniBatchKMeans:

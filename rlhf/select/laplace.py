@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,13 +74,19 @@ class Posterior:
         """μ of differences z [..., d]."""
         return np.asarray(z @ self.theta)
 
+    @cached_property
+    def inverse_factor(self) -> Floats:
+        """L⁻¹ [d, d]: one product per block of pairs is faster than solving for each."""
+        return np.asarray(solve_triangular(self.factor, np.eye(len(self.theta)), lower=True))
+
     def whiten(self, z: Floats) -> Floats:
         """L⁻¹ z for z [n, d], with H = LLᵀ: squared lengths are posterior variances."""
-        return np.asarray(solve_triangular(self.factor, z.T, lower=True, check_finite=False).T)
+        return np.asarray(z @ self.inverse_factor.T)
 
     def variance(self, z: Floats) -> Floats:
         """s² [n] = zᵀ H⁻¹ z of differences z [n, d]."""
-        return np.asarray((self.whiten(z) ** 2).sum(1))
+        white = self.whiten(z)
+        return np.asarray(np.einsum("nd,nd->n", white, white))
 
     def covariance(self) -> Floats:
         """H⁻¹ [d, d]."""

@@ -25,6 +25,9 @@ Floats = NDArray[np.floating]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
+MEASURED = ("margin", "probability", "weight", "variance", "side")
+"""What is computed once for every candidate, when a selector first asks."""
+
 BLOCK = 8_192
 """Pairs whose differences are held at once: 8 MB in double precision at d = 128."""
 
@@ -95,10 +98,12 @@ class PairPool:
         """D."""
         return int(self.features.shape[1])
 
-    def z(self, rows: Ints) -> Floats:
-        """Differences [len(rows), d] in double precision."""
-        first = self.features[self.left[rows]].astype(np.float64)
-        return first if self.right is None else first - self.features[self.right[rows]]
+    def z(self, rows: Ints, precision: type[np.floating] = np.float64) -> Floats:
+        """Differences [len(rows), d], in double precision unless less is asked for."""
+        first = self.features[self.left[rows]].astype(precision, copy=False)
+        if self.right is not None:
+            first -= self.features[self.right[rows]]
+        return first
 
     def reward_differences(self, rewards: Floats, rows: Ints) -> Floats:
         """Left less right [..., len(rows)] of rewards [..., N]."""
@@ -182,8 +187,11 @@ class Candidates:
         return len(self.rows)
 
     def only(self, places: Ints | Bools) -> Candidates:
-        """The candidates at these places, in their order."""
-        return Candidates(self.pool, self.state, self.rows[places])
+        """The candidates at these places, in their order; what was computed for them goes along."""
+        part = Candidates(self.pool, self.state, self.rows[places])
+        known = {name: self.__dict__[name][places] for name in MEASURED if name in self.__dict__}
+        part.__dict__.update(known)
+        return part
 
     def without(self, chosen: Ints) -> Candidates:
         """The candidates without these rows of the pool."""

@@ -41,7 +41,10 @@ def rng(seed=0):
     return np.random.default_rng(seed)
 
 
-def test_lazy_log_det_chooses_what_full_greedy_chooses(world):
+@pytest.mark.parametrize("sizes", [(2048, 256, 65536), (5, 3, 10), (1, 1, 1)])
+def test_lazy_log_det_chooses_what_full_greedy_chooses(world, monkeypatch, sizes):
+    for name, size in zip(("AT_ONCE", "IN_HAND", "NEAR"), sizes, strict=True):
+        monkeypatch.setattr(f"rlhf.select.log_det.{name}", size)
     pool, state = world
     of = candidates(pool, state)
     price = pool.cost[of.rows]
