@@ -5,7 +5,7 @@ THREADS ?= 2
 export OMP_NUM_THREADS ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: help setup train test check bench clean
+.PHONY: help setup train test check bench notebooks clean
 
 help:            ## this list
 	@grep -E '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -34,6 +34,12 @@ bench: setup  ## all benchmarks, side by side with what others use; results in b
 	for name in train_step growth score_pool overhead evaluate; do \
 		OMP_NUM_THREADS=$(THREADS) $(BIN)/python benchmarks/$$name.py --threads $(THREADS) || exit 1; done
 	for name in label_scale aggregation select_pool; do $(BIN)/python benchmarks/$$name.py || exit 1; done
+
+notebooks: setup  ## execute all notebooks in order; results in runs/notebooks, sources untouched
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[notebooks]'
+	mkdir -p runs/notebooks
+	cp notebooks/*.ipynb runs/notebooks/
+	$(BIN)/jupyter execute --inplace runs/notebooks/*.ipynb
 
 clean: setup  ## remove runs and caches, keep the environment
 	rm -rf runs .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

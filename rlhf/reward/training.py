@@ -45,6 +45,7 @@ def train_reward(run: RewardRun) -> dict[str, float]:
         The metrics of metrics.json.
     """
     run.data.setup()
+    run.folder.mkdir(parents=True, exist_ok=True)
     _write_json(run.folder / "data_report.json", run.data.report)
     run.module.wandb_id = next(
         (str(x.version) for x in run.trainer.loggers if "Wandb" in type(x).__name__), None
