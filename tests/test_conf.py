@@ -22,6 +22,11 @@ ACTIVE_OPTIONS = sorted(
     for group in ("selector", "voter", "features", "learner")
     for p in (CONF / group).glob("*.yaml")
 )
+ITERATE_OPTIONS = sorted(
+    f"{group}={p.stem}"
+    for group in ("speaker", "teacher", "sampler", "selector", "features", "early_warning")
+    for p in (CONF / group).glob("*.yaml")
+)
 COLLECTING_OPTIONS = sorted(
     (command, f"{group}={p.stem}")
     for command, groups in COLLECTING.items()
@@ -70,6 +75,14 @@ def test_every_option_of_collecting_composes_and_binds(command, option):
 @pytest.mark.parametrize("option", ACTIVE_OPTIONS)
 def test_every_option_of_active_learning_composes_and_binds(option):
     found = list(targets(compose("task=active", option)))
+    assert found
+    for node in found:
+        _bind(node)
+
+
+@pytest.mark.parametrize("option", ITERATE_OPTIONS)
+def test_every_option_of_iterated_rlhf_composes_and_binds(option):
+    found = list(targets(compose("task=iterate", option)))
     assert found
     for node in found:
         _bind(node)

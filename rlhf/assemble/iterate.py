@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,15 +11,16 @@ from typing import TYPE_CHECKING, Any
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
-from rlhf.assemble.policy import toy_gold
-from rlhf.assemble.run import run_folder
+from rlhf.assemble.policy import causal_speaker, toy_gold
+from rlhf.assemble.run import reward_run, run_folder
 from rlhf.assemble.suggestions import CONF
 from rlhf.assemble.tuning import optimizing
 
 if TYPE_CHECKING:
     from rlhf.collect.prompts import Task
-    from rlhf.optimise.iterate import Loop
+    from rlhf.optimise.generation import Loop
     from rlhf.record_types import Comparison
+    from rlhf.reward.training import RewardRun
 
 
 @dataclass
@@ -65,7 +66,8 @@ def iterate(run: IterateRun) -> dict[str, float]:
 def loop_of(cfg: DictConfig, folder: Path, seed: int) -> Loop:
     """The loop of one seed: another world of prompts and votes, another policy run."""
     from rlhf.data.prompt_key import prompt_hash
-    from rlhf.optimise.iterate import Loop
+    from rlhf.optimise.choice import PairChoice
+    from rlhf.optimise.generation import Loop
 
     cfg = OmegaConf.merge(cfg, {"seed": seed})  # type: ignore[assignment]
     source = hydra.utils.instantiate(cfg.data, seed=seed)
@@ -75,20 +77,26 @@ def loop_of(cfg: DictConfig, folder: Path, seed: int) -> Loop:
     gold = toy_gold(source)
     return Loop(
         folder=folder,
-        speaker=hydra.utils.instantiate(cfg.task.speaker)(gold),
+        speaker=hydra.utils.instantiate(cfg.speaker)(cfg, gold),
         start=[r for r in records if prompt_hash(r.prompt) in known],
         tasks=tasks,
         held_out=held_out,
-        teach=_teach(cfg),
+        teach=_teach(cfg, folder, gold),
         shaper=hydra.utils.instantiate(cfg.shaping, _convert_="all"),
-        trainer=quick_trainer,
+        trainer=partial(_trainer, cfg),
         optimizing=optimizing(cfg),
         plan=hydra.utils.instantiate(cfg.task.plan),
         gold=gold,
+        choose=PairChoice(
+            hydra.utils.instantiate(cfg.selector, _convert_="all"),
+            partial(hydra.utils.instantiate, cfg.features, _convert_="all"),
+        ),
+        sampler=hydra.utils.instantiate(cfg.sampler, _convert_="all"),
         filtering=partial(hydra.utils.instantiate, cfg.task.filter, _convert_="all"),
-        choose=hydra.utils.instantiate(cfg.task.choose),
-        voter=None if cfg.task.voter is None else hydra.utils.instantiate(cfg.task.voter, seed=seed).vote,
-        warning=hydra.utils.instantiate(cfg.task.warning),
+        voter=None
+        if cfg.task.voter is None
+        else hydra.utils.instantiate(cfg.task.voter, seed=seed, _convert_="all").vote,
+        warning=hydra.utils.instantiate(cfg.early_warning, _convert_="all"),
         seed=seed,
     )
 
@@ -104,23 +112,56 @@ def tasks_of(records: Sequence[Comparison], held_out: float) -> tuple[list[Task]
     return tasks[:cut], tasks[cut:]
 
 
-def _teach(cfg: DictConfig) -> Any:
-    teach = hydra.utils.instantiate(cfg.task.teach)
-    return lambda records, seed: teach(records, seed=seed)
+def _teach(cfg: DictConfig, folder: Path, gold: Any) -> Any:
+    """Records and seed to a reward model; one that trains whole models is told how and where."""
+    teach = hydra.utils.instantiate(cfg.teacher, _convert_="all")
+    if "build" in cfg.teacher:
+        return replace(teach, build=partial(teach.build, cfg), folder=folder / "rewards")
+    more = {"reads": gold} if cfg.task.reads_qualities else {}
+    return lambda records, seed: teach(records, seed=seed, **more)
+
+
+def rewarded_run(
+    cfg: DictConfig, changes: dict[str, Any], *, folder: Path, source: Any, seed: int
+) -> RewardRun:
+    """A run of the task `reward` on these records, with the settings of `teacher.changes`."""
+    own: Any = OmegaConf.merge(cfg, changes, {"seed": seed})
+    own.logger = OmegaConf.load(CONF / "logger" / "csv.yaml")
+    own.aggregation = own.judged_by
+    return reward_run(own, folder=folder, source=source)
 
 
 def _condition(cfg: DictConfig, change: DictConfig) -> DictConfig:
-    """The configuration under one condition: another shaping file, and other keys of the task."""
-    shaping = (
-        OmegaConf.load(CONF / "shaping" / f"{change.shaping}.yaml") if "shaping" in change else cfg.shaping
-    )
+    """The configuration under one condition: other files of `shaping` and `early_warning`, other keys of the task."""
+
+    def file(group: str) -> Any:
+        return OmegaConf.load(CONF / group / f"{change[group]}.yaml") if group in change else cfg[group]
+
+    shaping = OmegaConf.merge(file("shaping"), change.get("override", {}))
     task = OmegaConf.merge(cfg.task, change.get("task", {}))
-    if "warning" in change:
-        task.warning = change.warning
-    merged = OmegaConf.create(
-        {**cfg, "shaping": OmegaConf.merge(shaping, change.get("override", {})), "task": task}
-    )
-    return merged
+    return OmegaConf.create({**cfg, "shaping": shaping, "early_warning": file("early_warning"), "task": task})
+
+
+def toy(cfg: DictConfig, gold: Any, **options: Any) -> Any:
+    """The toy world's policy of decisions."""
+    from rlhf.optimise.toy_speaker import ToySpeaker
+
+    if gold is None:
+        raise ValueError("speaker=toy speaks in the toy world only: data=toy, or speaker=language")
+    return ToySpeaker(gold, **options)
+
+
+def language(cfg: DictConfig, gold: Any, **options: Any) -> Any:
+    """The language model that the groups `model` and `adapter` name."""
+    return causal_speaker(cfg, **options)
+
+
+def _trainer(cfg: DictConfig, steps: int) -> Any:
+    """The trainer of the group, for so many steps, writing nothing."""
+    return hydra.utils.instantiate(
+        cfg.trainer, max_steps=steps, max_epochs=-1, logger=False, enable_checkpointing=False,
+        enable_progress_bar=False, enable_model_summary=False,
+    )  # fmt: skip
 
 
 def quick_trainer(steps: int) -> Any:

@@ -33,7 +33,7 @@ def policy_run(cfg: DictConfig) -> PolicyRun:
         judges,
         hydra.utils.instantiate(cfg.shaping, _convert_="all"),
         completions=cfg.task.completions,
-        warning=hydra.utils.instantiate(cfg.task.warning),
+        warning=hydra.utils.instantiate(cfg.early_warning, _convert_="all"),
         **optimizing(cfg),
     )
     splitter = hydra.utils.instantiate(cfg.split)
@@ -60,15 +60,20 @@ def listed(folders: Any) -> list[str]:
     return list(folders) if isinstance(folders, ListConfig | list) else [str(folders)]
 
 
-def _speaker(cfg: DictConfig, path: str | None = None) -> Any:
+def causal_speaker(cfg: DictConfig, *, decoding: Any, max_new_tokens: int, path: str | None = None) -> Any:
+    """The language model that the groups `model` and `adapter` name, or the one in `path`, as a policy."""
     from rlhf.optimise.speaking import CausalSpeaker
 
     maker = hydra.utils.instantiate(cfg.model, **({"path": path} if path else {}))
     tokenizer = maker.tokenizer()
-    decoding = hydra.utils.instantiate(cfg.task.decoding)
     policy = policy_of(cfg, maker, tokenizer)
     renderer = renderer_of(cfg, tokenizer, maker)
-    return CausalSpeaker(policy, renderer, decoding=decoding, max_new_tokens=cfg.task.max_new_tokens)
+    return CausalSpeaker(policy, renderer, decoding=decoding, max_new_tokens=max_new_tokens)
+
+
+def _speaker(cfg: DictConfig, path: str | None = None) -> Any:
+    decoding = hydra.utils.instantiate(cfg.task.decoding)
+    return causal_speaker(cfg, decoding=decoding, max_new_tokens=cfg.task.max_new_tokens, path=path)
 
 
 def _previous(cfg: DictConfig) -> Any:

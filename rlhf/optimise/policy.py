@@ -72,14 +72,22 @@ class PolicyModule(ResumableModule):
         self.watch: Proxy | None = None
         self.trace: list[Trace] = []
         self.warned: dict[str, Any] | None = None
+        self.reference: Trace = {}
 
     def settle(self, tasks: Sequence[Task], seed: int) -> None:
-        """Set the scale of the rewards on samples of the reference, one per task; leaves the random state alone."""
+        """Set the scale of the rewards on samples of the reference, one per task; leaves the random state alone.
+
+        `reference` then holds what the columns of the trace are on these samples. Raises ValueError where the early
+        warning looks at what is not measured.
+        """
         with aside(seed):
-            texts = list(self.speaker.speak(tasks, 1, reference=True).spoken.texts)
-        prompts = [task.prompt for task in tasks]
+            rollout = self.speaker.speak(tasks, 1, reference=True)
+        texts, prompts = list(rollout.spoken.texts), [task.prompt for task in tasks]
         self.proxy = Proxy(self.judges.proxy, prompts, texts)
         self.watch = None if self.judges.watch is None else Proxy(self.judges.watch, prompts, texts)
+        self.reference = self.judge(rollout, tasks, self.speaker.ref_logp(rollout))[1]
+        if self.warning is not None:
+            self.warning.check(self.reference)
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         """A batch is prompts: there is nothing to move."""
@@ -143,9 +151,10 @@ class PolicyModule(ResumableModule):
         self.log_dict(
             {k: row[k] for k in ("kl", "reward", "gold") if k in row}, batch_size=size, prog_bar=True
         )
-        reason = self.warning(self.trace) if self.warning is not None and self.warned is None else None
+        looks = self.warning is not None and self.warned is None
+        reason = self.warning(self.trace, self.reference) if looks and self.warning else None
         if reason is not None:
-            self.warned = {"step": self.trainer.global_step, "reason": reason}
+            self.warned = {"step": len(self.trace), "reason": reason}
             self.trainer.should_stop = self.trainer.should_stop or bool(self.warning and self.warning.stop)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

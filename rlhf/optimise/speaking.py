@@ -41,8 +41,13 @@ class Rollout:
 class Speaker(Protocol):
     """A policy in training, with its reference."""
 
-    def speak(self, tasks: Sequence[Task], g: int, *, reference: bool = False) -> Rollout:
-        """G completions per prompt, drawn with torch's global generator, from the policy or its reference."""
+    def speak(
+        self, tasks: Sequence[Task], g: int, *, reference: bool = False, decoding: Decoding | None = None
+    ) -> Rollout:
+        """G completions per prompt, drawn with torch's global generator, from the policy or its reference.
+
+        They are decoded as in training; otherwise `logp` is not the log-probability they were drawn with.
+        """
 
     def logp(self, rollout: Rollout) -> Float[Tensor, "B T"]:
         """Log-probabilities under the policy, with gradient."""
@@ -79,7 +84,9 @@ class CausalSpeaker(nn.Module):
         self.decoding, self.max_new_tokens = decoding, max_new_tokens
 
     @torch.no_grad()
-    def speak(self, tasks: Sequence[Task], g: int, *, reference: bool = False) -> Rollout:
+    def speak(
+        self, tasks: Sequence[Task], g: int, *, reference: bool = False, decoding: Decoding | None = None
+    ) -> Rollout:
         """G completions per prompt."""
         tokenizer: Any = self.renderer.tokenizer
         room = max(1, self.renderer.max_length - self.max_new_tokens)
@@ -91,7 +98,7 @@ class CausalSpeaker(nn.Module):
             out = model.eval().generate(
                 block.input_ids,
                 attention_mask=block.attention_mask,
-                generation_config=generation(tokenizer, self.decoding, self.max_new_tokens, ()),
+                generation_config=generation(tokenizer, decoding or self.decoding, self.max_new_tokens, ()),
                 use_cache=True,
             )
             model.train(was_training)
@@ -131,7 +138,7 @@ class SpeakerPolicy:
     """A speaker as one of the policies that `rlhf.collect` samples from: every completion under a seed of its own.
 
     Args:
-        speaker: is asked for one completion at a time, decoded as it was trained.
+        speaker: is asked for one completion at a time.
         name: for the provenance.
         checkpoint: for the provenance.
     """
@@ -146,11 +153,11 @@ class SpeakerPolicy:
         return {"model": self.name, "checkpoint": self.checkpoint}
 
     def answer(self, prompt: Prompt, decoding: Decoding, seeds: Sequence[int]) -> list[Draft]:
-        """One answer per seed; the decoding is the speaker's own."""
+        """One answer per seed."""
         task = Task("", "", prompt, None, None)
         drafts = []
         for seed in seeds:
             with aside(seed % 2**63):
-                spoken = self.speaker.speak([task], 1).spoken
+                spoken = self.speaker.speak([task], 1, decoding=decoding).spoken
             drafts.append(Draft(spoken.texts[0], bool(spoken.ended[0]), int(spoken.mask.sum())))
         return drafts

@@ -7,8 +7,8 @@ read the text.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from rlhf.collect.decoding import Decoding
 from rlhf.collect.prompts import Task
 from rlhf.data.toy import QUALITIES
 from rlhf.data.toy_reading import ToyGold, read_qualities
@@ -62,10 +63,6 @@ class ToySpeaker(nn.Module):
         logits = self.get_buffer("start") if reference else self.logits
         return logits.masked_fill(~self.allowed, -torch.inf).log_softmax(-1)
 
-    def snapshot(self) -> ToySpeaker:
-        """A copy that stays as it is."""
-        return copy.deepcopy(self).requires_grad_(False)
-
     def kl(self, domains: Sequence[str | None]) -> float:
         """KL(policy || reference) in nats, exact, averaged over prompts of these domains."""
         own, ref = self.table().detach(), self.table(reference=True)
@@ -73,14 +70,46 @@ class ToySpeaker(nn.Module):
         names = list(DOMAINS)
         return float(per_domain[[names.index(d or "") for d in domains]].mean())
 
+    def expected_gold(self, domains: Sequence[str | None]) -> float:
+        """Mean gold reward of the policy over prompts of these domains: exact, summed over all decisions."""
+        chance = self.table().detach().exp()
+        shares = [chance[:, q, :width] for q, width in enumerate(self.worth.shape[1:])]
+        per_domain = torch.einsum("da,db,dc,de,df,dg,dabcefg->d", *shares, self.worth)
+        names = list(DOMAINS)
+        return float(per_domain[[names.index(d or "") for d in domains]].mean())
+
+    @cached_property
+    def worth(self) -> Float[Tensor, "D 2 2 2 V 2 2"]:
+        """Gold reward of every combination of decisions, read from a text that was composed of it."""
+        known: dict[str, Prompt] = {}
+        for record in self.gold.world.records():
+            known.setdefault(str(record.domain), record.prompt)
+        shape = [self.width if name == "verbose" else 2 for name in QUALITIES]
+        rows = []
+        for domain in DOMAINS:
+            if domain not in known:
+                rows.append(torch.full(shape, torch.nan))
+                continue
+            task = self.gold.task(known[domain])[0]
+            made = (dict(zip(QUALITIES, map(float, place), strict=True)) for place in np.ndindex(*shape))
+            texts = [answer(task, qualities, lambda n: 0) for qualities in made]
+            rows.append(torch.tensor(self.gold([known[domain]] * len(texts), texts)).view(shape))
+        return torch.stack(rows)
+
     @torch.no_grad()
-    def speak(self, tasks: Sequence[Task], g: int, *, reference: bool = False) -> Rollout:
-        """G completions per prompt."""
+    def speak(
+        self, tasks: Sequence[Task], g: int, *, reference: bool = False, decoding: Decoding | None = None
+    ) -> Rollout:
+        """G completions per prompt. Of a decoding only the temperature counts, as in `rlhf.collect.toy_policy`."""
         known = [self.gold.task(t.prompt) for t in tasks for _ in range(g)]
         names = list(DOMAINS)
         domain = torch.tensor([names.index(d) for _, d, _ in known])
-        chances = self.table(reference)[domain].exp()
-        chosen = torch.multinomial(chances.flatten(0, 1), 1).view(len(domain), len(QUALITIES))
+        logp, heat = self.table(reference)[domain], 1.0 if decoding is None else decoding.temperature
+        if heat == 0:
+            chosen = logp.argmax(-1)
+        else:
+            chances = (logp / heat).softmax(-1)
+            chosen = torch.multinomial(chances.flatten(0, 1), 1).view(len(domain), len(QUALITIES))
         rng = np.random.default_rng(int(torch.randint(2**31, (1,))))
         texts = []
         for (task, _, _), row in zip(known, chosen.tolist(), strict=True):

@@ -101,6 +101,9 @@ class KeepBest(ModelCheckpoint):
 class KeepLast(pl.Callback):
     """Writes checkpoints/last.ckpt every `every_n_steps` optimizer steps and at the end of every epoch.
 
+    A run that ends in the middle of an epoch, at its `max_steps` or because it is told to stop, is written there as one
+    that is not over: given more steps, it goes on with the rest of that epoch.
+
     Args:
         folder: where `last.ckpt` goes.
         every_n_steps: steps between two writes; a killed run loses at most these.
@@ -113,12 +116,14 @@ class KeepLast(pl.Callback):
     def on_train_batch_end(self, trainer: pl.Trainer, *args: object, **kwargs: object) -> None:
         """Save in the middle of an epoch."""
         step = trainer.global_step
-        if step % self.every_n_steps == 0 and step != self.saved_at:
+        due = step % self.every_n_steps == 0 or step == trainer.max_steps or trainer.should_stop
+        if due and step != self.saved_at:
             self._save(trainer)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Save at the end of an epoch, after validation and early stopping."""
-        self._save(trainer)
+        """Save at the end of a whole epoch, after validation and early stopping."""
+        if trainer.is_last_batch or trainer.global_step != self.saved_at:
+            self._save(trainer)
 
     def _save(self, trainer: pl.Trainer) -> None:
         self.saved_at = trainer.global_step

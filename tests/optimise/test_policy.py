@@ -16,9 +16,11 @@ from rlhf.collect.prompts import Task
 from rlhf.data.render import Renderer
 from rlhf.data.toy import ToyWorld
 from rlhf.data.toy_reading import ToyGold
-from rlhf.optimise import iterate as loops
 from rlhf.optimise.causal import CausalPolicy, spans, token_logp
+from rlhf.optimise.choice import PairChoice
 from rlhf.optimise.controllers import Fixed
+from rlhf.optimise.generation import Loop, Plan, judges_of
+from rlhf.optimise.iterate import iterate
 from rlhf.optimise.linear_judge import LinearJudge
 from rlhf.optimise.oversight import read_votes, win_rates, write_tasks
 from rlhf.optimise.policy import Judges, PolicyModule
@@ -28,11 +30,16 @@ from rlhf.optimise.shaping import sequence_kl
 from rlhf.optimise.speaking import CausalSpeaker, SpeakerPolicy
 from rlhf.optimise.toy_speaker import ToySpeaker
 from rlhf.optimise.uncertainty import mean
-from rlhf.optimise.warning import EarlyWarning
+from rlhf.optimise.warning import EarlyWarning, above, apart, fallen, grown
 from rlhf.records import RecordError, read, write
 from rlhf.reward.adapter import Lora
 from rlhf.reward.schedule import constant
 from rlhf.reward.toy_model import ToyModel
+from rlhf.select.choosing import at_random
+from rlhf.select.features import HashedWords, Reduced
+from rlhf.select.log_det import log_det
+from rlhf.select.mixing import policy_aware
+from rlhf.select.uncertainty import disagreement
 
 MAKER = ToyModel(width=16, depth=1, heads=2, max_length=256, vocabulary=400)
 WORLD = ToyWorld(size=150)
@@ -178,16 +185,69 @@ def test_training_reaches_the_closed_form_policy_on_texts():
     assert float((speaker.table()[:, 0] - speaker.table(True)[:, 0])[:, :2].detach().abs().mean()) < 0.6
 
 
-def test_the_early_warning_fires_on_distance_and_on_a_second_opinion_that_falls():
+def signs(**named):
+    return EarlyWarning(named, window=10)
+
+
+def test_every_sign_fires_where_it_should_and_not_before():
     rng = np.random.default_rng(0)
-    rows = [{"distance": 1.0, "watch": min(i, 40) / 10 + float(rng.normal(0, 0.1))} for i in range(60)]
-    warning = EarlyWarning(window=10)
-    assert all(warning(rows[:n]) is None for n in range(1, 61))
-    fallen = rows + [{"distance": 1.0, "watch": 3.0 + float(rng.normal(0, 0.1))} for _ in range(10)]
-    assert "second reward model" in (warning(fallen) or "")
-    far = rows + [{"distance": 5.0, "watch": 4.5} for _ in range(10)]
-    assert "5.0 times" in (warning(far) or "")
-    assert EarlyWarning(window=10, distance=None)(far) is None
+    home = {"distance": 1.0, "disagreement": 0.5, "reward": 0.1, "watch": 0.1, "kl": 0.0}
+    calm = {"distance": 1.0, "disagreement": 0.5, "reward": 1.0, "kl": 0.5}
+    rows = [calm | {"watch": min(i, 40) / 10 + float(rng.normal(0, 0.1))} for i in range(60)]
+    every = {
+        "fallen": partial(fallen, column="watch", errors=3.0),
+        "distance": partial(grown, column="distance", times=3.0),
+        "disagreement": partial(grown, column="disagreement", times=1.5),
+        "kl": partial(above, column="kl", level=2.0),
+        "apart": partial(apart, level=1.0),
+        "off": None,
+    }
+    assert all(signs(**every)(rows[:n], home) is None for n in range(1, 61))
+
+    def after(**change):
+        return rows + [calm | {"watch": 4.0 + float(rng.normal(0, 0.1))} | change for _ in range(10)]
+
+    for change, said in (
+        ({"watch": 3.0}, "fell by"), ({"distance": 5.0}, "distance is 5.00 times"),
+        ({"disagreement": 0.8}, "disagreement is 1.60 times"), ({"kl": 2.5}, "kl is 2.50"),
+        ({"reward": 5.5}, "behind"),
+    ):  # fmt: skip
+        trace = after(**change)
+        assert said in (signs(**every)(trace, home) or "")
+        assert signs(**every).first(trace, home) == 70
+        assert all(signs(**every)(trace[:n], home) is None for n in range(70))
+        assert signs(off=None)(trace, home) is None
+    with pytest.raises(ValueError, match="head=ensemble"):
+        signs(disagreement=every["disagreement"]).check(home | {"disagreement": 0.0})
+    with pytest.raises(ValueError, match="watch, which is not measured"):
+        signs(fallen=every["fallen"]).check({"reward": 0.0})
+    with pytest.raises(ValueError, match="window"):
+        EarlyWarning({}, window=1)
+
+
+def test_a_stopped_run_is_the_beginning_of_the_run_that_nothing_stops():
+    """The reward is the length: completions grow until the warning stops the run; what it saw is what the other saw."""
+    judges = Judges(Known(lambda t: float(len(t))))
+    warning = EarlyWarning({"length": partial(grown, column="length", times=1.3)}, window=5)
+    whole = trained(ToySpeaker(GOLD), judges, 0.0, 40)
+    stopped = trained(ToySpeaker(GOLD), judges, 0.0, 40, warning=warning)
+    step = warning.first(whole.trace, whole.reference)
+    assert step is not None
+    assert stopped.warned["step"] == step == len(stopped.trace) < 40
+    assert stopped.trace == whole.trace[:step]
+    told = trained(ToySpeaker(GOLD), judges, 0.0, 40, warning=replace(warning, stop=False))
+    assert (told.warned["step"], told.trace) == (step, whole.trace)
+
+
+def test_the_expected_gold_of_decisions_is_that_of_their_texts():
+    speaker = ToySpeaker(GOLD)
+    with torch.no_grad():
+        speaker.logits += torch.randn(speaker.logits.shape, generator=torch.Generator().manual_seed(1))
+    torch.manual_seed(0)
+    rollout = speaker.speak(TASKS, 40)
+    values = np.array(GOLD([TASKS[i].prompt for i in rollout.group.tolist()], rollout.spoken.texts))
+    wanted = speaker.expected_gold([t.domain for t in TASKS])
+    assert values.mean() == pytest.approx(wanted, abs=4 * values.std() / len(values) ** 0.5)
 
 
 def test_a_judge_learns_what_annotators_like():
@@ -240,8 +300,12 @@ def test_oversight_is_blind_and_votes_come_back(tmp_path):
         list(read_votes(tmp_path))
 
 
+def HashedFeatures():  # as the class it makes
+    return Reduced(HashedWords(dims=16), dims=8)
+
+
 def loop(folder, **changes):
-    plan = loops.Plan(generations=2, steps=4, prompts=6, completions=2, samples=20, k=2, labelled=12,
+    plan = Plan(generations=2, steps=4, prompts=6, completions=2, samples=20, k=2, labelled=12,
                       reference_samples=40, judged=20, oversight=6)  # fmt: skip
 
     def trainer(steps):
@@ -252,18 +316,18 @@ def loop(folder, **changes):
         "folder": folder, "speaker": ToySpeaker(GOLD), "start": list(WORLD.records())[:100], "tasks": TASKS[:100],
         "held_out": TASKS[100:], "teach": lambda r, s: LinearJudge(r, members=2, seed=s),
         "shaper": Shaper(Fixed(0.1), mean), "trainer": trainer, "optimizing": OPTIMIZING, "plan": plan, "gold": GOLD,
-        "voter": SimulatedAnnotators().vote,
+        "voter": SimulatedAnnotators().vote, "choose": PairChoice(at_random, HashedFeatures),
     }  # fmt: skip
-    return loops.Loop(**options | changes)
+    return Loop(**options | changes)
 
 
 @pytest.mark.slow
 def test_a_loop_that_was_stopped_goes_on_to_the_same_end(tmp_path):
-    whole = loops.iterate(loop(tmp_path / "whole"))
+    whole = iterate(loop(tmp_path / "whole"))
     assert whole["steps"] == 8
     first = loop(tmp_path / "stopped")
-    loops.iterate(replace(first, plan=replace(first.plan, generations=1)))
-    again = loops.iterate(loop(tmp_path / "stopped"))
+    iterate(replace(first, plan=replace(first.plan, generations=1)))
+    again = iterate(loop(tmp_path / "stopped"))
     assert again == whole
     assert (tmp_path / "whole" / "traces.png").stat().st_size > 10_000
     new = list(read(tmp_path / "whole" / "generation-0" / "records.jsonl"))
@@ -271,15 +335,43 @@ def test_a_loop_that_was_stopped_goes_on_to_the_same_end(tmp_path):
     assert all(c.source["model"] == "policy" for r in new for c in r.completions)
 
 
+def test_any_selector_chooses_pairs_of_new_answers(tmp_path):
+    known = list(WORLD.records())[:60]
+    new = [replace(r, votes=(), prompt_id=f"new-{r.prompt_id}") for r in list(WORLD.records())[100:130]]
+    judge = judges_of(loop(tmp_path), known).proxy
+    picks = {}
+    for name, selector in {
+        "random": at_random, "logdet": log_det, "disagreement": disagreement, "policy": policy_aware,
+    }.items():  # fmt: skip
+        chosen = PairChoice(selector, HashedFeatures)(new, known, judge, 15, np.random.default_rng(0))
+        picks[name] = [r.prompt_id for r in chosen]
+        assert len(set(picks[name])) == 15
+        assert all(len(r.completions) == 2 and not r.votes and r.prompt_id.startswith("new-") for r in chosen)
+    assert len({tuple(sorted(ids)) for ids in picks.values()}) == 4
+    members = {}
+    for record in new:
+        spread = judge.look([record.prompt] * len(record.completions), [c.text for c in record.completions])[
+            0
+        ]
+        for i in range(len(record.completions)):
+            for j in range(i + 1, len(record.completions)):
+                name = f"{record.prompt_id}/{record.completions[i].id}/{record.completions[j].id}"
+                members[name] = float((spread[:, i] - spread[:, j]).var())
+    picked = np.mean([members[name] for name in picks["disagreement"]])
+    assert picked > 2 * np.mean([members[name] for name in picks["random"]])
+    every = PairChoice(at_random, HashedFeatures)(new, known, judge, 10_000, np.random.default_rng(0))
+    assert {r.prompt_id for r in every} == set(members)
+
+
 @pytest.mark.slow
 def test_without_a_voter_the_loop_waits_for_people(tmp_path, capsys):
-    loops.iterate(loop(tmp_path, voter=None))
+    iterate(loop(tmp_path, voter=None))
     assert "annotate.py annotator=web" in capsys.readouterr().out
     folder = tmp_path / "generation-0"
     people = SimulatedAnnotators()
     write(folder / "step-000000.votes.jsonl", people.vote(read(folder / "step-000000.tasks.jsonl")))
     write(folder / "records.jsonl", people.vote(read(folder / "unlabelled.jsonl")))
-    loops.iterate(loop(tmp_path, voter=None))
+    iterate(loop(tmp_path, voter=None))
     assert (tmp_path / "generation-1" / "policy.pt").is_file()
     assert set(json.loads((folder / "step-000000.key.json").read_text())["oversight-0-0"].values()) == {
         "policy",

@@ -65,6 +65,10 @@ def test_from_demonstrations_to_a_policy_on_a_reward_and_a_resumed_one(train, ca
     resumed = train(*policy, "task.steps=4", "ckpt=last", folder=stopped)
     assert (whole / "traces.csv").read_text() == (resumed / "traces.csv").read_text()
     assert metrics(whole) == metrics(resumed)
+    short = train(*policy, "task.steps=3")  # ends in the middle of an epoch of 16 prompts, 4 at a time
+    longer = train(*policy, "task.steps=4", f"ckpt={short}")
+    assert (whole / "traces.csv").read_text() == (longer / "traces.csv").read_text()
+    assert metrics(whole) == metrics(longer)
     one, two = (torch.load(f / "checkpoints" / "last.ckpt", weights_only=True) for f in (whole, resumed))
     assert all(torch.equal(one["state_dict"][k], two["state_dict"][k]) for k in one["state_dict"])
     assert all("lora" in name for name in one["state_dict"])

@@ -1,0 +1,61 @@
+"""`task=warnings`: configuration to runs that nothing stops, and to the signs that would have stopped them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import hydra
+from omegaconf import DictConfig, OmegaConf
+
+from rlhf.assemble.iterate import loop_of, quick_trainer
+from rlhf.assemble.run import run_folder
+
+if TYPE_CHECKING:
+    from rlhf.optimise.warning_study import Make, Unstopped
+
+
+@dataclass
+class WarningsRun:
+    """What `warnings` needs."""
+
+    cfg: DictConfig
+    folder: Path
+    trainer: Any
+
+
+def warnings_run(cfg: DictConfig) -> WarningsRun:
+    """What `task=warnings` needs; with `ckpt=<run folder>` it goes on there."""
+    return WarningsRun(cfg, Path(cfg.ckpt) if cfg.ckpt else run_folder(), quick_trainer(1))
+
+
+def warnings(run: WarningsRun) -> dict[str, float]:
+    """The table."""
+    from rlhf.optimise.warning_study import study
+
+    task = run.cfg.task
+    calibration = [_run(run, world, seed) for world in task.chosen_on for seed in task.chosen_seeds]
+    runs = [_run(run, world, seed) for world in task.worlds for seed in task.seeds]
+    signs = {str(name): (_make(task, sign), list(sign.levels)) for name, sign in task.signs.items()}
+    metrics = study(calibration, runs, signs, run.folder, margin=task.margin)
+    print((run.folder / "warnings.md").read_text())
+    return metrics
+
+
+def _run(run: WarningsRun, world: str, seed: int) -> Unstopped:
+    from rlhf.optimise.warning_study import unstopped
+
+    cfg = OmegaConf.merge(run.cfg, run.cfg.task.worlds[world])
+    assert isinstance(cfg, DictConfig)
+    return unstopped(loop_of(cfg, run.folder / world / f"seed-{seed}", seed), world)
+
+
+def _make(task: DictConfig, sign: DictConfig) -> Make:
+    from rlhf.optimise.warning import EarlyWarning
+
+    def make(level: float) -> EarlyWarning:
+        own = hydra.utils.instantiate(sign.sign, **{sign.level: level}, _convert_="all")
+        return EarlyWarning({"sign": own}, window=task.window)
+
+    return make

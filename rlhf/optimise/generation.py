@@ -1,0 +1,177 @@
+"""One generation of iterated RLHF: two reward models, a policy trained on one of them, its numbers when judged."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from rlhf.collect.decoding import Decoding, Same, Sampler
+from rlhf.collect.filtering import Filtering
+from rlhf.collect.prompts import Task
+from rlhf.data.prompt_key import prompt_hash
+from rlhf.optimise.choice import Choose
+from rlhf.optimise.policy import Gold, Judges, PolicyModule, Trace
+from rlhf.optimise.policy_training import write_traces
+from rlhf.optimise.proxy import Judge
+from rlhf.optimise.shaper import Shaper
+from rlhf.optimise.speaking import aside
+from rlhf.optimise.warning import EarlyWarning
+from rlhf.record_types import Comparison
+from rlhf.reward.checkpoint import check_loaded, drop_frozen
+
+WHOLE = Same(Decoding(temperature=1.0, top_p=1.0))
+Teach = Callable[[Sequence[Comparison], int], Judge]
+"""`(records with votes, seed) -> reward model`."""
+Voter = Callable[[Iterable[Comparison]], Iterable[Comparison]]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The numbers of a loop.
+
+    Args:
+        generations: policies trained one after the other.
+        steps: of RLOO per generation. prompts, completions: per step.
+        samples: prompts that a generation's policy answers for the next reward model; k: completions of each.
+        labelled: pairs of these answers that are voted on.
+        update_reward: False trains every generation on the first reward model.
+        reference_samples: completions that set the scale of the reward.
+        judged: prompts behind the numbers at the end, and oversight: prompts of the task file for people.
+    """
+
+    generations: int = 3
+    steps: int = 80
+    prompts: int = 16
+    completions: int = 4
+    samples: int = 150
+    k: int = 3
+    labelled: int = 100
+    update_reward: bool = True
+    reference_samples: int = 256
+    judged: int = 300
+    oversight: int = 30
+
+
+@dataclass
+class Loop:
+    """Everything the loop needs.
+
+    Args:
+        folder: of the run.
+        speaker: policy and (fixed) reference.
+        start: records with votes, from the reference.
+        tasks: prompts to train on; held_out: prompts to judge and to oversee with.
+        teach: records to a reward model.
+        shaper: fresh, its controller at the start; it goes on through the generations.
+        trainer: `(steps) -> Trainer`.
+        optimizing: options of `PolicyModule`: optimizer, schedule, weight decay.
+        choose: which pairs of sampled answers are voted on.
+        gold: true rewards, where known.
+        sampler: how answers for the next reward model are decoded, as in sample.py.
+        filtering: of sampled completions.
+        voter: casts the votes; None = people do.
+        warning: early warning inside a generation; None = never.
+        seed: of everything.
+    """
+
+    folder: Path
+    speaker: Any
+    start: Sequence[Comparison]
+    tasks: Sequence[Task]
+    held_out: Sequence[Task]
+    teach: Teach
+    shaper: Shaper
+    trainer: Callable[[int], Any]
+    optimizing: dict[str, Any]
+    plan: Plan
+    choose: Choose
+    gold: Gold | None = None
+    sampler: Sampler = WHOLE
+    filtering: Callable[[], Filtering] = Filtering
+    voter: Voter | None = None
+    warning: EarlyWarning | None = None
+    seed: int = 0
+    trace: list[Trace] = field(default_factory=list, init=False)
+    starts: list[int] = field(default_factory=list, init=False)
+    stopped: list[int] = field(default_factory=list, init=False)
+
+
+def judges_of(loop: Loop, records: Sequence[Comparison]) -> Judges:
+    """Two reward models on disjoint halves of the prompts: one is optimised, the other watched."""
+    halves: tuple[list[Comparison], list[Comparison]] = ([], [])
+    for record in records:
+        halves[int(prompt_hash(record.prompt), 16) % 2].append(record)
+    proxy, watch = (loop.teach(half, loop.seed + i) for i, half in enumerate(halves))
+    return Judges(proxy, watch, loop.gold)
+
+
+def module_of(loop: Loop, judges: Judges, number: int) -> PolicyModule:
+    """The module of a generation, its rewards scaled on samples of the reference."""
+    module = PolicyModule(
+        loop.speaker, judges, loop.shaper, completions=loop.plan.completions, warning=loop.warning, **loop.optimizing
+    )  # fmt: skip
+    tasks = [loop.tasks[i % len(loop.tasks)] for i in range(loop.plan.reference_samples)]
+    module.settle(tasks, loop.seed + number)
+    return module
+
+
+def optimise(loop: Loop, module: PolicyModule, number: int) -> None:
+    """The steps of RLOO."""
+    rng = np.random.default_rng((loop.seed, 7, number))
+    size = min(loop.plan.prompts, len(loop.tasks))
+    batches = [
+        [loop.tasks[i] for i in rng.permutation(len(loop.tasks))[:size].tolist()]
+        for _ in range(loop.plan.steps)
+    ]
+    torch.manual_seed(loop.seed * 1009 + number)
+    loader: Any = torch.utils.data.DataLoader(batches, batch_size=None, collate_fn=list)  # type: ignore[arg-type]
+    loop.trainer(loop.plan.steps).fit(module, loader)
+
+
+def save(loop: Loop, module: PolicyModule, folder: Path) -> None:
+    """Leave the trace and the policy, without what was frozen."""
+    write_traces(folder / "trace.csv", module.trace)
+    state = {
+        "speaker": drop_frozen(loop.speaker, loop.speaker.state_dict()),
+        "controller": loop.shaper.controller.state_dict(),
+        "warned": module.warned is not None,
+    }
+    torch.save(state, folder / "policy.pt")
+    _extend(loop, module.trace, warned=module.warned is not None)
+
+
+def load(loop: Loop, folder: Path) -> bool:
+    """Take a finished generation's policy and trace; False where there is none."""
+    if not (folder / "policy.pt").is_file():
+        return False
+    state = torch.load(folder / "policy.pt", weights_only=True)
+    missing, unexpected = loop.speaker.load_state_dict(state["speaker"], strict=False)
+    check_loaded(loop.speaker, missing, unexpected)
+    loop.shaper.controller.load_state_dict(state["controller"])
+    with (folder / "trace.csv").open(encoding="utf-8") as file:
+        trace = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+    _extend(loop, trace, warned=state["warned"])
+    return True
+
+
+def judged(loop: Loop, module: PolicyModule) -> Trace:
+    """The columns of the trace on held-out prompts."""
+    tasks = list(loop.held_out[: loop.plan.judged])
+    with aside(loop.seed + 1):
+        rollout = loop.speaker.speak(tasks, 1)
+    _, row = module.judge(rollout, tasks, loop.speaker.logp(rollout).detach())
+    return row
+
+
+def _extend(loop: Loop, trace: Sequence[Trace], *, warned: bool) -> None:
+    start = len(loop.trace)
+    loop.starts.append(start)
+    loop.trace += [row | {"step": float(start + i)} for i, row in enumerate(trace)]
+    if warned:
+        loop.stopped.append(len(loop.trace))
