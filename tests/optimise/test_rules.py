@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from rlhf.judge import aggregators
 from rlhf.optimise import uncertainty
 from rlhf.optimise.rules import Penalty, Spoken, malformed, overlong, repeated, unfinished
 
@@ -94,3 +95,22 @@ def test_members_are_normalised_one_by_one():
     )
     with pytest.raises(ValueError, match=r"members \[1\]"):
         uncertainty.normalise(scaled, scaled.mean(1), torch.tensor([1.0, 0, 1, 1, 1]))
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        (uncertainty.mean, aggregators.mean),
+        (uncertainty.median, aggregators.median),
+        (uncertainty.worst_case, aggregators.worst_case),
+        (
+            partial(uncertainty.mean_minus_variance, weight=0.7),
+            partial(aggregators.mean_minus_variance, weight=0.7),
+        ),
+    ],
+)
+@pytest.mark.parametrize("size", [1, 4, 5])
+def test_training_and_judging_aggregate_alike(ours, theirs, size):
+    members = torch.randn(size, 50, generator=torch.Generator().manual_seed(size))
+    score, penalty = ours(members)
+    np.testing.assert_allclose((score - penalty).numpy(), theirs(members.double().numpy()), atol=1e-5)
