@@ -63,6 +63,9 @@ class Web:
         Raises:
             RecordError: nobody to annotate, no tasks, or the project began with another plan.
         """
+        if self.serve and not self.people:
+            raise RecordError("names nobody", key="annotator.people", remedy="annotator.people=[ann,ben]")
+        job.task_file()
         job.out.parent.mkdir(parents=True, exist_ok=True)
         session = Session(Store(self.store or f"sqlite:///{job.out}.db"), self.plan, self.pause)
         checks = read(self.gold) if self.gold is not None else ()
@@ -80,8 +83,6 @@ class Web:
             from rlhf.annotate.web import app
         except ImportError as error:
             raise ImportError("annotator=web needs: pip install 'rlhf[annotate]'") from error
-        if not self.people:
-            raise RecordError("names nobody", key="annotator.people", remedy="annotator.people=[ann,ben]")
         address = self.address or f"http://{self.host}:{self.port}"
         for name in self.people:
             print(f"{name}: {address}/a/{session.store.link(name)}")

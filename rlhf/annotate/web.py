@@ -58,6 +58,10 @@ async def _headers(request: Request, go_on: Callable[[Request], Awaitable[Respon
 
 
 def _pages(web: FastAPI) -> None:
+    @web.get("/favicon.ico")
+    def icon() -> Response:
+        return Response(status_code=204)
+
     @web.get("/a/{token}")
     def task_page(token: str) -> FileResponse:
         return FileResponse(PAGE / "task.html")

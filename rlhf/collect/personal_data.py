@@ -11,13 +11,23 @@ Check = tuple[str, re.Pattern[str]]
 BYTE = r"(?:25[0-5]|2[0-4]\d|1?\d?\d)"
 PII: tuple[Check, ...] = (
     ("e-mail address", re.compile(r"\b[\w.+-]+@[\w-]+(\.[\w-]+)+\b")),
-    ("IP address", re.compile(rf"(?<!version )(?<!release )(?<!\bv)(?<![\w.])(?:{BYTE}\.){{3}}{BYTE}(?!\w)")),
+    (
+        "e-mail address",
+        re.compile(
+            r"\b[\w.+-]+ ?(?:\(at\)|\[at\]|\bat\b) ?[\w-]+ ?(?:\(dot\)|\[dot\]|\bdot\b) ?[a-z]{2,}\b", re.I
+        ),
+    ),
+    (
+        "IP address",
+        re.compile(rf"(?<![Vv]ersion )(?<![Rr]elease )(?<!\b[Vv])(?<![\w.])(?:{BYTE}\.){{3}}{BYTE}(?!\w)"),
+    ),
     ("social security number", re.compile(r"\b(?!000|666|9\d\d)\d{3}-(?!00)\d\d-(?!0000)\d{4}\b")),
     ("IBAN", re.compile(r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){3,7}(?: ?[A-Z0-9]{1,3})?\b")),
     (
         "phone number",
         re.compile(
             r"(?<![\w.])(?:\+\d(?:[ .()/-]{0,2}\d){7,14}"  # with a country code
+            r"|0\d{2,4}[ -]\d{3,4}[ -]\d{3,4}"  # with a trunk prefix
             r"|(?:\(\d{2,4}\)[ .-]?|\d{3}[ .-])\d{3}[ .-]?\d{3,4})\b"  # with an area code
         ),
     ),
