@@ -224,11 +224,13 @@ class Arm:
         world = self.world
         labelled: Bools = self.random[trained.state.rows]
         drift = shift(trained, labelled, np.random.default_rng((self.seed, number, 1)))
+        difference = world.pool.reward_differences(trained.rewards, world.test)
         numbers = {
             "selector": self.name,
             "seed": self.seed,
             "labels": sum(len(votes) for votes in self.bought.values()),
-            **judged(world, world.pool.reward_differences(trained.rewards, world.test)),
+            **judged(world, difference),
+            "by_prompt": by_prompt(world, difference),
             "cost": float(sum(len(v) * world.pool.cost[row] for row, v in self.bought.items())),
             "regularisation": trained.state.posterior.regularisation,
             "out_of_fold_nll": trained.nll if math.isfinite(trained.nll) else None,
@@ -252,6 +254,17 @@ def judged(world: World, difference: Any) -> dict[str, float]:
         "nll": float(nll(difference, share).mean()),
         "ece": ece(np.asarray(expit(difference)), share),
     }
+
+
+def by_prompt(world: World, difference: Any) -> dict[str, list[Any]]:
+    """Test prompt -> [its domain, its test pairs, their mean NLL]: what intervals over prompts are made from."""
+    loss = nll(difference, np.asarray(world.test_share, np.float64))
+    found = {}
+    for code in np.unique(world.pool.prompt[world.test]):
+        of = world.pool.prompt[world.test] == code
+        record = world.records[int(world.place[world.test[of][0], 0])]
+        found[record.prompt_id] = [record.domain, int(of.sum()), round(float(loss[of].mean()), 6)]
+    return found
 
 
 def _prior(world: World) -> float:

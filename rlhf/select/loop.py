@@ -79,7 +79,7 @@ def run_active(run: ActiveRun) -> dict[str, float]:
             chosen.extend(_chosen(arm))
             _write(run.folder, results, chosen)
     if waiting is not None:
-        print(waiting, flush=True)
+        print(f"{waiting}\nand then the same command with ckpt={run.folder} goes on", flush=True)
         return {}
     return _report(run, results, lines)
 

@@ -158,7 +158,7 @@ class People:
             raise Waiting(
                 f"{len(missing)} pairs wait for votes in {tasks}; for instance:\n"
                 f"  python annotate.py annotator=web tasks={tasks} out={folder}/votes-{round_}.jsonl\n"
-                f"and then the same command with ckpt={folder} goes on (more files votes-{round_}*.jsonl are read too)"
+                f"(more files votes-{round_}*.jsonl are read too)"
             )
 
     def _answers(self, folder: Path, round_: int) -> dict[str, list[Vote]]:

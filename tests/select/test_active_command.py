@@ -2,9 +2,13 @@
 
 import csv
 import json
+import re
 from pathlib import Path
 
 import pytest
+
+from rlhf.annotate.simulated import SimulatedAnnotators
+from rlhf.records import read, write
 
 
 @pytest.mark.slow
@@ -61,3 +65,17 @@ def test_whole_models_are_trained_every_round_and_a_second_visit_trains_nothing(
     train(*small, f"ckpt={folder}")
     again = list(csv.DictReader((folder / "curve.csv").open()))
     assert [r["nll"] for r in again] == pytest.approx([r["nll"] for r in rows]) or again == rows
+
+
+@pytest.mark.slow
+def test_people_are_waited_for_and_the_command_shown_goes_on(train, capsys):
+    small = ["task=active", "features=qualities", "data.size=60", "split.test=0.3", "voter=people", "selector=margin",
+             "task.only_judged=false", "task.plan.start=6", "task.plan.rounds=0"]  # fmt: skip
+    folder = train(*small)
+    said = capsys.readouterr().out
+    tasks = folder / "arms" / "margin-0" / "tasks-0.jsonl"
+    assert f"6 pairs wait for votes in {tasks}" in said
+    write(tasks.with_name("votes-0.jsonl"), SimulatedAnnotators(votes_per_item=1).vote(read(tasks)))
+    train(*small, re.search(r"ckpt=\S+", said)[0])
+    rows = list(csv.DictReader((folder / "curve.csv").open()))
+    assert [int(r["labels"]) for r in rows] == [6]
