@@ -88,8 +88,9 @@ class LinearHead:
 
 
 def with_features(pool: PairPool, features: Floats, members: Floats | None = None) -> PairPool:
-    """The pool with a trained model's features; samples of a policy are known by the old ones only and go."""
-    return replace(pool, features=features, members=members, target=None)
+    """The pool with a trained model's features; samples of a policy stay comparable by the frozen ones."""
+    frozen = pool.features if pool.frozen is None else pool.frozen
+    return replace(pool, features=features, members=members, frozen=None if pool.target is None else frozen)
 
 
 def _columns(labels: Labels) -> tuple[Ints, Floats, Floats]:

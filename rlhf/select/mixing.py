@@ -132,8 +132,9 @@ def log_density_ratio(candidates: Candidates, sample: int, rng: np.random.Genera
     """Log ρ [n] of every candidate pair, see `policy_aware`."""
     pool = candidates.pool
     target = np.asarray(pool.target, np.float64)
+    features = pool.features if pool.frozen is None else pool.frozen
     part = some(candidates, sample, rng).rows
-    answers = pool.features[
+    answers = features[
         np.unique(np.concatenate([pool.left[part], *([] if pool.right is None else [pool.right[part]])]))
     ]
     both = np.vstack([answers.astype(np.float64), target])
@@ -143,7 +144,7 @@ def log_density_ratio(candidates: Candidates, sample: int, rng: np.random.Genera
     prior = np.log(len(target) / len(answers))
 
     def ratio(rows: np.ndarray) -> Floats:
-        odds = model.decision_function((pool.features[rows].astype(np.float64) - centre) / scale) - prior
+        odds = model.decision_function((features[rows].astype(np.float64) - centre) / scale) - prior
         return np.asarray(np.clip(odds, np.log(0.01), np.log(100)))
 
     left = ratio(pool.left[candidates.rows])

@@ -46,7 +46,8 @@ class PairPool:
     selectable       [n] False for pairs of validation and test prompts, which no selector may touch
     prompt_features  [P, e] embedding of every prompt code; without it, the mean over the prompt's completions
     members          [M, N] rewards of an ensemble's members; without it, the Laplace posterior stands for them
-    target           [T, d] features of completions of the current policy, for policy-aware selection
+    target           [T, e] features of completions of the current policy, for policy-aware selection
+    frozen           [N, e] features of the completions that `target` compares with; without it, `features`
 
     Raises:
         ValueError: columns that do not fit each other, or ids that repeat.
@@ -64,6 +65,7 @@ class PairPool:
     prompt_features: Floats | None = None
     members: Floats | None = None
     target: Floats | None = None
+    frozen: Floats | None = None
 
     def __post_init__(self) -> None:
         n = len(self.left)

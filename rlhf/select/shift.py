@@ -115,7 +115,9 @@ def _coverage(trained: Trained, rest: Ints) -> dict[str, float]:
     pool, posterior = trained.pool, trained.state.posterior
     edge = float(np.quantile(posterior.variance(pool.z(trained.state.rows)), 0.95))
     out = {"coverage": float((posterior.variance(pool.z(rest)) <= edge).mean())}
-    if pool.target is not None and len(pool.target) > 1:
+    if (
+        pool.target is not None and pool.frozen is None and len(pool.target) > 1
+    ):  # in the posterior's own space
         gaps = np.asarray(pool.target[1:] - pool.target[:-1], np.float64)
         out["coverage/policy"] = float((posterior.variance(gaps) <= edge).mean())
     return out

@@ -11,6 +11,7 @@ from rlhf.select import LabelState, PairPool, at_random, query
 from rlhf.select.diversity import facility_location, k_centre, prompt_coverage, quotas
 from rlhf.select.duels import delta_ucb, double_thompson, max_min_lcb
 from rlhf.select.errors import domain_quotas, error_focused, error_rates, second_votes
+from rlhf.select.learners import with_features
 from rlhf.select.log_det import greedy, log_det
 from rlhf.select.mixing import Part, cold_start, log_density_ratio, mix, policy_aware, safe, without_copies
 from rlhf.select.pool import Candidates
@@ -276,5 +277,8 @@ def test_the_density_ratio_finds_the_policys_answers():
     of = Candidates(pool, LabelState.empty(2), np.arange(200))
     ratio = log_density_ratio(of, 10_000, rng())
     assert np.mean(ratio[100:, None] > ratio[:100]) > 0.97
+    trained = with_features(pool, generator.standard_normal((400, 5)))
+    again = log_density_ratio(Candidates(trained, LabelState.empty(5), np.arange(200)), 10_000, rng())
+    np.testing.assert_allclose(again, ratio, err_msg="a trained model's features do not hide the policy")
     found = query(pool, LabelState.empty(2), 40, rng(), selector=lambda *a: policy_aware(*a, power=2.0))
     assert (found.indices >= 100).mean() > 0.9
