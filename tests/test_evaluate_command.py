@@ -9,6 +9,7 @@ import sys
 from contextlib import redirect_stderr, redirect_stdout
 from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
 
 import hydra
 import numpy as np
@@ -18,6 +19,7 @@ from jsonschema import Draft202012Validator
 from omegaconf import OmegaConf
 
 import rlhf
+from rlhf.assemble.evaluate import _name_apart
 from rlhf.data.prompt_key import prompt_hash
 from rlhf.data.toy import ToyWorld
 from rlhf.records import write
@@ -270,6 +272,17 @@ def test_what_is_missing_is_said(root, arguments, message):
     said = call(root, "evaluate", *arguments)
     assert said.startswith("failed")
     assert message in said
+
+
+def test_different_models_of_one_name_get_numbers_and_equal_ones_keep_theirs():
+    sources = [
+        SimpleNamespace(name="a"),
+        SimpleNamespace(name="a"),
+        SimpleNamespace(name="a"),
+        SimpleNamespace(name="b"),
+    ]
+    _name_apart(["x/a", "y/a", "x/a", "b"], sources)
+    assert [s.name for s in sources] == ["a", "a 2", "a", "b"]
 
 
 def test_runs_of_another_split_are_not_judged_on_prompts_they_may_have_seen(root, runs, tmp_path):

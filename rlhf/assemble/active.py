@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from rlhf.assemble.resume import folder_to_go_on_in
 from rlhf.assemble.run import reward_run, run_folder, trainer_of
 from rlhf.assemble.suggestions import CONF
+from rlhf.record_types import RecordError
 
 if TYPE_CHECKING:
     from rlhf.reward.training import RewardRun
@@ -68,7 +69,7 @@ def _selectors(cfg: DictConfig) -> dict[str, Any]:
         path = CONF / "selector" / f"{other}.yaml"
         if not path.is_file():
             known = ", ".join(sorted(p.stem for p in path.parent.glob("*.yaml")))
-            raise ValueError(f"task.compare_with names {other!r}: one of {known}")
+            raise RecordError(f"task.compare_with names {other!r}: one of {known}")
         if other not in found:
             found[other] = hydra.utils.instantiate(OmegaConf.load(path), _convert_="all")
     return found

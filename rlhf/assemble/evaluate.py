@@ -13,6 +13,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from rlhf.assemble.loggers import finish_wandb, quiet
+from rlhf.record_types import RecordError
 
 if TYPE_CHECKING:
     from rlhf.annotate.label import Aggregation
@@ -30,15 +31,19 @@ def evaluate(cfg: DictConfig) -> None:
     """Score the data, write the report, print the headline and where the report is.
 
     Raises:
-        ValueError: no run, or no data for a model that has none of its own; the message says what to give.
+        RecordError: no run, or no data for a model that has none of its own; the message says what to give.
     """
     if cfg.scores is not None:
         _finish(cfg, _again(cfg))
         return
     if OmegaConf.is_missing(cfg, "run"):
-        raise ValueError(
+        raise RecordError(
             "run=<folder of a run, or name or folder of a Hugging Face reward model>, or run=[a,b,c]"
         )
+    from rlhf.data.part import PARTS
+
+    if cfg.part not in (None, *PARTS):
+        raise RecordError(f"part={cfg.part}: one of {', '.join(PARTS)}")
     _check_names(_listed(cfg.run), "run")
     _check_names(_listed(cfg.against), "against")
     quiet()
@@ -79,7 +84,7 @@ def _red_team(cfg: DictConfig, task: Judging, report: Report) -> None:
 def _again(cfg: DictConfig) -> Report:
     """A report of scores that are there already: no model, no texts, no torch."""
     if not OmegaConf.is_missing(cfg, "run") or cfg.get("data") is not None or cfg.against:
-        raise ValueError("scores=<file> is judged as it is: leave out run=, against= and data=")
+        raise RecordError("scores=<file> is judged as it is: leave out run=, against= and data=")
     from rlhf.judge.cached import cached
     from rlhf.judge.report import write_report
 
@@ -125,6 +130,7 @@ def judging(cfg: DictConfig, fabric: Any) -> Judging:
         for source in sources:
             _learn(source, data.parts)
     others = [_source(cfg, entry, fabric.device) for entry in _listed(cfg.against)]
+    _name_apart([*runs, *_listed(cfg.against)], [*sources, *others])
     made = {
         group: hydra.utils.instantiate(cfg[group], _convert_="all")
         for group in ("shifts", "shifted", "probes", "sections")
@@ -163,7 +169,7 @@ def _check_names(entries: Sequence[Any], key: str) -> None:
 
     for entry in entries:
         if isinstance(entry, str) and (wrong := missing_folder(entry, key)):
-            raise ValueError(wrong)
+            raise RecordError(wrong)
 
 
 def _one_split(entries: Sequence[Any]) -> None:
@@ -173,7 +179,7 @@ def _one_split(entries: Sequence[Any]) -> None:
         for group in ("data", "split"):
             mine, first = (OmegaConf.to_container(c[group], resolve=True) for c in (own, known[0][1]))
             if mine != first:
-                raise ValueError(
+                raise RecordError(
                     f"{entry} was trained with another {group} than {known[0][0]} and may have seen the prompts that "
                     "are judged: name data= that none of them was trained on"
                 )
@@ -200,7 +206,7 @@ def _data(cfg: DictConfig, own: DictConfig | None) -> _Data:
 
     given = cfg.get("data") is not None
     if not given and own is None:
-        raise ValueError(
+        raise RecordError(
             f"run={_listed(cfg.run)[0]} is no run here, and other models bring no data of their own: "
             "data=<importer> data.path=<file>"
         )
@@ -234,9 +240,20 @@ def _source(cfg: DictConfig, entry: Any, device: Any) -> ScoreSource:
     if any((p / "rlhf.json").is_file() for p in (path, path / "model")):
         return RunSource(name, rlhf.load(entry, device=str(device)), batch_tokens=cfg.batch_tokens)
     if (path / ".hydra").is_dir():
-        raise ValueError(f"{entry} is a run without an exported model/: it did not come to its end")
+        raise RecordError(f"{entry} is a run without an exported model/: it did not come to its end")
     scorer, bias = load_classifier(entry, max_length=cfg.max_length, device=str(device))
     return RunSource(name, scorer, calibrated=False, bias=bias, batch_tokens=cfg.batch_tokens)
+
+
+def _name_apart(entries: Sequence[Any], sources: Sequence[ScoreSource]) -> None:
+    """Different models whose folders have one name get a number: a report has one row per name."""
+    taken: dict[str, str] = {}
+    for entry, source in zip(map(str, entries), sources, strict=True):
+        name, number = source.name, 1
+        while taken.get(source.name, entry) != entry:
+            number += 1
+            source.name = f"{name} {number}"
+        taken[source.name] = entry
 
 
 def _members(source: ScoreSource) -> tuple[str, ...]:

@@ -16,8 +16,8 @@ class BadInput(CompactHydraException):
 
 @contextmanager
 def plain_errors() -> Iterator[None]:
-    """Raise a RecordError as BadInput; whatever else goes wrong keeps its stack."""
+    """Raise a RecordError, or that a file is not there, as BadInput; whatever else goes wrong keeps its stack."""
     try:
         yield
-    except RecordError as error:
+    except (RecordError, FileNotFoundError) as error:
         raise BadInput(f"\n{error}") from error

@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 
 from rlhf.assemble.loggers import finish_wandb, quiet
 from rlhf.assemble.resume import checkpoint_to_go_on_from
+from rlhf.record_types import RecordError
 
 if TYPE_CHECKING:
     from pytorch_lightning.loggers import Logger
@@ -90,7 +91,7 @@ def _one_criterion(cfg: DictConfig) -> None:
     for key in ("criterion", "attributes"):
         trained, judged = cfg.aggregation.get(key), cfg.judged_by.get(key)
         if trained != judged:
-            raise ValueError(
+            raise RecordError(
                 f"aggregation.{key}={trained}, but validation and test are labelled by judged_by.{key}={judged}: "
                 f"give {key}={trained or 'null'} once, for both"
             )
@@ -108,7 +109,7 @@ def renderer_of(cfg: DictConfig, tokenizer: Any, maker: Any) -> Renderer:
 
     known = positions(maker, tokenizer)
     if known is not None and cfg.max_length > known:
-        raise ValueError(
+        raise RecordError(
             f"max_length={cfg.max_length}, but the model knows {known} positions: max_length={known}"
         )
     return Renderer(tokenizer, max_length=cfg.max_length, min_prompt=cfg.min_prompt)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from rlhf.data.pool import Records
 from rlhf.data.splits import Splitter
-from rlhf.record_types import Comparison
+from rlhf.record_types import Comparison, RecordError
 
 PARTS = ("train", "val", "test", "all")
 
@@ -25,7 +25,7 @@ class Part:
 
     def __init__(self, source: Records, splitter: Splitter, part: str) -> None:
         if part not in PARTS:
-            raise ValueError(f"part={part}: one of {', '.join(PARTS)}")
+            raise RecordError(f"part={part}: one of {', '.join(PARTS)}")
         self.source, self.splitter, self.part = source, splitter, part
         if part != "all" and splitter.needs_fit:
             splitter.fit(source.records())

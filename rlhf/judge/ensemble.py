@@ -9,7 +9,7 @@ import numpy as np
 from rlhf.judge.calibration import Calibration
 from rlhf.judge.score_source import Scores, ScoreSource
 from rlhf.judge.table import Floats
-from rlhf.record_types import Comparison
+from rlhf.record_types import Comparison, RecordError
 
 
 class Ensemble:
@@ -29,7 +29,7 @@ class Ensemble:
     def __init__(self, sources: Sequence[ScoreSource], name: str = "ensemble") -> None:
         names = [s.name for s in sources]
         if len(set(names)) < len(names):
-            raise ValueError(f"run={names}: every member once")
+            raise RecordError(f"run={names}: every member once")
         self.name, self.sources = name, sources
         self.calibration: Calibration | None = None
 

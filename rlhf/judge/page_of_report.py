@@ -88,13 +88,16 @@ def _figure(image: bytes, caption: str) -> str:
 
 
 def _table(table: Table) -> str:
-    texts = any(isinstance(c, str) and len(c) > LONG for row in table.rows for c in row)
-    kind = ' class="wide"' if texts or len(table.columns) > WIDE else ""
-    head = "".join(f"<th>{escape(c.strip())}</th>" for c in table.columns)
-    rows = "".join(
-        f"<tr>{''.join(_cell(c, name.strip()) for c, name in zip(row, table.columns, strict=True))}</tr>"
-        for row in table.rows
+    words = [
+        any(isinstance(c, str) and len(c) > LONG for c in column) for column in zip(*table.rows, strict=True)
+    ]
+    words = words or [False] * len(table.columns)
+    kind = ' class="wide"' if any(words) or len(table.columns) > WIDE else ""
+    kind = ' class="wide texts"' if any(words) else kind
+    head = "".join(
+        f"<th{_kind(text)}>{escape(c.strip())}</th>" for c, text in zip(table.columns, words, strict=True)
     )
+    rows = "".join(f"<tr>{_row(row, table.columns, words)}</tr>" for row in table.rows)
     note = f'<p class="note">{escape(table.note)}</p>' if table.note else ""
     return (
         f'<h3>{escape(table.title)}</h3><div class="scroll"><table{kind}><thead><tr>{head}</tr></thead>'
@@ -102,10 +105,20 @@ def _table(table: Table) -> str:
     )
 
 
-def _cell(cell: Cell, label: str) -> str:
-    kind = ' class="text"' if isinstance(cell, str) and len(cell) > LONG else ""
-    shown = INTERVAL.sub(r"\1 <small>\2</small>", escape(printed(cell)))
-    return f'<td{kind} data-label="{escape(label)}"><span>{shown}</span></td>'
+def _row(row: Sequence[Cell], columns: Sequence[str], words: Sequence[bool]) -> str:
+    return "".join(
+        f'<td{_kind(text)} data-label="{escape(name.strip())}"><span>{_shown(cell)}</span></td>'
+        for cell, name, text in zip(row, columns, words, strict=True)
+    )
+
+
+def _kind(text: bool) -> str:
+    """A column that holds a long text anywhere is set as text everywhere."""
+    return ' class="text"' if text else ""
+
+
+def _shown(cell: Cell) -> str:
+    return INTERVAL.sub(r"\1 <small>\2</small>", escape(printed(cell)))
 
 
 def printed(cell: Cell) -> str:

@@ -26,6 +26,7 @@ class Difference:
               it is too small
     only_first, only_second  those pairs
     nll       difference of calibrated NLL with its interval, in nats; negative = the first is better
+    nll_p     two-sided, as p, corrected by Holm
     """
 
     first: str
@@ -40,6 +41,7 @@ class Difference:
     nll: float
     nll_low: float
     nll_high: float
+    nll_p: float
 
 
 def differences(
@@ -55,9 +57,9 @@ def differences(
     """
     pairs = list(combinations(right, 2))
     found = [_one(right, loss, cluster, a, b, samples, seed) for a, b in pairs]
-    p, mcnemar = holm([f["p"] for f in found]), holm([f["mcnemar"] for f in found])
+    tests = {name: holm([f[name] for f in found]) for name in ("p", "mcnemar", "nll_p")}
     return [
-        Difference(a, b, **f | {"p": p[i], "mcnemar": mcnemar[i]})
+        Difference(a, b, **f | {name: adjusted[i] for name, adjusted in tests.items()})
         for i, ((a, b), f) in enumerate(zip(pairs, found, strict=True))
     ]
 
@@ -85,6 +87,7 @@ def _one(
         "nll": float(worse.mean()),
         "nll_low": float(low[1]),
         "nll_high": float(high[1]),
+        "nll_p": bootstrap_p(tops[:, 1], samples=samples, seed=seed),
     }
 
 

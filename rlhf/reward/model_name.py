@@ -41,7 +41,7 @@ def not_found(name: str, key: str) -> str:
 def _near(path: Path) -> str:
     """The nearest folder above that exists, and what in it the missing name is close to."""
     above = next((p for p in path.parents if p.is_dir()), None)
-    if above is None:
+    if above is None or above == Path(above.anchor) != Path():
         return ""
     wrong = path.relative_to(above).parts[0]
     there = sorted(p.name for p in above.iterdir() if p.is_dir() and not p.name.startswith("."))

@@ -16,7 +16,7 @@ from rlhf.judge.calibration import Calibration
 from rlhf.judge.ood import MOST, Reference, fit_reference, with_typical
 from rlhf.judge.score_source import Scores
 from rlhf.judge.table import Floats
-from rlhf.record_types import Comparison
+from rlhf.record_types import Comparison, RecordError
 from rlhf.reward.backbone import Backbone
 from rlhf.reward.heads import LinearHead
 from rlhf.reward.layouts import auto
@@ -140,20 +140,20 @@ def load_classifier(path: str | Path, *, max_length: int, device: str = "cpu") -
     """
     local = Path(path).is_dir()
     if local and not (Path(path) / "config.json").is_file():
-        raise ValueError(f"run={path} is neither a run nor a Hugging Face model: it holds no config.json")
+        raise RecordError(f"run={path} is neither a run nor a Hugging Face model: it holds no config.json")
     try:
         model, info = AutoModelForSequenceClassification.from_pretrained(str(path), output_loading_info=True)
     except OSError as error:
         if local:
             raise
-        raise ValueError(not_found(str(path), "run")) from error
+        raise RecordError(not_found(str(path), "run")) from error
     if info["missing_keys"]:
-        raise ValueError(
+        raise RecordError(
             f"{path} holds no trained {sorted(info['missing_keys'])[0]}: it is not a reward model; "
             "train one from it with model=local"
         )
     if model.config.num_labels != 1:
-        raise ValueError(f"{path} has num_labels={model.config.num_labels}: a reward model has one")
+        raise RecordError(f"{path} has num_labels={model.config.num_labels}: a reward model has one")
     tokenizer = AutoTokenizer.from_pretrained(str(path))
     known = getattr(model.config.get_text_config(), "max_position_embeddings", None) or max_length
     renderer = Renderer(tokenizer, max_length=min(max_length, known), min_prompt=min(16, known - 1))

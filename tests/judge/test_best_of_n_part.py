@@ -50,7 +50,7 @@ def test_gains_are_those_over_a_random_answer_in_log_odds():
     assert m["best_of_n/8/kl_bound"] == pytest.approx(np.log(8) - 7 / 8)
     assert (m["best_of_n/n_prompts"], m["best_of_n/n_left_out"]) == (60, 0)
     assert m["best_of_n/gold/alpha"] > 0
-    assert "does not turn over" in section.text
+    assert "does not surely turn over" in section.text
 
 
 def test_a_reward_that_is_gamed_is_said_to_be_past_its_peak():

@@ -83,3 +83,13 @@ def test_the_energy_of_one_answer_is_its_reward_and_copies_of_an_answer_change_n
     found = energy(Scored.from_groups(rows), 2.0)
     np.testing.assert_allclose(found[:3], -1.5)
     np.testing.assert_allclose(found[3:], -np.log((np.exp(0.5) + np.exp(1.0)) / 2))
+
+
+def test_a_column_with_one_long_text_is_set_as_text_throughout(tmp_path):
+    one = judged(simulate(20, 2, np.random.default_rng(0), scale=-1.0))
+    table = Table("t", ("words", "number"), [("short", 1.0), ("long " * 30, 2.0)])
+    write_report(tmp_path, one, [Section("a", tables=[table])], "")
+    page = (tmp_path / "report.html").read_text()
+    assert page.count('<td class="text" data-label="words">') == 2
+    assert '<th class="text">words</th>' in page
+    assert page.count('<td data-label="number">') == 2

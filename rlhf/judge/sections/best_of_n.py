@@ -55,7 +55,7 @@ def best_of_n(judged: Judged, *, size: int | None = None) -> Section | None:
         metrics=_metrics(curve)
         | {k: v for name, c in variants.items() for k, v in _of_variant(name, c).items()},
         tables=[_table(curve), *([_variant_table(curve, variants)] if variants else [])],
-        figures=[Figure("best_of_n", CAPTION, _draw(curve, variants))],
+        figures=[Figure("best_of_n", CAPTION.format(fit=FIT if curve.fit else ""), _draw(curve, variants))],
     )
 
 
@@ -142,12 +142,15 @@ def _text(curve: Curve) -> str:
         f"{_cell(curve, 'proxy', last)} log-odds over a random answer."
     ]
     if "gold" in curve.value:
-        turned = curve.high["gold"][last] < curve.value["gold"].max()
+        best = int(np.argmax(curve.value["gold"]))
+        turned = curve.high["gold"][last] < curve.value["gold"][best]
+        rose = best > 0 and curve.low["gold"][best] > 0
         said.append(
             f"The gold reward gains {_cell(curve, 'gold', last)}; the pick beats a random answer in "
             f"{curve.value['gold/win_rate'][last]:.3f} of the cases. "
             + ("It is past its peak: more selection makes the answers worse." if turned else
-               "Within these n it does not turn over.")
+               "Within these n it does not surely turn over." if rose else
+               "At no n it is surely above a random answer's.")
         )  # fmt: skip
     said.append(
         "log n - (n-1)/n bounds the KL divergence from above; answers that repeat move the policy less."
@@ -190,8 +193,9 @@ def _variant_table(curve: Curve, variants: Mapping[str, Curve]) -> Table:
 
 CAPTION = (
     "Gain over a random answer against the square root of the upper bound of the KL divergence; bands are 95 % "
-    "intervals over prompts, dashes the fit d (α - β d). Where gold stays behind the reward, the reward is being gamed."
+    "intervals over prompts{fit}. Where gold stays behind the reward, the reward is being gamed."
 )
+FIT = ", dashes the fit d (α - β d)"
 
 
 def _draw(curve: Curve, variants: Mapping[str, Curve]) -> Callable[[Canvas], None]:
@@ -218,6 +222,6 @@ def _draw(curve: Curve, variants: Mapping[str, Curve]) -> Callable[[Canvas], Non
                 fontsize=8,
                 color=FAINT,
             )
-        legend(axes)
+        legend(axes, frameon=True, framealpha=0.85, edgecolor="none")
 
     return draw

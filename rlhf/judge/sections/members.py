@@ -98,9 +98,7 @@ def _matrix(found: Robustness, names: tuple[str, ...]) -> Figure:
 def _by_disagreement(found: Robustness) -> Figure:
     def draw(canvas: Canvas) -> None:
         canvas.set_size_inches(WIDTH, 2.8)
-        axes = plot(
-            canvas, "disagreement of the members on the pair (standard deviation)", "accuracy of the set"
-        )
+        axes = plot(canvas, "disagreement of the members (standard deviation)", "accuracy of the set")
         order = np.argsort(found.disagreement, kind="stable")
         for part in np.array_split(order, min(10, max(1, len(order) // 20))):
             value = float(found.combined[part].mean())
@@ -127,7 +125,7 @@ def comparison(judged: Judged) -> Section | None:
         metrics |= {
             f"{key}/accuracy": d.accuracy, f"{key}/accuracy/ci_low": d.low, f"{key}/accuracy/ci_high": d.high,
             f"{key}/p": d.p, f"{key}/mcnemar_p": d.mcnemar, f"{key}/nll": d.nll, f"{key}/nll/ci_low": d.nll_low,
-            f"{key}/nll/ci_high": d.nll_high,
+            f"{key}/nll/ci_high": d.nll_high, f"{key}/nll_p": d.nll_p,
         }  # fmt: skip
     each = {name: _alone(judged, *contestants[name]) for name in contestants}
     metrics |= {f"model/{as_key(name)}/{key}": v for name, m in each.items() for key, v in m.items()}
@@ -186,12 +184,13 @@ def _contestants(judged: Judged) -> Mapping[str, tuple[Floats, float]]:
 def _differences(found: list[Difference]) -> Table:
     rows: list[tuple[Cell, ...]] = [
         (f"{d.first} less {d.second}", ranged(d.accuracy, d.low, d.high), p_value(d.p),
-         f"{d.only_first} / {d.only_second}", p_value(d.mcnemar), ranged(d.nll, d.nll_low, d.nll_high))
+         f"{d.only_first} / {d.only_second}", p_value(d.mcnemar) if d.only_first + d.only_second else None,
+         ranged(d.nll, d.nll_low, d.nll_high), p_value(d.nll_p))
         for d in found
     ]  # fmt: skip
-    columns = ("", "accuracy", "p", "only one right", "McNemar p", "NLL")
+    columns = ("", "accuracy", "p", "only one right", "McNemar p", "NLL", "p of NLL")
     note = (
-        "Differences on the same pairs, prompts resampled; both p-values corrected for the number of comparisons "
+        "Differences on the same pairs, prompts resampled; every p-value corrected for the number of comparisons "
         "(Holm). McNemar's test takes pairs as independent, which pairs of one prompt are not: where the two "
         "disagree, believe p."
     )
@@ -201,9 +200,11 @@ def _differences(found: list[Difference]) -> Table:
 def _verdict(found: list[Difference]) -> str:
     if not any(math.isfinite(d.p) for d in found):
         return "All pairs belong to one prompt: nothing can be said about others, and there is no test."
+    nll = [f"{d.first} and {d.second} ({d.nll:+.3f})" for d in found if d.nll_p < 0.05]
+    scale = f" NLL differs significantly: {'; '.join(nll)}." if nll else " Neither does NLL."
     sure = [d for d in found if d.p < 0.05]
     if not sure:
-        return "No two of them differ significantly in accuracy at the 5 % level after correction."
+        return f"No two of them differ significantly in accuracy at the 5 % level after correction.{scale}"
     said = [
         f"{d.first} is {'better' if d.accuracy > 0 else 'worse'} than {d.second} ({d.accuracy:+.3f})"
         for d in sure
@@ -213,4 +214,5 @@ def _verdict(found: list[Difference]) -> str:
         "Significant at the 5 % level: "
         + "; ".join(said)
         + (f". Not told apart: {rest} of {len(found)} comparisons." if rest else ".")
+        + (scale if nll else " NLL does not differ significantly.")
     )
