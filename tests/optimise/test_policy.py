@@ -239,6 +239,41 @@ def test_a_stopped_run_is_the_beginning_of_the_run_that_nothing_stops():
     assert (told.warned["step"], told.trace) == (step, whole.trace)
 
 
+@pytest.mark.parametrize(("stop", "steps"), [(True, 10), (False, 14)])
+def test_a_run_that_a_warning_stopped_stays_stopped_when_it_is_resumed(tmp_path, stop, steps):
+    def module(stop):
+        warning = EarlyWarning({"length": partial(above, column="length", level=0.0)}, window=5, stop=stop)
+        judges = Judges(Known(lambda t: float(len(t))))
+        made = PolicyModule(
+            ToySpeaker(GOLD), judges, Shaper(Fixed(0.0), mean), completions=2, warning=warning, **OPTIMIZING
+        )
+        made.settle(TASKS[:64], 0)
+        return made
+
+    def fit(made, ckpt=None):
+        trainer = pl.Trainer(
+            accelerator="cpu", max_steps=14, max_epochs=-1, logger=False, enable_progress_bar=False,
+            enable_model_summary=False, default_root_dir=tmp_path,
+        )  # fmt: skip
+        loader = torch.utils.data.DataLoader([TASKS[:4]] * 20, batch_size=None, collate_fn=list)
+        trainer.fit(made, loader, ckpt_path=ckpt, weights_only=True)
+        return trainer
+
+    fit(module(stop=True)).save_checkpoint(tmp_path / "last.ckpt")
+    resumed = module(stop)
+    fit(resumed, str(tmp_path / "last.ckpt"))
+    assert len(resumed.trace) == steps
+    assert resumed.warned["step"] == 10
+
+
+def test_every_estimator_of_the_kl_is_logged():
+    module = trained(ToySpeaker(GOLD), Judges(Known(lambda t: float(len(t)))), 0.1, 12)
+    first, last = module.trace[0], module.trace[-1]
+    assert first["kl"] == first["kl_k2"] == first["kl_k3"] == 0
+    assert min(last["kl_k2"], last["kl_k3"]) > 0
+    assert last["kl_k3"] == pytest.approx(last["kl"], abs=4 * last["kl_error"])
+
+
 def test_the_expected_gold_of_decisions_is_that_of_their_texts():
     speaker = ToySpeaker(GOLD)
     with torch.no_grad():
