@@ -12,6 +12,7 @@ import hydra
 from omegaconf import DictConfig, OmegaConf
 
 from rlhf.assemble.policy import causal_speaker, toy_gold
+from rlhf.assemble.resume import folder_to_go_on_in
 from rlhf.assemble.run import reward_run, run_folder
 from rlhf.assemble.suggestions import CONF
 from rlhf.assemble.tuning import optimizing
@@ -34,7 +35,7 @@ class IterateRun:
 
 def iterate_run(cfg: DictConfig) -> IterateRun:
     """What `task=iterate` needs; with `ckpt=<run folder>` it goes on there."""
-    folder = Path(cfg.ckpt) if cfg.ckpt else run_folder()
+    folder = folder_to_go_on_in(cfg, run_folder(), leaves="**/generation-0", free=("seeds",))
     return IterateRun(cfg, folder, quick_trainer(1))
 
 

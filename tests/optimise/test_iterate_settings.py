@@ -4,6 +4,7 @@ import csv
 
 import hydra
 import pytest
+from omegaconf import OmegaConf
 
 from rlhf.assemble import CONF
 from rlhf.assemble.iterate import loop_of
@@ -73,3 +74,38 @@ def test_what_needs_the_toy_world_says_so(tmp_path, own):
         loop_of(compose(*own, "speaker=language", "model=toy"), tmp_path, 0)
     with pytest.raises(RecordError, match=r"key 'data'.*data=toy"):
         _world(compose("task=tradeoff", *own[-2:]), 0)
+
+
+@pytest.mark.parametrize(
+    ("task", "leaves", "longer"),
+    [
+        (["task=iterate"], "generation-0", "task.plan.generations=9"),
+        (["experiment=early_warning"], "biased/seed-0", "task.margin=0.2"),
+    ],
+)
+def test_a_loop_goes_on_in_its_own_folder_only(tmp_path, monkeypatch, task, leaves, longer):
+    """Named or `last`; a mistyped name, another task's folder and other settings are refused."""
+    monkeypatch.setattr("rlhf.assemble.iterate.run_folder", lambda: tmp_path / "runs" / "new")
+    monkeypatch.setattr("rlhf.assemble.warnings.run_folder", lambda: tmp_path / "runs" / "new")
+    given = [*task, f"runs={tmp_path}/runs"]
+
+    def folder(*overrides):
+        cfg = compose(*given, *overrides)
+        return hydra.utils.instantiate(cfg.task.build)(cfg).folder
+
+    assert folder() == tmp_path / "runs" / "new"
+    with pytest.raises(FileNotFoundError, match="no run of this task"):
+        folder("ckpt=last")
+    own = tmp_path / "runs" / "own"
+    (own / ".hydra").mkdir(parents=True)
+    OmegaConf.save(compose(*given), own / ".hydra" / "config.yaml")
+    with pytest.raises(FileNotFoundError, match="no folder of a run of this task"):
+        folder(f"ckpt={own}")
+    (own / leaves).mkdir(parents=True)
+    assert folder("ckpt=last") == folder(f"ckpt={own}") == folder(f"ckpt={own}", longer) == own
+    with pytest.raises(FileNotFoundError, match="no folder of a run of this task"):
+        folder(f"ckpt={own}x")
+    with pytest.raises(ValueError, match=r"data, task\.plan\.steps differ"):
+        folder(f"ckpt={own}", "data.size=9", "task.plan.steps=3")
+    with pytest.raises(FileNotFoundError, match="these settings"):
+        folder("ckpt=last", "data.size=9")
