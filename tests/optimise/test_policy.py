@@ -10,6 +10,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
+from rlhf.annotate.judges import gold_of
 from rlhf.annotate.simulated import SimulatedAnnotators
 from rlhf.collect.decoding import Decoding
 from rlhf.collect.prompts import Task
@@ -22,7 +23,7 @@ from rlhf.optimise.controllers import Fixed
 from rlhf.optimise.generation import Loop, Plan, judges_of
 from rlhf.optimise.iterate import iterate
 from rlhf.optimise.linear_judge import LinearJudge
-from rlhf.optimise.oversight import read_votes, win_rates, write_tasks
+from rlhf.optimise.oversight import read_votes, win_rates, with_gold, write_tasks
 from rlhf.optimise.policy import Judges, PolicyModule
 from rlhf.optimise.proxy import Proxy
 from rlhf.optimise.shaper import Shaper
@@ -404,11 +405,15 @@ def test_without_a_voter_the_loop_waits_for_people(tmp_path, capsys):
     assert "annotate.py annotator=web" in capsys.readouterr().out
     folder = tmp_path / "generation-0"
     people = SimulatedAnnotators()
-    write(folder / "step-000000.votes.jsonl", people.vote(read(folder / "step-000000.tasks.jsonl")))
+    write(
+        folder / "step-000000.votes.jsonl",
+        people.vote(with_gold(read(folder / "step-000000.tasks.jsonl"), folder / "step-000000.gold.json")),
+    )
     write(folder / "records.jsonl", people.vote(read(folder / "unlabelled.jsonl")))
     iterate(loop(tmp_path, voter=None))
     assert (tmp_path / "generation-1" / "policy.pt").is_file()
-    assert set(json.loads((folder / "step-000000.key.json").read_text())["oversight-0-0"].values()) == {
+    key = json.loads((folder / "step-000000.key.json").read_text())
+    assert {who for names in key.values() for who in names.values()} == {
         "policy",
         "reference",
     }
@@ -420,3 +425,25 @@ def test_a_speaker_is_a_policy_of_collecting():
     one = policy.answer(TASKS[0].prompt, Decoding(), [3, 4])
     assert [d.text for d in policy.answer(TASKS[0].prompt, Decoding(), [4, 3])] == [one[1].text, one[0].text]
     assert torch.equal(before, torch.get_rng_state())
+
+
+def test_people_see_neither_the_truth_nor_equal_answers(tmp_path):
+    said = {
+        "policy": ["Same.", "A.", "A."],
+        "reference": ["Same.", "B.", "B."],
+        "previous": ["Same.", "B.", "C."],
+    }
+    path = write_tasks(
+        tmp_path, 7, TASKS[:3], said, seed=0, gold=lambda prompts, texts: [len(texts)] * len(texts)
+    )
+    blind = list(read(path))
+    assert "gold" not in path.read_text()
+    assert [(r.prompt_id, sorted(c.text for c in r.completions)) for r in blind] == [
+        ("oversight-7-1", ["A.", "B."]),
+        ("oversight-7-2", ["A.", "B.", "C."]),
+    ]
+    truth = tmp_path / "step-000007.gold.json"
+    assert [[c.meta["gold"] for c in r.completions] for r in with_gold(blind, truth)] == [[2] * 2, [3] * 3]
+    people = SimulatedAnnotators(gold=gold_of(None, file=str(truth)))  # annotator.gold.file
+    assert all(len(r.votes) == 3 for r in people.vote(blind[:1]))
+    assert list(with_gold(blind, tmp_path / "nowhere.json")) == blind
