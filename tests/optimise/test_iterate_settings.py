@@ -8,6 +8,7 @@ from omegaconf import OmegaConf
 
 from rlhf.assemble import CONF
 from rlhf.assemble.iterate import loop_of
+from rlhf.assemble.policy import policy_run
 from rlhf.assemble.tradeoff import _world
 from rlhf.data.toy import ToyWorld
 from rlhf.record_types import RecordError
@@ -109,3 +110,10 @@ def test_a_loop_goes_on_in_its_own_folder_only(tmp_path, monkeypatch, task, leav
         folder(f"ckpt={own}", "data.size=9", "task.plan.steps=3")
     with pytest.raises(FileNotFoundError, match="these settings"):
         folder("ckpt=last", "data.size=9")
+
+
+def test_a_policy_without_a_reward_model_is_refused_first():
+    with pytest.raises(RecordError, match="key 'reward': task=policy needs"):
+        policy_run(compose("task=policy"))
+    with pytest.raises(RecordError, match="key 'reward': there is no folder nowhere"):
+        policy_run(compose("task=policy", "reward=nowhere"))
