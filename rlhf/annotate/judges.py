@@ -5,10 +5,12 @@ One interface (`Judge`) for an OpenAI-compatible endpoint, a local causal langua
 
 from __future__ import annotations
 
+import json
 import math
 import re
 import threading
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 from rlhf.annotate.simulated import Gold, gold_in_meta
@@ -176,8 +178,11 @@ class RewardJudge:
         return {}
 
 
-def gold_of(folder: str | None) -> Gold:
-    """The truth of simulated annotators: a trained reward model's rewards; without a folder, `gold_in_meta`."""
+def gold_of(folder: str | None, file: str | None = None) -> Gold:
+    """The truth of simulated annotators: a reward model's, or that of an oversight's gold.json; else `gold_in_meta`."""
+    if file is not None:
+        truth = json.loads(Path(file).read_text(encoding="utf-8"))
+        return lambda record: [float(truth[record.prompt_id][c.id]) for c in record.completions]
     if folder is None:
         return gold_in_meta
     import rlhf

@@ -12,6 +12,7 @@ import hydra
 from omegaconf import DictConfig, OmegaConf
 
 from rlhf.assemble.policy import causal_speaker, toy_gold
+from rlhf.assemble.resume import folder_to_go_on_in
 from rlhf.assemble.run import reward_run, run_folder
 from rlhf.assemble.suggestions import CONF
 from rlhf.assemble.tuning import optimizing
@@ -34,7 +35,7 @@ class IterateRun:
 
 def iterate_run(cfg: DictConfig) -> IterateRun:
     """What `task=iterate` needs; with `ckpt=<run folder>` it goes on there."""
-    folder = Path(cfg.ckpt) if cfg.ckpt else run_folder()
+    folder = folder_to_go_on_in(cfg, run_folder(), leaves="**/generation-0", free=("seeds",))
     return IterateRun(cfg, folder, quick_trainer(1))
 
 
@@ -70,8 +71,7 @@ def loop_of(cfg: DictConfig, folder: Path, seed: int) -> Loop:
     from rlhf.optimise.generation import Loop
 
     cfg = OmegaConf.merge(cfg, {"seed": seed})  # type: ignore[assignment]
-    source = hydra.utils.instantiate(cfg.data, seed=seed)
-    records = list(source.records())
+    source, records = world_of(cfg, seed)
     tasks, held_out = tasks_of(records, cfg.task.held_out)
     known = {task.key for task in tasks}
     gold = toy_gold(source)
@@ -93,12 +93,33 @@ def loop_of(cfg: DictConfig, folder: Path, seed: int) -> Loop:
         ),
         sampler=hydra.utils.instantiate(cfg.sampler, _convert_="all"),
         filtering=partial(hydra.utils.instantiate, cfg.task.filter, _convert_="all"),
-        voter=None
-        if cfg.task.voter is None
-        else hydra.utils.instantiate(cfg.task.voter, seed=seed, _convert_="all").vote,
+        voter=_voter(cfg, gold, seed),
         warning=hydra.utils.instantiate(cfg.early_warning, _convert_="all"),
         seed=seed,
     )
+
+
+def world_of(cfg: DictConfig, seed: int) -> tuple[Any, list[Comparison]]:
+    """The data and its records; a generated world is another one for every seed, a file stays what it is."""
+    source = hydra.utils.instantiate(cfg.data, **({"seed": seed} if "seed" in cfg.data else {}))
+    return source, list(source.records())
+
+
+def _voter(cfg: DictConfig, gold: Any, seed: int) -> Any:
+    """Who votes on answers; None = people. Raises RecordError for simulated ones who would not know the truth."""
+    from rlhf.annotate.simulated import SimulatedAnnotators, gold_in_meta
+    from rlhf.record_types import RecordError
+
+    if cfg.task.voter is None:
+        return None
+    voter = hydra.utils.instantiate(cfg.task.voter, seed=seed, _convert_="all")
+    if gold is None and isinstance(voter, SimulatedAnnotators) and voter.gold is gold_in_meta:
+        raise RecordError(
+            "simulated annotators need the true rewards, which are known for data=toy only", key="task.voter",
+            remedy="task.voter=null: people vote; or a reward model as the truth: "
+            "'+task.voter.gold={_target_: rlhf.annotate.judges.gold_of, folder: <run>}'",
+        )  # fmt: skip
+    return voter.vote
 
 
 def tasks_of(records: Sequence[Comparison], held_out: float) -> tuple[list[Task], list[Task]]:
@@ -128,6 +149,7 @@ def rewarded_run(
     own: Any = OmegaConf.merge(cfg, changes, {"seed": seed})
     own.logger = OmegaConf.load(CONF / "logger" / "csv.yaml")
     own.aggregation = own.judged_by
+    own.speaker = None  # the policy's learning rate is not the reward model's
     return reward_run(own, folder=folder, source=source)
 
 
@@ -142,12 +164,16 @@ def _condition(cfg: DictConfig, change: DictConfig) -> DictConfig:
     return OmegaConf.create({**cfg, "shaping": shaping, "early_warning": file("early_warning"), "task": task})
 
 
-def toy(cfg: DictConfig, gold: Any, **options: Any) -> Any:
-    """The toy world's policy of decisions."""
+def toy(cfg: DictConfig, gold: Any, *, learning_rate: float, **options: Any) -> Any:
+    """The toy world's policy of decisions; its learning rate is for `optimizer.build.lr` to read."""
     from rlhf.optimise.toy_speaker import ToySpeaker
+    from rlhf.record_types import RecordError
 
     if gold is None:
-        raise ValueError("speaker=toy speaks in the toy world only: data=toy, or speaker=language")
+        raise RecordError(
+            "toy speaks in the toy world only", key="speaker",
+            remedy="data=toy, or speaker=language with model= and model.path=",
+        )  # fmt: skip
     return ToySpeaker(gold, **options)
 
 

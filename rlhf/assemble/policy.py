@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import hydra
@@ -10,13 +11,15 @@ from omegaconf import DictConfig, ListConfig
 from rlhf.assemble.resume import checkpoint_to_go_on_from
 from rlhf.assemble.run import renderer_of, run_folder, trainer_of
 from rlhf.assemble.tuning import optimizing, policy_of
+from rlhf.record_types import RecordError
 
 if TYPE_CHECKING:
     from rlhf.optimise.policy_training import PolicyRun
 
 
 def policy_run(cfg: DictConfig) -> PolicyRun:
-    """What `task=policy` needs. Raises ValueError where no reward model is named."""
+    """What `task=policy` needs. Raises RecordError where no reward model is named, or a named one is not there."""
+    _named(cfg)
     from rlhf.optimise.policy import Judges, PolicyModule
     from rlhf.optimise.policy_training import PolicyRun
     from rlhf.optimise.prompt_data import PromptData
@@ -43,6 +46,18 @@ def policy_run(cfg: DictConfig) -> PolicyRun:
         folder, data, module, trainer, checkpoint, cfg.seed, cfg.task.reference_samples, cfg.task.eval_prompts,
         oversight=hydra.utils.instantiate(cfg.task.oversight), previous=_previous(cfg), dry_run=cfg.task.dry_run,
     )  # fmt: skip
+
+
+def _named(cfg: DictConfig) -> None:
+    """Refuse what is not there before anything is loaded."""
+    if not listed(cfg.reward):
+        raise RecordError("task=policy needs a reward model", key="reward", remedy="reward=<run folder>")
+    for key, folders in (("reward", listed(cfg.reward)), ("task.watch", listed(cfg.task.watch))):
+        for folder in folders:
+            if not Path(folder).is_dir():
+                raise RecordError(
+                    f"there is no folder {folder}", key=key, remedy="the folder of a run of task=reward"
+                )
 
 
 def toy_gold(source: Any) -> Any:

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
+
+ACTIVE = ("compare_with", "seeds", "policy")
+"""Keys of `task=active` that may change between two visits: what it is compared with."""
+LONGER = ("rounds", "generations")
+"""Keys of a plan that say how long it goes on."""
 
 
 def checkpoint_to_go_on_from(cfg: DictConfig, folder: Path) -> Path | None:
@@ -32,42 +38,58 @@ def checkpoint_to_go_on_from(cfg: DictConfig, folder: Path) -> Path | None:
     raise FileNotFoundError(f"ckpt=last: no run under {cfg.runs}/ with this configuration has a last.ckpt")
 
 
-def folder_to_go_on_in(cfg: DictConfig, folder: Path) -> Path:
-    """The folder in which `task=active` goes on: `folder` itself, or the one that `ckpt` means.
+def folder_to_go_on_in(
+    cfg: DictConfig, folder: Path, *, leaves: str = "arms", free: Sequence[str] = ACTIVE
+) -> Path:
+    """The folder in which a task of many parts goes on: `folder` itself, or the one that `ckpt` means.
+
+    Args:
+        cfg: of conf/train.yaml.
+        folder: of this run.
+        leaves: pattern of what such a run leaves in its folder.
+        free: keys of the task that may change between two visits.
 
     Raises:
         FileNotFoundError: there is no run where `ckpt` says.
-        ValueError: that run has other settings, which would not fit what it has bought.
+        ValueError: that run has other settings, which would not fit what it holds.
     """
     if cfg.ckpt is None:
         return folder
-    wanted = _lasting(cfg)
+    wanted = _lasting(cfg, free)
     if cfg.ckpt != "last":
         given = Path(cfg.ckpt)
-        if not (given / "arms").is_dir():
-            raise FileNotFoundError(f"ckpt={cfg.ckpt}: no folder of a run of task=active")
-        stored = _lasting(OmegaConf.load(given / ".hydra" / "config.yaml"))  # type: ignore[arg-type]
-        differ = sorted(key for key in wanted if wanted[key] != stored.get(key))
+        config = given / ".hydra" / "config.yaml"
+        if not any(given.glob(leaves)) or not config.is_file():
+            raise FileNotFoundError(f"ckpt={cfg.ckpt}: no folder of a run of this task ({leaves} in it)")
+        stored = _lasting(OmegaConf.load(config), free)  # type: ignore[arg-type]
+        differ = sorted(key for key in {*wanted, *stored} if wanted.get(key) != stored.get(key))
         if differ:
             raise ValueError(
-                f"ckpt={cfg.ckpt}: {', '.join(differ)} differ from that run, whose votes would not fit: "
+                f"ckpt={cfg.ckpt}: {', '.join(differ)} differ from that run, whose results would not fit: "
                 "give the same settings, or start a new run"
             )
         return given
-    found = sorted(Path(cfg.runs).glob("**/arms"), key=lambda p: p.stat().st_mtime, reverse=True)
-    for path in found:
-        config = path.parent / ".hydra" / "config.yaml"
-        if config.is_file() and _lasting(OmegaConf.load(config)) == wanted:  # type: ignore[arg-type]
-            return path.parent
-    raise FileNotFoundError(f"ckpt=last: no run of task=active under {cfg.runs}/ has these settings")
+    configs = Path(cfg.runs).glob("**/.hydra/config.yaml")
+    for config in sorted([folder / ".hydra" / "config.yaml", *configs], key=_changed, reverse=True):
+        found = config.parent.parent
+        if config.is_file() and any(found.glob(leaves)) and _lasting(OmegaConf.load(config), free) == wanted:  # type: ignore[arg-type]
+            return found
+    raise FileNotFoundError(
+        f"ckpt=last: no run of this task under {cfg.runs}/ has these settings ({leaves} in it)"
+    )
 
 
-def _lasting(cfg: DictConfig) -> dict[str, Any]:
-    """`_comparable` without what may change between two visits: how long it goes on, and what it is compared with."""
+def _changed(path: Path) -> float:
+    return path.stat().st_mtime if path.is_file() else 0.0
+
+
+def _lasting(cfg: DictConfig, free: Sequence[str]) -> dict[str, Any]:
+    """`_comparable`, flat where tasks are concerned, without what may change between two visits."""
     plain = _comparable(cfg)
-    task = {k: v for k, v in plain["task"].items() if k not in ("compare_with", "seeds", "policy", "plan")}
-    plan = {k: v for k, v in plain["task"].get("plan", {}).items() if k != "rounds"}
-    return {**plain, "task": task, "task.plan": plan}
+    task, plan = plain.pop("task"), {}
+    if isinstance(task.get("plan"), dict):
+        plan = {f"task.plan.{k}": v for k, v in task.pop("plan").items() if k not in LONGER}
+    return plain | {f"task.{k}": v for k, v in task.items() if k not in free} | plan
 
 
 def _comparable(cfg: DictConfig) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import hydra
 from omegaconf import DictConfig
 
-from rlhf.assemble.iterate import quick_trainer, tasks_of
+from rlhf.assemble.iterate import quick_trainer, tasks_of, world_of
 from rlhf.assemble.policy import toy_gold
 from rlhf.assemble.run import run_folder
 
@@ -67,13 +67,19 @@ def tradeoff(run: TradeoffRun) -> dict[str, float]:
 def _world(cfg: DictConfig, seed: int) -> World:
     from rlhf.data.prompt_key import prompt_hash
     from rlhf.optimise.tradeoff import World
+    from rlhf.record_types import RecordError
 
-    source = hydra.utils.instantiate(cfg.data, seed=seed)
-    records = list(source.records())
+    source, records = world_of(cfg, seed)
+    gold = toy_gold(source)
+    if gold is None:
+        raise RecordError(
+            "task=tradeoff measures true rewards, which are known for the toy world only",
+            key="data",
+            remedy="data=toy",
+        )
     tasks, held_out = tasks_of(records, cfg.task.held_out)
     known = {task.key for task in tasks}
     seen = [r for r in records if prompt_hash(r.prompt) in known]
-    gold = toy_gold(source)
     judge = hydra.utils.instantiate(cfg.task.teach)(
         seen, seed=seed, reads=gold if cfg.task.reads_qualities else None
     )

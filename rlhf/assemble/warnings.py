@@ -10,10 +10,14 @@ import hydra
 from omegaconf import DictConfig, OmegaConf
 
 from rlhf.assemble.iterate import loop_of, quick_trainer
+from rlhf.assemble.resume import folder_to_go_on_in
 from rlhf.assemble.run import run_folder
 
 if TYPE_CHECKING:
     from rlhf.optimise.warning_study import Make, Unstopped
+
+JUDGING = ("seeds", "chosen_on", "chosen_seeds", "margin", "window", "signs")
+"""Keys of the task that say what is made of the runs, not what they are."""
 
 
 @dataclass
@@ -27,7 +31,8 @@ class WarningsRun:
 
 def warnings_run(cfg: DictConfig) -> WarningsRun:
     """What `task=warnings` needs; with `ckpt=<run folder>` it goes on there."""
-    return WarningsRun(cfg, Path(cfg.ckpt) if cfg.ckpt else run_folder(), quick_trainer(1))
+    folder = folder_to_go_on_in(cfg, run_folder(), leaves="*/seed-*", free=JUDGING)
+    return WarningsRun(cfg, folder, quick_trainer(1))
 
 
 def warnings(run: WarningsRun) -> dict[str, float]:

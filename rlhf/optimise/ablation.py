@@ -45,6 +45,7 @@ def ablation(
     for seed in seeds:
         for name, run in conditions.items():
             found = run(seed, folder / name / f"seed-{seed}")
+            # best block of sampled answers to training prompts less the mean over held-out prompts: not exact
             found["lost"] = found.get("peak_gold", np.nan) - found.get("gold", np.nan)
             row: dict[str, float | str] = {"condition": name, "seed": float(seed)}
             row.update({c: found.get(c, np.nan) for c in COLUMNS})

@@ -103,6 +103,7 @@ class Annealed:
     seen: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
+        _positive("start", self.start, zero=True)
         _positive("end", self.end, zero=True)
         _positive("episodes", self.episodes)
         if self.start < self.end:

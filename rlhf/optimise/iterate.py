@@ -16,7 +16,7 @@ import numpy as np
 from rlhf.collect.sampling import Completer
 from rlhf.optimise.figures import draw_traces
 from rlhf.optimise.generation import Loop, judged, judges_of, load, module_of, optimise, save
-from rlhf.optimise.oversight import read_votes, win_rates, write_tasks
+from rlhf.optimise.oversight import read_votes, win_rates, with_gold, write_tasks
 from rlhf.optimise.policy import Gold, Judges, averages
 from rlhf.optimise.policy_training import write_traces
 from rlhf.optimise.speaking import SpeakerPolicy, aside
@@ -87,7 +87,7 @@ def _label(
         new = _sampled(loop, number, rng)
         write(waiting, loop.choose(new, known, judges.proxy, loop.plan.labelled, rng))
     if loop.voter is not None and not done.is_file():
-        write(votes, loop.voter(read(tasks)))
+        write(votes, loop.voter(with_gold(read(tasks), folder / f"step-{number:06d}.gold.json")))
         write(done, loop.voter(read(waiting)))
     if not votes.is_file() or not done.is_file():
         return None

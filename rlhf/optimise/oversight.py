@@ -2,7 +2,8 @@
 
 `step-000050.tasks.jsonl` holds records with one completion each of the policy, of the reference and, where there is
 one, of the previous generation, in random order under neutral ids and without their sources. `step-000050.key.json`
-says who is who; it is not for annotators. Votes are cast by
+says who is who, `step-000050.gold.json` the true rewards where they are known; neither is for annotators. Of
+equal answers one is shown; a prompt that all answer alike is left out. Votes are cast by
 
     python annotate.py annotator=web tasks=<run>/oversight/step-000050.tasks.jsonl out=<the same>.votes.jsonl
 """
@@ -10,7 +11,7 @@ says who is who; it is not for annotators. Votes are cast by
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import permutations
 from pathlib import Path
@@ -54,26 +55,45 @@ def write_tasks(
         tasks: the prompts.
         said: what each of the compared policies answered.
         seed: of the order.
-        gold: true rewards, for simulated annotators; they say nothing of who is who.
+        gold: true rewards, for simulated annotators: into a file of their own that people do not see.
     """
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng((seed, step))
-    records, key = [], {}
+    records, key, truth = [], {}, {}
     for number, task in enumerate(tasks):
         who = [name for name in rng.permutation(list(said)).tolist()]
+        first = {said[name][number]: name for name in reversed(who)}
+        who = [
+            name for name in who if name in first.values()
+        ]  # of equal answers one: there is nothing to prefer
+        if len(who) < 2:
+            continue
         texts = [said[name][number] for name in who]
-        true = gold([task.prompt] * len(texts), texts) if gold is not None else [None] * len(texts)
-        completions = tuple(
-            Completion(f"c{i}", text, {}, {} if value is None else {"gold": value})
-            for i, (text, value) in enumerate(zip(texts, true, strict=True))
-        )
+        completions = tuple(Completion(f"c{i}", text) for i, text in enumerate(texts))
         name = f"oversight-{step}-{number}"
+        if gold is not None:
+            values = gold([task.prompt] * len(texts), texts)
+            truth[name] = {f"c{i}": value for i, value in enumerate(values)}
         records.append(Comparison(name, task.prompt, completions, domain=task.domain))
         key[name] = {f"c{i}": w for i, w in enumerate(who)}
     path = folder / f"step-{step:06d}.tasks.jsonl"
     write(path, records)
     (folder / f"step-{step:06d}.key.json").write_text(json.dumps(key, indent=1))
+    if gold is not None:
+        (folder / f"step-{step:06d}.gold.json").write_text(json.dumps(truth, indent=1))
     return path
+
+
+def with_gold(records: Iterable[Comparison], path: Path) -> Iterator[Comparison]:
+    """Task records with the true rewards of their `gold.json` as `meta.gold`; as they are without that file."""
+    truth = json.loads(path.read_text()) if path.is_file() else {}
+    for record in records:
+        values = truth.get(record.prompt_id, {})
+        said = (
+            replace(c, meta={**c.meta, "gold": values[c.id]}) if c.id in values else c
+            for c in record.completions
+        )
+        yield replace(record, completions=tuple(said))
 
 
 def read_votes(folder: Path) -> Iterator[tuple[int, list[Comparison]]]:

@@ -6,6 +6,7 @@ Traces (one row per step; `traces.csv`, and under `train/` in the loggers):
     gold          mean true reward, where it is known
     watch         mean of a second reward model that is not trained on, where there is one
     kl, kl_error  nats per completion, summed over its tokens, k1; its standard error
+    kl_k2, kl_k3  the same by the other estimators: biased and of small variance; unbiased and never negative
     beta, disagreement (std over members), distance (Mahalanobis, 1 = reference), length (characters), ended,
     group_std (within a prompt), flat_groups (prompts all of whose rewards are equal: they teach nothing)
 """
@@ -25,7 +26,7 @@ from rlhf.collect.prompts import Task
 from rlhf.optimise.proxy import Judge, Proxy
 from rlhf.optimise.rloo import rloo_loss
 from rlhf.optimise.shaper import Shaper
-from rlhf.optimise.shaping import ShapedReward, sequence_kl
+from rlhf.optimise.shaping import ShapedReward, k2, k3, sequence_kl
 from rlhf.optimise.speaking import Rollout, Speaker, aside
 from rlhf.optimise.uncertainty import spread
 from rlhf.optimise.warning import EarlyWarning
@@ -125,6 +126,8 @@ class PolicyModule(ResumableModule):
             "shaped": float(shaped.seq_reward.mean()),
             "kl": float(kl.mean()),
             "kl_error": float(kl.std() / len(kl) ** 0.5),
+            "kl_k2": float(sequence_kl(logp, ref_logp, rollout.mask, k2).mean()),
+            "kl_k3": float(sequence_kl(logp, ref_logp, rollout.mask, k3).mean()),
             "beta": float(shaped.beta.mean()),
             "disagreement": float(spread(members).mean()),
             "distance": float(distance.mean()),
@@ -155,7 +158,14 @@ class PolicyModule(ResumableModule):
         reason = self.warning(self.trace, self.reference) if looks and self.warning else None
         if reason is not None:
             self.warned = {"step": len(self.trace), "reason": reason}
-            self.trainer.should_stop = self.trainer.should_stop or bool(self.warning and self.warning.stop)
+            self.trainer.should_stop = self.trainer.should_stop or self._stopped()
+
+    def on_train_start(self) -> None:
+        """A run that an early warning has stopped stays stopped, for as long as warnings stop."""
+        self.trainer.should_stop = self.trainer.should_stop or self._stopped()
+
+    def _stopped(self) -> bool:
+        return self.warned is not None and self.warning is not None and self.warning.stop
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Also the controller, the trace and the warning."""

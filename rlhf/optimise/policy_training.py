@@ -91,7 +91,10 @@ def train_policy(run: PolicyRun) -> dict[str, float]:
         raise KeyboardInterrupt(f"stopped; go on with ckpt={run.folder}")
     metrics = {"steps": float(run.trainer.global_step)} | held_out(run)
     if run.module.warned is not None:
-        print(f"early warning at step {run.module.warned['step']}: {run.module.warned['reason']}")
+        print(
+            f"early warning at step {run.module.warned['step']}: {run.module.warned['reason']} "
+            f"(where it stops the run, ckpt={run.folder} early_warning.stop=false trains on)"
+        )
         metrics["warned_at"] = float(run.module.warned["step"])
     votes = {step: win_rates(records) for step, records in read_votes(run.folder / "oversight")}
     draw_traces(run.folder / "traces.png", run.module.trace, votes)

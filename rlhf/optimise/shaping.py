@@ -112,16 +112,18 @@ def shape_rewards(  # noqa: PLR0913  # the terms of one sum
             needs none: it is constant under the expectation).
 
     Raises:
-        ValueError: shapes differ, a completion has no token, a score or a log-probability is not finite, beta is
-            negative, or there is no such estimator or placement.
+        ValueError: shapes differ, the mask is not bool, a completion has no token, a number is not finite, beta or
+            uncertainty is negative, beta differs and there is no group, or there is no such estimator or placement.
     """
     scores, kl, last, betas = _checked(scores, logp, ref_logp, mask, beta, estimator)
     rules = {"length": length, "repetition": repetition, "format": format, "eos": missing_eos}
-    terms = {name: _term(term, scores) for name, term in rules.items()}
+    terms = {name: _term(name, term, scores) for name, term in rules.items()}
     replaced = torch.stack([t.replaces for t in terms.values()]).any(0)
-    doubt = torch.zeros_like(scores) if uncertainty is None else uncertainty.float().to(scores.device)
+    doubt = torch.zeros_like(scores) if uncertainty is None else _fits("uncertainty", uncertainty, scores)
     if not bool((doubt >= 0).all()):
-        raise ValueError("uncertainty must be >= 0 and not NaN: it is subtracted from the score")
+        raise ValueError("uncertainty must be >= 0: it is subtracted from the score")
+    if group is not None and group.shape != scores.shape:
+        raise ValueError(f"group has the shape {tuple(group.shape)}; [B] = {tuple(scores.shape)} expected")
     parts = {"score": torch.where(replaced, 0.0, scores), "kl": -betas * kl.sum(1)}
     parts |= {name: term.value for name, term in terms.items()}
     parts["uncertainty"] = torch.where(replaced, 0.0, -doubt)
@@ -131,6 +133,8 @@ def shape_rewards(  # noqa: PLR0913  # the terms of one sum
             raise ValueError(f"clip={clip} must be positive; null = no clip")
         before = sum(part for name, part in parts.items() if name != "kl")
         parts["score"] = parts["score"] + (before.clamp(-clip, clip) - before)  # type: ignore[union-attr]
+    if group is None and bool((betas != betas[:1]).any()):
+        raise ValueError("beta differs between completions: group= says which belong to one prompt")
     if group is not None and _differs_within(betas, group):
         parts["beta"] = -betas
     rest = torch.stack([part for name, part in parts.items() if name != "kl"]).sum(0)
@@ -187,6 +191,8 @@ def _checked(
             f"shapes do not fit: scores {tuple(scores.shape)}, logp {tuple(logp.shape)}, ref_logp "
             f"{tuple(ref_logp.shape)}, mask {tuple(mask.shape)}; [B], [B, T], [B, T], [B, T] expected"
         )
+    if mask.dtype != torch.bool:
+        raise ValueError(f"mask is {mask.dtype}; bool expected: mask.bool()")
     if not bool(mask.any(1).all()):
         raise ValueError(
             f"completions {(~mask.any(1)).nonzero().flatten().tolist()} have no token: nothing to reward"
@@ -194,19 +200,32 @@ def _checked(
     kl = _kl(logp, ref_logp, mask, _choose(ESTIMATORS, estimator, "estimator"))
     if not bool(torch.isfinite(scores).all()) or not bool(torch.isfinite(kl).all()):
         raise ValueError("a score or a log-probability of an unmasked token is not finite")
-    betas = torch.as_tensor(beta, dtype=torch.float32, device=scores.device).expand_as(scores)
+    betas = torch.as_tensor(beta, dtype=torch.float32, device=scores.device)
+    betas = _fits("beta", betas.expand_as(scores) if betas.ndim == 0 else betas, scores)
     if not bool((betas >= 0).all()):
         raise ValueError("beta must be >= 0")
     places = torch.arange(1, mask.shape[1] + 1, device=mask.device)
     return scores, kl, (mask * places).argmax(1), betas
 
 
-def _term(term: Term | Tensor | None, scores: Tensor) -> Term:
+def _term(name: str, term: Term | Tensor | None, scores: Tensor) -> Term:
     if term is None:
         return Term(torch.zeros_like(scores), torch.zeros_like(scores, dtype=torch.bool))
+    name = {"eos": "missing_eos"}.get(name, name)
     if isinstance(term, Tensor):
-        return Term(term.float(), torch.zeros_like(scores, dtype=torch.bool))
-    return Term(term.value.float(), term.replaces)
+        return Term(_fits(name, term, scores), torch.zeros_like(scores, dtype=torch.bool))
+    if term.replaces.shape != scores.shape or term.replaces.dtype != torch.bool:
+        raise ValueError(f"{name}.replaces must be bool [B] = {tuple(scores.shape)}")
+    return Term(_fits(name, term.value, scores), term.replaces)
+
+
+def _fits(name: str, values: Tensor, scores: Tensor) -> Tensor:
+    """Float32 where the scores are. Raises ValueError where it is not one finite number per completion."""
+    if values.shape != scores.shape:
+        raise ValueError(f"{name} has the shape {tuple(values.shape)}; [B] = {tuple(scores.shape)} expected")
+    if not bool(torch.isfinite(values).all()):
+        raise ValueError(f"{name} is not finite")
+    return values.float().to(scores.device)
 
 
 def _differs_within(betas: Tensor, group: Tensor) -> bool:

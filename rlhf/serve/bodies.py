@@ -6,10 +6,13 @@ from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, PlainValidator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator
 
 from rlhf.record_parsing import parse_prompt
 from rlhf.record_types import Prompt, RecordError
+
+ROLES = ("system", "developer", "user", "assistant", "tool")
+"""Who may speak in a chat."""
 
 
 class Turn(BaseModel):
@@ -19,12 +22,40 @@ class Turn(BaseModel):
     content: str
 
 
+def _readable(text: str) -> str:
+    """The text itself. Raises RecordError for half a surrogate pair, which JSON can spell and no tokenizer reads."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise RecordError(
+            f"half a surrogate pair at character {error.start} is no text",
+            remedy="send both halves, or neither",
+        ) from error
+    return text
+
+
 def _prompt(raw: Any) -> Prompt:
-    return parse_prompt(raw)
+    prompt = parse_prompt(raw)
+    if isinstance(prompt, str):
+        if not prompt:
+            raise RecordError("is empty", remedy="the text that the completions answer")
+        return _readable(prompt)
+    for turn in prompt:
+        _readable(turn["content"])
+        if turn["role"] not in ROLES:
+            raise RecordError("unknown role", key="role", remedy=f"one of {', '.join(ROLES)}")
+    if prompt[-1]["role"] == "assistant":
+        raise RecordError(
+            "ends with the assistant's turn", remedy="the answer to score goes into completions"
+        )
+    return prompt
 
 
 PromptField = Annotated[Any, PlainValidator(_prompt, json_schema_input_type=str | list[Turn])]
 """Plain text, or the turns of a chat so far."""
+
+
+Text = Annotated[str, AfterValidator(_readable)]
 
 
 class Body(BaseModel):
@@ -37,7 +68,7 @@ class Group(Body):
     """One prompt and the answers to score."""
 
     prompt: PromptField
-    completions: list[str] = Field(min_length=1)
+    completions: list[Text] = Field(min_length=1)
 
 
 class Batch(Body):
@@ -50,8 +81,8 @@ class Pair(Body):
     """One prompt and two answers."""
 
     prompt: PromptField
-    a: str
-    b: str
+    a: Text
+    b: Text
 
 
 class Rendered(BaseModel):
@@ -59,8 +90,8 @@ class Rendered(BaseModel):
 
     model_config = ConfigDict(extra="ignore", strict=True)
 
-    query: list[str] = Field(min_length=1)
-    prompts: list[str] | None = None
+    query: list[Text] = Field(min_length=1)
+    prompts: list[Text] | None = None
     labels: list[Any] | None = None
 
 

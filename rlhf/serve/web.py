@@ -198,7 +198,12 @@ def _routes(web: FastAPI, service: Service) -> None:
 
 
 def _refusals(web: FastAPI, limits: Limits) -> None:
-    known = sorted({key for model in (Group, Batch, Pair, Rendered) for key in model.model_fields})
+    bodies = {
+        "/score": (Group,),
+        "/score_batch": (Batch, Group),
+        "/compare": (Pair,),
+        "/get_reward": (Rendered,),
+    }
 
     @web.exception_handler(Refused)
     async def refuse(request: Request, error: Refused) -> JSONResponse:
@@ -206,7 +211,8 @@ def _refusals(web: FastAPI, limits: Limits) -> None:
 
     @web.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
-        return _refused(refusal(error.errors(), known))
+        models = bodies.get(request.url.path, ())
+        return _refused(refusal(error.errors(), sorted({key for m in models for key in m.model_fields})))
 
     @web.exception_handler(HTTPException)
     async def other(request: Request, error: HTTPException) -> JSONResponse:

@@ -30,6 +30,8 @@ def test_annealing_goes_from_high_to_low_and_stays(curve, quarter):
     assert seen == sorted(seen, reverse=True)
     with pytest.raises(ValueError, match="high to low"):
         Annealed(0.1, 0.2, 10)
+    with pytest.raises(ValueError, match="start"):
+        Annealed(float("nan"), 0.0, 10)
 
 
 def test_the_adaptive_rule_is_zieglers():

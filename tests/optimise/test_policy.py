@@ -10,6 +10,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
+from rlhf.annotate.judges import gold_of
 from rlhf.annotate.simulated import SimulatedAnnotators
 from rlhf.collect.decoding import Decoding
 from rlhf.collect.prompts import Task
@@ -22,7 +23,7 @@ from rlhf.optimise.controllers import Fixed
 from rlhf.optimise.generation import Loop, Plan, judges_of
 from rlhf.optimise.iterate import iterate
 from rlhf.optimise.linear_judge import LinearJudge
-from rlhf.optimise.oversight import read_votes, win_rates, write_tasks
+from rlhf.optimise.oversight import read_votes, win_rates, with_gold, write_tasks
 from rlhf.optimise.policy import Judges, PolicyModule
 from rlhf.optimise.proxy import Proxy
 from rlhf.optimise.shaper import Shaper
@@ -239,6 +240,41 @@ def test_a_stopped_run_is_the_beginning_of_the_run_that_nothing_stops():
     assert (told.warned["step"], told.trace) == (step, whole.trace)
 
 
+@pytest.mark.parametrize(("stop", "steps"), [(True, 10), (False, 14)])
+def test_a_run_that_a_warning_stopped_stays_stopped_when_it_is_resumed(tmp_path, stop, steps):
+    def module(stop):
+        warning = EarlyWarning({"length": partial(above, column="length", level=0.0)}, window=5, stop=stop)
+        judges = Judges(Known(lambda t: float(len(t))))
+        made = PolicyModule(
+            ToySpeaker(GOLD), judges, Shaper(Fixed(0.0), mean), completions=2, warning=warning, **OPTIMIZING
+        )
+        made.settle(TASKS[:64], 0)
+        return made
+
+    def fit(made, ckpt=None):
+        trainer = pl.Trainer(
+            accelerator="cpu", max_steps=14, max_epochs=-1, logger=False, enable_progress_bar=False,
+            enable_model_summary=False, default_root_dir=tmp_path,
+        )  # fmt: skip
+        loader = torch.utils.data.DataLoader([TASKS[:4]] * 20, batch_size=None, collate_fn=list)
+        trainer.fit(made, loader, ckpt_path=ckpt, weights_only=True)
+        return trainer
+
+    fit(module(stop=True)).save_checkpoint(tmp_path / "last.ckpt")
+    resumed = module(stop)
+    fit(resumed, str(tmp_path / "last.ckpt"))
+    assert len(resumed.trace) == steps
+    assert resumed.warned["step"] == 10
+
+
+def test_every_estimator_of_the_kl_is_logged():
+    module = trained(ToySpeaker(GOLD), Judges(Known(lambda t: float(len(t)))), 0.1, 12)
+    first, last = module.trace[0], module.trace[-1]
+    assert first["kl"] == first["kl_k2"] == first["kl_k3"] == 0
+    assert min(last["kl_k2"], last["kl_k3"]) > 0
+    assert last["kl_k3"] == pytest.approx(last["kl"], abs=4 * last["kl_error"])
+
+
 def test_the_expected_gold_of_decisions_is_that_of_their_texts():
     speaker = ToySpeaker(GOLD)
     with torch.no_grad():
@@ -369,11 +405,15 @@ def test_without_a_voter_the_loop_waits_for_people(tmp_path, capsys):
     assert "annotate.py annotator=web" in capsys.readouterr().out
     folder = tmp_path / "generation-0"
     people = SimulatedAnnotators()
-    write(folder / "step-000000.votes.jsonl", people.vote(read(folder / "step-000000.tasks.jsonl")))
+    write(
+        folder / "step-000000.votes.jsonl",
+        people.vote(with_gold(read(folder / "step-000000.tasks.jsonl"), folder / "step-000000.gold.json")),
+    )
     write(folder / "records.jsonl", people.vote(read(folder / "unlabelled.jsonl")))
     iterate(loop(tmp_path, voter=None))
     assert (tmp_path / "generation-1" / "policy.pt").is_file()
-    assert set(json.loads((folder / "step-000000.key.json").read_text())["oversight-0-0"].values()) == {
+    key = json.loads((folder / "step-000000.key.json").read_text())
+    assert {who for names in key.values() for who in names.values()} == {
         "policy",
         "reference",
     }
@@ -385,3 +425,25 @@ def test_a_speaker_is_a_policy_of_collecting():
     one = policy.answer(TASKS[0].prompt, Decoding(), [3, 4])
     assert [d.text for d in policy.answer(TASKS[0].prompt, Decoding(), [4, 3])] == [one[1].text, one[0].text]
     assert torch.equal(before, torch.get_rng_state())
+
+
+def test_people_see_neither_the_truth_nor_equal_answers(tmp_path):
+    said = {
+        "policy": ["Same.", "A.", "A."],
+        "reference": ["Same.", "B.", "B."],
+        "previous": ["Same.", "B.", "C."],
+    }
+    path = write_tasks(
+        tmp_path, 7, TASKS[:3], said, seed=0, gold=lambda prompts, texts: [len(texts)] * len(texts)
+    )
+    blind = list(read(path))
+    assert "gold" not in path.read_text()
+    assert [(r.prompt_id, sorted(c.text for c in r.completions)) for r in blind] == [
+        ("oversight-7-1", ["A.", "B."]),
+        ("oversight-7-2", ["A.", "B.", "C."]),
+    ]
+    truth = tmp_path / "step-000007.gold.json"
+    assert [[c.meta["gold"] for c in r.completions] for r in with_gold(blind, truth)] == [[2] * 2, [3] * 3]
+    people = SimulatedAnnotators(gold=gold_of(None, file=str(truth)))  # annotator.gold.file
+    assert all(len(r.votes) == 3 for r in people.vote(blind[:1]))
+    assert list(with_gold(blind, tmp_path / "nowhere.json")) == blind

@@ -55,8 +55,9 @@ def test_it_is_the_sum_that_its_docstring_states():
     scores, logp, ref, mask = batch(3)
     doubt, betas = torch.rand(6), torch.rand(6)
     shaped = shape_rewards(
-        scores, logp, ref, mask, betas, uncertainty=doubt, length=torch.full((6,), -0.25), clip=0.8
-    )
+        scores, logp, ref, mask, betas, uncertainty=doubt, length=torch.full((6,), -0.25), clip=0.8,
+        group=torch.arange(6),
+    )  # fmt: skip
     torch.testing.assert_close(shaped.seq_reward, by_hand(scores, logp, ref, mask, betas, -0.25, doubt, 0.8))
 
 
@@ -190,13 +191,13 @@ def test_beta_per_completion_needs_its_correction():
         return torch.autograd.grad((logp.exp().detach() * shaped.seq_reward * logp).sum(), theta)[0], shaped
 
     corrected, shaped = score_function(torch.zeros(5, dtype=torch.long))
-    plain, _ = score_function(None)
+    plain, shaped_per_prompt = score_function(torch.arange(5))  # five prompts: nothing to correct
     torch.testing.assert_close(corrected, wanted)
     assert float((plain - wanted).abs().max()) > 0.01
     torch.testing.assert_close(shaped.parts["beta"], -beta)
-    per_prompt, shaped = score_function(torch.arange(5))
-    torch.testing.assert_close(per_prompt, plain)
-    assert "beta" not in shaped.parts
+    assert "beta" not in shaped_per_prompt.parts
+    with pytest.raises(ValueError, match="beta differs between completions: group="):
+        score_function(None)
 
 
 @pytest.mark.parametrize(
@@ -210,6 +211,22 @@ def test_beta_per_completion_needs_its_correction():
         ({"placement": "end"}, "one of token, sequence"),
         ({"uncertainty": torch.full((6,), -1.0)}, "uncertainty"),
         ({"clip": 0.0}, "clip"),
+        ({"uncertainty": torch.full((6,), torch.inf)}, "uncertainty is not finite"),
+        ({"uncertainty": torch.full((6,), torch.nan)}, "uncertainty is not finite"),
+        ({"uncertainty": torch.ones(1)}, "uncertainty has the shape"),
+        ({"beta": torch.inf}, "beta is not finite"),
+        ({"beta": torch.nan}, "beta is not finite"),
+        ({"beta": torch.ones(1)}, "beta has the shape"),
+        ({"beta": torch.ones(5)}, "beta has the shape"),
+        ({"length": torch.full((6,), -torch.inf)}, "length is not finite"),
+        ({"missing_eos": torch.ones(1)}, "missing_eos has the shape"),
+        (
+            {"format": Term(torch.full((6,), torch.nan), torch.zeros(6, dtype=torch.bool))},
+            "format is not finite",
+        ),
+        ({"format": Term(torch.zeros(6), torch.zeros(1, dtype=torch.bool))}, "format.replaces"),
+        ({"mask": torch.ones(6, 9)}, "mask is torch.float32"),
+        ({"group": torch.zeros(5, dtype=torch.long)}, "group has the shape"),
     ],
 )
 def test_bad_input_is_refused(change, message):

@@ -82,7 +82,7 @@ def test_scores_are_those_of_python(served, scorer):
 
 
 def test_chats_and_odd_texts_are_scored_as_in_python(served, scorer):
-    for prompt in (CHAT, "", "Übersetze: ☀️ → ?"):
+    for prompt in (CHAT, "?", "Übersetze: ☀️ → ?"):
         texts = ["", "Blue.", " Guten Morgen! ☀️", "Look.\n\nHuman: no\n\nAssistant: yes"]
         found = served.post("/score", {"prompt": prompt, "completions": texts}).json()
         assert found["scores"] == pytest.approx(scorer.score(prompt, texts), abs=1e-6)
@@ -183,6 +183,16 @@ BAD = {
     "too many tokens": ("/score", GOOD | {"completions": ["b" * 400] * 20}, 413, "completions", "max_tokens=6000"),
     "too many bytes": ("/score", GOOD | {"completions": ["b" * 70000]}, 413, "", "max_bytes=60000"),
     "prompts for some": ("/get_reward", {"query": ["a", "b"], "prompts": ["a"]}, 422, "prompts", "as many as query"),
+    "key of another route": ("/score", GOOD | {"groups": []}, 422, "groups", "known: completions, prompt)"),
+    "half a character": ("/score", GOOD | {"completions": ["ok", "a\ud800"]}, 422, "completions[1]", "surrogate"),
+    "half a character in a prompt": ("/score", GOOD | {"prompt": "a\ud800"}, 422, "prompt", "surrogate"),
+    "half a character in a chat": ("/score", GOOD | {"prompt": [{"role": "user", "content": "\udfff"}]}, 422,
+                                   "prompt", "surrogate"),
+    "half a character to compare": ("/compare", {"prompt": "a", "a": "x", "b": "\ud800"}, 422, "b", "surrogate"),
+    "half a character rendered": ("/get_reward", {"query": ["\ud800"]}, 422, "query[0]", "surrogate"),
+    "empty prompt": ("/score", GOOD | {"prompt": ""}, 422, "prompt", "is empty"),
+    "unknown role": ("/score", GOOD | {"prompt": [{"role": "usr", "content": "x"}]}, 422, "prompt.role", "one of"),
+    "answered already": ("/score", GOOD | {"prompt": CHAT[:2]}, 422, "prompt", "ends with the assistant"),
     "query a text": ("/get_reward", {"query": "a"}, 422, "query", "must be a list"),
 }  # fmt: skip
 
@@ -190,7 +200,8 @@ BAD = {
 @pytest.mark.parametrize("case", BAD)
 def test_bad_requests_are_refused_with_field_and_remedy(served, case):
     route, body, status, field, said = BAD[case]
-    answer = served.post(route, body)
+    json_type = {"Content-Type": "application/json"}
+    answer = served.client.post(route, content=json.dumps(body), headers=json_type)  # in ASCII
     assert answer.status_code == status
     assert answer.json()["field"] == field
     assert said in answer.json()["error"]
