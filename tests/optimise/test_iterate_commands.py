@@ -58,7 +58,8 @@ def test_the_reward_model_is_a_run_that_is_trained_again_on_the_votes(train):
     rewards = sorted((run / "rewards").iterdir())
     assert len(rewards) == 4  # two halves, two generations
     sizes = [int(folder.name[:6]) for folder in rewards]
-    assert sum(sizes[2:]) == sum(sizes[:2]) + 5 + 4  # pairs that were voted on, and those of the oversight
+    more = sum(sizes[2:]) - sum(sizes[:2])
+    assert 5 < more <= 5 + 4  # pairs that were voted on, and those of the oversight whose answers differ
     assert all((folder / "model" / "config.json").is_file() for folder in rewards)
     state = torch.load(run / "generation-1" / "policy.pt", weights_only=True)["speaker"]
     assert state  # the whole model, without its reference
