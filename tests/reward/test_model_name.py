@@ -21,7 +21,7 @@ def here(tmp_path, monkeypatch):
         ("runs/first-run/modle", "first-run has no modle, did you mean model?"),
         ("./nope", "this folder has no nope"),
         ("../nope", "no such folder"),
-        ("/nope/at/all", "/ has no nope"),
+        ("/nope/at/all", "no such folder (a hub name is"),
         ("nope/", "no such folder"),
         ("nope/a/b", "no such folder"),
         ("run/", "did you mean runs?"),
