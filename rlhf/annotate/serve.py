@@ -65,11 +65,11 @@ class Web:
         """
         if self.serve and not self.people:
             raise RecordError("names nobody", key="annotator.people", remedy="annotator.people=[ann,ben]")
-        job.task_file()
+        tasks = job.task_file()
         job.out.parent.mkdir(parents=True, exist_ok=True)
         session = Session(Store(self.store or f"sqlite:///{job.out}.db"), self.plan, self.pause)
         checks = read(self.gold) if self.gold is not None else ()
-        session.load(chain(read(job.task_file()), checks))
+        session.load(chain(read(tasks), checks))
         try:
             if self.serve:
                 self._serve(session, job)

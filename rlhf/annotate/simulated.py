@@ -117,16 +117,19 @@ class SimulatedAnnotators:
 
     def judge(self, record: Comparison, rng: np.random.Generator) -> Comparison:
         """One record with votes added, all draws from `rng`; `meta.gold` is written where a check was cast on it."""
-        known = self._known(record)
-        votes = [vote for item in self._items(record) for vote in self._votes(record, item, known, rng)]
+        rewards = self.gold(record)  # once: it may be a model
+        known = self._known(record, rewards)
+        votes = [
+            vote for item in self._items(record) for vote in self._votes(record, item, rewards, known, rng)
+        ]
         meta = {**record.meta, "gold": known} if any(vote.gold for vote in votes) else record.meta
         return replace(record, votes=record.votes + tuple(votes), meta=meta)
 
-    def _known(self, record: Comparison) -> str | None:
+    def _known(self, record: Comparison, gold: Sequence[float]) -> str | None:
         """The right answer of a check: what `meta.gold` says, else the completion that is clearly the best."""
         if record.meta.get("gold") is not None:
             return str(record.meta["gold"])
-        rewards = dict(zip((c.id for c in record.completions), self.gold(record), strict=True))
+        rewards = dict(zip((c.id for c in record.completions), gold, strict=True))
         best, *others = sorted(rewards, key=lambda i: -rewards[i])
         clear = bool(others) and rewards[best] - rewards[others[0]] >= self.gold_gap
         return best if clear else None
@@ -136,9 +139,10 @@ class SimulatedAnnotators:
         return list(combinations(every, 2)) if self.form == "pair" else [every]
 
     def _votes(
-        self, record: Comparison, item: tuple[int, ...], known: str | None, rng: np.random.Generator
-    ) -> Iterator[Vote]:
-        gold = [self.gold(record)[i] for i in item]
+        self, record: Comparison, item: tuple[int, ...], rewards: Sequence[float], known: str | None,
+        rng: np.random.Generator,
+    ) -> Iterator[Vote]:  # fmt: skip
+        gold = [rewards[i] for i in item]
         shown = [record.completions[i] for i in item]
         asked = record.meta.get("gold") is not None or rng.random() < self.gold_items
         check = bool(asked) and (known == "tie" or known in {c.id for c in shown})
