@@ -19,8 +19,8 @@ from feature_world import WIDTH, Floats, World, train
 from overoptimisation import MEMBERS, ratio
 from scipy.special import expit
 
+from rlhf.judge.agreement import credit
 from rlhf.judge.calibration import ece, fit_temperature, nll
-from rlhf.judge.metrics import credit
 
 RESULTS = Path(__file__).parent / "results"
 HELD, FRESH = 400, 4000

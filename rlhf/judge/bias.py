@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import rankdata
 
+from rlhf.judge.agreement import credit
 from rlhf.judge.evidence import Evidence
 from rlhf.judge.intervals import cluster_bootstrap, cluster_sums, resampled_sums
-from rlhf.judge.metrics import credit
-from rlhf.judge.ranking import spearman, stacks
+from rlhf.judge.ranking import spearman, spearman_influence, stacks
 from rlhf.judge.table import Floats, Ints, Scored
 
 NEGLIGIBLE = 1e-4
@@ -69,6 +69,16 @@ def _partial(sums: Floats) -> Floats:
     with np.errstate(divide="ignore", invalid="ignore"):
         r, s, t = xy / np.sqrt(xx * yy), xz / np.sqrt(xx * zz), yz / np.sqrt(yy * zz)
         return np.asarray((r - s * t) / np.sqrt((1 - s**2) * (1 - t**2)))
+
+
+def correlation(a: Floats, b: Floats, cluster: Ints, *, samples: int, seed: int) -> Estimate:
+    """Spearman of a and b [N] over all entries together, with its interval over clusters; NaN where one is constant.
+
+    From the influence function (`rlhf.judge.ranking.spearman_influence`): exact to first order.
+    """
+    rho, influence = spearman_influence(a, b)
+    found = mean(rho + influence, cluster, samples=samples, seed=seed)
+    return Estimate(rho, float(np.fmax(-1.0, found.low)), float(np.fmin(1.0, found.high)))
 
 
 def mean(values: Floats, cluster: Ints, *, samples: int, seed: int) -> Estimate:

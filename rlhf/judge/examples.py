@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from scipy.special import expit
 
+from rlhf.judge.agreement import EVEN
 from rlhf.judge.evidence import Judged
-from rlhf.judge.metrics import EVEN
 from rlhf.judge.table import Ints
 
 CHUNK = 50_000

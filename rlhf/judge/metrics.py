@@ -13,16 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import entr, expit
 
-from rlhf.judge.calibration import BINS, adaptive_ece, ece, equal_width, fold, nll
-from rlhf.judge.intervals import cluster_bootstrap, cluster_sums, ece_interval
+from rlhf.judge.agreement import credit, held_out_votes
+from rlhf.judge.calibration import adaptive_ece, ece, nll
+from rlhf.judge.metric_intervals import intervals, reward_intervals, worst_domain
 from rlhf.judge.ranking import length_metrics, rank_intervals, rank_metrics
 from rlhf.judge.table import Floats, Scored
-
-EVEN = 1e-6
-"""Vote shares closer to one half than this are even (they are stored in single precision)."""
-
-WHOLE = 1e-3
-"""Vote counts closer to a whole number than this are whole."""
 
 
 def evaluate(
@@ -51,18 +46,14 @@ def evaluate(
         "temperature": temperature,
     }
     out |= reward_metrics(scored) | rank_metrics(scored) | length_metrics(scored)
+    if bootstrap:
+        out |= reward_intervals(scored, bootstrap, seed) | rank_intervals(scored, bootstrap, seed)
     if len(scored.first):
         domain = [None if code < 0 else scored.domains[code] for code in scored.domain]
         out |= pair_metrics(scored) | probability_metrics(scored, temperature) | by_group(scored, domain)
         if bootstrap:
-            out |= intervals(scored, temperature, bootstrap, seed) | rank_intervals(scored, bootstrap, seed)
+            out |= intervals(scored, temperature, bootstrap, seed) | worst_domain(scored, bootstrap, seed)
     return {k: v for k, v in out.items() if math.isfinite(v)}
-
-
-def credit(lead: Floats, win_prob: Floats) -> Floats:
-    """1 where the side that leads is the side that won, 0.5 where nobody leads, NaN where nobody won [P]."""
-    right = np.where(lead == 0, 0.5, (lead > 0) == (win_prob > 0.5))
-    return np.where(np.abs(win_prob - 0.5) < EVEN, np.nan, right)
 
 
 def pair_metrics(scored: Scored) -> dict[str, float]:
@@ -95,29 +86,13 @@ def pair_metrics(scored: Scored) -> dict[str, float]:
 def annotator_ceiling(scored: Scored) -> float | None:
     """How often a held-out annotator agrees with the majority of the others on a pair; "tie" gets half the credit.
 
-    Take a pair at random, hold out one of its votes at random: the exact expectation, from the counts of wins,
-    ties and losses, given that the others are not even. Pairs with fewer than 2 votes say nothing.
-
     Returns:
-        None where no pair says anything, and where the shares no longer show how annotators differed: smoothed or
-        weighted votes (counts that are not whole), or hard labels (no disagreement anywhere).
+        None where no pair says anything, see `rlhf.judge.agreement.held_out_votes`.
     """
-    several = scored.votes >= 2 - WHOLE
-    votes = scored.votes[several]
-    ties = scored.tie_prob[several] * votes
-    wins = scored.win_prob[several] * votes - ties / 2
-    counts = np.stack([wins, ties, votes - wins - ties])
-    whole = np.round(counts)
-    if not len(votes) or np.abs(counts - whole).max() > WHOLE or (whole.max(0) >= np.round(votes)).all():
+    found = held_out_votes(scored)
+    if found is None or not found[1].any():
         return None
-    lead = whole[0] - whole[2]
-    agreed = held_out = 0.0
-    for count, vote in zip(whole, (1, 0, -1), strict=True):
-        others = np.sign(lead - vote)
-        share = np.where(others == 0, 0, count / votes)
-        agreed += float((share * (0.5 if vote == 0 else others == vote)).sum())
-        held_out += float(share.sum())
-    return agreed / held_out if held_out else None
+    return float(found[0].sum() / found[1].sum())
 
 
 def probability_metrics(scored: Scored, temperature: float) -> dict[str, float]:
@@ -179,40 +154,6 @@ def by_group(scored: Scored, labels: Sequence[str | None], *, name: str = "domai
         out[f"n_pairs/{name}/{label}"] = int(count[c])
     worst = [float(total[c] / count[c]) for c in parts.values()]
     return out | ({f"pair_accuracy/worst_{name}": min(worst)} if len(worst) > 1 else {})
-
-
-def intervals(scored: Scored, temperature: float, samples: int, seed: int) -> dict[str, float]:
-    """95% intervals by resampling prompts, `<key>/ci_low` and `<key>/ci_high`, and `ece/by_chance`.
-
-    `ece/by_chance` is the error that a calibrated model would show on as many pairs. NaN (for one prompt alone,
-    nothing is known about the spread) is left to `evaluate` to drop.
-    """
-    difference, win_prob, cluster = scored.difference / temperature, scored.win_prob, scored.pair_prompt
-    probability = expit(difference)
-    right, by_length = credit(scored.difference, win_prob), credit(scored.longer, win_prob)
-    one, decided = np.ones(len(right)), np.isfinite(right).astype(float)
-    values = {
-        "pair_accuracy": (right, decided),
-        "pair_accuracy/minus_length": (right - by_length, decided),
-        "nll": (nll(difference, win_prob), one),
-        "brier": ((probability - win_prob) ** 2, one),
-    }
-    tops = np.column_stack([np.nan_to_num(value) for value, _ in values.values()])
-    bottoms = np.column_stack([weight for _, weight in values.values()])
-    low, high = cluster_bootstrap(
-        cluster_sums(tops, cluster), cluster_sums(bottoms, cluster), samples=samples, seed=seed
-    )
-    out: dict[str, float] = {}
-    for i, key in enumerate(values):
-        out |= {f"{key}/ci_low": float(low[i]), f"{key}/ci_high": float(high[i])}
-    confidence, agreement = fold(probability, win_prob)
-    gaps = np.zeros((len(one), BINS + 1))
-    gaps[np.arange(len(one)), equal_width(confidence)] = agreement - confidence
-    gaps[:, BINS] = 1
-    sums = cluster_sums(gaps, cluster)
-    error = ece_interval(sums[:, :BINS], sums[:, BINS], samples=samples, seed=seed)
-    keys = ("ece/ci_low", "ece/ci_high", "ece/by_chance")
-    return out | (dict(zip(keys, error, strict=True)) if error else {})
 
 
 def _mean(values: Floats | NDArray[np.bool_]) -> float:

@@ -20,7 +20,7 @@ from scipy.stats import norm, rankdata
 from sklearn.covariance import LedoitWolf
 from sklearn.metrics import average_precision_score, roc_curve
 
-from rlhf.judge.intervals import cluster_sums
+from rlhf.judge.intervals import around, binned_sums, cluster_sums, graded, resampled_sums
 from rlhf.judge.table import Floats, Ints
 
 QUANTILES = 1001
@@ -130,6 +130,7 @@ class Detection:
     auroc   P(strange scores higher), ties one half; `low`, `high`: its 95 % interval over prompts
     aupr    average precision, strange being positive; a random score has the share of strange ones
     fpr95   share of ordinary ones called strange where 95 % of the strange ones are caught
+    aupr_interval, fpr95_interval   95 %, prompts resampled; NaN where they are not known
     """
 
     auroc: float
@@ -137,14 +138,19 @@ class Detection:
     high: float
     aupr: float
     fpr95: float
+    aupr_interval: tuple[float, float] = (np.nan, np.nan)
+    fpr95_interval: tuple[float, float] = (np.nan, np.nan)
 
 
-def detection(ordinary: Floats, strange: Floats, prompts: tuple[Ints, Ints]) -> Detection:
+def detection(
+    ordinary: Floats, strange: Floats, prompts: tuple[Ints, Ints], *, samples: int = 0, seed: int = 0
+) -> Detection:
     """Judge a detector from its scores on ordinary [N] and strange [S] completions.
 
     Args:
         ordinary, strange: the scores; higher should mean stranger.
         prompts: code of the prompt of each of the ordinary and of the strange ones; equal codes are one cluster.
+        samples, seed: of the bootstrap; 0 leaves out the intervals of AUPR and FPR95.
 
     Raises:
         ValueError: one of the two is empty.
@@ -155,9 +161,37 @@ def detection(ordinary: Floats, strange: Floats, prompts: tuple[Ints, Ints]) -> 
     truth = np.repeat([0, 1], [len(ordinary), len(strange)])
     scores = np.concatenate([ordinary, strange])
     false, caught, _ = roc_curve(truth, scores, drop_intermediate=False)
-    return Detection(
-        auroc, low, high, float(average_precision_score(truth, scores)), float(false[caught >= 0.95].min())
+    aupr, fpr95 = float(average_precision_score(truth, scores)), float(false[caught >= 0.95].min())
+    drawn = _resampled(scores, truth == 1, np.concatenate(prompts), samples, seed)
+    ends = (
+        [around(value, column) for value, column in zip((aupr, fpr95), drawn, strict=True)] if drawn else []
     )
+    return Detection(auroc, low, high, aupr, fpr95, *((max(0.0, a), min(1.0, b)) for a, b in ends))
+
+
+def _resampled(
+    scores: Floats, strange: NDArray[np.bool_], cluster: Ints, samples: int, seed: int
+) -> tuple[Floats, Floats] | None:
+    """AUPR and FPR95 [1 + samples] in grades of the score: of the set itself, and with its clusters resampled.
+
+    Inside a grade false alarms rise evenly with what is caught. None where there is nothing to resample.
+    """
+    place, grades = graded(-scores)
+    sides = (strange.astype(float), (~strange).astype(float))
+    sums = np.hstack([binned_sums(side, place, grades, cluster) for side in sides])
+    if len(sums) < 2 or samples < 1:
+        return None
+    drawn = np.vstack([sums.sum(0), resampled_sums(sums, samples=samples, seed=seed)])
+    found, alarms = drawn[:, :grades], drawn[:, grades:]
+    caught, false = np.cumsum(found, axis=1), np.cumsum(alarms, axis=1)
+    with np.errstate(divide="ignore", invalid="ignore"):  # a resample may hold one side only: NaN, left out
+        precision = caught / np.maximum(caught + false, 1)
+        aupr = (found * precision).sum(1) / caught[:, -1]
+        wanted, row = 0.95 * caught[:, -1], np.arange(len(drawn))
+        last = np.minimum((caught < wanted[:, None] - 1e-9).sum(1), grades - 1)
+        beyond = (caught[row, last] - wanted) / np.maximum(found[row, last], 1)
+        fpr95 = (false[row, last] - beyond * alarms[row, last]) / false[:, -1]
+    return aupr, fpr95
 
 
 def clustered_auroc(

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import norm
 
+from rlhf.judge.agreement import EVEN
 from rlhf.judge.intervals import cluster_bootstrap, cluster_sums
-from rlhf.judge.metrics import EVEN
 from rlhf.judge.table import Floats, Ints, Scored
 
 SHOWN = 30

@@ -20,11 +20,11 @@ from typing import Any
 
 import numpy as np
 
+from rlhf.judge.agreement import EVEN, credit
 from rlhf.judge.bias import matched
 from rlhf.judge.changes import Change
 from rlhf.judge.collect import random_of
 from rlhf.judge.evidence import Judged
-from rlhf.judge.metrics import EVEN, credit
 from rlhf.judge.table import Floats, Ints
 from rlhf.record_types import Comparison, prompt_text
 

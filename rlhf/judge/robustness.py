@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rlhf.judge.metrics import credit
+from rlhf.judge.agreement import credit
 from rlhf.judge.ood import clustered_auroc
 from rlhf.judge.table import Floats, Scored
 

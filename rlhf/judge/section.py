@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 Cell = str | float | int | None
 """A number is printed as `number` does, a whole number as it is, None as a dash."""
+ENDS = ("", "/ci_low", "/ci_high")
+"""What the keys of a number and of its 95 % interval end in."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,21 @@ def ranged(value: float | None, low: float | None, high: float | None) -> str | 
     if low is None or high is None or not (math.isfinite(low) and math.isfinite(high)):
         return number(value)
     return f"{number(value)} [{number(low)}, {number(high)}]"
+
+
+def cell(metrics: Mapping[str, float], key: str) -> str | None:
+    """The metric `key` with its interval as one cell; None where it is not among them."""
+    return ranged(*(metrics.get(f"{key}{end}") for end in ENDS))
+
+
+def with_interval(key: str, value: float, low: float, high: float) -> dict[str, float]:
+    """A number and its interval under their keys."""
+    return dict(zip((f"{key}{end}" for end in ENDS), (value, low, high), strict=True))
+
+
+def known(metrics: Mapping[str, float]) -> dict[str, float]:
+    """Those that are finite: what is not known has no key."""
+    return {key: value for key, value in metrics.items() if math.isfinite(value)}
 
 
 def number(value: float) -> str:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from scipy.stats import rankdata
 
-from rlhf.judge.table import Floats
+from rlhf.judge.intervals import around, binned_sums, graded, resampled_sums
+from rlhf.judge.table import Floats, Ints
 
 
 def risk_coverage(confidence: Floats, right: Floats) -> tuple[Floats, Floats]:
@@ -33,3 +36,47 @@ def accuracy_at(confidence: Floats, right: Floats, coverage: float) -> float:
     """Accuracy of the share `coverage` of the pairs that the model is surest about."""
     reached, accuracy = risk_coverage(confidence, right)
     return float(accuracy[min(int(np.searchsorted(reached, coverage - 1e-12)), len(accuracy) - 1)])
+
+
+def selective_intervals(
+    confidence: Floats, right: Floats, cluster: Ints, coverages: Sequence[float], *, samples: int, seed: int
+) -> tuple[tuple[float, float], list[tuple[float, float]]]:
+    """95 % intervals of `area` and of `accuracy_at` every coverage, clusters resampled.
+
+    Pairs are resampled in grades of equal confidence or, where there are more of them, in a hundred quantiles of it;
+    inside a grade the coverage is reached evenly.
+
+    Args:
+        confidence: [P], higher = surer.
+        right: [P] credit, no NaN.
+        cluster: [P] prompt of every pair.
+        coverages: each in 0..1.
+        samples, seed: of the bootstrap.
+
+    Returns:
+        low and high of the area, and of the accuracy at every coverage; NaN for fewer than 2 clusters.
+    """
+    place, grades = graded(-confidence)
+    sums = np.hstack([binned_sums(v, place, grades, cluster) for v in (np.ones(len(right)), right)])
+    if len(sums) < 2 or samples < 1:
+        return (np.nan, np.nan), [(np.nan, np.nan)] * len(coverages)
+    drawn = np.vstack([sums.sum(0), resampled_sums(sums, samples=samples, seed=seed)])
+    each, good = drawn[:, :grades], drawn[:, grades:]
+    answered, gained = np.cumsum(each, axis=1), np.cumsum(good, axis=1)
+    total = answered[:, -1]
+    accuracy = gained / np.maximum(answered, 1)  # nothing answered: `each` is 0 too
+    areas = 1 - (each * accuracy).sum(1) / total
+    found = []
+    for coverage in coverages:
+        wanted = coverage * total
+        last = np.minimum((answered < wanted[:, None] - 1e-9).sum(1), grades - 1)
+        row = np.arange(len(drawn))
+        missing = answered[row, last] - wanted
+        share = np.divide(missing, each[row, last], out=np.zeros(len(drawn)), where=each[row, last] > 0)
+        reached = (gained[row, last] - share * good[row, last]) / wanted
+        found.append(_share(around(accuracy_at(confidence, right, coverage), reached)))
+    return _share(around(area(confidence, right), areas)), found
+
+
+def _share(ends: tuple[float, float]) -> tuple[float, float]:
+    return max(0.0, ends[0]), min(1.0, ends[1])

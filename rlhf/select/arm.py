@@ -18,8 +18,8 @@ import numpy as np
 from scipy.special import expit
 
 from rlhf.annotate.label import Aggregation, FittedAggregation
+from rlhf.judge.agreement import credit
 from rlhf.judge.calibration import ece, nll
-from rlhf.judge.metrics import credit
 from rlhf.records import Vote, dump, parse
 from rlhf.select.choosing import Selector, at_random
 from rlhf.select.errors import second_votes

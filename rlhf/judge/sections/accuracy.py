@@ -8,10 +8,11 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 from matplotlib.figure import Figure as Canvas
 
+from rlhf.judge.agreement import credit
 from rlhf.judge.bias import mean
 from rlhf.judge.drawing import AMBER, BLUE, FAINT, WIDTH, dots, plot
 from rlhf.judge.evidence import Judged
-from rlhf.judge.metrics import credit
+from rlhf.judge.metric_intervals import worst_part
 from rlhf.judge.parts import (
     Part,
     better_length,
@@ -22,8 +23,8 @@ from rlhf.judge.parts import (
     source_pairs,
     vote_classes,
 )  # fmt: skip
-from rlhf.judge.section import Cell, Figure, Section, Table, as_key, p_value, ranged
-from rlhf.judge.table import Ints
+from rlhf.judge.section import Cell, Figure, Section, Table, as_key, known, p_value, ranged, with_interval
+from rlhf.judge.table import Floats, Ints
 
 ONE_SIDED = 0.95
 """Where one side wins more often than this, the file was written that way."""
@@ -97,13 +98,24 @@ def parts(judged: Judged) -> Section | None:
     text = PARTS
     if candidates:
         worst, kind = min(candidates, key=lambda c: c[0].accuracy)
-        metrics["pair_accuracy/worst_part"] = worst.accuracy
+        low, high = _worst_interval(judged, right, [(kind, p.label) for p, kind in candidates])
+        metrics |= known(with_interval("pair_accuracy/worst_part", worst.accuracy, low, high))
         text = (
             f"{text}\n\nThe worst part that is known beforehand, with at least {FEW} prompts: {kind} {worst.label}, "
-            f"{ranged(worst.accuracy, worst.low, worst.high)} on {worst.pairs} pairs; "
-            f"the lowest of {len(candidates)} is low by chance too."
+            f"{ranged(worst.accuracy, low, high)} on {worst.pairs} pairs. It is the lowest of {len(candidates)}, and "
+            "would be low by chance too: the interval holds for the worst part whichever it is."
         )
     return Section("Accuracy in parts", text, metrics, tables, [_figure(found)])
+
+
+def _worst_interval(judged: Judged, right: Floats, candidates: list[tuple[str, str]]) -> tuple[float, float]:
+    """Of the lowest accuracy among parts (kind, label), which of them is the lowest being unknown."""
+    chosen = []
+    for kind, code, names in _kinds(judged):
+        kept = np.array([(kind, name) in candidates for name in names] + [False])
+        chosen.append((right, np.where(kept[code], code, -1)))
+    cluster = judged.evidence.scored.pair_prompt
+    return worst_part(chosen, cluster, samples=judged.samples, seed=judged.seed)
 
 
 def _kinds(judged: Judged) -> Iterator[tuple[str, Ints, list[str]]]:

@@ -13,7 +13,7 @@ from rlhf.judge.best_of_n import WIN, Curve
 from rlhf.judge.best_of_n import curve as curve_of
 from rlhf.judge.drawing import FAINT, SERIES, WIDTH, legend, plot
 from rlhf.judge.evidence import Evidence, Judged
-from rlhf.judge.section import Cell, Figure, Section, Table, as_key, ranged
+from rlhf.judge.section import Cell, Figure, Section, Table, as_key, ranged, with_interval
 from rlhf.judge.table import Floats, Ints
 
 AGGREGATORS: tuple[Aggregator, ...] = (mean, median, worst_case, mean_minus_variance)
@@ -54,7 +54,7 @@ def best_of_n(judged: Judged, *, size: int | None = None) -> Section | None:
         text=_text(curve),
         metrics=_metrics(curve)
         | {k: v for name, c in variants.items() for k, v in _of_variant(name, c).items()},
-        tables=[_table(curve), *([_variant_table(curve, variants)] if variants else [])],
+        tables=[_table(curve), *_fit_table(curve), *([_variant_table(curve, variants)] if variants else [])],
         figures=[Figure("best_of_n", CAPTION.format(fit=FIT if curve.fit else ""), _draw(curve, variants))],
     )
 
@@ -116,8 +116,10 @@ def _metrics(curve: Curve) -> dict[str, float]:
                 out |= _with_interval(f"best_of_n/{n}/{name}", curve, name, i)
     for name, fit in curve.fit.items():
         if name != "length":
-            found = {"alpha": fit.alpha, "beta": fit.beta, "r2": fit.r2}
-            out |= {f"best_of_n/{name}/{key}": value for key, value in found.items() if np.isfinite(value)}
+            found = with_interval(f"best_of_n/{name}/alpha", fit.alpha, *fit.alpha_interval)
+            found |= with_interval(f"best_of_n/{name}/beta", fit.beta, *fit.beta_interval)
+            found[f"best_of_n/{name}/r2"] = fit.r2
+            out |= {key: value for key, value in found.items() if np.isfinite(value)}
     return out
 
 
@@ -181,6 +183,22 @@ def _table(curve: Curve) -> Table:
         "of the same prompt."
     )
     return Table("Gain over a random answer", columns, rows, note)
+
+
+def _fit_table(curve: Curve) -> list[Table]:
+    """The fits, and where each turns over."""
+    rows: list[list[Cell]] = [
+        [name, ranged(fit.alpha, *fit.alpha_interval), ranged(fit.beta, *fit.beta_interval), fit.r2,
+         float(fit.peak) if np.isfinite(fit.peak) else None]
+        for name, fit in curve.fit.items()
+        if name != "length"
+    ]  # fmt: skip
+    note = (
+        "Least squares over the n, prompts resampled; d = √(bound of KL). Peak: α / 2β, where the fit turns over; it "
+        "may lie beyond what was measured; a dash where it never does. R² is a description of the mean curve."
+    )
+    columns = ("gain in", "α", "β", "R²", "peak d")
+    return [Table("Fit d (α - β d) of the gain (Gao et al. 2023)", columns, rows, note)] if rows else []
 
 
 def _variant_table(curve: Curve, variants: Mapping[str, Curve]) -> Table:

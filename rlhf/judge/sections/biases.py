@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 from matplotlib.figure import Figure as Canvas
 
 from rlhf.judge.bias import Estimate, Probe, length_correlation, partial_length_correlation, probe
 from rlhf.judge.drawing import FAINT, WIDTH, dots, plot
 from rlhf.judge.evidence import Judged
-from rlhf.judge.section import Cell, Figure, Section, Table, ranged
+from rlhf.judge.section import Cell, Figure, Section, Table, cell, ranged
 
 EXPECTED = {
     "filler": "one more sentence that says nothing: should not raise it",
@@ -34,15 +35,15 @@ def bias(judged: Judged) -> Section | None:
         metrics |= {"length/spearman/ci_low": inside.low, "length/spearman/ci_high": inside.high}
     metrics |= _estimate("length/partial", partial)
     rows: list[tuple[Cell, ...]] = [
-        ("all answers together", judged.metrics.get("length/spearman_pooled")),
+        ("all answers together", cell(judged.metrics, "length/spearman_pooled")),
         ("within a prompt, averaged", _cell(inside)),
         ("within a prompt, the votes' order held fixed", _cell(partial)),
     ]
-    note = (
-        "The last row is what the reward pays for length beyond what the votes do. How often the model is right when "
-        "the better answer is shorter or longer stands under Accuracy in parts."
-    )
-    tables = [Table("Rank correlation of reward and length", ("", "value"), rows, note)]
+    note = "The last row is what the reward pays for length beyond what the votes do."
+    tables = [
+        Table("Rank correlation of reward and length", ("", "value"), rows, note),
+        *_better(judged.metrics),
+    ]
     probes = {name: _probe(judged, name) for name in judged.probes}
     found = {name: p for name, p in probes.items() if p is not None}
     for name, p in found.items():
@@ -53,6 +54,21 @@ def bias(judged: Judged) -> Section | None:
         tables.append(_table(found))
     known = {k: v for k, v in metrics.items() if math.isfinite(v)}
     return Section("Biases", _words(found), known, tables, [_figure(found)] if found else [])
+
+
+def _better(metrics: Mapping[str, float]) -> list[Table]:
+    """Accuracy by which of the two answers is the better one."""
+    rows: list[tuple[Cell, ...]] = [
+        (
+            f"the {side} answer is better",
+            int(metrics[f"n_{side}_won"]),
+            cell(metrics, f"pair_accuracy/{side}_won"),
+        )
+        for side in ("longer", "shorter")
+        if metrics.get(f"n_{side}_won")
+    ]
+    note = "By any difference in length; with a class of similar lengths: Accuracy in parts."
+    return [Table("Accuracy by the better answer", ("", "pairs", "accuracy"), rows, note)] if rows else []
 
 
 def _probe(judged: Judged, name: str) -> Probe | None:
@@ -83,7 +99,7 @@ def _table(found: dict[str, Probe]) -> Table:
     rows: list[tuple[Cell, ...]] = []
     for name, p in found.items():
         said = f"{name.replace('_', ' ')} ({EXPECTED.get(name, 'of your own')})"
-        rows.append((said, p.answers, _cell(p.effect), p.raised.value, _cell(p.overtakes)))
+        rows.append((said, p.answers, _cell(p.effect), _cell(p.raised), _cell(p.overtakes)))
     columns = ("probe", "answers", "effect", "raised", "overtakes")
     note = (
         "Effect: mean change of the reward in log-odds. Raised: share of the answers whose reward rose (0.5 = no "

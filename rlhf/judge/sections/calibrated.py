@@ -9,15 +9,15 @@ from collections.abc import Callable
 import numpy as np
 from matplotlib.figure import Figure as Canvas
 from scipy.special import expit
-from scipy.stats import spearmanr
 
+from rlhf.judge.agreement import credit
+from rlhf.judge.bias import correlation
 from rlhf.judge.calibration import BINS, Bin, fit_temperature, fold, reliability
 from rlhf.judge.drawing import AMBER, BLUE, FAINT, GRID, SERIES, WIDTH, legend, plot
 from rlhf.judge.evidence import Judged
-from rlhf.judge.metrics import credit
 from rlhf.judge.ood import clustered_auroc
-from rlhf.judge.section import Cell, Figure, Section, Table, ranged
-from rlhf.judge.selective import accuracy_at, area, risk_coverage
+from rlhf.judge.section import Cell, Figure, Section, Table, cell, ranged, with_interval
+from rlhf.judge.selective import accuracy_at, area, risk_coverage, selective_intervals
 from rlhf.judge.table import Floats
 
 COVERAGES = (1.0, 0.8, 0.5, 0.2)
@@ -45,10 +45,7 @@ def calibration(judged: Judged) -> Section | None:
         ("ECE, 15 equal bins", "ece", "ece_uncalibrated"),
         ("ECE, equal counts", "ece/adaptive", ""), ("ECE by chance at this n", "ece/by_chance", ""),
     )  # fmt: skip
-    rows = [
-        (name, ranged(m.get(key), m.get(f"{key}/ci_low"), m.get(f"{key}/ci_high")), m.get(before))
-        for name, key, before in keys
-    ]
+    rows = [(name, cell(m, key), cell(m, before)) for name, key, before in keys]
     columns = ("", "after temperature", "before")
     note = (
         f"Temperature {judged.temperature:.3f} (before: 1; {ideal}). "
@@ -97,16 +94,20 @@ def selective(judged: Judged) -> Section | None:
     decided = np.isfinite(right)
     if not decided.any():
         return None
-    right = right[decided]
+    right, cluster = right[decided], scored.pair_prompt[decided]
     signals = {name: values[decided] for name, values in _signals(judged).items()}
     rows: list[tuple[Cell, ...]] = []
     metrics: dict[str, float] = {}
     for name, confidence in signals.items():
-        at = [accuracy_at(confidence, right, c) for c in COVERAGES]
+        whole, ends = selective_intervals(
+            confidence, right, cluster, COVERAGES, samples=judged.samples, seed=judged.seed
+        )
+        at = [(accuracy_at(confidence, right, c), *end) for c, end in zip(COVERAGES, ends, strict=True)]
         key = f"selective/{name.replace(' ', '_')}"
-        metrics |= {f"{key}/aurc": area(confidence, right)}
-        metrics |= {f"{key}/accuracy_at_{100 * c:.0f}": a for c, a in zip(COVERAGES[1:], at[1:], strict=True)}
-        rows.append((name, metrics[f"{key}/aurc"], *at))
+        metrics |= with_interval(f"{key}/aurc", area(confidence, right), *whole)
+        for c, values in zip(COVERAGES[1:], at[1:], strict=True):  # all of them: pair_accuracy
+            metrics |= with_interval(f"{key}/accuracy_at_{100 * c:.0f}", *values)
+        rows.append((name, cell(metrics, f"{key}/aurc"), *(ranged(*values) for values in at)))
     columns = (
         "doubt is shown by",
         "area (lower is better)",
@@ -126,8 +127,9 @@ def selective(judged: Judged) -> Section | None:
     caption = (
         "Accuracy among the pairs the model is surest about. A line that falls to the right knows its errors."
     )
+    known = {k: v for k, v in metrics.items() if math.isfinite(v)}
     return Section(
-        "Answering only when sure", "", metrics, [Table("Accuracy at a coverage", columns, rows)],
+        "Answering only when sure", "", known, [Table("Accuracy at a coverage", columns, rows)],
         [Figure("risk_coverage", caption, draw)],
     )  # fmt: skip
 
@@ -149,18 +151,13 @@ def _margin(judged: Judged) -> dict[str, float]:
     margin, share = np.abs(scored.difference), np.maximum(scored.win_prob, 1 - scored.win_prob)
     out: dict[str, float] = {}
     if len(np.unique(margin)) > 1 and len(np.unique(share)) > 1:
-        out["margin/spearman_votes"] = float(spearmanr(margin, share).statistic)
+        rho = correlation(margin, share, scored.pair_prompt, samples=judged.samples, seed=judged.seed)
+        out |= with_interval("margin/spearman_votes", rho.value, rho.low, rho.high)
     right = credit(scored.difference, scored.win_prob)
     good, bad, cluster = right > 0.5, right < 0.5, scored.pair_prompt
     if good.any() and bad.any():
         auroc = clustered_auroc(margin[bad], margin[good], (cluster[bad], cluster[good]))
-        out |= dict(
-            zip(
-                ("margin/auroc_right", "margin/auroc_right/ci_low", "margin/auroc_right/ci_high"),
-                auroc,
-                strict=True,
-            )
-        )
+        out |= with_interval("margin/auroc_right", *auroc)
     return out
 
 
@@ -180,8 +177,9 @@ def _fifths(judged: Judged) -> Table:
                          float(agreement[part].mean()), float(decided.mean()) if len(decided) else None))  # fmt: skip
     found = _margin(judged)
     note = (
-        f"A larger margin picks out the right orders with AUROC "
-        f"{ranged(*(found[f'margin/auroc_right{end}'] for end in ('', '/ci_low', '/ci_high')))}; 0.5 is no knowledge."
+        f"A larger margin picks out the right orders with AUROC {cell(found, 'margin/auroc_right')}; 0.5 is no "
+        f"knowledge. Rank correlation of |margin| and the majority's share of the votes: "
+        f"{cell(found, 'margin/spearman_votes') or 'not defined'}."
         if "margin/auroc_right" in found
         else ""
     )

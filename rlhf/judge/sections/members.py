@@ -9,15 +9,18 @@ from dataclasses import replace
 import numpy as np
 from matplotlib.figure import Figure as Canvas
 
-from rlhf.judge.bias import mean
+from rlhf.judge.agreement import credit
+from rlhf.judge.bias import Estimate, mean
 from rlhf.judge.calibration import nll
 from rlhf.judge.drawing import BLUE, FAINT, INK, WIDTH, plot
 from rlhf.judge.evidence import Judged
-from rlhf.judge.metrics import credit, intervals, pair_metrics, probability_metrics
+from rlhf.judge.intervals import bounds, cluster_sums, ratio, resampled_sums
+from rlhf.judge.metric_intervals import intervals
+from rlhf.judge.metrics import pair_metrics, probability_metrics
 from rlhf.judge.paired import Difference, differences
 from rlhf.judge.robustness import Robustness, robustness
-from rlhf.judge.section import Cell, Figure, Section, Table, as_key, p_value, ranged
-from rlhf.judge.table import Floats
+from rlhf.judge.section import Cell, Figure, Section, Table, as_key, cell, p_value, ranged, with_interval
+from rlhf.judge.table import Floats, Ints
 
 MOST = 8
 """Models that are compared each with each: 28 comparisons."""
@@ -40,15 +43,17 @@ def members(judged: Judged) -> Section | None:
     correlation = float(known_pairs.mean()) if len(known_pairs) else math.nan
     metrics = {
         "members/n": len(each),
-        "members/mean_accuracy": float(np.mean([e.value for e in each])),
-        "members/gain": gain.value, "members/gain/ci_low": gain.low, "members/gain/ci_high": gain.high,
-        "members/error_correlation": correlation,
-        "members/all_wrong": found.all_wrong, "members/split": found.split,
-        **{f"members/{as_key(n)}/pair_accuracy": e.value for n, e in zip(evidence.member_names, each, strict=True)},
+        **_estimates({
+            "mean_accuracy": mean(found.right.mean(0), cluster, **options),
+            "gain": gain,
+            "all_wrong": mean((found.right < 0.5).all(0).astype(float), cluster, **options),
+            "split": mean((found.right.min(0) != found.right.max(0)).astype(float), cluster, **options),
+            **{f"{as_key(n)}/pair_accuracy": e for n, e in zip(evidence.member_names, each, strict=True)},
+        }),
+        **with_interval("members/error_correlation", correlation, *_spread(found.right, cluster, judged)),
     }  # fmt: skip
     if found.auroc is not None:
-        ends = ("", "/ci_low", "/ci_high")
-        metrics |= {f"members/disagreement_auroc{end}": v for end, v in zip(ends, found.auroc, strict=True)}
+        metrics |= with_interval("members/disagreement_auroc", *found.auroc)
     rows: list[tuple[Cell, ...]] = [
         (name, ranged(e.value, e.low, e.high)) for name, e in zip(evidence.member_names, each, strict=True)
     ]
@@ -56,17 +61,42 @@ def members(judged: Judged) -> Section | None:
     rows.append(("together less the mean member", ranged(gain.value, gain.low, gain.high)))
     known = {k: v for k, v in metrics.items() if math.isfinite(v)}
     return Section(
-        "Robustness of the set", _words(found, correlation), known,
+        "Robustness of the set", _words(found, known), known,
         [Table("Members", ("", "accuracy"), rows)],
         [_matrix(found, evidence.member_names), _by_disagreement(found)],
     )  # fmt: skip
 
 
-def _words(found: Robustness, correlation: float) -> str:
+def _estimates(found: Mapping[str, Estimate]) -> dict[str, float]:
+    out: dict[str, float] = {}
+    for name, e in found.items():
+        out |= with_interval(f"members/{name}", e.value, e.low, e.high)
+    return out
+
+
+def _spread(right: Floats, cluster: Ints, judged: Judged) -> tuple[float, float]:
+    """Interval of the mean correlation of two members' errors; right [M, P]."""
+    size, (i, j) = len(right), np.triu_indices(len(right), 1)
+    products = (right[a] * right[b] for a in range(size) for b in range(a, size))
+    sums = cluster_sums([*right, *products, np.ones(right.shape[1])], cluster)
+    if len(sums) < 2 or judged.samples < 1:
+        return math.nan, math.nan
+    drawn = resampled_sums(sums, samples=judged.samples, seed=judged.seed)
+    drawn = drawn[:, :-1] / drawn[:, -1:]
+    means, place = drawn[:, :size], np.zeros((size, size), np.int64)
+    place[np.triu_indices(size)] = size + np.arange(size * (size + 1) // 2)
+    spread = np.sqrt(np.maximum(drawn[:, np.diag(place)] - means**2, 0))
+    together = drawn[:, place[i, j]] - means[:, i] * means[:, j]
+    low, high = bounds(ratio(together, spread[:, i] * spread[:, j]).mean(1))
+    return float(low), float(high)
+
+
+def _words(found: Robustness, known: Mapping[str, float]) -> str:
     text = (
-        f"Members differ about the winner of {found.split:.3f} of the pairs; all are wrong on {found.all_wrong:.3f}: "
-        f"no combination mends these. Their errors correlate by {correlation:.2f} on average: 0 would be "
-        "independent, 1 the same errors."
+        f"Members differ about the winner of {cell(known, 'members/split')} of the pairs; all are wrong on "
+        f"{cell(known, 'members/all_wrong')}: no combination mends these. Their errors correlate by "
+        f"{cell(known, 'members/error_correlation') or 'an unknown number'} on average: 0 would be independent, 1 the "
+        "same errors."
     )
     if found.auroc is None:
         return text

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from rlhf.judge.agreement import credit
 from rlhf.judge.evidence import Judged
-from rlhf.judge.metrics import credit
 from rlhf.judge.section import Section, Table
 from rlhf.record_types import prompt_text
 

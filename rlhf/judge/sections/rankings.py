@@ -8,10 +8,13 @@ from collections.abc import Callable
 import numpy as np
 from matplotlib.figure import Figure as Canvas
 
+from rlhf.judge.agreement import EVEN
+from rlhf.judge.bias import mean
 from rlhf.judge.drawing import AMBER, BLUE, WIDTH, legend, plot
 from rlhf.judge.evidence import Judged
-from rlhf.judge.metrics import EVEN
-from rlhf.judge.section import Figure, Section, Table, ranged
+from rlhf.judge.intervals import bounds, cluster_sums, resampled_sums
+from rlhf.judge.section import Figure, Section, Table, cell, ranged, with_interval
+from rlhf.judge.table import Floats, Ints
 
 NAMES = {
     "top1": "top-1: the best answer has the highest reward",
@@ -50,17 +53,25 @@ def rewards(judged: Judged) -> Section | None:
     m, scored, t = judged.metrics, judged.evidence.scored, judged.temperature
     if not len(scored.reward):
         return None
-    saturated = float((np.abs(scored.difference / t) > SATURATED).mean()) if len(scored.first) else math.nan
+    options = {"samples": judged.samples, "seed": judged.seed}
     means = np.bincount(scored.group, scored.reward) / np.bincount(scored.group)
-    metrics = {"reward/std_between": float(means.std()), "reward/saturated": saturated}
-    rows = [
-        ("mean", m["reward/mean"]),
-        ("standard deviation", m["reward/std"]),
-        ("within a prompt", m.get("reward/std_within")),
-        ("between prompts", metrics["reward/std_between"]),
-        ("equal rewards, share of the pairs", m.get("reward/tie_rate")),
-        (f"saturated pairs (|log-odds| > {SATURATED:.0f})", saturated),
-    ]
+    metrics = with_interval(
+        "reward/std_between", float(means.std()), *_spread(means, scored.prompt, **options)
+    )
+    if len(scored.first):
+        beyond = (np.abs(scored.difference / t) > SATURATED).astype(float)
+        share = mean(beyond, scored.pair_prompt, **options)
+        metrics |= with_interval("reward/saturated", share.value, share.low, share.high)
+    names = {
+        "reward/mean": "mean",
+        "reward/std": "standard deviation",
+        "reward/std_within": "within a prompt",
+        "reward/std_between": "between prompts",
+        "reward/tie_rate": "equal rewards, share of the pairs",
+        "reward/saturated": f"saturated pairs (|log-odds| > {SATURATED:.0f})",
+    }
+    every = {**m, **metrics}
+    rows = [(name, cell(every, key)) for key, name in names.items()]
     figures = [
         Figure(
             "rewards", "Rewards of the better and the worse answer of every decided pair.", _histogram(judged)
@@ -77,6 +88,17 @@ def rewards(judged: Judged) -> Section | None:
     )
     found = {k: v for k, v in metrics.items() if math.isfinite(v)}
     return Section("Rewards", text, found, [Table("Raw rewards", ("", "value"), rows)], figures)
+
+
+def _spread(values: Floats, cluster: Ints, *, samples: int, seed: int) -> tuple[float, float]:
+    """95 % interval of the standard deviation of values [G], clusters resampled."""
+    centred = values - values.mean()
+    sums = cluster_sums([centred, centred**2, np.ones(len(values))], cluster)
+    if len(sums) < 2 or samples < 1:
+        return math.nan, math.nan
+    first, second, count = resampled_sums(sums, samples=samples, seed=seed).T
+    low, high = bounds(np.sqrt(np.maximum(second / count - (first / count) ** 2, 0)))
+    return float(low), float(high)
 
 
 def _histogram(judged: Judged) -> Callable[[Canvas], None]:

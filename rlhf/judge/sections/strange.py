@@ -13,10 +13,9 @@ from rlhf.judge.drawing import FAINT, GRID, INK, SERIES, WIDTH, dots, legend, pl
 from rlhf.judge.evidence import Evidence, Judged
 from rlhf.judge.metrics import evaluate
 from rlhf.judge.ood import Detection, detection
-from rlhf.judge.section import Cell, Figure, Section, Table, ranged
+from rlhf.judge.section import ENDS, Cell, Figure, Section, Table, cell, ranged, with_interval
 from rlhf.judge.table import Floats, Ints, Scored
 
-ENDS = ("", "/ci_low", "/ci_high")
 DETECTORS = {
     "mahalanobis": "distance of the pooled state from training, shrunk covariance",
     "laplace": "variance of the reward under a posterior of the last layer",
@@ -40,7 +39,9 @@ def shifts(judged: Judged) -> Section | None:
         strange = scores(evidence, judged.evidence, judged.temperature)
         prompts = _prompts(judged.evidence, evidence)
         found[shift] = {
-            name: detection(ordinary[name], strange[name], prompts) for name in ordinary if name in strange
+            name: detection(ordinary[name], strange[name], prompts, samples=judged.samples, seed=judged.seed)
+            for name in ordinary
+            if name in strange
         }
         on_it = evaluate(
             evidence.scored, temperature=judged.temperature, bootstrap=judged.samples, seed=judged.seed
@@ -91,7 +92,12 @@ def _tables(
     columns = ("", "answers", "pairs", "accuracy", "ECE", "mean reward")
     note = "A shift that changes texts keeps the votes of the original answers."
     rows: list[tuple[Cell, ...]] = [
-        (f"{_plain(shift)}: {n}", ranged(d[n].auroc, d[n].low, d[n].high), d[n].aupr, d[n].fpr95)
+        (
+            f"{_plain(shift)}: {n}",
+            ranged(d[n].auroc, d[n].low, d[n].high),
+            ranged(d[n].aupr, *d[n].aupr_interval),
+            ranged(d[n].fpr95, *d[n].fpr95_interval),
+        )
         for shift, d in found.items()
         for n in names
         if n in d
@@ -148,8 +154,9 @@ def _flat(shift: str, found: Mapping[str, Detection]) -> dict[str, float]:
     out: dict[str, float] = {}
     for name, d in found.items():
         key = f"ood/{shift}/{name}"
-        out |= {f"{key}/auroc": d.auroc, f"{key}/auroc/ci_low": d.low, f"{key}/auroc/ci_high": d.high}
-        out |= {f"{key}/aupr": d.aupr, f"{key}/fpr95": d.fpr95}
+        out |= with_interval(f"{key}/auroc", d.auroc, d.low, d.high)
+        out |= with_interval(f"{key}/aupr", d.aupr, *d.aupr_interval)
+        out |= with_interval(f"{key}/fpr95", d.fpr95, *d.fpr95_interval)
     return out
 
 
@@ -160,10 +167,8 @@ def _shifted(shift: str, evidence: Evidence, on_it: Mapping[str, float]) -> dict
 
 
 def _effect(name: str, evidence: Evidence, m: Mapping[str, float]) -> tuple[Cell, ...]:
-    accuracy = ranged(*(m.get(f"pair_accuracy{end}") for end in ENDS))
-    return (
-        _plain(name), len(evidence.scored.reward), int(m["n_pairs"]), accuracy, m.get("ece"), m.get("reward/mean"),
-    )  # fmt: skip
+    numbers = (cell(m, key) for key in ("pair_accuracy", "ece", "reward/mean"))
+    return _plain(name), len(evidence.scored.reward), int(m["n_pairs"]), *numbers
 
 
 def _dots(found: Mapping[str, Mapping[str, Detection]]) -> Callable[[Canvas], None]:
