@@ -13,6 +13,8 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from rlhf.assemble.loggers import finish_wandb, quiet
+from rlhf.assemble.ranges import EVALUATE, check_ranges
+from rlhf.data.part import PARTS
 from rlhf.record_types import RecordError
 
 if TYPE_CHECKING:
@@ -31,8 +33,12 @@ def evaluate(cfg: DictConfig) -> None:
     """Score the data, write the report, print the headline and where the report is.
 
     Raises:
-        RecordError: no run, or no data for a model that has none of its own; the message says what to give.
+        RecordError: no run, no data for a model that has none of its own, or numbers out of their range; the
+            message says what to give.
     """
+    check_ranges(cfg, EVALUATE)
+    if cfg.part not in (None, *PARTS):
+        raise RecordError(f"part={cfg.part}: one of {', '.join(PARTS)}")
     if cfg.scores is not None:
         _finish(cfg, _again(cfg))
         return
@@ -40,10 +46,6 @@ def evaluate(cfg: DictConfig) -> None:
         raise RecordError(
             "run=<folder of a run, or name or folder of a Hugging Face reward model>, or run=[a,b,c]"
         )
-    from rlhf.data.part import PARTS
-
-    if cfg.part not in (None, *PARTS):
-        raise RecordError(f"part={cfg.part}: one of {', '.join(PARTS)}")
     _check_names(_listed(cfg.run), "run")
     _check_names(_listed(cfg.against), "against")
     quiet()
@@ -202,7 +204,7 @@ def _own_config(entry: Any) -> DictConfig | None:
 
 def _data(cfg: DictConfig, own: DictConfig | None) -> _Data:
     """The data that is named, else the run's own: `data=` uses all of it, a run's own its test part."""
-    from rlhf.data.part import PARTS, Part
+    from rlhf.data.part import Part
 
     given = cfg.get("data") is not None
     if not given and own is None:

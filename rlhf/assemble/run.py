@@ -11,6 +11,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from rlhf.assemble.loggers import finish_wandb, quiet
+from rlhf.assemble.ranges import TRAIN, check_ranges
 from rlhf.assemble.resume import checkpoint_to_go_on_from
 from rlhf.record_types import RecordError
 
@@ -24,7 +25,14 @@ if TYPE_CHECKING:
 
 
 def train(cfg: DictConfig) -> float:
-    """`train.py`: build what the configuration names, hand it to the task, return the monitored metric."""
+    """`train.py`: build what the configuration names, hand it to the task, return the monitored metric.
+
+    Raises:
+        RecordError: numbers out of their range, before anything is loaded.
+    """
+    check_ranges(cfg, TRAIN)
+    if cfg.min_prompt >= cfg.max_length:
+        raise RecordError(f"min_prompt={cfg.min_prompt} must be less than max_length={cfg.max_length}")
     import pytorch_lightning as pl
     import torch
 
@@ -183,7 +191,7 @@ def trainer_of(cfg: DictConfig, folder: Path, checkpoint: Path | None, *, steps:
         default_root_dir=str(folder),
         max_epochs=cfg.epochs if steps is None else -1,
         max_steps=-1 if steps is None else steps,
-        val_check_interval=cfg.validate_every,
+        val_check_interval=float(cfg.validate_every),  # a whole 1 would be one batch
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
         enable_model_summary=False,

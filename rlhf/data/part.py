@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
-from rlhf.data.pool import Records
-from rlhf.data.splits import Splitter
 from rlhf.record_types import Comparison, RecordError
+
+if TYPE_CHECKING:
+    from rlhf.data.pool import Records  # brings torch, which is not needed to know the parts
+    from rlhf.data.splits import Splitter
 
 PARTS = ("train", "val", "test", "all")
 

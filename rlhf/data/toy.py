@@ -17,13 +17,22 @@ import numpy as np
 from rlhf.data.prompt_key import prompt_hash
 from rlhf.data.toy_annotators import Annotator, pool
 from rlhf.data.toy_text import DOMAINS, OUT_OF_DISTRIBUTION, Task, answer, opening
-from rlhf.record_types import Comparison, Completion, Vote
+from rlhf.record_types import Comparison, Completion, RecordError, Vote
 
 QUALITIES = ("correct", "polite", "hedged", "verbose", "repetitive", "off_topic")
 """correct, polite, hedged, repetitive, off_topic: 0 or 1; verbose: number of sentences that only add length."""
 
 RANKED = 0.7
 """Share of the records with more than two answers that are voted on by rankings; the others by some pairs."""
+
+MOST = 64
+"""Answers of a prompt, at most: a task has some hundreds of different ones, and the likely ones come again and again."""
+
+PAIRED = 4
+"""Records with more answers than this are always ranked: 32 answers have 496 pairs for every annotator."""
+
+TRIES = 200
+"""Answers drawn in a row that are all there already, before a record gives up."""
 
 
 def gold_reward(qualities: Mapping[str, float], domain: str) -> float:
@@ -51,7 +60,7 @@ class ToyWorld:
     Args:
         size: number of records, any up to millions.
         seed: another seed is another world: other prompts, answers, annotators.
-        min_completions, max_completions: answers per prompt, between 2 and 4.
+        min_completions, max_completions: answers per prompt, between 2 and 64, all different.
         annotators: people in the pool; min_votes..max_votes of them judge each record.
         min_votes, max_votes: votes per record (each over all or some of its pairs).
         careless: share of annotators who click at random most of the time.
@@ -61,7 +70,7 @@ class ToyWorld:
         limit: at most this many records.
 
     Raises:
-        ValueError: numbers out of range; the message names the key.
+        RecordError: numbers out of range, or more answers asked for than a task has; the message names the key.
     """
 
     size: int = 2000
@@ -83,13 +92,15 @@ class ToyWorld:
     skipped_count: int = field(default=0, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        if not 2 <= self.min_completions <= self.max_completions <= 4:
-            raise ValueError(
-                "data.min_completions and data.max_completions must satisfy 2 <= min <= max <= 4"
+        if not 2 <= self.min_completions <= self.max_completions <= MOST:
+            raise RecordError(
+                f"data.min_completions={self.min_completions}, data.max_completions={self.max_completions}",
+                remedy=f"2 <= min <= max <= {MOST}",
             )
         if not 1 <= self.min_votes <= self.max_votes <= self.annotators:
-            raise ValueError(
-                "data.min_votes and data.max_votes must satisfy 1 <= min <= max <= data.annotators"
+            raise RecordError(
+                f"data.min_votes={self.min_votes}, data.max_votes={self.max_votes}",
+                remedy=f"1 <= min <= max <= data.annotators={self.annotators}",
             )
         self.people = pool(
             self.annotators,
@@ -159,11 +170,23 @@ class _Maker:
             self.world.max_completions - self.world.min_completions + 1
         )
         completions: list[Completion] = []
+        texts: set[str] = set()
+        in_vain = 0
         while len(completions) < k:
             qualities = self.qualities(self.hard)
             text = answer(self.task, qualities, self.draw)
-            if text in {c.text for c in completions}:
+            if text in texts:
+                in_vain += 1
+                if in_vain == TRIES:
+                    raise RecordError(
+                        f"record {self.index} of the toy world has {len(texts)} different answers, and {TRIES} more "
+                        "draws gave none",
+                        key="data.max_completions",
+                        remedy=f"data.min_completions and data.max_completions of {len(texts)} at most, or style=0",
+                    )
                 continue
+            texts.add(text)
+            in_vain = 0
             gold = gold_reward(qualities, self.domain)
             source = {"model": "toy", "temperature": 1.0, "seed": self.world.seed}
             meta = {"qualities": qualities, "gold": round(gold, 6)}
@@ -199,6 +222,8 @@ class _Maker:
         """Votes of a few annotators: rankings of all answers, or choices on some pairs."""
         count = self.world.min_votes + self.draw(self.world.max_votes - self.world.min_votes + 1)
         voters = sorted(self.world.people, key=lambda _: self.uniform())[:count]
+        if len(completions) > PAIRED:
+            return tuple(self.ranking(person, completions) for person in voters)
         ranked = len(completions) > 2 and self.uniform() < RANKED
         pairs = list(combinations(range(len(completions)), 2))
         kept = pairs if len(pairs) == 1 else [p for p in pairs if self.uniform() < 0.6] or pairs[:1]

@@ -3,7 +3,8 @@
 mahalanobis  (h - μ)ᵀ Σ⁻¹ (h - μ), Σ shrunk (Ledoit & Wolf 2004) (Lee et al. 2018)
 laplace      (h - μ)ᵀ H⁻¹ (h - μ), H = λI + Σ_pairs p(1-p) Δh Δhᵀ: variance of the reward under a Gaussian
              posterior of the last layer (MacKay 1992; Kristiadi et al. 2020)
-Both are fitted on training completions and travel with the exported model.
+Both are fitted on training completions and travel with the exported model. scikit-learn is loaded where it is used: its
+import costs a tenth of the time that judging 100,000 cached scores takes, and these need none of it.
 """
 
 from __future__ import annotations
@@ -17,8 +18,6 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 from scipy.special import expit
 from scipy.stats import norm, rankdata
-from sklearn.covariance import LedoitWolf
-from sklearn.metrics import average_precision_score, roc_curve
 
 from rlhf.judge.intervals import around, binned_sums, cluster_sums, graded, resampled_sums
 from rlhf.judge.table import Floats, Ints
@@ -89,6 +88,8 @@ def fit_reference(
     """
     if len(features) < 2:
         raise ValueError("statistics of features need at least 2 completions")
+    from sklearn.covariance import LedoitWolf
+
     features = np.asarray(features, dtype=np.float64)
     shrunk = LedoitWolf().fit(features)
     posterior = laplace_covariance(features[first] - features[second], reward[first] - reward[second], weight)
@@ -157,6 +158,8 @@ def detection(
     """
     if not len(ordinary) or not len(strange):
         raise ValueError("a detector is judged on ordinary and strange examples, both at least one")
+    from sklearn.metrics import average_precision_score, roc_curve
+
     auroc, low, high = clustered_auroc(ordinary, strange, prompts)
     truth = np.repeat([0, 1], [len(ordinary), len(strange)])
     scores = np.concatenate([ordinary, strange])

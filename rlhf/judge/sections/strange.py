@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 from matplotlib.figure import Figure as Canvas
-from sklearn.metrics import roc_curve
 
 from rlhf.judge.drawing import FAINT, GRID, INK, SERIES, WIDTH, dots, legend, plot
 from rlhf.judge.evidence import Evidence, Judged
@@ -195,6 +194,8 @@ def _curves(
     judged: Judged, ordinary: Mapping[str, Floats], found: Mapping[str, Mapping[str, Detection]]
 ) -> Callable[[Canvas], None]:
     def draw(canvas: Canvas) -> None:
+        from sklearn.metrics import roc_curve
+
         wide = min(3, len(found))
         high = -(-len(found) // max(1, wide))
         canvas.set_size_inches(WIDTH, 0.4 + 2.2 * high)

@@ -1,0 +1,97 @@
+"""Numbers of a configuration that cannot be meant are refused before anything is loaded."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from rlhf.record_types import RecordError
+
+
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """A whole number of at least `least`, or null where `optional`."""
+
+    least: int
+    optional: bool = False
+
+    def fits(self, value: Any) -> bool:
+        """Is it one?"""
+        return (value is None and self.optional) or (_is(value, int) and value >= self.least)
+
+    def __str__(self) -> str:
+        return f"a whole number, {self.least} or more{', or null' if self.optional else ''}"
+
+
+@dataclass(frozen=True, slots=True)
+class Real:
+    """A finite number of at least `least`, or above it where `above`."""
+
+    least: float
+    above: bool = False
+
+    def fits(self, value: Any) -> bool:
+        """Is it one?"""
+        if not _is(value, int | float) or not math.isfinite(value):
+            return False
+        return bool(value > self.least if self.above else value >= self.least)
+
+    def __str__(self) -> str:
+        return f"a number {'above' if self.above else 'of at least'} {self.least:g}"
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """A share above 0, 1 at most."""
+
+    def fits(self, value: Any) -> bool:
+        """Is it one?"""
+        return _is(value, int | float) and 0 < value <= 1
+
+    def __str__(self) -> str:
+        return "a share, above 0 and 1 at most"
+
+
+Rule = Whole | Real | Share
+
+TRAIN: Mapping[str, Rule] = {
+    "seed": Whole(0), "epochs": Whole(1), "batch_size": Whole(1), "eval_batch_size": Whole(1),
+    "batch_tokens": Whole(1, optional=True), "max_length": Whole(2), "min_prompt": Whole(0), "centring": Real(0),
+    "patience": Whole(0), "validate_every": Share(), "save_every": Whole(1), "workers": Whole(0),
+    "bootstrap": Whole(0), "threads": Whole(1, optional=True), "optimizer.build.lr": Real(0, above=True),
+    "optimizer.weight_decay": Real(0), "trainer.accumulate_grad_batches": Whole(1),
+}  # fmt: skip
+"""Of conf/train.yaml; bootstrap=0 leaves intervals out."""
+
+EVALUATE: Mapping[str, Rule] = {
+    "seed": Whole(0), "bootstrap": Whole(1), "block": Whole(1), "batch_tokens": Whole(1), "max_length": Whole(2),
+    "changed": Whole(1), "red_team_size": Whole(1), "devices": Whole(1), "threads": Whole(1, optional=True),
+}  # fmt: skip
+"""Of conf/evaluate.yaml."""
+
+
+def check_ranges(cfg: DictConfig, rules: Mapping[str, Rule]) -> None:
+    """Compare every key of `rules` that the configuration has.
+
+    Raises:
+        RecordError: numbers out of their range, all of them in one message with what each may be.
+    """
+    wrong = []
+    for key, rule in rules.items():
+        value = OmegaConf.select(cfg, key, default=_ABSENT)
+        if value is not _ABSENT and not rule.fits(value):
+            wrong.append(f"{key}={'null' if value is None else value} must be {rule}")
+    if wrong:
+        raise RecordError("\n".join(wrong))
+
+
+_ABSENT = object()
+
+
+def _is(value: Any, kind: Any) -> bool:
+    """True and False are no numbers."""
+    return isinstance(value, kind) and not isinstance(value, bool)
