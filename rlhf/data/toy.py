@@ -26,7 +26,7 @@ RANKED = 0.7
 """Share of the records with more than two answers that are voted on by rankings; the others by some pairs."""
 
 MOST = 64
-"""Answers of a prompt, at most: a task has some hundreds of different ones, and the likely ones come again and again."""
+"""Answers of a prompt, at most: a task has some hundreds of different ones, and the likely ones come again."""
 
 PAIRED = 4
 """Records with more answers than this are always ranked: 32 answers have 496 pairs for every annotator."""

@@ -13,9 +13,11 @@ import pytest
 from scipy.stats import chisquare
 
 from rlhf.annotate.aggregation import soft
+from rlhf.data import toy
 from rlhf.data.toy import ToyWorld, gold_reward
 from rlhf.data.toy_annotators import Annotator, pool
 from rlhf.data.toy_text import DOMAINS, OUT_OF_DISTRIBUTION
+from rlhf.record_types import RecordError
 from rlhf.records import dump, parse
 
 IDEAL = Annotator("ideal", care=1.0, temperature=1.0, tie_width=0.0, position_bias=0.0, length_bias=0.0)
@@ -153,8 +155,38 @@ def test_votes_hold_ties_and_both_forms(records):
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"min_completions": 1}, {"max_completions": 5}, {"min_votes": 6}, {"max_votes": 99}]
+    "wrong",
+    [
+        {"min_completions": 1},
+        {"max_completions": 65},
+        {"min_completions": 5},
+        {"min_votes": 6},
+        {"max_votes": 99},
+    ],
 )
 def test_settings_out_of_range_name_their_key(wrong):
     with pytest.raises(ValueError, match=f"data.{next(iter(wrong))}"):
         ToyWorld(**wrong)
+
+
+def test_records_of_at_most_four_answers_are_what_they_always_were():
+    found = hashlib.sha256()
+    for options in ({}, {"ood": True}, {"style": 2.5}, {"min_completions": 4}):
+        for record in ToyWorld(size=30, **options).records():
+            found.update(repr(record).encode())
+    assert found.hexdigest()[:16] == "41973327429fa219"
+
+
+def test_a_prompt_may_have_many_different_answers_which_are_ranked():
+    for record in ToyWorld(size=12, min_completions=5, max_completions=64).records():
+        assert len({c.text for c in record.completions}) == len(record.completions) >= 5
+        assert all(sorted(i for tied in v.ranking for i in tied) == sorted(c.id for c in record.completions)
+                   for v in record.votes)  # fmt: skip
+
+
+def test_a_task_without_so_many_answers_is_said_and_not_searched_for_ever(monkeypatch):
+    monkeypatch.setattr(toy, "answer", lambda task, qualities, draw: "the same")
+    with pytest.raises(
+        RecordError, match=r"record 3 .* 1 different answers.*data.max_completions of 1 at most"
+    ):
+        ToyWorld().record(3)

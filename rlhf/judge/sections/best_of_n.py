@@ -39,11 +39,10 @@ def best_of_n(judged: Judged, *, size: int | None = None) -> Section | None:
     if max((len(p) for p in prompts), default=0) < 2:
         return None
     values = _values(judged)
-    columns = {name: [column[p] for p in prompts] for name, column in values.items()}
-    proxies = columns.pop("proxy")
+    columns = {name: _split(v, prompts, centred=name != "length") for name, v in values.items()}
     curve = curve_of(
-        [_centred(p) for p in proxies],
-        {name: c if name == "length" else [_centred(v) for v in c] for name, c in columns.items()},
+        columns.pop("proxy"),
+        columns,
         size=size,
         bootstrap=judged.samples,
         seed=judged.seed,
@@ -83,9 +82,14 @@ def _values(judged: Judged) -> dict[str, Floats]:
     return found | {"length": evidence.scored.length}
 
 
-def _centred(values: Floats) -> Floats:
-    """Gain over a random answer of the same prompt."""
-    return np.asarray(values - values.mean())
+def _split(values: Floats, prompts: list[Ints], *, centred: bool = True) -> list[Floats]:
+    """Values [N] of every prompt's answers; centred: as a gain over a random answer of the same prompt."""
+    sizes = np.array([len(p) for p in prompts])
+    found = values[np.concatenate(prompts)]
+    starts = np.cumsum(sizes) - sizes
+    if centred:
+        found = found - np.repeat(np.add.reduceat(found, starts) / sizes, sizes)
+    return list(np.split(found, starts[1:]))
 
 
 def _variants(judged: Judged, prompts: list[Ints], size: int) -> dict[str, Curve]:
@@ -94,7 +98,7 @@ def _variants(judged: Judged, prompts: list[Ints], size: int) -> dict[str, Curve
     if len(evidence.members) < 2:
         return {}
     members = standardise(evidence.members)
-    gold = {"gold": [_centred(evidence.gold[p]) for p in prompts]}
+    gold = {"gold": _split(evidence.gold, prompts)}
     return {
         aggregate.__name__: curve_of(
             [aggregate(members)[p] for p in prompts],

@@ -1,0 +1,200 @@
+"""Every number of a report has its interval: what the cheap ones are compared with is resampling it all again."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from evidence_sets import evidence_of
+from hydra.utils import get_object
+from jsonschema import Draft202012Validator
+from omegaconf import OmegaConf
+from scipy.stats import spearmanr
+from scored_sets import group, of_pairs, simulate
+from sklearn.metrics import average_precision_score, roc_curve
+
+import rlhf
+from rlhf.assemble import CONF
+from rlhf.judge.evidence import Judged
+from rlhf.judge.intervals import lowest_interval
+from rlhf.judge.metric_intervals import worst_part
+from rlhf.judge.metrics import evaluate
+from rlhf.judge.ood import detection
+from rlhf.judge.ranking import spearman_influence
+from rlhf.judge.section import flat
+from rlhf.judge.selective import accuracy_at, area, selective_intervals
+from rlhf.judge.table import Scored
+
+COUNTS = ("n_", "temperature", "members/n", "best_of_n/n_")
+"""Begin counts and what was given."""
+NO_INTERVAL = (
+    "/p",
+    "mcnemar_p",
+    "nll_p",
+    "/kl_bound",
+    "/r2",
+    "by_chance",
+    "/n",
+    "/n_pairs",
+    "/largest",
+    "/temperature",
+)
+"""Tests, formulas, descriptions of the mean curve, an expectation, counts, a maximum."""
+
+
+def clusters(rng, prompts=60, k=4):
+    """Rewards that know something, votes of three annotators, two domains, gold, members."""
+    groups = []
+    for number in range(prompts):
+        truth = rng.normal(size=k)
+        chance = 1 / (1 + np.exp(truth[None] - truth[:, None]))
+        wins = rng.binomial(3, chance) / 3
+        groups.append(group(truth + rng.normal(size=k), wins, prompt=str(number), domain="ab"[number % 2],
+                            length=rng.integers(1, 100, k), rank=np.argsort(np.argsort(-truth)), votes=3))  # fmt: skip
+    return Scored.from_groups(groups)
+
+
+def report(seed=0):
+    rng = np.random.default_rng(seed)
+    scored = clusters(rng, k=8)
+    members = scored.reward + rng.normal(size=(3, len(scored.reward)))
+    strange = {"mahalanobis": rng.normal(size=len(scored.reward)) ** 2}
+    evidence = evidence_of(
+        scored, members=members, strange=strange, others={"other": rng.normal(size=len(scored.reward))}
+    )
+    evidence = replace(evidence, gold=scored.reward + rng.normal(size=len(scored.reward)))
+    shifted = replace(evidence, strange={"mahalanobis": strange["mahalanobis"] + 1})
+    judged = Judged("model", evidence, 2.0, evaluate(scored, temperature=2.0, bootstrap=60), shifts={"far": shifted},
+                    probes={"filler": evidence}, samples=60)  # fmt: skip
+    named = OmegaConf.load(CONF / "evaluate.yaml").sections
+    made = [get_object(section._target_)(judged) for section in named.values()]
+    return flat([section for section in made if section is not None])
+
+
+def test_every_number_of_a_report_has_an_interval_around_it():
+    found = report()
+    bare = [
+        key for key in found
+        if not key.endswith(("/ci_low", "/ci_high", *NO_INTERVAL)) and not key.startswith(COUNTS)
+        and "/n_pairs/" not in key and f"{key}/ci_low" not in found
+    ]  # fmt: skip
+    assert bare == []
+    ends = [key.removesuffix("/ci_low") for key in found if key.endswith("/ci_low")]
+    assert len(ends) > 100
+    assert all(found[f"{key}/ci_low"] <= found[f"{key}/ci_high"] for key in ends)
+    outside = [k for k in ends if not found[f"{k}/ci_low"] - 1e-9 <= found[k] <= found[f"{k}/ci_high"] + 1e-9]
+    assert len(outside) <= 2, outside  # a resampled statistic may have a bias
+    for key in ("pair_accuracy/longer_won", "ceiling/annotators", "ece/adaptive", "ece_uncalibrated", "baseline/majority",
+                "pair_accuracy/worst_domain", "pair_accuracy/worst_part", "selective/margin/aurc", "ood/far/mahalanobis/aupr",
+                "ood/far/mahalanobis/fpr95", "best_of_n/gold/alpha", "reward/std_between", "members/split"):  # fmt: skip
+        assert found[f"{key}/ci_low"] < found[f"{key}/ci_high"], key
+
+
+def test_the_schema_wants_both_ends_of_an_interval():
+    schema = json.loads((Path(rlhf.__file__).parent / "judge" / "page" / "report.schema.json").read_text())
+    found = report(1)
+    validator = Draft202012Validator(schema)
+    assert not [e.message for e in validator.iter_errors(found)]
+    for key in ("ece/adaptive", "ceiling/annotators", "pair_accuracy/worst_domain"):
+        half = {k: v for k, v in found.items() if k != f"{key}/ci_high"}
+        assert [e for e in validator.iter_errors(half) if key in e.message]
+    assert list(validator.iter_errors(found | {"selective/margin/aurc/ci_low": -0.1}))
+
+
+def again(values, cluster, statistic, rng, times=400):
+    """Percentiles of a statistic over drawn clusters, the slow way: rows of the drawn ones, one after the other."""
+    names = np.unique(cluster)
+    rows = [np.flatnonzero(cluster == c) for c in names]
+    drawn = []
+    for _ in range(times):
+        taken = np.concatenate([rows[i] for i in rng.integers(0, len(names), len(names))])
+        drawn.append(statistic(*(v[taken] for v in values)))
+    return np.quantile(drawn, [0.025, 0.975])
+
+
+@pytest.mark.parametrize("ties", [False, True])
+def test_intervals_of_coverage_curves_are_those_of_resampling_every_pair(ties):
+    rng = np.random.default_rng(0)
+    cluster = np.repeat(np.arange(100), 6)
+    confidence = np.abs(rng.normal(size=600)) + np.repeat(rng.random(100), 6)
+    confidence = confidence.round(0) if ties else confidence
+    right = (rng.random(600) < 1 / (1 + np.exp(-confidence))).astype(float)
+    whole, (half,) = selective_intervals(confidence, right, cluster, [0.5], samples=400, seed=0)
+    width = np.diff(again((confidence, right), cluster, area, rng))[0]
+    assert np.diff(whole)[0] == pytest.approx(width, rel=0.2)
+    assert whole[0] < area(confidence, right) < whole[1]
+    if not ties:
+        slow = again((confidence, right), cluster, lambda c, r: accuracy_at(c, r, 0.5), rng)
+        assert np.diff(half)[0] == pytest.approx(np.diff(slow)[0], rel=0.2)
+        np.testing.assert_allclose(half, slow, atol=0.015)
+
+
+def test_intervals_of_detection_rates_are_those_of_resampling_every_answer():
+    rng = np.random.default_rng(1)
+    ordinary, strange = rng.normal(size=300), rng.normal(1.5, 1, size=300)
+    prompt = np.repeat(np.arange(100), 3)
+    found = detection(ordinary, strange, (prompt, prompt), samples=400, seed=0)
+    scores, truth = np.concatenate([ordinary, strange]), np.repeat([0, 1], 300)
+
+    def fpr95(s, t):
+        false, caught, _ = roc_curve(t, s, drop_intermediate=False)
+        return false[caught >= 0.95].min()
+
+    both = np.concatenate([prompt, prompt])
+    aupr = again((scores, truth), both, lambda s, t: average_precision_score(t, s), rng)
+    np.testing.assert_allclose(found.aupr_interval, aupr, atol=0.015)
+    np.testing.assert_allclose(found.fpr95_interval, again((scores, truth), both, fpr95, rng), atol=0.06)
+    alone = detection(ordinary, strange, (prompt, prompt))
+    assert np.isnan(alone.aupr_interval).all()
+    assert alone.aupr == found.aupr
+
+
+@pytest.mark.parametrize("round_to", [8, 0])
+def test_the_influence_on_a_rank_correlation_is_its_derivative(round_to):
+    rng = np.random.default_rng(2)
+    a = rng.normal(size=200).round(round_to)
+    b = (a + rng.normal(size=200)).round(round_to)
+    rho, influence = spearman_influence(a, b)
+    assert rho == pytest.approx(spearmanr(a, b).statistic)
+    assert influence.mean() == pytest.approx(0, abs=1e-12)
+    copies = 30  # one entry is there once more among 30 copies of the set: a small change of its weight
+    for i in (0, 57, 199):
+        more = spearmanr(np.append(np.tile(a, copies), a[i]), np.append(np.tile(b, copies), b[i])).statistic
+        assert (more - rho) * (200 * copies + 1) == pytest.approx(influence[i], abs=0.01)
+    assert np.isnan(spearman_influence(a, np.ones(200))[0])
+
+
+def test_the_interval_of_the_worst_of_equal_parts_holds_the_truth_and_resampled_minima_do_not():
+    rng = np.random.default_rng(3)
+    held = naive = 0
+    for _ in range(200):
+        sums = rng.binomial(100, 0.7, size=8) / 100
+        drawn = rng.binomial(100, sums, size=(200, 8)) / 100
+        low, high = lowest_interval(np.vstack([sums, drawn]), np.ones((201, 8)))
+        held += low <= 0.7 <= high
+        naive += np.quantile(drawn.min(1), 0.025) <= 0.7 <= np.quantile(drawn.min(1), 0.975)
+    assert held >= 190
+    assert naive < 60
+
+
+def test_a_part_of_one_prompt_leaves_the_worst_part_without_an_interval():
+    right, part = np.array([1.0, 0.0, 1.0, 0.0, np.nan]), np.array([0, 0, 1, 1, 1])
+    known = worst_part([(right, part)], np.array([0, 1, 2, 3, 4]), samples=50, seed=0)
+    assert known[0] <= 0.5 <= known[1]
+    assert np.isnan(worst_part([(right, part)], np.array([0, 1, 2, 2, 4]), samples=50, seed=0)).all()
+    assert np.isnan(worst_part([(right, np.zeros(5, int))], np.arange(5), samples=50, seed=0)).all()
+
+
+def test_accuracies_by_the_better_answers_length_have_the_intervals_of_their_own_pairs():
+    scored = simulate(50, 3, np.random.default_rng(4), scale=0.7)
+    found = evaluate(scored, bootstrap=200)
+    right = (scored.difference > 0) == (scored.win_prob > 0.5)
+    longer = np.sign(scored.win_prob - 0.5) == np.sign(scored.longer)
+    assert found["pair_accuracy/longer_won"] == pytest.approx(right[longer].mean())
+    alone = of_pairs(scored.difference[longer], scored.win_prob[longer], scored.pair_prompt[longer])
+    slow = evaluate(alone, bootstrap=200)
+    for end in ("ci_low", "ci_high"):
+        assert found[f"pair_accuracy/longer_won/{end}"] == pytest.approx(
+            slow[f"pair_accuracy/{end}"], abs=0.02
+        )

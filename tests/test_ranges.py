@@ -1,0 +1,64 @@
+"""Numbers that cannot be meant are refused at once, all of them in one message, and before torch is there."""
+
+import subprocess
+import sys
+
+import pytest
+from hydra import compose, initialize_config_dir
+
+from rlhf.assemble import CONF
+from rlhf.assemble.ranges import EVALUATE, TRAIN, check_ranges
+from rlhf.record_types import RecordError
+
+
+def composed(command, *overrides):
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return compose(command, overrides=list(overrides))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    ["epochs=0.4", "epochs=0", "epochs=-1", "epochs=null", "batch_size=0", "eval_batch_size=0", "batch_tokens=0", "max_length=0",
+     "validate_every=0", "validate_every=1.5", "validate_every=2", "save_every=0", "bootstrap=-1", "seed=true", "patience=-1",
+     "optimizer.build.lr=0", "optimizer.build.lr=nan", "centring=-0.1", "trainer.accumulate_grad_batches=0"],
+)  # fmt: skip
+def test_training_refuses(wrong):
+    key = wrong.split("=")[0]
+    with pytest.raises(RecordError, match=rf"^{key}=.* must be a"):
+        check_ranges(composed("train", wrong), TRAIN)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    ["bootstrap=0", "block=0", "batch_tokens=0", "max_length=1", "changed=0", "red_team_size=0", "devices=0"],
+)
+def test_judging_refuses(wrong):
+    with pytest.raises(RecordError, match=f"^{wrong} must be a whole number, [12] or more$"):
+        check_ranges(composed("evaluate", "run=x", wrong), EVALUATE)
+
+
+@pytest.mark.parametrize(
+    "right",
+    [[], ["validate_every=1"], ["bootstrap=0"], ["batch_tokens=4096"], ["experiment=ukpconvarg_tiny"]],
+)
+def test_what_can_be_meant_is_let_through(right):
+    check_ranges(composed("train", *right), TRAIN)
+
+
+def test_every_wrong_number_is_said_and_torch_stays_out(root, tmp_path):
+    code = (
+        "import sys\nfrom omegaconf import OmegaConf\nfrom rlhf import assemble\n"
+        "for command, wrong in ((assemble.train, {'epochs': 0.4, 'batch_size': 0}), (assemble.evaluate, {'bootstrap': 0}),\n"
+        "                       (assemble.evaluate, {'part': 'tset'})):\n"
+        "    try:\n        command(OmegaConf.create(wrong))\n"
+        "    except ValueError as error:\n        print(error)\n"
+        "print('torch' in sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == [
+        "epochs=0.4 must be a whole number, 1 or more",
+        "batch_size=0 must be a whole number, 1 or more",
+        "bootstrap=0 must be a whole number, 1 or more",
+        "part=tset: one of train, val, test, all",
+        "False",
+    ]
