@@ -18,9 +18,10 @@ def composed(command, *overrides):
 
 @pytest.mark.parametrize(
     "wrong",
-    ["epochs=0.4", "epochs=0", "epochs=-1", "epochs=null", "batch_size=0", "eval_batch_size=0", "batch_tokens=0", "max_length=0",
-     "validate_every=0", "validate_every=1.5", "validate_every=2", "save_every=0", "bootstrap=-1", "seed=true", "patience=-1",
-     "optimizer.build.lr=0", "optimizer.build.lr=nan", "centring=-0.1", "trainer.accumulate_grad_batches=0"],
+    ["epochs=0.4", "epochs=0", "epochs=-1", "epochs=null", "batch_size=0", "eval_batch_size=0", "batch_tokens=0",
+     "max_length=0", "validate_every=0", "validate_every=1.5", "validate_every=2", "save_every=0", "bootstrap=-1",
+     "seed=true", "patience=-1", "optimizer.build.lr=0", "optimizer.build.lr=nan", "centring=-0.1",
+     "trainer.accumulate_grad_batches=0"],
 )  # fmt: skip
 def test_training_refuses(wrong):
     key = wrong.split("=")[0]
@@ -48,8 +49,9 @@ def test_what_can_be_meant_is_let_through(right):
 def test_every_wrong_number_is_said_and_torch_stays_out(root, tmp_path):
     code = (
         "import sys\nfrom omegaconf import OmegaConf\nfrom rlhf import assemble\n"
-        "for command, wrong in ((assemble.train, {'epochs': 0.4, 'batch_size': 0}), (assemble.evaluate, {'bootstrap': 0}),\n"
-        "                       (assemble.evaluate, {'part': 'tset'})):\n"
+        "train, judge = assemble.train, assemble.evaluate\n"
+        "for command, wrong in ((train, {'epochs': 0.4, 'batch_size': 0}), (judge, {'bootstrap': 0}),\n"
+        "                       (judge, {'part': 'tset'})):\n"
         "    try:\n        command(OmegaConf.create(wrong))\n"
         "    except ValueError as error:\n        print(error)\n"
         "print('torch' in sys.modules)\n"

@@ -28,18 +28,7 @@ from rlhf.judge.table import Scored
 
 COUNTS = ("n_", "temperature", "members/n", "best_of_n/n_")
 """Begin counts and what was given."""
-NO_INTERVAL = (
-    "/p",
-    "mcnemar_p",
-    "nll_p",
-    "/kl_bound",
-    "/r2",
-    "by_chance",
-    "/n",
-    "/n_pairs",
-    "/largest",
-    "/temperature",
-)
+NO_INTERVAL = ("/p", "_p", "/kl_bound", "/r2", "by_chance", "/n", "/n_pairs", "/largest", "/temperature")
 """Tests, formulas, descriptions of the mean curve, an expectation, counts, a maximum."""
 
 
@@ -60,9 +49,8 @@ def report(seed=0):
     scored = clusters(rng, k=8)
     members = scored.reward + rng.normal(size=(3, len(scored.reward)))
     strange = {"mahalanobis": rng.normal(size=len(scored.reward)) ** 2}
-    evidence = evidence_of(
-        scored, members=members, strange=strange, others={"other": rng.normal(size=len(scored.reward))}
-    )
+    others = {"other": rng.normal(size=len(scored.reward))}
+    evidence = evidence_of(scored, members=members, strange=strange, others=others)
     evidence = replace(evidence, gold=scored.reward + rng.normal(size=len(scored.reward)))
     shifted = replace(evidence, strange={"mahalanobis": strange["mahalanobis"] + 1})
     judged = Judged("model", evidence, 2.0, evaluate(scored, temperature=2.0, bootstrap=60), shifts={"far": shifted},
@@ -85,9 +73,11 @@ def test_every_number_of_a_report_has_an_interval_around_it():
     assert all(found[f"{key}/ci_low"] <= found[f"{key}/ci_high"] for key in ends)
     outside = [k for k in ends if not found[f"{k}/ci_low"] - 1e-9 <= found[k] <= found[f"{k}/ci_high"] + 1e-9]
     assert len(outside) <= 2, outside  # a resampled statistic may have a bias
-    for key in ("pair_accuracy/longer_won", "ceiling/annotators", "ece/adaptive", "ece_uncalibrated", "baseline/majority",
-                "pair_accuracy/worst_domain", "pair_accuracy/worst_part", "selective/margin/aurc", "ood/far/mahalanobis/aupr",
-                "ood/far/mahalanobis/fpr95", "best_of_n/gold/alpha", "reward/std_between", "members/split"):  # fmt: skip
+    for key in (
+        "pair_accuracy/longer_won", "ceiling/annotators", "ece/adaptive", "ece_uncalibrated", "baseline/majority",
+        "pair_accuracy/worst_domain", "pair_accuracy/worst_part", "selective/margin/aurc", "reward/std_between",
+        "ood/far/mahalanobis/aupr", "ood/far/mahalanobis/fpr95", "best_of_n/gold/alpha", "members/split",
+    ):  # fmt: skip
         assert found[f"{key}/ci_low"] < found[f"{key}/ci_high"], key
 
 
@@ -187,14 +177,14 @@ def test_a_part_of_one_prompt_leaves_the_worst_part_without_an_interval():
 
 
 def test_accuracies_by_the_better_answers_length_have_the_intervals_of_their_own_pairs():
-    scored = simulate(50, 3, np.random.default_rng(4), scale=0.7)
-    found = evaluate(scored, bootstrap=200)
+    scored = simulate(200, 3, np.random.default_rng(4), scale=0.7)
+    found = evaluate(scored, bootstrap=1000)
     right = (scored.difference > 0) == (scored.win_prob > 0.5)
     longer = np.sign(scored.win_prob - 0.5) == np.sign(scored.longer)
     assert found["pair_accuracy/longer_won"] == pytest.approx(right[longer].mean())
     alone = of_pairs(scored.difference[longer], scored.win_prob[longer], scored.pair_prompt[longer])
-    slow = evaluate(alone, bootstrap=200)
+    slow = evaluate(alone, bootstrap=1000)
     for end in ("ci_low", "ci_high"):
         assert found[f"pair_accuracy/longer_won/{end}"] == pytest.approx(
-            slow[f"pair_accuracy/{end}"], abs=0.02
+            slow[f"pair_accuracy/{end}"], abs=0.01
         )
