@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 
 from rlhf.assemble.loggers import finish_wandb, quiet
 from rlhf.assemble.resume import checkpoint_to_go_on_from
+from rlhf.assemble.values import check_values
 from rlhf.record_types import RecordError
 
 if TYPE_CHECKING:
@@ -25,6 +26,10 @@ if TYPE_CHECKING:
 
 def train(cfg: DictConfig) -> float:
     """`train.py`: build what the configuration names, hand it to the task, return the monitored metric."""
+    check_values(cfg)
+    _one_criterion(cfg)
+    if "check" in cfg.task:
+        hydra.utils.instantiate(cfg.task.check)(cfg)
     import pytorch_lightning as pl
     import torch
 
@@ -32,7 +37,6 @@ def train(cfg: DictConfig) -> float:
 
     quiet()
     better(cfg.monitor)  # a name that is never measured is refused before anything is done
-    _one_criterion(cfg)
     if cfg.threads:
         torch.set_num_threads(cfg.threads)
     pl.seed_everything(cfg.seed, workers=True, verbose=False)

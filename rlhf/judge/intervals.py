@@ -9,6 +9,7 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import stats
 
 from rlhf.judge.table import Floats, Ints
 
@@ -18,6 +19,12 @@ CHUNK = 4_000_000
 BLOCKS = 10_000
 """More clusters than this are first pooled at random into this many: the standard error that 10 000 sums show is
 within 1 % of the one that all clusters show, and the time stays bounded."""
+
+
+def t_interval(values: Floats) -> tuple[float, float]:
+    """The ends of the 95% t interval of the mean of independent values [N], N >= 2."""
+    low, high = stats.t.interval(0.95, len(values) - 1, loc=values.mean(), scale=stats.sem(values))
+    return float(low), float(high)
 
 
 def cluster_sums(values: Floats, cluster: Ints) -> Floats:
