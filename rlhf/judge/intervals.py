@@ -23,8 +23,8 @@ within 1 % of the one that all clusters show, and the time stays bounded."""
 
 def t_interval(values: Floats) -> tuple[float, float]:
     """The ends of the 95% t interval of the mean of independent values [N], N >= 2."""
-    low, high = stats.t.interval(0.95, len(values) - 1, loc=values.mean(), scale=stats.sem(values))
-    return float(low), float(high)
+    half = float(stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values)))
+    return float(values.mean()) - half, float(values.mean()) + half
 
 
 def cluster_sums(values: Floats, cluster: Ints) -> Floats:

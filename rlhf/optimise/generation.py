@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -175,9 +176,9 @@ def judged(loop: Loop, module: PolicyModule, *, reference: bool = False) -> Trac
         rollout = loop.speaker.speak(tasks, 1, reference=reference)
     logp = loop.speaker.ref_logp(rollout) if reference else loop.speaker.logp(rollout)
     _, row = module.judge(rollout, tasks, logp.detach())
-    if loop.gold is not None and len(tasks) > 1:
+    if loop.gold is not None:
         values = np.array(loop.gold([task.prompt for task in tasks], rollout.spoken.texts))
-        row["gold/low"], row["gold/high"] = t_interval(values)
+        row["gold/low"], row["gold/high"] = t_interval(values) if len(values) > 1 else (math.nan, math.nan)
     return row
 
 

@@ -85,9 +85,11 @@ class EveryStep(pl.Callback):
     def __init__(self, progress: Progress, before: int) -> None:
         self.progress, self.before = progress, before
 
-    def on_train_batch_end(self, trainer: pl.Trainer, module: Any, *args: object, **kwargs: object) -> None:
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: Any, *args: object, **kwargs: object
+    ) -> None:
         """After a step."""
-        self.progress.step(module.trace[-1], self.before + len(module.trace) - 1)
+        self.progress.step(pl_module.trace[-1], self.before + len(pl_module.trace) - 1)
 
 
 def log_end(loggers: Sequence[Any], metrics: Mapping[str, float], folder: Path, *, step: int = 0) -> None:
@@ -95,5 +97,6 @@ def log_end(loggers: Sequence[Any], metrics: Mapping[str, float], folder: Path, 
     for logger in loggers:
         logger.log_metrics({f"final/{name}": value for name, value in metrics.items()}, step=step)
         show = getattr(logger, "log_image", None)
-        for path in sorted(folder.glob("*.png")) if show is not None else ():
-            show(path.stem, [str(path)])
+        if show is not None:
+            for path in sorted(folder.glob("*.png")):
+                show(path.stem, [str(path)])
