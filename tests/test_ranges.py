@@ -30,6 +30,28 @@ def test_training_refuses(wrong):
 
 
 @pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["task=dpo", "task.loss.beta=-1"], r"task\.loss\.beta=-1 must be a number above 0$"),
+        (["task=dpo", "task.loss.label_smoothing=0.5"], r"=0\.5 must be a number of at least 0, below 0\.5$"),
+        (["task=policy", "shaping.controller.beta=-0.1"], r"controller\.beta=-0\.1 must be a number of at least 0$"),
+        (["task=policy", "shaping=adaptive", "shaping.controller.target=0"], r"target=0 must be a number above 0$"),
+        (["task=policy", "task.completions=1"], r"^task\.completions=1 must be a whole number, 2 or more$"),
+        (["task=policy", "task.steps=.inf"], r"^task\.steps=\.?inf must be a whole number"),
+        (["task=iterate", "task.plan.reference_samples=31"], "=31 must be a whole number, 32 or more$"),
+    ],
+)  # fmt: skip
+def test_tasks_refuse(overrides, said):
+    with pytest.raises(RecordError, match=said):
+        check_ranges(composed("train", *overrides), TRAIN)
+
+
+@pytest.mark.parametrize("task", ["sft", "dpo", "policy", "iterate", "tradeoff", "warnings", "active"])
+def test_the_defaults_of_every_task_are_let_through(task):
+    check_ranges(composed("train", f"task={task}"), TRAIN)
+
+
+@pytest.mark.parametrize(
     "wrong",
     ["bootstrap=0", "block=0", "batch_tokens=0", "max_length=1", "changed=0", "red_team_size=0", "devices=0"],
 )

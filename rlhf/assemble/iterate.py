@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
+from rlhf.assemble.loggers import job_loggers
 from rlhf.assemble.policy import causal_speaker, toy_gold
 from rlhf.assemble.resume import folder_to_go_on_in
 from rlhf.assemble.run import reward_run, run_folder
@@ -20,6 +21,7 @@ from rlhf.assemble.tuning import optimizing
 if TYPE_CHECKING:
     from rlhf.collect.prompts import Task
     from rlhf.optimise.generation import Loop
+    from rlhf.optimise.progress import Progress
     from rlhf.record_types import Comparison
     from rlhf.reward.training import RewardRun
 
@@ -36,45 +38,53 @@ class IterateRun:
 def iterate_run(cfg: DictConfig) -> IterateRun:
     """What `task=iterate` needs; with `ckpt=<run folder>` it goes on there."""
     folder = folder_to_go_on_in(cfg, run_folder(), leaves="**/generation-0", free=("seeds",))
-    return IterateRun(cfg, folder, quick_trainer(1))
+    return IterateRun(cfg, folder, quick_trainer(1, job_loggers(cfg, folder)))
 
 
 def iterate(run: IterateRun) -> dict[str, float]:
     """One loop, or `task.conditions` with `task.seeds`."""
     from rlhf.optimise import iterate as loops
     from rlhf.optimise.ablation import ablation, table
+    from rlhf.optimise.progress import Progress, log_end
 
+    loggers = run.trainer.loggers
     if not run.cfg.task.conditions:
-        metrics = loops.iterate(loop_of(run.cfg, run.folder, run.cfg.seed))
-        print(
-            {
-                k: round(v, 2)
-                for k, v in metrics.items()
-                if k in ("gold", "peak_gold", "reward", "kl", "length")
-            }
-        )
-        return metrics
-    conditions = {str(n): _condition(run.cfg, c) for n, c in run.cfg.task.conditions.items()}
-    runs = {
-        name: (lambda seed, folder, cfg=cfg: loops.iterate(loop_of(cfg, folder, seed)))
-        for name, cfg in conditions.items()
-    }
-    metrics = ablation(runs, list(run.cfg.task.seeds), run.folder)
-    print(table(metrics, list(runs)))
+        progress = Progress(loggers)
+        metrics = loops.iterate(loop_of(run.cfg, run.folder, run.cfg.seed, progress))
+        print("\n" + "\n".join(progress.rows))
+    else:
+        conditions = {str(n): _condition(run.cfg, c) for n, c in run.cfg.task.conditions.items()}
+
+        def one(name: str, seed: int, folder: Path) -> dict[str, float]:
+            print(f"{name}, seed {seed}", flush=True)
+            progress = Progress(loggers, prefix=f"{name}/seed-{seed}/")
+            return loops.iterate(loop_of(conditions[name], folder, seed, progress))
+
+        runs = {name: partial(one, name) for name in conditions}
+        metrics = ablation(runs, list(run.cfg.task.seeds), run.folder)
+        print(table(metrics, list(runs)))
+    log_end(loggers, metrics, run.folder, step=int(metrics.get("steps", 0)))
     return metrics
 
 
-def loop_of(cfg: DictConfig, folder: Path, seed: int) -> Loop:
-    """The loop of one seed: another world of prompts and votes, another policy run."""
+def loop_of(cfg: DictConfig, folder: Path, seed: int, progress: Progress | None = None) -> Loop:
+    """The loop of one seed: another world of prompts and votes, another policy run.
+
+    Raises:
+        RecordError: it needs the toy world and the data is another, or `shaping` names a domain that the data has not.
+    """
     from rlhf.data.prompt_key import prompt_hash
     from rlhf.optimise.choice import PairChoice
     from rlhf.optimise.generation import Loop
+    from rlhf.optimise.progress import Progress
 
     cfg = OmegaConf.merge(cfg, {"seed": seed})  # type: ignore[assignment]
     source, records = world_of(cfg, seed)
     tasks, held_out = tasks_of(records, cfg.task.held_out)
     known = {task.key for task in tasks}
     gold = toy_gold(source)
+    shaper = hydra.utils.instantiate(cfg.shaping, _convert_="all")
+    shaper.check({r.domain for r in records})
     return Loop(
         folder=folder,
         speaker=hydra.utils.instantiate(cfg.speaker)(cfg, gold),
@@ -82,7 +92,7 @@ def loop_of(cfg: DictConfig, folder: Path, seed: int) -> Loop:
         tasks=tasks,
         held_out=held_out,
         teach=_teach(cfg, folder, gold),
-        shaper=hydra.utils.instantiate(cfg.shaping, _convert_="all"),
+        shaper=shaper,
         trainer=partial(_trainer, cfg),
         optimizing=optimizing(cfg),
         plan=hydra.utils.instantiate(cfg.task.plan),
@@ -96,6 +106,7 @@ def loop_of(cfg: DictConfig, folder: Path, seed: int) -> Loop:
         voter=_voter(cfg, gold, seed),
         warning=hydra.utils.instantiate(cfg.early_warning, _convert_="all"),
         seed=seed,
+        progress=progress or Progress(),
     )
 
 
@@ -190,11 +201,11 @@ def _trainer(cfg: DictConfig, steps: int) -> Any:
     )  # fmt: skip
 
 
-def quick_trainer(steps: int) -> Any:
-    """A trainer of so many steps that writes nothing."""
+def quick_trainer(steps: int, loggers: Sequence[Any] = ()) -> Any:
+    """A trainer of so many steps that writes nothing but what its loggers are told."""
     import pytorch_lightning as pl
 
     return pl.Trainer(
-        accelerator="cpu", max_steps=steps, max_epochs=-1, logger=False, enable_checkpointing=False,
+        accelerator="cpu", max_steps=steps, max_epochs=-1, logger=list(loggers) or False, enable_checkpointing=False,
         enable_progress_bar=False, enable_model_summary=False, gradient_clip_val=1.0,
     )  # fmt: skip

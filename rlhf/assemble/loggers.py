@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
@@ -43,6 +44,23 @@ def wandb_logger(
     config: Any = OmegaConf.to_container(cfg, resolve=True)
     logger.log_hyperparams({**config, "overrides": list(hydra_cfg.overrides.task)})
     return logger
+
+
+def job_loggers(cfg: DictConfig, folder: Path) -> list[Logger]:
+    """The chosen logger of a task of many trainings, for the job as a whole.
+
+    Its W&B run is noted in `logger.ckpt` of the folder, so that a job that goes on there goes on in its own run.
+    """
+    import torch
+
+    note = folder / "logger.ckpt"
+    logger = hydra.utils.instantiate(cfg.logger)(
+        cfg=cfg, folder=folder, checkpoint=note if note.is_file() else None
+    )
+    if logger is None:
+        return []
+    torch.save({"wandb_id": str(logger.version)}, note)
+    return [logger]
 
 
 def no_logger(**_: object) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import hydra
 from omegaconf import DictConfig, ListConfig
 
+from rlhf.assemble.named_models import check_folders
 from rlhf.assemble.resume import checkpoint_to_go_on_from
 from rlhf.assemble.run import renderer_of, run_folder, trainer_of
 from rlhf.assemble.tuning import optimizing, policy_of
@@ -18,8 +18,12 @@ if TYPE_CHECKING:
 
 
 def policy_run(cfg: DictConfig) -> PolicyRun:
-    """What `task=policy` needs. Raises RecordError where no reward model is named, or a named one is not there."""
-    _named(cfg)
+    """What `task=policy` needs.
+
+    Raises:
+        RecordError: no reward model is named, a named one is not there, or `shaping` names a domain that no prompt has.
+    """
+    named(cfg)
     from rlhf.optimise.policy import Judges, PolicyModule
     from rlhf.optimise.policy_training import PolicyRun
     from rlhf.optimise.prompt_data import PromptData
@@ -31,16 +35,18 @@ def policy_run(cfg: DictConfig) -> PolicyRun:
     proxy, watch = RunJudge(listed(cfg.reward)), listed(cfg.task.watch)
     gold = hydra.utils.instantiate(cfg.task.gold)
     judges = Judges(proxy, RunJudge(watch) if watch else None, gold(source) if gold is not None else None)
+    splitter = hydra.utils.instantiate(cfg.split)
+    data = PromptData(source.records(), splitter, batch_size=cfg.task.prompts, seed=cfg.seed)
+    shaper = hydra.utils.instantiate(cfg.shaping, _convert_="all")
+    shaper.check({task.domain for tasks in data.tasks.values() for task in tasks.values()})
     module = PolicyModule(
         _speaker(cfg),
         judges,
-        hydra.utils.instantiate(cfg.shaping, _convert_="all"),
+        shaper,
         completions=cfg.task.completions,
         warning=hydra.utils.instantiate(cfg.early_warning, _convert_="all"),
         **optimizing(cfg),
     )
-    splitter = hydra.utils.instantiate(cfg.split)
-    data = PromptData(source.records(), splitter, batch_size=cfg.task.prompts, seed=cfg.seed)
     trainer = trainer_of(cfg, folder, checkpoint, steps=cfg.task.steps)
     return PolicyRun(
         folder, data, module, trainer, checkpoint, cfg.seed, cfg.task.reference_samples, cfg.task.eval_prompts,
@@ -48,16 +54,14 @@ def policy_run(cfg: DictConfig) -> PolicyRun:
     )  # fmt: skip
 
 
-def _named(cfg: DictConfig) -> None:
-    """Refuse what is not there before anything is loaded."""
+def named(cfg: DictConfig) -> None:
+    """Refuse what is not there before anything is loaded. Raises RecordError."""
     if not listed(cfg.reward):
         raise RecordError("task=policy needs a reward model", key="reward", remedy="reward=<run folder>")
-    for key, folders in (("reward", listed(cfg.reward)), ("task.watch", listed(cfg.task.watch))):
-        for folder in folders:
-            if not Path(folder).is_dir():
-                raise RecordError(
-                    f"there is no folder {folder}", key=key, remedy="the folder of a run of task=reward"
-                )
+    check_folders(listed(cfg.reward), "reward", "rlhf.json", "a run of task=reward")
+    check_folders(listed(cfg.task.watch), "task.watch", "rlhf.json", "a run of task=reward")
+    if cfg.task.previous:
+        check_folders([cfg.task.previous], "task.previous", "config.json", "task=sft, dpo or policy")
 
 
 def toy_gold(source: Any) -> Any:

@@ -29,19 +29,25 @@ class Whole:
 
 @dataclass(frozen=True, slots=True)
 class Real:
-    """A finite number of at least `least`, or above it where `above`."""
+    """A finite number of at least `least`, or above it where `above`; less than `below`; or null where `optional`."""
 
     least: float
     above: bool = False
+    below: float = math.inf
+    optional: bool = False
 
     def fits(self, value: Any) -> bool:
         """Is it one?"""
+        if value is None:
+            return self.optional
         if not _is(value, int | float) or not math.isfinite(value):
             return False
-        return bool(value > self.least if self.above else value >= self.least)
+        return bool((value > self.least if self.above else value >= self.least) and value < self.below)
 
     def __str__(self) -> str:
-        return f"a number {'above' if self.above else 'of at least'} {self.least:g}"
+        said = f"a number {'above' if self.above else 'of at least'} {self.least:g}"
+        said += f", below {self.below:g}" if math.isfinite(self.below) else ""
+        return f"{said}{', or null' if self.optional else ''}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +70,20 @@ TRAIN: Mapping[str, Rule] = {
     "patience": Whole(0), "validate_every": Share(), "save_every": Whole(1), "workers": Whole(0),
     "bootstrap": Whole(0), "threads": Whole(1, optional=True), "optimizer.build.lr": Real(0, above=True),
     "optimizer.weight_decay": Real(0), "trainer.accumulate_grad_batches": Whole(1),
+    "task.loss.beta": Real(0, above=True), "task.loss.label_smoothing": Real(0, below=0.5),
+    "task.lr": Real(0, above=True, optional=True), "task.decoding.temperature": Real(0, above=True),
+    "speaker.decoding.temperature": Real(0, above=True), "shaping.clip": Real(0, above=True, optional=True),
+    "shaping.controller.init": Real(0, above=True), "shaping.controller.target": Real(0, above=True),
+    "shaping.controller.horizon": Real(0, above=True), "shaping.controller.episodes": Real(0, above=True),
+    "shaping.controller.beta": Real(0), "shaping.controller.start": Real(0), "shaping.controller.end": Real(0),
+    "shaping.controller.controller.beta": Real(0), "speaker.max_new_tokens": Whole(1),
+    **{f"task.{key}": Whole(1) for key in ("steps", "prompts", "max_new_tokens", "eval_prompts")},
+    **{f"task.plan.{key}": Whole(1) for key in ("generations", "steps", "prompts", "samples", "labelled", "judged")},
+    "task.plan.oversight": Whole(0), "task.completions": Whole(2), "task.plan.completions": Whole(2),
+    "task.plan.k": Whole(2), "task.reference_samples": Whole(32), "task.plan.reference_samples": Whole(32),
 }  # fmt: skip
-"""Of conf/train.yaml; bootstrap=0 leaves intervals out."""
+"""Of conf/train.yaml and its tasks. bootstrap=0 leaves intervals out; half of the labels flipped say nothing;
+completions of a prompt are compared with each other; 32 samples set the scale of a reward."""
 
 EVALUATE: Mapping[str, Rule] = {
     "seed": Whole(0), "bootstrap": Whole(1), "block": Whole(1), "batch_tokens": Whole(1), "max_length": Whole(2),

@@ -11,6 +11,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from rlhf.assemble.loggers import finish_wandb, quiet
+from rlhf.assemble.named_models import check_model
 from rlhf.assemble.ranges import TRAIN, check_ranges
 from rlhf.assemble.resume import checkpoint_to_go_on_from
 from rlhf.record_types import RecordError
@@ -28,11 +29,16 @@ def train(cfg: DictConfig) -> float:
     """`train.py`: build what the configuration names, hand it to the task, return the monitored metric.
 
     Raises:
-        RecordError: numbers out of their range, before anything is loaded.
+        RecordError: numbers out of their range, models that are not there, before anything is loaded.
+        FileNotFoundError: `model.path` is written as a folder, and there is none.
     """
     check_ranges(cfg, TRAIN)
     if cfg.min_prompt >= cfg.max_length:
         raise RecordError(f"min_prompt={cfg.min_prompt} must be less than max_length={cfg.max_length}")
+    check_model(cfg)
+    _one_criterion(cfg)
+    if "check" in cfg.task:
+        hydra.utils.instantiate(cfg.task.check)(cfg)
     import pytorch_lightning as pl
     import torch
 
@@ -40,7 +46,6 @@ def train(cfg: DictConfig) -> float:
 
     quiet()
     better(cfg.monitor)  # a name that is never measured is refused before anything is done
-    _one_criterion(cfg)
     if cfg.threads:
         torch.set_num_threads(cfg.threads)
     pl.seed_everything(cfg.seed, workers=True, verbose=False)

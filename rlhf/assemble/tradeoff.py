@@ -11,6 +11,7 @@ import hydra
 from omegaconf import DictConfig
 
 from rlhf.assemble.iterate import quick_trainer, tasks_of, world_of
+from rlhf.assemble.loggers import job_loggers
 from rlhf.assemble.policy import toy_gold
 from rlhf.assemble.run import run_folder
 
@@ -29,7 +30,7 @@ class TradeoffRun:
 
 def tradeoff_run(cfg: DictConfig) -> TradeoffRun:
     """What `task=tradeoff` needs."""
-    return TradeoffRun(cfg, run_folder(), quick_trainer(1))
+    return TradeoffRun(cfg, run_folder(), quick_trainer(1, job_loggers(cfg, run_folder())))
 
 
 def tradeoff(run: TradeoffRun) -> dict[str, float]:
@@ -37,6 +38,7 @@ def tradeoff(run: TradeoffRun) -> dict[str, float]:
     import torch
 
     from rlhf.optimise.controllers import Fixed
+    from rlhf.optimise.progress import log_end
     from rlhf.optimise.shaper import Shaper
     from rlhf.optimise.tradeoff import BestOfN, Dpo, Method, Rloo, compare
     from rlhf.optimise.uncertainty import mean
@@ -61,6 +63,7 @@ def tradeoff(run: TradeoffRun) -> dict[str, float]:
     worlds = [_world(run.cfg, seed) for seed in task.seeds]
     metrics = compare(methods, worlds, hydra.utils.instantiate(task.speaker), run.folder)
     print((run.folder / "tradeoff.md").read_text())
+    log_end(run.trainer.loggers, metrics, run.folder)
     return metrics
 
 

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
-from rlhf.assemble.iterate import loop_of, quick_trainer
+from rlhf.assemble.iterate import loop_of, quick_trainer, toy
+from rlhf.assemble.loggers import job_loggers
 from rlhf.assemble.resume import folder_to_go_on_in
 from rlhf.assemble.run import run_folder
+from rlhf.record_types import RecordError
 
 if TYPE_CHECKING:
     from rlhf.optimise.warning_study import Make, Unstopped
@@ -31,12 +33,25 @@ class WarningsRun:
 
 def warnings_run(cfg: DictConfig) -> WarningsRun:
     """What `task=warnings` needs; with `ckpt=<run folder>` it goes on there."""
+    exact(cfg)
     folder = folder_to_go_on_in(cfg, run_folder(), leaves="*/seed-*", free=JUDGING)
-    return WarningsRun(cfg, folder, quick_trainer(1))
+    return WarningsRun(cfg, folder, quick_trainer(1, job_loggers(cfg, folder)))
+
+
+def exact(cfg: DictConfig) -> None:
+    """Raise RecordError where the policy is not the toy one, whose gold is exact after every step."""
+    if hydra.utils.get_method(cfg.speaker._target_) is not toy:
+        raise RecordError(
+            "task=warnings needs the mean gold reward after every step, which only the toy policy gives exactly",
+            key="speaker",
+            remedy="speaker=toy; to see when a sign warns a language model: task=iterate speaker=language "
+            "early_warning=<sign>",
+        )
 
 
 def warnings(run: WarningsRun) -> dict[str, float]:
     """The table."""
+    from rlhf.optimise.progress import log_end
     from rlhf.optimise.warning_study import study
 
     task = run.cfg.task
@@ -45,6 +60,7 @@ def warnings(run: WarningsRun) -> dict[str, float]:
     signs = {str(name): (_make(task, sign), list(sign.levels)) for name, sign in task.signs.items()}
     metrics = study(calibration, runs, signs, run.folder, margin=task.margin)
     print((run.folder / "warnings.md").read_text())
+    log_end(run.trainer.loggers, metrics, run.folder)
     return metrics
 
 

@@ -12,13 +12,15 @@ texts, and layers have no share of it that adds up. Holding layers near where th
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+
+from rlhf.record_types import RecordError
 
 REFERENCE_STEP = 0.2
 """Largest relative KL error that counts in one adaptive update (Ziegler et al. 2019, section 2.2)."""
@@ -237,7 +239,7 @@ class PerDomain:
 
     Args:
         controller: gives the β of the other domains.
-        factors: domain -> factor on that β, >= 0.
+        factors: domain -> factor on that β, >= 0; that the data has these domains is for `check_domains` to see.
     """
 
     controller: Controller
@@ -263,6 +265,30 @@ class PerDomain:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Of the inner controller."""
         self.controller.load_state_dict(state)
+
+
+def check_domains(controller: Any, known: Collection[str | None]) -> None:
+    """Look for domains that no prompt has: their factor would never count, and nobody would know.
+
+    Args:
+        controller: whose `PerDomain`, also inside another controller, is looked at.
+        known: the domains of the data's prompts; None = a prompt without one.
+
+    Raises:
+        RecordError: a factor is for a domain that is not known.
+    """
+    named = sorted(set(controller.factors) - set(known)) if isinstance(controller, PerDomain) else []
+    if named:
+        there = ", ".join(sorted(d for d in known if d is not None)) or "none: its records have no `domain`"
+        raise RecordError(
+            f"the data has no prompts of the domain {', '.join(named)}; its domains: {there}",
+            key="shaping.controller.factors",
+            remedy=f"~shaping.controller.factors.{named[0]} takes it out, "
+            "+shaping.controller.factors.<domain>=<factor> adds one",
+        )
+    inner = getattr(controller, "controller", None)
+    if inner is not None:
+        check_domains(inner, known)
 
 
 def _positive(name: str, value: float, *, zero: bool = False) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,9 +16,11 @@ from rlhf.collect.decoding import Decoding, Same, Sampler
 from rlhf.collect.filtering import Filtering
 from rlhf.collect.prompts import Task
 from rlhf.data.prompt_key import prompt_hash
+from rlhf.judge.intervals import t_interval
 from rlhf.optimise.choice import Choose
 from rlhf.optimise.policy import Gold, Judges, PolicyModule, Trace
 from rlhf.optimise.policy_training import write_traces
+from rlhf.optimise.progress import EveryStep, Progress
 from rlhf.optimise.proxy import Judge
 from rlhf.optimise.shaper import Shaper
 from rlhf.optimise.speaking import aside
@@ -78,6 +81,7 @@ class Loop:
         voter: casts the votes; None = people do.
         warning: early warning inside a generation; None = never.
         seed: of everything.
+        progress: is told every step and generation.
     """
 
     folder: Path
@@ -97,9 +101,11 @@ class Loop:
     voter: Voter | None = None
     warning: EarlyWarning | None = None
     seed: int = 0
+    progress: Progress = field(default_factory=Progress)
     trace: list[Trace] = field(default_factory=list, init=False)
     starts: list[int] = field(default_factory=list, init=False)
     stopped: list[int] = field(default_factory=list, init=False)
+    warnings: list[str] = field(default_factory=list, init=False)
 
 
 def judges_of(loop: Loop, records: Sequence[Comparison]) -> Judges:
@@ -131,7 +137,9 @@ def optimise(loop: Loop, module: PolicyModule, number: int) -> None:
     ]
     torch.manual_seed(loop.seed * 1009 + number)
     loader: Any = torch.utils.data.DataLoader(batches, batch_size=None, collate_fn=list)  # type: ignore[arg-type]
-    loop.trainer(loop.plan.steps).fit(module, loader)
+    trainer = loop.trainer(loop.plan.steps)
+    trainer.callbacks.append(EveryStep(loop.progress, len(loop.trace)))
+    trainer.fit(module, loader)
 
 
 def save(loop: Loop, module: PolicyModule, folder: Path) -> None:
@@ -141,9 +149,10 @@ def save(loop: Loop, module: PolicyModule, folder: Path) -> None:
         "speaker": drop_frozen(loop.speaker, loop.speaker.state_dict()),
         "controller": loop.shaper.controller.state_dict(),
         "warned": module.warned is not None,
+        "reason": _reason(module),
     }
     torch.save(state, folder / "policy.pt")
-    _extend(loop, module.trace, warned=module.warned is not None)
+    _extend(loop, module.trace, _reason(module))
 
 
 def load(loop: Loop, folder: Path) -> bool:
@@ -156,22 +165,31 @@ def load(loop: Loop, folder: Path) -> bool:
     loop.shaper.controller.load_state_dict(state["controller"])
     with (folder / "trace.csv").open(encoding="utf-8") as file:
         trace = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
-    _extend(loop, trace, warned=state["warned"])
+    _extend(loop, trace, state.get("reason") or ("stopped" if state["warned"] else ""))
     return True
 
 
-def judged(loop: Loop, module: PolicyModule) -> Trace:
-    """The columns of the trace on held-out prompts."""
+def judged(loop: Loop, module: PolicyModule, *, reference: bool = False) -> Trace:
+    """The columns of the trace on held-out prompts, one completion each; `gold` with its 95% interval over prompts."""
     tasks = list(loop.held_out[: loop.plan.judged])
     with aside(loop.seed + 1):
-        rollout = loop.speaker.speak(tasks, 1)
-    _, row = module.judge(rollout, tasks, loop.speaker.logp(rollout).detach())
+        rollout = loop.speaker.speak(tasks, 1, reference=reference)
+    logp = loop.speaker.ref_logp(rollout) if reference else loop.speaker.logp(rollout)
+    _, row = module.judge(rollout, tasks, logp.detach())
+    if loop.gold is not None:
+        values = np.array(loop.gold([task.prompt for task in tasks], rollout.spoken.texts))
+        row["gold/low"], row["gold/high"] = t_interval(values) if len(values) > 1 else (math.nan, math.nan)
     return row
 
 
-def _extend(loop: Loop, trace: Sequence[Trace], *, warned: bool) -> None:
+def _reason(module: PolicyModule) -> str:
+    return f"step {module.warned['step']}: {module.warned['reason']}" if module.warned else ""
+
+
+def _extend(loop: Loop, trace: Sequence[Trace], warning: str) -> None:
     start = len(loop.trace)
     loop.starts.append(start)
     loop.trace += [row | {"step": float(start + i)} for i, row in enumerate(trace)]
-    if warned:
+    loop.warnings.append(warning)
+    if warning:
         loop.stopped.append(len(loop.trace))

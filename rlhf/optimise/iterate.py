@@ -1,13 +1,16 @@
 """Iterated RLHF: policy -> sample -> filter -> select -> vote -> reward model -> policy, generation by generation.
 
 Every generation leaves `generation-<n>/`: `trace.csv`, `policy.pt`, the blinded task file of its oversight and the
-votes on it, `records.jsonl` (what the next reward model learns from). A loop that is started again goes on after the
-last generation that is whole. Without a voter it stops after writing the tasks, and goes on once people have voted.
+votes on it, `unlabelled.jsonl` (what is voted on; its true rewards, where known, lie apart in `unlabelled.gold.json`),
+`records.jsonl` (the same with votes: what the next reward model learns from). A loop that is started again goes on
+after the last generation that is whole. Without a voter it stops after writing the tasks, and goes on once people
+have voted.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import csv
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +20,7 @@ from rlhf.collect.sampling import Completer
 from rlhf.optimise.figures import draw_traces
 from rlhf.optimise.generation import Loop, judged, judges_of, load, module_of, optimise, save
 from rlhf.optimise.oversight import read_votes, win_rates, with_gold, write_tasks
-from rlhf.optimise.policy import Gold, Judges, averages
+from rlhf.optimise.policy import Gold, Judges, Trace, averages
 from rlhf.optimise.policy_training import write_traces
 from rlhf.optimise.speaking import SpeakerPolicy, aside
 from rlhf.optimise.tuning import write_json
@@ -26,32 +29,41 @@ from rlhf.records import read, write
 
 
 def iterate(loop: Loop) -> dict[str, float]:
-    """Run all generations that are not there yet; leaves traces.csv, traces.png, metrics.json.
+    """Run all generations that are not there yet; leaves traces.csv, traces.png, generations.csv, metrics.json.
 
     Returns:
-        Means over held-out prompts after the last generation, `peak_gold` over the steps, `generation/<n>/gold`, ...
+        Means over held-out prompts after the last generation, `peak_gold` over the steps, `generation/<n>/gold`, ...,
+        and `reference/gold`, ... before the first.
     """
     records = list(loop.start)
     judges = judges_of(loop, records)
     metrics: dict[str, float] = {}
+    rows: dict[str, Trace] = {}
     for number in range(loop.plan.generations):
         folder = loop.folder / f"generation-{number}"
         folder.mkdir(parents=True, exist_ok=True)
         previous = _answers(loop) if number else None
         module = module_of(loop, judges, number)
+        new = not (folder / "policy.pt").is_file()
+        if number == 0:
+            rows["reference"] = judged(loop, module, reference=True)
+            loop.progress.generation("reference", rows["reference"], 0, new=new)
         if not load(loop, folder):
             optimise(loop, module, number)
             save(loop, module, folder)
-        final = judged(loop, module)
+        rows[str(number)] = final = judged(loop, module)
+        loop.progress.generation(str(number), final, len(loop.trace), warned=loop.warnings[-1], new=new)
         metrics |= {f"generation/{number}/{name}": value for name, value in final.items()} | final
-        new = _label(loop, folder, records, judges, previous, number)
-        if new is None:
+        voted = _label(loop, folder, records, judges, previous, number)
+        if voted is None:
             print(_ask(folder))
             break
         if loop.plan.update_reward and number + 1 < loop.plan.generations:
-            records += new
+            records += voted
             judges = judges_of(loop, records)
+    metrics |= {f"reference/{name}": value for name, value in rows["reference"].items()}
     write_traces(loop.folder / "traces.csv", loop.trace)
+    write_generations(loop.folder / "generations.csv", rows)
     ends = [*loop.starts[1:], len(loop.trace)]
     votes = dict(zip(ends, _votes(loop), strict=False))
     draw_traces(loop.folder / "traces.png", loop.trace, votes, generations=loop.starts, stopped=loop.stopped)
@@ -77,7 +89,7 @@ def _label(
     """The generation's records with votes, its oversight's among them; None where people have not voted yet."""
     votes = folder / f"step-{number:06d}.votes.jsonl"
     tasks = folder / f"step-{number:06d}.tasks.jsonl"
-    done, waiting = folder / "records.jsonl", folder / "unlabelled.jsonl"
+    done, waiting, truth = (folder / n for n in ("records.jsonl", "unlabelled.jsonl", "unlabelled.gold.json"))
     if not waiting.is_file():
         said = {"policy": _answers(loop), "reference": _answers(loop, reference=True)}
         said |= {"previous": previous} if previous is not None else {}
@@ -85,17 +97,20 @@ def _label(
         write_tasks(folder, number, overseen, said, seed=loop.seed, gold=loop.gold)
         rng = np.random.default_rng((loop.seed, 11, number))
         new = _sampled(loop, number, rng)
-        write(waiting, loop.choose(new, known, judges.proxy, loop.plan.labelled, rng))
+        chosen = list(loop.choose(new, known, judges.proxy, loop.plan.labelled, rng))
+        if loop.gold is not None:
+            write_json(truth, {r.prompt_id: _true_rewards(r, loop.gold) for r in chosen})
+        write(waiting, chosen)
     if loop.voter is not None and not done.is_file():
         write(votes, loop.voter(with_gold(read(tasks), folder / f"step-{number:06d}.gold.json")))
-        write(done, loop.voter(read(waiting)))
+        write(done, loop.voter(with_gold(read(waiting), truth)))
     if not votes.is_file() or not done.is_file():
         return None
     return [*read(done), *(r for _, records in read_votes(folder) for r in records)]
 
 
 def _sampled(loop: Loop, number: int, rng: np.random.Generator) -> list[Comparison]:
-    """Answers of the policy to training prompts, filtered, with their true rewards where known."""
+    """Answers of the policy to training prompts, filtered."""
     chosen = [loop.tasks[i] for i in rng.permutation(len(loop.tasks))[: loop.plan.samples].tolist()]
     policy = SpeakerPolicy(loop.speaker, "policy", f"generation-{number}")
     completer = Completer([policy], loop.sampler, k=loop.plan.k, min_distance=0.0, attempts=1, seed=loop.seed)
@@ -107,13 +122,20 @@ def _sampled(loop: Loop, number: int, rng: np.random.Generator) -> list[Comparis
             f"generation {number}: the filters left none of {len(chosen)} records; look at task.filter and "
             "at what the policy says (generation-*/trace.csv: length, ended)"
         )
-    return records if loop.gold is None else [_with_gold(record, loop.gold) for record in records]
+    return records
 
 
-def _with_gold(record: Comparison, gold: Gold) -> Comparison:
+def write_generations(path: Path, rows: Mapping[str, Trace]) -> None:
+    """One row per generation, after the reference's: the columns of the trace on held-out prompts."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, fieldnames=["generation", *rows["reference"]])
+        writer.writeheader()
+        writer.writerows({"generation": name} | row for name, row in rows.items())
+
+
+def _true_rewards(record: Comparison, gold: Gold) -> dict[str, float]:
     values = gold([record.prompt] * len(record.completions), [c.text for c in record.completions])
-    pairs = zip(record.completions, values, strict=True)
-    return replace(record, completions=tuple(replace(c, meta={**c.meta, "gold": v}) for c, v in pairs))
+    return {c.id: value for c, value in zip(record.completions, values, strict=True)}
 
 
 def _votes(loop: Loop) -> list[dict[str, float]]:

@@ -17,6 +17,7 @@ from rlhf.optimise.figures import draw_traces
 from rlhf.optimise.oversight import Oversight, read_votes, win_rates, write_tasks
 from rlhf.optimise.policy import PolicyModule
 from rlhf.optimise.policy_export import export_policy
+from rlhf.optimise.progress import log_end
 from rlhf.optimise.prompt_data import PromptData
 from rlhf.optimise.shaping import explain
 from rlhf.optimise.speaking import CausalSpeaker, Speaker, aside
@@ -102,8 +103,7 @@ def train_policy(run: PolicyRun) -> dict[str, float]:
         speaker = run.module.speaker
         metrics["export/difference"] = export_policy(speaker.policy, speaker.renderer, run.folder / "model")
     write_json(run.folder / "metrics.json", metrics)
-    for logger in run.trainer.loggers:
-        logger.log_metrics({f"final/{k}": v for k, v in metrics.items()}, step=run.trainer.global_step)
+    log_end(run.trainer.loggers, metrics, run.folder, step=run.trainer.global_step)
     names = ("gold", "reward", "kl", "length")
     before = ", ".join(f"{n} {metrics[f'reference/{n}']:.2f}" for n in names if f"reference/{n}" in metrics)
     print(

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from rlhf.optimise.controllers import Context, Controller
+from rlhf.optimise.controllers import Context, Controller, check_domains
 from rlhf.optimise.rules import Spoken, Term
 from rlhf.optimise.shaping import ShapedReward, shape_rewards
 from rlhf.optimise.uncertainty import Aggregator, spread
@@ -42,6 +42,10 @@ class Shaper:
         for name in self.rules:
             if name not in RULES:
                 raise ValueError(f"shaping.rules.{name}: one of {', '.join(RULES)}")
+
+    def check(self, known: Collection[str | None]) -> None:
+        """Raise RecordError where the controller names a domain that is not among those of the data."""
+        check_domains(self.controller, known)
 
     def __call__(
         self,

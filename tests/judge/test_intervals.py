@@ -11,7 +11,7 @@ from scipy.stats import binom
 
 from rlhf.judge import intervals
 from rlhf.judge.calibration import BINS, ece, equal_width, fold
-from rlhf.judge.intervals import cluster_bootstrap, cluster_sums, ece_interval, resampled_sums
+from rlhf.judge.intervals import cluster_bootstrap, cluster_sums, ece_interval, resampled_sums, t_interval
 
 SIMULATIONS = 200
 FEWEST, MOST = 179, 199
@@ -20,6 +20,14 @@ FEWEST, MOST = 179, 199
 def test_the_stated_limits_are_the_binomial_ones():
     assert binom.cdf(FEWEST - 1, SIMULATIONS, 0.95) < 0.001
     assert binom.sf(MOST, SIMULATIONS, 0.95) < 0.001
+
+
+def test_the_t_interval_is_students():
+    # by hand: t(0.975, 2) = 4.302653, standard deviation 1, n 3
+    assert t_interval(np.array([1.0, 2.0, 3.0])) == pytest.approx(
+        (2 - 4.302653 / 3**0.5, 2 + 4.302653 / 3**0.5)
+    )
+    assert t_interval(np.full(9, 0.5)) == (0.5, 0.5)
 
 
 def clustered(rng, prompts=80, pairs=6):

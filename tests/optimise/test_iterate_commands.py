@@ -54,7 +54,10 @@ def test_the_reward_model_is_a_run_that_is_trained_again_on_the_votes(train):
     with patch("rlhf.reward.export.check"):  # a process per run; tested where exporting is
         run = train(*SMALL, "teacher=trained", "+teacher.changes.epochs=2", "head=ensemble", "head.members=2",
                     "task.plan.generations=2",
-                    "early_warning=disagreement", "split=balanced", "bootstrap=0")  # fmt: skip
+                    "early_warning=disagreement", "split=balanced", "bootstrap=0", "logger=wandb")  # fmt: skip
+    assert (
+        len(list(run.parent.glob("**/*.wandb"))) == 1
+    )  # the reward models' trainings have no runs of their own
     rewards = sorted((run / "rewards").iterdir())
     assert len(rewards) == 4  # two halves, two generations
     sizes = [int(folder.name[:6]) for folder in rewards]

@@ -1,6 +1,7 @@
 """`task=iterate` and its kin before anything is long: learning rates, own prompts, where a run goes on."""
 
 import csv
+import json
 
 import hydra
 import pytest
@@ -10,9 +11,12 @@ from rlhf.assemble import CONF
 from rlhf.assemble.iterate import loop_of
 from rlhf.assemble.policy import policy_run
 from rlhf.assemble.tradeoff import _world
+from rlhf.assemble.warnings import exact
 from rlhf.data.toy import ToyWorld
+from rlhf.data.toy_reading import ToyGold
+from rlhf.optimise.controllers import Fixed, PerDomain, PerPrompt, check_domains
 from rlhf.record_types import RecordError
-from rlhf.records import write
+from rlhf.records import read, write
 
 SMALL = [
     "task=iterate", "task.plan.generations=1", "task.plan.steps=2", "task.plan.prompts=8",
@@ -57,6 +61,67 @@ def own(tmp_path):
     return [*SMALL, "data=jsonl", f"data.path={tmp_path}/own.jsonl"]
 
 
+def test_one_wandb_run_gets_every_step_and_generation_and_the_figure_and_goes_on(train, capsys):
+    first = train(*SMALL, "logger=wandb", "task.voter=null")
+    said = capsys.readouterr().out
+    assert "gold [95%]" in said
+    assert "KL, nats" in said
+    (run,) = (first / "wandb").glob("offline-run-*")
+    logged = next(run.glob("run-*.wandb")).read_bytes()
+    for name in (
+        "train/disagreement",
+        "train/distance",
+        "train/gold",
+        "generation/kl",
+        "final/reference/gold",
+    ):
+        assert name.encode() in logged, name
+    assert list(run.glob("files/media/images/traces_*.png"))
+    assert "{" not in said.split("run:")[0]  # tables, not dicts
+    train(*SMALL, "logger=wandb", "task.voter=null", f"ckpt={first}")
+    ids = [path.name.split("-")[-1] for path in (first / "wandb").glob("offline-run-*")]
+    assert len(ids) == 2
+    assert len(set(ids)) == 1
+
+
+def test_who_votes_does_not_see_the_truth_and_the_loop_knows_it(train):
+    run = train(*SMALL, "task.voter=null")
+    folder = run / "generation-0"
+    waiting = list(read(folder / "unlabelled.jsonl"))
+    assert len(waiting) == 5
+    assert "gold" not in (folder / "unlabelled.jsonl").read_text()
+    truth = json.loads((folder / "unlabelled.gold.json").read_text())
+    world = ToyGold(ToyWorld(size=200))
+    for record in waiting:
+        wanted = world([record.prompt] * 2, [c.text for c in record.completions])
+        assert [truth[record.prompt_id][c.id] for c in record.completions] == wanted
+    again = train(*SMALL)  # simulated annotators know it
+    assert all(len(r.votes) == 3 for r in read(again / "generation-0" / "records.jsonl"))
+    rows = list(csv.DictReader((again / "generations.csv").open()))
+    assert [row["generation"] for row in rows] == ["reference", "0"]
+    assert all(float(r["gold/low"]) < float(r["gold"]) < float(r["gold/high"]) for r in rows)
+
+
+def test_a_domain_that_no_prompt_has_is_refused_at_the_start(tmp_path):
+    given = [*SMALL, "data.size=60", "shaping=per_domain"]
+    assert loop_of(compose(*given), tmp_path, 0).shaper.controller.factors == {"safety": 4.0}
+    with pytest.raises(RecordError, match=r"factors': .*domain saftey; its domains: .*safety.*~shaping"):
+        loop_of(compose(*given, "+shaping.controller.factors.saftey=2"), tmp_path, 0)
+
+
+def test_a_domain_inside_another_controller_is_looked_at():
+    inner = PerDomain(Fixed(0.1), {"law": 2.0})
+    with pytest.raises(RecordError, match="its domains: none: its records have no `domain`"):
+        check_domains(PerPrompt(inner), {None})
+    check_domains(PerPrompt(inner), {None, "law"})
+
+
+def test_early_warnings_of_a_language_model_are_refused_with_what_to_do():
+    with pytest.raises(RecordError, match=r"key 'speaker'.*exactly \(speaker=toy; .*task=iterate"):
+        exact(compose("experiment=early_warning", "speaker=language", "model=toy"))
+    exact(compose("experiment=early_warning"))
+
+
 def test_own_prompts_go_through_the_loop_without_gold(train, own):
     run = train(
         *own, "speaker=language", "speaker.max_new_tokens=4", "model=toy", "model.width=16", "model.depth=1",
@@ -88,7 +153,7 @@ def test_a_loop_goes_on_in_its_own_folder_only(tmp_path, monkeypatch, task, leav
     """Named or `last`; a mistyped name, another task's folder and other settings are refused."""
     monkeypatch.setattr("rlhf.assemble.iterate.run_folder", lambda: tmp_path / "runs" / "new")
     monkeypatch.setattr("rlhf.assemble.warnings.run_folder", lambda: tmp_path / "runs" / "new")
-    given = [*task, f"runs={tmp_path}/runs"]
+    given = [*task, f"runs={tmp_path}/runs", "logger=csv"]
 
     def folder(*overrides):
         cfg = compose(*given, *overrides)

@@ -409,7 +409,8 @@ def test_without_a_voter_the_loop_waits_for_people(tmp_path, capsys):
         folder / "step-000000.votes.jsonl",
         people.vote(with_gold(read(folder / "step-000000.tasks.jsonl"), folder / "step-000000.gold.json")),
     )
-    write(folder / "records.jsonl", people.vote(read(folder / "unlabelled.jsonl")))
+    waiting = with_gold(read(folder / "unlabelled.jsonl"), folder / "unlabelled.gold.json")
+    write(folder / "records.jsonl", people.vote(waiting))
     iterate(loop(tmp_path, voter=None))
     assert (tmp_path / "generation-1" / "policy.pt").is_file()
     key = json.loads((folder / "step-000000.key.json").read_text())

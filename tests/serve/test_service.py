@@ -2,7 +2,6 @@
 
 import json
 import random
-import signal
 import socket
 import subprocess
 import sys
@@ -12,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
+from running import WAIT, Served
 
 import rlhf
 from rlhf.assemble.serve import usable
@@ -24,30 +24,6 @@ CHAT = [
     {"role": "user", "content": "In the kitchen."},
 ]
 SECRET = "xylophone-7731"
-WAIT = 60
-
-
-class Served:
-    """A service in a process of its own."""
-
-    def __init__(self, root, folder, log, *overrides):
-        self.log = log
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "rlhf.serve", f"run={folder}", "port=0", "threads=1", *overrides],
-            cwd=root, stdout=subprocess.PIPE, stderr=log.open("w"), text=True,
-        )  # fmt: skip
-        line = self.process.stdout.readline()
-        assert line.startswith("serving: "), log.read_text()
-        self.url = line.split()[1]
-        transport = httpx.HTTPTransport(retries=20)  # the socket is bound before it listens
-        self.client = httpx.Client(base_url=self.url, timeout=WAIT, transport=transport)
-
-    def post(self, route, body, **options):
-        return self.client.post(route, json=body, **options)
-
-    def stop(self):
-        self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(WAIT)
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,59 @@
+"""Models and runs that are not there are refused before torch is imported."""
+
+import subprocess
+import sys
+
+import hydra
+import pytest
+
+from rlhf.assemble import CONF
+from rlhf.assemble.named_models import check_model
+from rlhf.assemble.policy import named
+from rlhf.record_types import RecordError
+
+
+def compose(*overrides):
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        return hydra.compose("train", overrides=list(overrides))
+
+
+def test_a_model_of_ones_own_must_be_named():
+    with pytest.raises(RecordError, match=r"model\.path': says nothing"):
+        check_model(compose("task=sft", "model=local"))
+
+
+def test_a_run_is_no_model_but_its_model_is(tmp_path):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text("{}")
+    given = ["task=policy", "model=local"]
+    with pytest.raises(RecordError, match=rf"no config\.json in it \(model\.path={tmp_path}/model\)"):
+        check_model(compose(*given, f"model.path={tmp_path}"))
+    check_model(compose(*given, f"model.path={tmp_path}/model"))
+    with pytest.raises(FileNotFoundError, match=r"model\.path=.*nowhere: no such folder"):
+        check_model(compose(*given, f"model.path={tmp_path}/nowhere"))
+    with pytest.raises(
+        RecordError, match=r"'reward': .*holds no model of a run of task=reward: no rlhf\.json"
+    ):
+        named(compose(*given, f"model.path={tmp_path}/model", f"reward={tmp_path}"))
+    (tmp_path / "model" / "rlhf.json").write_text("{}")
+    named(compose(*given, f"model.path={tmp_path}/model", f"reward={tmp_path}"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["task=dpo", "task.loss.beta=-1"],
+        ["task=policy", "reward=nowhere"],
+        ["experiment=early_warning", "speaker=language", "model=toy"],
+    ],
+)
+def test_torch_is_not_imported_for_it(root, tmp_path, overrides):
+    code = (
+        "import sys, train\n"
+        f"sys.argv = ['train.py', 'hydra.run.dir={tmp_path}', *{overrides}]\n"
+        "try:\n    train.main()\nexcept SystemExit:\n    print('torch' in sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
+    assert done.stdout.strip().splitlines()[-1] == "False", done.stderr
+    assert "must be" in done.stderr or "key '" in done.stderr
