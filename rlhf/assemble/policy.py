@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def policy_run(cfg: DictConfig) -> PolicyRun:
     """What `task=policy` needs. Raises RecordError where no reward model is named, or a named one is not there."""
     _named(cfg)
-    from rlhf.optimise.policy import Judges, PolicyModule
+    from rlhf.optimise.policy import Judges
     from rlhf.optimise.policy_training import PolicyRun
     from rlhf.optimise.prompt_data import PromptData
     from rlhf.optimise.proxy import RunJudge
@@ -31,7 +31,7 @@ def policy_run(cfg: DictConfig) -> PolicyRun:
     proxy, watch = RunJudge(listed(cfg.reward)), listed(cfg.task.watch)
     gold = hydra.utils.instantiate(cfg.task.gold)
     judges = Judges(proxy, RunJudge(watch) if watch else None, gold(source) if gold is not None else None)
-    module = PolicyModule(
+    module = hydra.utils.instantiate(cfg.algorithm)(
         _speaker(cfg),
         judges,
         hydra.utils.instantiate(cfg.shaping, _convert_="all"),
