@@ -1,4 +1,4 @@
-"""`algorithm=ppo` as a Lightning module: passes over a rollout, values, exact resume, language models, half precision."""
+"""`algorithm=ppo` as a Lightning module: passes over a rollout, values, resume, language models, half precision."""
 
 import json
 import math
@@ -157,7 +157,7 @@ def test_what_ppo_cannot_do_is_refused():
         module(epochs=0)
     with pytest.raises(ValueError, match="at least 1 per prompt"):
         module(completions=0)
-    with pytest.raises(ValueError, match="at least 2 per prompt.*algorithm=ppo"):
+    with pytest.raises(ValueError, match=r"at least 2 per prompt.*algorithm=ppo"):
         module(kind=PolicyModule, completions=1)
     with pytest.raises(ValueError, match="accumulate_grad_batches=1"):
         fit(module(), 2, accumulate_grad_batches=2)
