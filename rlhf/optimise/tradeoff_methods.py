@@ -1,8 +1,8 @@
 """Four ways from the same votes to better answers: RLOO, PPO, DPO, best-of-n.
 
 The policy is the toy world's (`ToySpeaker`): gold and KL of the trained ones are exact, summed over its decisions. The
-KL of best-of-n is the upper bound log n - (n - 1) / n (Beirami et al. 2024), its gold a mean over sampled answers. RLOO,
-PPO and best-of-n know the votes through one reward model, DPO directly.
+KL of best-of-n is the upper bound log n - (n - 1) / n (Beirami et al. 2024), its gold a mean over sampled answers.
+RLOO, PPO and best-of-n know the votes through one reward model, DPO directly.
 """
 
 from __future__ import annotations
