@@ -9,8 +9,8 @@ from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 
 CONF = Path(__file__).parent.parent / "conf"
-GROUPS = ("adapter", "aggregation", "data", "debug", "experiment", "head", "logger", "loss", "model", "optimizer",
-          "scheduler", "shaping", "split", "task", "trainer")  # fmt: skip
+GROUPS = ("adapter", "algorithm", "aggregation", "data", "debug", "experiment", "head", "logger", "loss", "model",
+          "optimizer", "scheduler", "shaping", "split", "task", "trainer")  # fmt: skip
 OPTIONS = sorted(f"{p.parent.name}={p.stem}" for g in GROUPS for p in (CONF / g).glob("*.yaml"))
 COLLECTING = {
     "sample": ("backend", "sampler", "pick", "filter", "data", "model"),

@@ -104,6 +104,7 @@ def loop_of(cfg: DictConfig, folder: Path, seed: int, progress: Progress | None 
         sampler=hydra.utils.instantiate(cfg.sampler, _convert_="all"),
         filtering=partial(hydra.utils.instantiate, cfg.task.filter, _convert_="all"),
         voter=_voter(cfg, gold, seed),
+        algorithm=hydra.utils.instantiate(cfg.algorithm),
         warning=hydra.utils.instantiate(cfg.early_warning, _convert_="all"),
         seed=seed,
         progress=progress or Progress(),

@@ -24,7 +24,7 @@ def policy_run(cfg: DictConfig) -> PolicyRun:
         RecordError: no reward model is named, a named one is not there, or `shaping` names a domain that no prompt has.
     """
     named(cfg)
-    from rlhf.optimise.policy import Judges, PolicyModule
+    from rlhf.optimise.policy import Judges
     from rlhf.optimise.policy_training import PolicyRun
     from rlhf.optimise.prompt_data import PromptData
     from rlhf.optimise.proxy import RunJudge
@@ -39,7 +39,7 @@ def policy_run(cfg: DictConfig) -> PolicyRun:
     data = PromptData(source.records(), splitter, batch_size=cfg.task.prompts, seed=cfg.seed)
     shaper = hydra.utils.instantiate(cfg.shaping, _convert_="all")
     shaper.check({task.domain for tasks in data.tasks.values() for task in tasks.values()})
-    module = PolicyModule(
+    module = hydra.utils.instantiate(cfg.algorithm)(
         _speaker(cfg),
         judges,
         shaper,

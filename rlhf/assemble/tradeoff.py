@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
+from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ from rlhf.assemble.policy import toy_gold
 from rlhf.assemble.run import run_folder
 
 if TYPE_CHECKING:
-    from rlhf.optimise.tradeoff import World
+    from rlhf.optimise.tradeoff_methods import Method, World
 
 
 @dataclass
@@ -35,41 +36,60 @@ def tradeoff_run(cfg: DictConfig) -> TradeoffRun:
 
 def tradeoff(run: TradeoffRun) -> dict[str, float]:
     """The table."""
-    import torch
-
-    from rlhf.optimise.controllers import Fixed
     from rlhf.optimise.progress import log_end
-    from rlhf.optimise.shaper import Shaper
-    from rlhf.optimise.tradeoff import BestOfN, Dpo, Method, Rloo, compare
-    from rlhf.optimise.uncertainty import mean
-    from rlhf.reward.schedule import constant
+    from rlhf.optimise.tradeoff import compare
 
     task = run.cfg.task
-    optimizing = {"optimizer": partial(torch.optim.Adam, lr=task.lr), "schedule": constant}
-
-    def rloo(beta: float) -> Method:
-        return Rloo(
-            lambda: Shaper(Fixed(beta), mean),
-            task.steps,
-            task.prompts,
-            task.completions,
-            quick_trainer,
-            optimizing,
-        )
-
-    methods: dict[str, Method] = {f"RLOO β={b:g}": rloo(b) for b in task.rloo_betas}
-    methods |= {f"DPO β={b:g}": Dpo(b, lr=task.lr) for b in task.dpo_betas}
-    methods |= {f"best of {n}": BestOfN(n) for n in task.best_of}
     worlds = [_world(run.cfg, seed) for seed in task.seeds]
-    metrics = compare(methods, worlds, hydra.utils.instantiate(task.speaker), run.folder)
+    methods = methods_of(task)
+    contrasts = contrasts_of(task)
+    make = hydra.utils.instantiate(task.speaker)
+    metrics = compare(methods, worlds, make, run.folder, contrasts=contrasts)
     print((run.folder / "tradeoff.md").read_text())
     log_end(run.trainer.loggers, metrics, run.folder)
     return metrics
 
 
+def methods_of(task: DictConfig) -> dict[str, Method]:
+    """Every trained method with every β, and best of every n."""
+    import torch
+
+    from rlhf.optimise.controllers import Fixed
+    from rlhf.optimise.shaper import Shaper
+    from rlhf.optimise.tradeoff_methods import BestOfN, Dpo, Trained
+    from rlhf.optimise.uncertainty import mean
+    from rlhf.reward.schedule import constant
+
+    def trained(name: str, beta: float) -> Method:
+        own = task.trained[name]
+        return Trained(
+            hydra.utils.instantiate(own.algorithm),
+            lambda: Shaper(Fixed(beta), mean),
+            task.steps,
+            task.prompts,
+            task.completions,
+            quick_trainer,
+            {"optimizer": partial(torch.optim.Adam, lr=own.learning_rate), "schedule": constant},
+        )
+
+    methods: dict[str, Method] = {f"{n} β={b:g}": trained(n, b) for n in task.trained for b in task.betas}
+    methods |= {f"DPO β={b:g}": Dpo(b, **task.dpo) for b in task.betas}
+    return methods | {f"best of {n}": BestOfN(n) for n in task.best_of}
+
+
+def contrasts_of(task: DictConfig) -> list[tuple[str, str]]:
+    """Trained methods with each other at equal β, and each with best of the n that is named for it."""
+    kinds = [*task.trained, "DPO"]
+    pairs = [
+        (f"{a} β={x:g}", f"{b} β={x:g}") for x in task.betas for a, b in combinations(reversed(kinds), 2)
+    ]
+    against = f"best of {task.against}"
+    return pairs + [(f"{kind} β={x:g}", against) for kind in kinds for x in task.betas]
+
+
 def _world(cfg: DictConfig, seed: int) -> World:
     from rlhf.data.prompt_key import prompt_hash
-    from rlhf.optimise.tradeoff import World
+    from rlhf.optimise.tradeoff_methods import World
     from rlhf.record_types import RecordError
 
     source, records = world_of(cfg, seed)

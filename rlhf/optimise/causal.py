@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Self
 
 import torch
@@ -28,6 +28,10 @@ class Spans(Moves):
     attention_mask: Int[Tensor, "N T"]
     position_ids: Int[Tensor, "N T"]
     spoken: Bool[Tensor, "N T"]
+
+    def take(self, rows: Int[Tensor, " M"]) -> Spans:
+        """Some of the rows."""
+        return Spans(*(getattr(self, f.name)[rows] for f in fields(self)))
 
 
 def spans(
@@ -80,6 +84,21 @@ class CausalPolicy(nn.Module):
             logp = token_logp(model, rows, self.temperature)
             model.train(was_training)
             return logp
+
+    @property
+    def width(self) -> int:
+        """Of `states`."""
+        return int(self.model.config.hidden_size)
+
+    @torch.no_grad()
+    def states(self, rows: Spans) -> Float[Tensor, "N T H"]:
+        """The last hidden state that every token is predicted from: of the place before it; 0 at the first place."""
+        out = self.model(
+            input_ids=rows.input_ids, attention_mask=rows.attention_mask, position_ids=rows.position_ids,
+            output_hidden_states=True, logits_to_keep=1, use_cache=False,
+        )  # fmt: skip
+        before = out.hidden_states[-1][:, :-1].float()
+        return torch.cat([before.new_zeros(len(before), 1, before.shape[2]), before], 1)
 
     @contextmanager
     def reference(self) -> Iterator[Any]:

@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 
 Trace = Sequence[Mapping[str, float]]
 PANELS = (
-    (("reward", "gold", "watch"), "reward"),
+    (("reward", "gold", "exact_gold", "watch"), "reward"),
     (("kl",), "KL in nats per completion"),
     (("length",), "characters"),
     (("disagreement",), "std over members"),

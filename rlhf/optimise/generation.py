@@ -7,9 +7,10 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
+import pytorch_lightning as pl
 import torch
 
 from rlhf.collect.decoding import Decoding, Same, Sampler
@@ -79,6 +80,8 @@ class Loop:
         sampler: how answers for the next reward model are decoded, as in sample.py.
         filtering: of sampled completions.
         voter: casts the votes; None = people do.
+        algorithm: `PolicyModule` (RLOO) or one with its arguments; what it learns beside the policy starts anew with
+            every generation.
         warning: early warning inside a generation; None = never.
         seed: of everything.
         progress: is told every step and generation.
@@ -99,6 +102,7 @@ class Loop:
     sampler: Sampler = WHOLE
     filtering: Callable[[], Filtering] = Filtering
     voter: Voter | None = None
+    algorithm: Callable[..., PolicyModule] = PolicyModule
     warning: EarlyWarning | None = None
     seed: int = 0
     progress: Progress = field(default_factory=Progress)
@@ -119,7 +123,7 @@ def judges_of(loop: Loop, records: Sequence[Comparison]) -> Judges:
 
 def module_of(loop: Loop, judges: Judges, number: int) -> PolicyModule:
     """The module of a generation, its rewards scaled on samples of the reference."""
-    module = PolicyModule(
+    module = loop.algorithm(
         loop.speaker, judges, loop.shaper, completions=loop.plan.completions, warning=loop.warning, **loop.optimizing
     )  # fmt: skip
     tasks = [loop.tasks[i % len(loop.tasks)] for i in range(loop.plan.reference_samples)]
@@ -127,8 +131,40 @@ def module_of(loop: Loop, judges: Judges, number: int) -> PolicyModule:
     return module
 
 
+@runtime_checkable
+class Exact(Protocol):
+    """A speaker whose mean gold reward can be summed over all it could say."""
+
+    def expected_gold(self, domains: Sequence[str | None]) -> float:
+        """Mean gold reward over prompts of these domains."""
+
+
+def exact_gold(speaker: Any, tasks: Sequence[Task]) -> float | None:
+    """Mean gold reward over prompts, without sampling; None where it is not known."""
+    return speaker.expected_gold([task.domain for task in tasks]) if isinstance(speaker, Exact) else None
+
+
+class ExactGold(pl.Callback):
+    """Adds `exact_gold` to the rows of the trace: that of the policy on whose samples the step is taken.
+
+    Args:
+        speaker: the policy.
+        tasks: held-out prompts.
+    """
+
+    def __init__(self, speaker: Any, tasks: Sequence[Task]) -> None:
+        self.speaker, self.tasks = speaker, tasks
+        self.now = exact_gold(speaker, tasks)
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: object) -> None:
+        """After a step: what was known before it."""
+        if self.now is not None:
+            pl_module.trace[-1]["exact_gold"] = self.now  # type: ignore[index]
+            self.now = exact_gold(self.speaker, self.tasks)
+
+
 def optimise(loop: Loop, module: PolicyModule, number: int) -> None:
-    """The steps of RLOO."""
+    """The steps of the generation; the trace gets `exact_gold` where it is known."""
     rng = np.random.default_rng((loop.seed, 7, number))
     size = min(loop.plan.prompts, len(loop.tasks))
     batches = [
@@ -138,7 +174,7 @@ def optimise(loop: Loop, module: PolicyModule, number: int) -> None:
     torch.manual_seed(loop.seed * 1009 + number)
     loader: Any = torch.utils.data.DataLoader(batches, batch_size=None, collate_fn=list)  # type: ignore[arg-type]
     trainer = loop.trainer(loop.plan.steps)
-    trainer.callbacks.append(EveryStep(loop.progress, len(loop.trace)))
+    trainer.callbacks += [ExactGold(loop.speaker, loop.held_out), EveryStep(loop.progress, len(loop.trace))]
     trainer.fit(module, loader)
 
 
@@ -179,7 +215,8 @@ def judged(loop: Loop, module: PolicyModule, *, reference: bool = False) -> Trac
     if loop.gold is not None:
         values = np.array(loop.gold([task.prompt for task in tasks], rollout.spoken.texts))
         row["gold/low"], row["gold/high"] = t_interval(values) if len(values) > 1 else (math.nan, math.nan)
-    return row
+    exact = exact_gold(loop.speaker, loop.held_out) if not reference else None
+    return row if exact is None else row | {"exact_gold": exact}
 
 
 def _reason(module: PolicyModule) -> str:

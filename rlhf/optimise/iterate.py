@@ -34,6 +34,8 @@ def iterate(loop: Loop) -> dict[str, float]:
     Returns:
         Means over held-out prompts after the last generation, `peak_gold` over the steps, `generation/<n>/gold`, ...,
         and `reference/gold`, ... before the first.
+        Where the speaker's mean gold is known without sampling also `exact_gold` after the last step, and
+        `exact_peak_gold`, its highest value at any step: the same quantity, so that their difference is a fall.
     """
     records = list(loop.start)
     judges = judges_of(loop, records)
@@ -71,6 +73,8 @@ def iterate(loop: Loop) -> dict[str, float]:
         metrics["peak_gold"] = max(
             averages(loop.trace[i : i + 10])["gold"] for i in range(0, len(loop.trace), 10)
         )
+    if loop.trace and all("exact_gold" in row for row in loop.trace):
+        metrics["exact_peak_gold"] = max(metrics["exact_gold"], *(row["exact_gold"] for row in loop.trace))
     metrics |= {"steps": float(len(loop.trace)), "warnings": float(len(loop.stopped))}
     write_json(loop.folder / "metrics.json", metrics)
     return metrics

@@ -1,5 +1,7 @@
 """The LightningModule that trains a policy on a shaped reward with RLOO: one batch of prompts, one rollout, one step.
 
+`rlhf.optimise.ppo_module` makes more of a rollout.
+
 Traces (one row per step; `traces.csv`, and under `train/` in the loggers):
     reward        mean score of the completions: members aggregated, in standard deviations on the reference's samples
     shaped        mean of what is trained on: reward with uncertainty, rules, clip and KL
@@ -53,19 +55,22 @@ class PolicyModule(ResumableModule):
         speaker: policy and reference.
         judges: who rewards.
         shaper: members and log-probabilities to the shaped reward.
-        completions: per prompt, >= 2.
+        completions: per prompt, >= 2: RLOO compares them.
         warning: when to stop early; None = never.
         options: of `ResumableModule`.
     """
+
+    least = 2
 
     def __init__(
         self, speaker: Any, judges: Judges, shaper: Shaper, *, completions: int, warning: EarlyWarning | None,
         **options: Any,
     ) -> None:  # fmt: skip
         super().__init__(**options)
-        if completions < 2:
+        if completions < self.least:
             raise ValueError(
-                f"task.completions={completions}: RLOO compares at least 2 completions of a prompt"
+                f"task.completions={completions}: at least {self.least} per prompt"
+                + (" (RLOO compares them; algorithm=ppo does not)" if self.least > 1 else "")
             )
         self.speaker: Any = speaker
         self.judges, self.shaper, self.completions, self.warning = judges, shaper, completions, warning
@@ -141,7 +146,7 @@ class PolicyModule(ResumableModule):
         return shaped, row
 
     def _note(self, row: Trace, reward: Tensor, size: int) -> None:
-        within = reward.std(1)
+        within = reward.std(1) if reward.shape[1] > 1 else torch.zeros(len(reward))
         row |= {"group_std": float(within.mean()), "flat_groups": float((within == 0).float().mean())}
         if row["kl"] < -3 * row["kl_error"] - 1e-6:
             warnings.warn(

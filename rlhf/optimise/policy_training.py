@@ -156,6 +156,6 @@ def write_traces(path: Path, trace: Sequence[Mapping[str, float]]) -> None:
     if not trace:
         return
     with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=list(trace[0]))
+        writer = csv.DictWriter(file, fieldnames=list(dict.fromkeys(name for row in trace for name in row)))
         writer.writeheader()
         writer.writerows(trace)

@@ -49,8 +49,14 @@ class Speaker(Protocol):
         They are decoded as in training; otherwise `logp` is not the log-probability they were drawn with.
         """
 
-    def logp(self, rollout: Rollout) -> Float[Tensor, "B T"]:
-        """Log-probabilities under the policy, with gradient."""
+    width: int
+    """Of `states`."""
+
+    def logp(self, rollout: Rollout, rows: Int[Tensor, " M"] | None = None) -> Float[Tensor, "B T"]:
+        """Log-probabilities under the policy, with gradient; with `rows`, of these completions only."""
+
+    def states(self, rollout: Rollout) -> Float[Tensor, "B T H"]:
+        """What is known before every token, as features of a value head; without gradient."""
 
     def ref_logp(self, rollout: Rollout) -> Float[Tensor, "B T"]:
         """Log-probabilities under the reference."""
@@ -110,10 +116,19 @@ class CausalSpeaker(nn.Module):
         group = torch.arange(len(tasks), device=device).repeat_interleave(g)
         return Rollout(Spoken(rows.input_ids, rows.spoken, ended, texts), group, rows.spoken, rows)
 
-    def logp(self, rollout: Rollout) -> Float[Tensor, "B T"]:
+    @property
+    def width(self) -> int:
+        """Of `states`: the model's hidden size."""
+        return self.policy.width
+
+    def logp(self, rollout: Rollout, rows: Int[Tensor, " M"] | None = None) -> Float[Tensor, "B T"]:
         """Log-probabilities of the tokens."""
-        rows: Spans = rollout.state
-        return self.policy.logp(rows)
+        state: Spans = rollout.state
+        return self.policy.logp(state if rows is None else state.take(rows))
+
+    def states(self, rollout: Rollout) -> Float[Tensor, "B T H"]:
+        """The policy's hidden states."""
+        return self.policy.states(rollout.state)
 
     def ref_logp(self, rollout: Rollout) -> Float[Tensor, "B T"]:
         """The same under the reference."""

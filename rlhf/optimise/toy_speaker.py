@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.nn.functional import one_hot
 
 from rlhf.collect.decoding import Decoding
 from rlhf.collect.prompts import Task
@@ -48,9 +49,9 @@ class ToySpeaker(nn.Module):
 
     def __init__(self, gold: ToyGold, *, longest: int = 8) -> None:
         super().__init__()
-        self.gold, self.width = gold, longest + 1
-        shares = [PADDING[min(n, 3)] * EXTRA ** max(0, n - 3) for n in range(self.width)]
-        start = torch.full((len(QUALITIES), self.width), -torch.inf)
+        self.gold, self.most = gold, longest + 1
+        shares = [PADDING[min(n, 3)] * EXTRA ** max(0, n - 3) for n in range(self.most)]
+        start = torch.full((len(QUALITIES), self.most), -torch.inf)
         for row, name in enumerate(QUALITIES):
             odds = [0.0, START[name]] if name in START else torch.tensor(shares).log().tolist()
             start[row, : len(odds)] = torch.tensor(odds)
@@ -84,7 +85,7 @@ class ToySpeaker(nn.Module):
         known: dict[str, Prompt] = {}
         for record in self.gold.world.records():
             known.setdefault(str(record.domain), record.prompt)
-        shape = [self.width if name == "verbose" else 2 for name in QUALITIES]
+        shape = [self.most if name == "verbose" else 2 for name in QUALITIES]
         rows = []
         for domain in DOMAINS:
             if domain not in known:
@@ -119,9 +120,29 @@ class ToySpeaker(nn.Module):
         mask = torch.ones_like(chosen, dtype=torch.bool)
         return Rollout(as_words(texts), group, mask, (domain, chosen))
 
-    def logp(self, rollout: Rollout) -> Float[Tensor, "B Q"]:
+    @property
+    def width(self) -> int:
+        """Of `states`."""
+        return len(QUALITIES) * (len(DOMAINS) + self.most)
+
+    def logp(self, rollout: Rollout, rows: Int[Tensor, " M"] | None = None) -> Float[Tensor, "B Q"]:
         """Log-probabilities of the decisions."""
-        return self._taken(self.table(), rollout.state)
+        domain, chosen = rollout.state
+        return self._taken(self.table(), (domain, chosen) if rows is None else (domain[rows], chosen[rows]))
+
+    @torch.no_grad()
+    def states(self, rollout: Rollout) -> Float[Tensor, "B Q H"]:
+        """Before every decision: domain and place (one of D · Q), and the decisions made before it (Q · V, one-hot).
+
+        A value that is linear in them is one number per domain and place, plus what each decision so far is worth.
+        """
+        domain, chosen = rollout.state
+        places, count = len(QUALITIES), len(domain)
+        here = one_hot(domain[:, None] * places + torch.arange(places), places * len(DOMAINS))
+        made = one_hot(chosen, self.most)[:, None].expand(-1, places, -1, -1)
+        before = torch.ones(places, places, dtype=torch.bool).tril(-1)
+        made = torch.where(before[None, :, :, None], made, 0).reshape(count, places, -1)
+        return torch.cat([here, made], 2).float()
 
     def ref_logp(self, rollout: Rollout) -> Float[Tensor, "B Q"]:
         """The same under the reference."""
@@ -133,7 +154,7 @@ class ToySpeaker(nn.Module):
         names = list(DOMAINS)
         domain = torch.tensor([names.index(d) for _, d, _ in known])
         read = [read_qualities(task, text) for (task, _, _), text in zip(known, texts, strict=True)]
-        chosen = torch.tensor([[min(int(q[name]), self.width - 1) for name in QUALITIES] for q in read])
+        chosen = torch.tensor([[min(int(q[name]), self.most - 1) for name in QUALITIES] for q in read])
         mask = torch.ones_like(chosen, dtype=torch.bool)
         return Rollout(as_words(texts), torch.arange(len(texts)), mask, (domain, chosen))
 

@@ -15,10 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytorch_lightning as pl
 
 from rlhf.optimise.ablation import interval
-from rlhf.optimise.generation import Loop, judges_of, module_of, optimise
+from rlhf.optimise.generation import Loop, exact_gold, judges_of, module_of, optimise
 from rlhf.optimise.policy import Trace
 from rlhf.optimise.tuning import write_json
 from rlhf.optimise.warning import EarlyWarning
@@ -60,31 +59,12 @@ def unstopped(loop: Loop, world: str) -> Unstopped:
     path = loop.folder / "unstopped.json"
     if not path.is_file():
         loop.folder.mkdir(parents=True, exist_ok=True)
-        gold = GoldAfterEveryStep(loop)
         module = module_of(loop, judges_of(loop, loop.start), 0)
-        quick = loop.trainer
-
-        def trainer(steps: int) -> Any:
-            made = quick(steps)
-            made.callbacks.append(gold)
-            return made
-
-        loop.trainer = trainer
         optimise(loop, module, 0)
-        write_json(path, {"trace": module.trace, "reference": module.reference, "gold": gold.values})
+        end = exact_gold(loop.speaker, loop.held_out)
+        gold = [*(row["exact_gold"] for row in module.trace), end]
+        write_json(path, {"trace": module.trace, "reference": module.reference, "gold": gold})
     return Unstopped(world, loop.seed, **json.loads(path.read_text()))
-
-
-class GoldAfterEveryStep(pl.Callback):
-    """Exact mean gold over the held-out prompts' domains, before the first step and after each."""
-
-    def __init__(self, loop: Loop) -> None:
-        self.speaker, self.domains = loop.speaker, [task.domain for task in loop.held_out]
-        self.values = [self.speaker.expected_gold(self.domains)]
-
-    def on_train_batch_end(self, *args: object, **kwargs: object) -> None:
-        """After a step."""
-        self.values.append(self.speaker.expected_gold(self.domains))
 
 
 def outcome(run: Unstopped, warning: EarlyWarning, margin: float) -> Outcome:

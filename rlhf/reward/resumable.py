@@ -53,9 +53,13 @@ class ResumableModule(pl.LightningModule):
 
     # ---------------------------------------------------------------------------------------- optimizing
 
+    def groups(self) -> list[dict[str, Any]]:
+        """What is trained, in the groups of `parameter_groups`."""
+        return parameter_groups(self, self.weight_decay)
+
     def configure_optimizers(self) -> Any:
         """Optimizer over what is trained, schedule over all the steps of the run."""
-        optimizer = self._optimizer(parameter_groups(self, self.weight_decay))
+        optimizer = self._optimizer(self.groups())
         total = int(self.trainer.estimated_stepping_batches)
         schedule = self._schedule(optimizer, total)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

@@ -15,7 +15,7 @@ from rlhf.optimise.overoptimisation import fit_best_of_n, fit_rl
 from rlhf.optimise.playground import Playground, best_of_n_curve, rl_curve, single
 from rlhf.optimise.speaking import aside
 from rlhf.optimise.toy_speaker import ToySpeaker
-from rlhf.optimise.tradeoff import _targets
+from rlhf.optimise.tradeoff_methods import _targets
 from rlhf.reward.losses import dpo, soft_label
 
 

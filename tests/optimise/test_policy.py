@@ -17,10 +17,11 @@ from rlhf.collect.prompts import Task
 from rlhf.data.render import Renderer
 from rlhf.data.toy import ToyWorld
 from rlhf.data.toy_reading import ToyGold
+from rlhf.optimise.ablation import ablation
 from rlhf.optimise.causal import CausalPolicy, spans, token_logp
 from rlhf.optimise.choice import PairChoice
 from rlhf.optimise.controllers import Fixed
-from rlhf.optimise.generation import Loop, Plan, judges_of
+from rlhf.optimise.generation import Loop, Plan, exact_gold, judged, judges_of, module_of, optimise
 from rlhf.optimise.iterate import iterate
 from rlhf.optimise.linear_judge import LinearJudge
 from rlhf.optimise.oversight import read_votes, win_rates, with_gold, write_tasks
@@ -448,3 +449,25 @@ def test_people_see_neither_the_truth_nor_equal_answers(tmp_path):
     people = SimulatedAnnotators(gold=gold_of(None, file=str(truth)))  # annotator.gold.file
     assert all(len(r.votes) == 3 for r in people.vote(blind[:1]))
     assert list(with_gold(blind, tmp_path / "nowhere.json")) == blind
+
+
+def test_exact_gold_is_that_of_the_policy_on_whose_samples_a_step_is_taken(tmp_path):
+    made = loop(tmp_path)
+    before = exact_gold(made.speaker, made.held_out)
+    module = module_of(made, judges_of(made, made.start), 0)
+    optimise(made, module, 0)
+    rows = [row["exact_gold"] for row in module.trace]
+    assert rows[0] == before == ToySpeaker(GOLD).expected_gold([t.domain for t in TASKS[100:]])
+    assert len(set(rows)) == 4
+    end = judged(made, module)["exact_gold"]
+    assert end == made.speaker.expected_gold([t.domain for t in TASKS[100:]]) != rows[-1]
+    assert exact_gold(object(), made.held_out) is None
+
+
+def test_a_fall_is_exact_where_gold_is(tmp_path):
+    found = {"gold": 1.0, "peak_gold": 1.5, "exact_gold": 1.2, "exact_peak_gold": 1.3}
+    sampled = {"gold": 1.0, "peak_gold": 1.5}
+    runs = {"exact": lambda seed, folder: dict(found), "sampled": lambda seed, folder: dict(sampled)}
+    metrics = ablation(runs, [0, 1], tmp_path)
+    assert (metrics["exact/gold"], metrics["exact/lost"]) == (1.2, pytest.approx(0.1))
+    assert (metrics["sampled/gold"], metrics["sampled/lost"]) == (1.0, 0.5)
