@@ -20,10 +20,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from overoptimisation import ratio
 from scipy.special import expit
 from torch import Tensor
 
+from rlhf.judge.intervals import cluster_bootstrap
 from rlhf.reward.heads import LinearHead
 from rlhf.reward.length_head import LengthControlledHead, log_length, within_slope
 
@@ -110,6 +110,13 @@ def one(seed: int, votes: int, paid: float, steps: int) -> dict[str, dict[str, f
         if isinstance(head, LengthControlledHead):
             out[name]["paid for length, per sd"] = float(head.gamma.detach()) * 0.5
     return out
+
+
+def ratio(values: Floats) -> list[float]:
+    """Mean over worlds and its 95 % interval."""
+    column = values[:, None]
+    low, high = cluster_bootstrap(column, np.ones_like(column), samples=2000, seed=0)
+    return [round(float(x), 4) for x in (values.mean(), low[0], high[0])]
 
 
 def answers(count: int, mixing: Floats, rng: np.random.Generator) -> tuple[Floats, Tensor, Tensor]:

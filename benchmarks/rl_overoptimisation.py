@@ -17,9 +17,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from rlhf.judge.aggregators import mean, mean_minus_variance, worst_case
-from rlhf.judge.best_of_n import kl_bound
+from rlhf.judge.best_of_n import gao_fit, kl_bound
 from rlhf.optimise.ablation import interval
-from rlhf.optimise.overoptimisation import fit_best_of_n, fit_rl
+from rlhf.optimise.overoptimisation import fit_rl
 from rlhf.optimise.playground import Playground, best_of_n_curve, rl_curve, single
 
 RESULTS = Path(__file__).parent / "results"
@@ -58,7 +58,7 @@ def measure(seeds: int) -> dict:
             out["best_of_n"][key] = {
                 "peak_gold": interval([p.max() for p in picks]),
                 "gold_at_1024": interval([p[-1] for p in picks]),
-                "fit_r2": interval([fit_best_of_n(BOUND, p - p[0]).r2 for p in picks]),
+                "fit_r2": interval([gao_fit(kl_bound(NS), (p - p[0])[None], bootstrap=0).r2 for p in picks]),
             }
     for beta in BETAS:
         curves = [rl_curve(Playground(seed=s), mean, beta=beta, steps=300) for s in range(seeds)]

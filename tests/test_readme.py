@@ -38,6 +38,11 @@ def test_every_make_target_named_exists():
     assert {"train", "test", "check", "bench"} <= named <= targets
 
 
+@pytest.mark.parametrize("path", sorted((ROOT / "conf" / "experiment").glob("*.yaml")), ids=lambda p: p.stem)
+def test_every_experiment_is_named_with_its_command(path):
+    assert re.search(rf"python train\.py [^`\n]*experiment={path.stem}\b", README)
+
+
 def test_every_data_option_is_named():
     options = {p.stem for p in (ROOT / "conf" / "data").glob("*.yaml")}
     missing = {o for o in options if f"`{o}`" not in README and f"data={o}" not in README}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from hydra.errors import CompactHydraException
+from hydra.errors import CompactHydraException, InstantiationException
 
 from rlhf.record_types import RecordError
 
@@ -16,8 +16,15 @@ class BadInput(CompactHydraException):
 
 @contextmanager
 def plain_errors() -> Iterator[None]:
-    """Raise a RecordError, or that a file is not there, as BadInput; whatever else goes wrong keeps its stack."""
+    """Raise a RecordError, or that a file is not there, as BadInput; whatever else goes wrong keeps its stack.
+
+    A RecordError of something that the configuration names is told without Hydra's words around it.
+    """
     try:
         yield
+    except InstantiationException as error:
+        if isinstance(error.__cause__, RecordError):
+            raise BadInput(f"\n{error.__cause__}") from error
+        raise
     except (RecordError, FileNotFoundError) as error:
         raise BadInput(f"\n{error}") from error

@@ -21,6 +21,9 @@ KEYS = (
 CHOSEN_BY = "val/pair_accuracy"
 """What marks the best job: validation, because a choice made on test numbers spoils them."""
 
+HEADLINE = "headline.json"
+"""A task that measures something else than KEYS names its own, a list, in this file of its run folder."""
+
 FIXED = ("job", "status", "overrides", "folder")
 
 Job = dict[str, Any]
@@ -55,43 +58,52 @@ def compare(folders: Sequence[Path], keys: Sequence[str] = KEYS) -> list[Job]:
 
 def write_comparison(root: Path) -> tuple[Path, Path]:
     """Write comparison.csv and comparison.md over the jobs below `root`; returns both paths."""
-    jobs = compare([p.parent.parent for p in root.rglob(".hydra/overrides.yaml")])
-    columns = ["job", "status", "overrides", *_settings(jobs), *KEYS, "folder"]
+    folders = [p.parent.parent for p in root.rglob(".hydra/overrides.yaml")]
+    keys = _headlines(sorted(folders, key=_order)) or KEYS
+    jobs = compare(folders, keys)
+    columns = ["job", "status", "overrides", *_settings(jobs, keys), *keys, "folder"]
     table, page = root / "comparison.csv", root / "comparison.md"
     with table.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, columns, restval="")
         writer.writeheader()
         writer.writerows(jobs)
-    page.write_text(_markdown(jobs), encoding="utf-8")
+    page.write_text(_markdown(jobs, keys), encoding="utf-8")
     return table, page
 
 
-def _settings(jobs: Sequence[Job]) -> list[str]:
+def _settings(jobs: Sequence[Job], keys: Sequence[str]) -> list[str]:
     """The keys that any job overrides, in order of appearance."""
-    return list(dict.fromkeys(key for job in jobs for key in job if key not in (*KEYS, *FIXED)))
+    return list(dict.fromkeys(key for job in jobs for key in job if key not in (*keys, *FIXED)))
 
 
-def _markdown(jobs: Sequence[Job]) -> str:
+def _headlines(folders: Sequence[Path]) -> tuple[str, ...]:
+    """The keys that any of the runs names as its headline, in order of appearance."""
+    paths = [path for folder in folders if (path := folder / HEADLINE).is_file()]
+    return tuple(dict.fromkeys(key for path in paths for key in json.loads(path.read_text(encoding="utf-8"))))
+
+
+def _markdown(jobs: Sequence[Job], keys: Sequence[str]) -> str:
     """The table with the best job in bold, and means over seeds where only seeds differ."""
-    columns = ["job", "status", *_settings(jobs), *KEYS]
-    best = max((job[CHOSEN_BY] for job in jobs if job[CHOSEN_BY] != ""), default=None)
+    columns = ["job", "status", *_settings(jobs, keys), *keys]
+    best = max((job[CHOSEN_BY] for job in jobs if job.get(CHOSEN_BY, "") != ""), default=None)
     rows = []
     for job in jobs:
         cells = [_cell(job.get(column, "")) for column in columns]
-        marked = best is not None and job[CHOSEN_BY] == best
+        marked = best is not None and job.get(CHOSEN_BY) == best
         rows.append([f"**{cell}**" if cell and marked else cell for cell in cells])
-    note = [f"Bold: highest {CHOSEN_BY}. Test numbers are for reporting, not for choosing."]
-    return "\n".join([*_rows([columns, *rows]), "", *note, *_over_seeds(jobs), ""])
+    chosen = [f"Bold: highest {CHOSEN_BY}. Test numbers are for reporting, not for choosing."]
+    note = chosen if CHOSEN_BY in keys else []
+    return "\n".join([*_rows([columns, *rows]), "", *note, *_over_seeds(jobs, keys), ""])
 
 
-def _over_seeds(jobs: Sequence[Job]) -> list[str]:
+def _over_seeds(jobs: Sequence[Job], keys: Sequence[str]) -> list[str]:
     """Mean and sample standard deviation over the seeds of each setting that was run with several."""
-    others = [key for key in _settings(jobs) if key != "seed"]
+    others = [key for key in _settings(jobs, keys) if key != "seed"]
     runs: dict[str, list[Job]] = defaultdict(list)
     for job in jobs:
         if job["status"] == "done" and "seed" in job:
             runs[" ".join(f"{k}={job[k]}" for k in others if k in job) or "all"].append(job)
-    metrics = [key for key in KEYS if "/ci_" not in key]
+    metrics = [key for key in keys if "/ci_" not in key]
     rows = [["setting", "seeds", *metrics]]
     for setting, repeats in runs.items():
         if len(repeats) > 1:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,6 +11,8 @@ from matplotlib.figure import Figure as Canvas
 
 WIDTH = 4.8
 """Inches: on a phone the letters are still large enough to read."""
+LETTERS = 13
+"""Of a legend, per inch: the widest are fewer, most are more."""
 INK, FAINT, GRID = "#1f2937", "#6b7280", "#e5e7eb"
 BLUE, AMBER, GREEN, RED = "#2563eb", "#d97706", "#059669", "#dc2626"
 SERIES = (BLUE, AMBER, GREEN, RED, "#7c3aed", "#0891b2", "#be185d", "#4d7c0f", "#475569", "#a16207")
@@ -48,6 +51,16 @@ def dots(
 def legend(axes: Any, **options: Any) -> None:
     """A legend without a frame."""
     axes.legend(**{"frameon": False, "fontsize": 9, "labelcolor": INK} | options)
+
+
+def legend_below(canvas: Canvas, axes: Any) -> None:
+    """The legend of the axes below them, where no curve is, in as many columns as fit; the canvas grows by it."""
+    handles, labels = axes.get_legend_handles_labels()
+    width, height = canvas.get_size_inches()
+    columns = max(1, int(width * LETTERS / (6 + max(map(len, labels), default=0))))  # 6: line and gap
+    columns = min(columns, max(1, len(labels)))
+    canvas.set_size_inches(width, height + 0.2 * math.ceil(len(labels) / columns))
+    legend(canvas, handles=handles, labels=labels, loc="outside lower center", ncols=columns)
 
 
 def _short(label: str, most: int = 34) -> str:

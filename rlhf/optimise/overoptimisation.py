@@ -1,9 +1,9 @@
-"""The published forms of overoptimisation (Gao et al. 2022, eq. 1 and 2), d = √KL in nats:
+"""The published form of overoptimisation by RL (Gao et al. 2023), d = √KL in nats:
 
-    best of n   R(d) = d (α - β d)        its peak at d = α / (2β)
-    RL          R(d) = d (α - β log d)    its peak at d = exp(α/β - 1)
+    R(d) = d (α - β log d)    its peak at d = exp(α/β - 1)
 
-R is the gain in gold over the reference, R(0) = 0. Both are linear in α and β, so least squares is exact.
+R is the gain in gold over the reference, R(0) = 0; linear in α and β, so least squares is exact. That of best-of-n is
+`rlhf.judge.best_of_n.gao_fit`.
 """
 
 from __future__ import annotations
@@ -24,13 +24,6 @@ class Fit:
     beta: float
     r2: float
     peak: float
-
-
-def fit_best_of_n(d: ArrayLike, gain: ArrayLike) -> Fit:
-    """R = d (α - β d)."""
-    x = np.asarray(d, dtype=np.float64)
-    alpha, beta, r2 = _least_squares(x, x * x, np.asarray(gain, dtype=np.float64))
-    return Fit(alpha, beta, r2, alpha / (2 * beta) if beta > 0 else np.inf)
 
 
 def fit_rl(d: ArrayLike, gain: ArrayLike) -> Fit:

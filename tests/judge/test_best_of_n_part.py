@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from scored_sets import group
 
@@ -98,8 +99,25 @@ def test_figures_draw_and_tables_fit():
     section.figures[0].draw(canvas)
     axes = canvas.axes[0]
     assert "upper bound" in axes.get_xlabel()
-    assert [t.get_text() for t in axes.get_legend().get_texts()] == ["proxy", "gold", "org_model"]
+    assert [t.get_text() for t in canvas.legends[0].get_texts()] == ["proxy", "gold", "org_model"]
     assert [row[0] for row in section.tables[0].rows] == [1, 2, 4, 8]
+
+
+@pytest.mark.parametrize("ensemble", [False, True])
+def test_the_legend_lies_on_no_curve_and_inside_the_figure(tmp_path, ensemble):
+    rewards, gold = world(k=8)
+    flat = np.concatenate(rewards)
+    members = flat + np.random.default_rng(1).normal(size=(5, len(flat))) if ensemble else None
+    figure = part(judged(rewards, gold, members=members, others={"org/another-model": flat})).figures[0]
+    canvas = Figure(layout="constrained")
+    figure.draw(canvas)
+    renderer = FigureCanvasAgg(canvas).get_renderer()
+    canvas.draw(renderer)
+    box, axes = canvas.legends[0].get_window_extent(renderer), canvas.axes[0].get_tightbbox(renderer)
+    assert box.y1 <= axes.y0
+    assert box.x0 >= 0
+    assert box.x1 <= canvas.bbox.x1
+    assert canvas.axes[0].get_window_extent(renderer).height > 0.4 * canvas.bbox.height
 
 
 def test_where_nothing_can_be_picked_there_is_nothing_to_say():

@@ -97,3 +97,17 @@ def test_a_bar_in_a_setting_does_not_break_the_table(tmp_path):
     job(tmp_path, 0, ["pattern=a|b"], 0.5)
     lines = write_comparison(tmp_path)[1].read_text().splitlines()
     assert lines[0].count("|") == lines[2].replace("\\|", "").count("|")
+
+
+def test_a_task_that_measures_something_else_names_what_its_jobs_are_compared_by(tmp_path):
+    for number in (0, 1):
+        folder = job(tmp_path, number, [f"task.study.noise=0.{number}", f"seed={number}"], None)
+        (folder / "metrics.json").write_text(json.dumps({"mean/lead/64": number + 0.5, "more": 1.0}))
+        (folder / "headline.json").write_text(json.dumps(["mean/lead/64"]))
+    table, page = write_comparison(tmp_path)
+    rows = list(csv.DictReader(table.open()))
+    assert [(r["task.study.noise"], r["mean/lead/64"]) for r in rows] == [("0.0", "0.5"), ("0.1", "1.5")]
+    assert "test/nll" not in rows[0]
+    text = page.read_text()
+    assert "| 1 | done | 0.1 | 1 | 1.5000 |" in text
+    assert "Bold" not in text

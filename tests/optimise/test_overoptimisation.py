@@ -11,7 +11,7 @@ from rlhf.data.toy_reading import ToyGold
 from rlhf.judge.aggregators import mean
 from rlhf.judge.best_of_n import selection_weights
 from rlhf.optimise.ablation import ablation, interval
-from rlhf.optimise.overoptimisation import fit_best_of_n, fit_rl
+from rlhf.optimise.overoptimisation import fit_rl
 from rlhf.optimise.playground import Playground, best_of_n_curve, rl_curve, single
 from rlhf.optimise.speaking import aside
 from rlhf.optimise.toy_speaker import ToySpeaker
@@ -19,12 +19,8 @@ from rlhf.optimise.tradeoff_methods import _targets
 from rlhf.reward.losses import dpo, soft_label
 
 
-def test_fits_recover_their_coefficients_and_peaks():
+def test_the_fit_of_rl_recovers_its_coefficients_and_its_peak():
     d = np.linspace(0, 4, 30)
-    bon = fit_best_of_n(d, d * (1.5 - 0.4 * d))
-    assert (bon.alpha, bon.beta) == pytest.approx((1.5, 0.4))
-    assert bon.peak == pytest.approx(d[0] + 1.5 / 0.8)
-    assert bon.r2 == pytest.approx(1)
     with np.errstate(divide="ignore", invalid="ignore"):
         gain = np.where(d > 0, d * (1.5 - 0.7 * np.log(d)), 0.0)
     rl = fit_rl(d, gain)
@@ -32,7 +28,7 @@ def test_fits_recover_their_coefficients_and_peaks():
     fine = np.linspace(0.1, 20, 20000)
     assert rl.peak == pytest.approx(fine[(fine * (1.5 - 0.7 * np.log(fine))).argmax()], rel=1e-3)
     with pytest.raises(ValueError, match="at least 3"):
-        fit_best_of_n([0, 1], [0, 1])
+        fit_rl([0, 1, 2], [0, 1, 1])
 
 
 @pytest.mark.parametrize(("most", "n"), [(1, 1), (8, 1), (8, 3), (8, 8), (1024, 37)])

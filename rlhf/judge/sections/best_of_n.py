@@ -11,7 +11,7 @@ from matplotlib.figure import Figure as Canvas
 from rlhf.judge.aggregators import Aggregator, mean, mean_minus_variance, median, standardise, worst_case
 from rlhf.judge.best_of_n import WIN, Curve
 from rlhf.judge.best_of_n import curve as curve_of
-from rlhf.judge.drawing import FAINT, SERIES, WIDTH, legend, plot
+from rlhf.judge.drawing import FAINT, SERIES, WIDTH, legend_below, plot
 from rlhf.judge.evidence import Evidence, Judged
 from rlhf.judge.section import Cell, Figure, Section, Table, as_key, ranged, with_interval
 from rlhf.judge.table import Floats, Ints
@@ -244,6 +244,6 @@ def _draw(curve: Curve, variants: Mapping[str, Curve]) -> Callable[[Canvas], Non
                 fontsize=8,
                 color=FAINT,
             )
-        legend(axes, frameon=True, framealpha=0.85, edgecolor="none")
+        legend_below(canvas, axes)
 
     return draw

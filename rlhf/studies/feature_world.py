@@ -19,41 +19,60 @@ from rlhf.reward.losses import soft_label
 
 Floats = NDArray[np.float64]
 WIDTH = 8
-SEEN, SAMPLED = 0.7, 1.0
-"""Spread of the answers that were voted on, and of those a policy samples."""
+"""Numbers that an answer is."""
 
 
 @dataclass(frozen=True)
 class World:
-    """Gold reward w · x + hump(x_0), where hump rises to x_0 = 1 and falls three times as fast beyond."""
+    """Gold reward w · x + 1.5 h(x_0), where h rises to h(1) = 1 and falls three times as fast beyond.
+
+    weight  [WIDTH] w, of length 1, w_0 = 0
+    """
 
     weight: Floats
 
     @classmethod
     def draw(cls, seed: int) -> World:
+        """The world of this seed."""
         weight = np.random.default_rng(seed).normal(size=WIDTH)
         weight[0] = 0.0
         return cls(weight / np.linalg.norm(weight))
 
     def gold(self, x: Floats) -> Floats:
+        """True rewards [...] of answers [..., WIDTH]."""
         cue = x[..., 0]
         return np.asarray(x @ self.weight + 1.5 * np.where(cue < 1, cue, 1 - 3 * (cue - 1)))
 
     def votes(
-        self, pairs: int, noise: float, rng: np.random.Generator, *, sharpness: float | None = None
+        self,
+        pairs: int,
+        noise: float,
+        rng: np.random.Generator,
+        *,
+        spread: float,
+        sharpness: float | None = None,
     ) -> tuple[Floats, Floats]:
-        """Pairs [P, 2, WIDTH], and 1 where the first won [P], flipped with probability `noise`.
+        """Pairs of answers, and which of each was preferred.
 
-        The better one wins, or with probability σ(sharpness · lead in gold) where a sharpness is given.
+        Args:
+            pairs: how many, P.
+            noise: probability that a vote is flipped, 0..1.
+            rng: where answers and votes come from.
+            spread: standard deviation of the answers in every direction.
+            sharpness: P(first wins) = σ(sharpness · (gold_first - gold_second)) before flipping; None = the better
+                one always wins.
+
+        Returns:
+            answers [P, 2, WIDTH], and [P] 1.0 where the first was preferred, else 0.0.
         """
-        x = SEEN * rng.normal(size=(pairs, 2, WIDTH))
+        x = spread * rng.normal(size=(pairs, 2, WIDTH))
         lead = -np.diff(self.gold(x), axis=1)[:, 0]
         first = lead > 0 if sharpness is None else rng.random(pairs) < expit(sharpness * lead)
         return x, np.where(rng.random(pairs) < noise, ~first, first).astype(np.float64)
 
 
 def target(win: Floats) -> Target:
-    """Votes on pairs as the project's losses take them."""
+    """Votes [P] on pairs as the project's losses take them."""
     p = torch.tensor(win, dtype=torch.float32)
     square = torch.zeros(len(p), 2, 2)
     square[:, 0, 1], square[:, 1, 0] = p, 1 - p
@@ -82,15 +101,28 @@ class Members(torch.nn.Module):
         return torch.einsum("mnh,mh->mn", hidden, self.second)
 
     def rewards(self, x: Floats) -> Floats:
+        """The same as arrays, without gradients; answers [..., WIDTH] become [M, N] in their order."""
         with torch.inference_mode():
-            return self(torch.tensor(x, dtype=torch.float32)).double().numpy()
+            found = self(torch.tensor(x.reshape(-1, WIDTH), dtype=torch.float32))
+        return np.asarray(found.double().numpy())
 
 
 def train(x: Floats, win: Floats, *, members: int, steps: int, seed: int) -> Members:
-    """Members 1..M-1 each see their own bootstrap of the votes; member 0, the single model, sees all of them."""
-    model = Members(members, seed=seed)
+    """One single model and an ensemble, learned from the same votes with Adam and loss=soft_label, full batch.
+
+    Args:
+        x: [P, 2, WIDTH] pairs of answers.
+        win: [P] 1 where the first was preferred.
+        members: of the ensemble, M.
+        steps: of training.
+        seed: of starting weights and bootstraps.
+
+    Returns:
+        M + 1 networks: the first, the single model, sees all votes; each of the others its own bootstrap of them.
+    """
+    model = Members(members + 1, seed=seed)
     rng = np.random.default_rng(seed)
-    counts = rng.multinomial(len(win), np.full(len(win), 1 / len(win)), size=members)
+    counts = rng.multinomial(len(win), np.full(len(win), 1 / len(win)), size=members + 1)
     counts[0] = 1
     weight = torch.tensor(counts, dtype=torch.float32)
     labels, flat = target(win), torch.tensor(x.reshape(-1, WIDTH), dtype=torch.float32)
@@ -98,6 +130,6 @@ def train(x: Floats, win: Floats, *, members: int, steps: int, seed: int) -> Mem
     for _ in range(steps):
         loss = soft_label(model(flat).unflatten(1, (-1, 2)), labels)
         optimizer.zero_grad()
-        (loss * weight).mean(1).sum().backward()
+        (loss * weight).mean(1).sum().backward()  # type: ignore[no-untyped-call]
         optimizer.step()
     return model

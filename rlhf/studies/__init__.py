@@ -1,0 +1,1 @@
+"""Published results, measured again where gold is known: one class per claim, many worlds, intervals over worlds."""

@@ -1,0 +1,147 @@
+"""What every study is: worlds that are measured one by one, and what is found over them, with intervals."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from rlhf.judge.comparison import HEADLINE
+from rlhf.judge.intervals import cluster_bootstrap
+from rlhf.record_types import RecordError
+
+Floats = NDArray[np.float64]
+Row = dict[str, float]
+"""What was measured in one world; all worlds of a study have the same keys."""
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What a study found.
+
+    metrics  flat keys; a mean over worlds has `<key>/ci_low` and `<key>/ci_high` beside it (95%)
+    headline  the few keys that the jobs of a sweep are compared by
+    columns, rows  the table, cells as they are printed
+    figure   to be saved
+    """
+
+    metrics: Row
+    headline: list[str]
+    columns: list[str]
+    rows: list[list[str]]
+    figure: Figure
+
+
+class Study(Protocol):
+    """One claim. `worlds` are independent, world i is that of seed `seed + i`."""
+
+    @property
+    def name(self) -> str:
+        """Of the files: `<name>.md`, `<name>.png`."""
+
+    @property
+    def worlds(self) -> int:
+        """How many."""
+
+    @property
+    def seed(self) -> int:
+        """Of the first world."""
+
+    def one(self, seed: int) -> Row:
+        """Measure one world."""
+
+    def found(self, rows: Sequence[Row]) -> Findings:
+        """What holds over the worlds."""
+
+
+def run(study: Study, folder: Path, log: Callable[[Row, int], None] = lambda row, step: None) -> Findings:
+    """Measure all worlds; leaves worlds.csv (a row per world), metrics.json, headline.json, the table, the figure.
+
+    Args:
+        study: what to measure.
+        folder: of the results; made where it is missing.
+        log: called with what was measured in each world, keys `world/...`, and its number from 0.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    rows: list[Row] = []
+    with (folder / "worlds.csv").open("w", newline="", encoding="utf-8") as file:
+        for number in range(study.worlds):
+            rows.append(study.one(study.seed + number))
+            writer = csv.DictWriter(file, ["seed", *rows[0]])
+            if number == 0:
+                writer.writeheader()
+            writer.writerow({"seed": study.seed + number, **rows[-1]})
+            file.flush()
+            log({f"world/{key}": value for key, value in rows[-1].items()}, number)
+    found = study.found(rows)
+    (folder / "metrics.json").write_text(json.dumps(found.metrics, indent=2) + "\n", encoding="utf-8")
+    shown = [f"{key}{end}" for key in found.headline for end in ("", "/ci_low", "/ci_high")]
+    headline = [key for key in shown if key in found.metrics]
+    (folder / HEADLINE).write_text(json.dumps(headline) + "\n", encoding="utf-8")
+    (folder / f"{study.name}.md").write_text(markdown(found.columns, found.rows), encoding="utf-8")
+    found.figure.savefig(folder / f"{study.name}.png", dpi=120)
+    return found
+
+
+def over_worlds(rows: Sequence[Row], *, bootstrap: int) -> Row:
+    """Mean of every key over the worlds, with `/ci_low` and `/ci_high` (95%, worlds resampled).
+
+    Both are left out where there is one world only: nothing is known about the spread then.
+    """
+    keys = list(rows[0])
+    values = np.array([[row[key] for key in keys] for row in rows])
+    low, high = cluster_bootstrap(values, np.ones_like(values), samples=bootstrap, seed=0)
+    out: Row = {}
+    for key, *three in zip(keys, values.mean(0), low, high, strict=True):
+        named = zip((key, f"{key}/ci_low", f"{key}/ci_high"), map(float, three), strict=True)
+        out |= {name: value for name, value in named if math.isfinite(value)}
+    return out
+
+
+def cell(metrics: Mapping[str, float], key: str, digits: int = 3, sign: str = "") -> str:
+    """`mean [low, high]` of a key; the mean alone where it has no interval. sign: "+" shows that of the mean too."""
+    shown = f"{metrics[key]:{sign}.{digits}f}"
+    if f"{key}/ci_low" not in metrics:
+        return shown
+    return f"{shown} [{metrics[f'{key}/ci_low']:.{digits}f}, {metrics[f'{key}/ci_high']:.{digits}f}]"
+
+
+def markdown(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown."""
+    head, *body = ("| " + " | ".join(row) + " |" for row in (columns, *rows))
+    return "\n".join([head, "|" + " --- |" * len(columns), *body]) + "\n"
+
+
+def whole(key: str, value: object, least: int) -> None:
+    """Refuse a setting that is no whole number from `least` on. Raises RecordError with the key."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise RecordError(
+            f"{value!r} is no whole number from {least} on", key=_key(key), remedy=_once(value, least)
+        )
+
+
+def within(key: str, value: object, low: float, high: float = math.inf, *, above: bool = False) -> None:
+    """Refuse a setting that is no number in low..high, or, where `above`, low itself. Raises RecordError."""
+    if isinstance(value, int | float) and low <= value <= high and not (above and value == low):
+        return
+    said = f"above {low:g}" if above else f"from {low:g}" + (f" to {high:g}" if high < math.inf else " on")
+    raise RecordError(f"{value!r} is no number {said}", key=_key(key), remedy=_once(value, low))
+
+
+def _key(key: str) -> str:
+    return f"task.study.{key}"
+
+
+def _once(value: object, least: float) -> str:
+    several = isinstance(value, list | tuple)
+    return (
+        "one number per run; `-m key=a,b` runs several" if several else f"a number such as {max(least, 1):g}"
+    )
