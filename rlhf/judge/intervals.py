@@ -43,8 +43,8 @@ def cluster_sums(values: Floats | Iterable[Floats], cluster: Ints) -> Floats:
 def binned_sums(values: Floats, place: Ints, bins: int, cluster: Ints) -> Floats:
     """Sums [C, bins] of values [P] over the pairs that a cluster [P] has in each bin, place [P]."""
     codes, count = numbered(cluster)
-    found: Floats = np.bincount(codes * bins + place, values, count * bins)
-    return found.reshape(count, bins)
+    found = np.bincount(codes * bins + place, values, count * bins)
+    return np.asarray(found, dtype=np.float64).reshape(count, bins)
 
 
 def numbered(cluster: Ints) -> tuple[Ints, int]:
