@@ -87,7 +87,7 @@ def _above(cfg: DictConfig, key: str, least: float, said: str, *, strictly: bool
 
 def _model(cfg: DictConfig) -> None:
     """A model of one's own that is named, there, and a model."""
-    if "path" not in cfg.model:
+    if "path" not in cfg.model.keys():  # noqa: SIM118: `in` alone does not see ???
         return
     if OmegaConf.is_missing(cfg.model, "path") or cfg.model.path is None:
         raise RecordError(
