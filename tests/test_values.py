@@ -30,7 +30,7 @@ def compose(*overrides):
         (["task=policy", "task.completions=1"], r"task\.completions': 1 must be at least 2"),
         (["task=iterate", "task.plan.reference_samples=31"], "31 must be at least 32"),
         (["task=policy", "task.steps=.inf"], r"task\.steps': \.inf must be a number"),
-        (["task=sft", "model=local"], r"model\.path': says nothing"),
+        (["task=sft", "model=local"], r"model\.path': is not given"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_meant_is_named(overrides, said):

@@ -87,11 +87,12 @@ def _above(cfg: DictConfig, key: str, least: float, said: str, *, strictly: bool
 
 def _model(cfg: DictConfig) -> None:
     """A model of one's own that is named, there, and a model."""
-    if "path" not in cfg.model.keys():  # noqa: SIM118: `in` alone does not see ???
+    missing = OmegaConf.is_missing(cfg.model, "path")  # `in` does not see what is ???
+    if "path" not in cfg.model and not missing:
         return
-    if OmegaConf.is_missing(cfg.model, "path") or cfg.model.path is None:
+    if missing or cfg.model.path is None:
         raise RecordError(
-            "says nothing",
+            "is not given",
             key="model.path",
             remedy="model.path=<folder of a Hugging Face model, or its name on the hub>",
         )
