@@ -18,7 +18,7 @@ def compose(*overrides):
 
 
 def test_a_model_of_ones_own_must_be_named():
-    with pytest.raises(RecordError, match=r"model\.path': says nothing"):
+    with pytest.raises(RecordError, match=r"model\.path': is not given"):
         check_model(compose("task=sft", "model=local"))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -23,8 +23,16 @@ if TYPE_CHECKING:
     from rlhf.select.world import World
 
 
+DEFAULT = "one"
+"""The option of `votes` that arms are not named after."""
+
+
 def active_run(cfg: DictConfig) -> ActiveRun:
-    """What `task=active` needs. Raises ValueError for a name in `task.compare_with` that is no selector."""
+    """What `task=active` needs.
+
+    Raises:
+        RecordError: `task.compare_with` or `task.compare_votes` names what is no option.
+    """
     from rlhf.select.loop import ActiveRun
 
     folder = folder_to_go_on_in(cfg, run_folder())
@@ -32,16 +40,25 @@ def active_run(cfg: DictConfig) -> ActiveRun:
     only_judged = cfg.task.only_judged
     if only_judged is None:
         only_judged = voter.holds_back
+    selectors, plan = _selectors(cfg), hydra.utils.instantiate(cfg.task.plan)
+    plans = {
+        _named(next(iter(selectors)), name): replace(plan, votes=hydra.utils.instantiate(option))
+        for name, option in _options(cfg.task.compare_votes, "votes").items()
+    }
+    others = {name: next(iter(selectors.values())) for name in plans}
+    votes = str(HydraConfig.get().runtime.choices["votes"])
+    selectors = {_named(name, votes): selector for name, selector in selectors.items()}
     return ActiveRun(
         folder=folder,
         trainer=trainer_of(cfg, folder, None, steps=0),
         world=_worlds(cfg, only_judged),
-        selectors=_selectors(cfg),
+        selectors=selectors | others,
         seeds=range(cfg.seed, cfg.seed + cfg.task.seeds),
         learner=_learner(cfg),
         voter=voter,
         aggregation=hydra.utils.instantiate(cfg.aggregation, _convert_="all"),
-        plan=hydra.utils.instantiate(cfg.task.plan),
+        plan=plan,
+        plans=plans,
     )
 
 
@@ -63,15 +80,29 @@ def _learner(cfg: DictConfig) -> Any:
 
 def _selectors(cfg: DictConfig) -> dict[str, Any]:
     """The selector in question under its option's name, then those it is compared with, as their files have them."""
-    name = HydraConfig.get().runtime.choices["selector"]
-    found = {str(name): hydra.utils.instantiate(cfg.selector, _convert_="all")}
-    for other in cfg.task.compare_with:
-        path = CONF / "selector" / f"{other}.yaml"
+    name = str(HydraConfig.get().runtime.choices["selector"])
+    found = {name: hydra.utils.instantiate(cfg.selector, _convert_="all")}
+    for other, option in _options(cfg.task.compare_with, "selector").items():
+        if other not in found:
+            found[other] = hydra.utils.instantiate(option, _convert_="all")
+    return found
+
+
+def _named(selector: str, votes: str) -> str:
+    """The arm's name: the selector, and the option of `votes` where it is not the default."""
+    return selector if votes == DEFAULT else f"{selector}+{votes}"
+
+
+def _options(names: Sequence[str], group: str) -> dict[str, Any]:
+    """Name -> configuration of options of a group, as their files have them."""
+    found = {}
+    for name in names:
+        path = CONF / group / f"{name}.yaml"
         if not path.is_file():
             known = ", ".join(sorted(p.stem for p in path.parent.glob("*.yaml")))
-            raise RecordError(f"task.compare_with names {other!r}: one of {known}")
-        if other not in found:
-            found[other] = hydra.utils.instantiate(OmegaConf.load(path), _convert_="all")
+            key = "compare_votes" if group == "votes" else "compare_with"
+            raise RecordError(f"task.{key} names {name!r}: one of {known}")
+        found[str(name)] = OmegaConf.load(path)
     return found
 
 

@@ -22,7 +22,7 @@ def check_model(cfg: DictConfig) -> None:
         return
     if OmegaConf.is_missing(cfg.model, "path") or cfg.model.path is None:
         raise RecordError(
-            "says nothing",
+            "is not given",
             key="model.path",
             remedy="model.path=<folder of a Hugging Face model, or its name on the hub>",
         )

@@ -8,7 +8,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-ACTIVE = ("compare_with", "seeds", "policy")
+ACTIVE = ("compare_with", "compare_votes", "seeds", "policy")
 """Keys of `task=active` that may change between two visits: what it is compared with."""
 LONGER = ("rounds", "generations")
 """Keys of a plan that say how long it goes on."""

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -25,43 +26,15 @@ from rlhf.select.choosing import Selector, at_random
 from rlhf.select.errors import second_votes
 from rlhf.select.journal import Journal
 from rlhf.select.learners import Labels, Learner, Trained
-from rlhf.select.pool import Bools, LabelState, Selection
+from rlhf.select.plan import Plan
+from rlhf.select.pool import Bools, LabelState, PairPool, Selection
 from rlhf.select.querying import query
 from rlhf.select.shift import shift
 from rlhf.select.voters import Order, Voter
 from rlhf.select.world import World
 
-
-@dataclass(frozen=True)
-class Plan:
-    """How much is bought, and when.
-
-    Args:
-        start: pairs of the first round, drawn at random; 0 = the selector chooses from the first on.
-        batch: pairs of every later round.
-        rounds: rounds after the first.
-        votes_per_pair: votes bought on a new pair.
-        second_votes: share of every batch spent on another vote for pairs that have one, 0..1.
-        most_votes: pairs with so many get no further ones.
-        reliability: chance that a vote is right, as second votes reckon, 0.5..1.
-    """
-
-    start: int = 20
-    batch: int = 20
-    rounds: int = 20
-    votes_per_pair: int = 1
-    second_votes: float = 0.0
-    most_votes: int = 5
-    reliability: float = 0.8
-
-    def __post_init__(self) -> None:
-        if self.start < 0 or self.batch < 1 or self.rounds < 0 or self.votes_per_pair < 1:
-            raise ValueError(
-                "task.plan: start >= 0, batch >= 1, rounds >= 0 and votes_per_pair >= 1, but they are "
-                f"{self.start}, {self.batch}, {self.rounds}, {self.votes_per_pair}"
-            )
-        if not 0 <= self.second_votes < 1:
-            raise ValueError(f"task.plan.second_votes={self.second_votes} must lie in 0..1, below 1")
+WITH = "+"
+"""Between a selector and the option of `votes` in an arm's name; draws depend on the selector alone."""
 
 
 @dataclass
@@ -145,43 +118,56 @@ class Arm:
 
     def _order(self, pair: Mapping[str, Any]) -> Order:
         row = self.row[pair["pair_id"]]
-        before = len(self.bought.get(row, []))
-        return Order(row, 1 if pair["second"] else self.plan.votes_per_pair, before)
+        return Order(row, pair["count"], len(self.bought.get(row, [])))
 
     def _choose(self, number: int, trained: Trained | None) -> list[dict[str, Any]]:
         plan, rng = self.plan, self._rng(number)
         pool, state = (self.world.pool, None) if trained is None else (trained.pool, trained.state)
         state = state or LabelState.empty(pool.width, regularisation=_prior(self.world))
         left = int(pool.selectable.sum()) - len(self.bought)
-        if number == 0:
-            found = query(
-                pool, state, min(plan.start, left), np.random.default_rng((self.seed, 0)), selector=at_random
-            )
-            if plan.start == 0:
-                found = query(pool, state, min(plan.batch, left), rng, selector=self.selector)
-            return self._entries(found, second=False)
-        again = round(plan.second_votes * plan.batch)
-        twice = Selection.join([])
-        if again:
-            room = self.voter.room(self.world) > [len(self.bought.get(r, [])) for r in range(len(pool))]
-            twice = second_votes(replace(pool, selectable=pool.selectable & room), state, again, rng,
-                                 reliability=plan.reliability, most_votes=plan.most_votes)  # fmt: skip
-        fresh = query(pool, state, min(plan.batch - len(twice), left), rng, selector=self.selector)
-        return self._entries(fresh, second=False) + self._entries(twice, second=True)
+        if number == 0 and plan.start:
+            counts = plan.pairs(plan.start, left)
+            rng = np.random.default_rng((self.seed, 0))
+            return self._entries(query(pool, state, len(counts), rng, selector=at_random), counts)
+        again = self._again(pool, state, rng) if self.bought else []
+        counts = plan.pairs(plan.batch - len(again), left)
+        fresh = query(pool, state, len(counts), rng, selector=self.selector)
+        return self._entries(fresh, counts) + again
 
-    def _entries(self, found: Selection, *, second: bool) -> list[dict[str, Any]]:
+    def _again(self, pool: PairPool, state: LabelState, rng: np.random.Generator) -> list[dict[str, Any]]:
+        """Labelled pairs that get another vote: those that are owed one, then those whose answer is open."""
+        votes = self.plan.votes
+        room = self.voter.room(self.world)
+        owed = dict(islice(votes.owed(self.bought, room).items(), self.plan.batch))
+        none = np.zeros(len(owed), bool)
+        entries = [self._entries(
+            Selection(np.array(list(owed), dtype=np.int64), np.full(len(owed), np.nan), list(owed.values()), none)
+        )]  # fmt: skip
+        more = min(round(votes.again * self.plan.batch), self.plan.batch - len(owed))
+        if more:
+            free = room > [len(self.bought.get(r, [])) for r in range(len(pool))]
+            free[list(owed)] = False
+            found = second_votes(replace(pool, selectable=pool.selectable & free), state, more, rng,
+                                 reliability=votes.reliability, most_votes=votes.most)  # fmt: skip
+            entries.append(self._entries(found))
+        return [entry for part in entries for entry in part]
+
+    def _entries(self, found: Selection, counts: Sequence[int] | None = None) -> list[dict[str, Any]]:
+        """What the journal keeps of a choice: new pairs with the votes to buy on each, or one more vote on old ones."""
         return [
             {
                 "pair_id": str(self.world.pool.ids[row]),
                 "utility": None if math.isnan(utility) else float(utility),
                 "reason": reason,
                 "random": bool(random),
-                "second": second,
+                "second": counts is None,
+                "count": count,
             }
-            for row, utility, reason, random in zip(
-                found.indices, found.utilities, found.reasons, found.random, strict=True
+            for row, utility, reason, random, count in zip(
+                found.indices, found.utilities, found.reasons, found.random, counts or [1] * len(found),
+                strict=True,
             )
-        ]
+        ]  # fmt: skip
 
     # ------------------------------------------------------------------------------------------- labels
 
@@ -242,7 +228,7 @@ class Arm:
         return 1000 * self.seed + number
 
     def _rng(self, number: int) -> np.random.Generator:
-        return np.random.default_rng((self.seed, number, crc32(self.name.encode())))
+        return np.random.default_rng((self.seed, number, crc32(self.name.split(WITH)[0].encode())))
 
 
 def judged(world: World, difference: Any) -> dict[str, float]:

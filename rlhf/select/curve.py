@@ -82,8 +82,14 @@ def curves(rows: Iterable[Row]) -> dict[str, Curves]:
     return found
 
 
+def baseline(names: Iterable[str]) -> str:
+    """The arm that others are compared with: `random`, or `random+<votes>` where every arm buys votes in that way."""
+    given = sorted(names)
+    return next((n for n in given if n.split("+")[0] == BASELINE), BASELINE)
+
+
 def compare(
-    found: Mapping[str, Curves], *, against: str = BASELINE, seed: int = 0
+    found: Mapping[str, Curves], *, against: str | None = None, seed: int = 0
 ) -> dict[str, dict[str, float]]:
     """Selector -> flat numbers against the baseline, over the seeds that both have.
 
@@ -91,6 +97,7 @@ def compare(
     selector less baseline, with `/ci_low`, `/ci_high` and `/wins` (share of the seeds that are better);
     `labels_saved/<metric>` with its interval, see `saved`.
     """
+    against = against or baseline(found)
     out: dict[str, dict[str, float]] = {}
     for name, own in found.items():
         numbers: dict[str, float] = {"seeds": len(own.seeds), "labels": float(own.labels[-1])}
@@ -155,8 +162,9 @@ def _interval(name: str, values: Floats, seeds: int) -> dict[str, float]:
     return {f"{name}/ci_low": float(low), f"{name}/ci_high": float(high)}
 
 
-def table(numbers: Mapping[str, Mapping[str, float]], *, against: str = BASELINE) -> str:
+def table(numbers: Mapping[str, Mapping[str, float]], *, against: str | None = None) -> str:
     """Markdown: one row per selector, differences and savings with their 95% intervals over seeds."""
+    against = against or baseline(numbers)
     head = ["selector", "seeds", "accuracy, mean of rounds", "NLL, mean of rounds", f"accuracy less {against} [95%]",
             f"NLL less {against} [95%]", "labels saved at equal accuracy [95%]", "at equal NLL [95%]"]  # fmt: skip
     rows = [head, ["---"] * len(head)]
@@ -193,16 +201,17 @@ def plot(found: Mapping[str, Curves], lines: Mapping[str, Mapping[str, float]], 
     figure = Figure(figsize=(11, 7.5), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(2, 2, sharex=True)
-    names = sorted(found, key=lambda name: (name != BASELINE, name))
+    against = baseline(found)
+    names = sorted(found, key=lambda name: (name != against, name))
     for row, metric in enumerate(METRICS):
         for place, name in enumerate(names):
-            style: dict[str, Any] = {"color": "black" if name == BASELINE else f"C{place}", "label": name}
+            style: dict[str, Any] = {"color": "black" if name == against else f"C{place}", "label": name}
             own = found[name]
             _band(axes[row, 0], own.labels, own.values[metric], style)
-            if name != BASELINE and BASELINE in found:
-                both = np.intersect1d(own.seeds, found[BASELINE].seeds)
-                rounds = min(len(own.labels), len(found[BASELINE].labels))
-                gap = [c.of_seeds(both).values[metric][:, :rounds] for c in (own, found[BASELINE])]
+            if name != against and against in found:
+                both = np.intersect1d(own.seeds, found[against].seeds)
+                rounds = min(len(own.labels), len(found[against].labels))
+                gap = [c.of_seeds(both).values[metric][:, :rounds] for c in (own, found[against])]
                 _band(axes[row, 1], own.labels[:rounds], gap[0] - gap[1], style)
         for name, height in lines.get(metric, {}).items():
             axes[row, 0].axhline(height, linestyle="--", linewidth=0.8, color="grey")
@@ -210,7 +219,7 @@ def plot(found: Mapping[str, Curves], lines: Mapping[str, Mapping[str, float]], 
                 name, (0.01, height), xycoords=("axes fraction", "data"), fontsize=7, va="bottom"
             )
         axes[row, 0].set_ylabel(metric)
-        axes[row, 1].set_ylabel(f"{metric} less {BASELINE}")
+        axes[row, 1].set_ylabel(f"{metric} less {against}")
         axes[row, 1].axhline(0, color="black", linewidth=0.8)
     for axis in axes[1]:
         axis.set_xlabel("votes bought")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,11 @@ import numpy as np
 import pytorch_lightning as pl
 
 from rlhf.annotate.label import Aggregation, FittedAggregation
-from rlhf.select.arm import Arm, Plan, judged
+from rlhf.select.arm import Arm, judged
 from rlhf.select.choosing import Selector
 from rlhf.select.curve import BASELINE, compare, curves, plot, table, write_rows
 from rlhf.select.learners import Labels, Learner
+from rlhf.select.plan import Plan
 from rlhf.select.voters import Voter, Waiting
 from rlhf.select.world import World
 
@@ -34,6 +35,7 @@ class ActiveRun:
         voter: gives votes; where they are costly there is one selector and one seed.
         aggregation: votes to labels.
         plan: how much is bought.
+        plans: name -> a plan of its own, for arms that are there to compare how votes are spent.
     """
 
     folder: Path
@@ -45,6 +47,7 @@ class ActiveRun:
     voter: Voter
     aggregation: Aggregation | FittedAggregation
     plan: Plan
+    plans: Mapping[str, Plan] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.voter.costly:
@@ -68,8 +71,8 @@ def run_active(run: ActiveRun) -> dict[str, float]:
         world = run.world(seed)
         lines.append(_reference(run, world, seed))
         for name, selector in run.selectors.items():
-            arm = Arm(name, selector, seed, world, run.learner, run.voter, run.aggregation, run.plan,
-                      run.folder / "arms" / f"{name}-{seed}")  # fmt: skip
+            arm = Arm(name, selector, seed, world, run.learner, run.voter, run.aggregation,
+                      run.plans.get(name, run.plan), run.folder / "arms" / f"{name}-{seed}")  # fmt: skip
             try:
                 for result in arm.rounds():
                     results.append(result)

@@ -11,7 +11,7 @@ from rlhf.annotate.simulated import SimulatedAnnotators
 from rlhf.data.splits import BalancedSplit
 from rlhf.data.toy import ToyWorld
 from rlhf.records import read, write
-from rlhf.select.arm import Arm, Plan
+from rlhf.select.arm import Arm
 from rlhf.select.choosing import at_random
 from rlhf.select.features import Reduced, ToyQualities
 from rlhf.select.journal import Journal, JournalError
@@ -20,6 +20,7 @@ from rlhf.select.log_det import log_det
 from rlhf.select.loop import ActiveRun
 from rlhf.select.mixing import safe
 from rlhf.select.mlp_head import MlpHead
+from rlhf.select.plan import Plan, Votes
 from rlhf.select.voters import Ai, HeldBack, Order, People, Simulated, Waiting
 from rlhf.select.world import build_world, on_pair, skewed, with_policy
 
@@ -73,13 +74,16 @@ class StopsAfter:
     "voter", [HeldBack(), Simulated(SimulatedAnnotators)], ids=["held back", "simulated"]
 )
 @pytest.mark.parametrize(
-    "plan", [PLAN, replace(PLAN, second_votes=0.34, votes_per_pair=2)], ids=["plain", "twice"]
+    "votes",
+    [Votes(), Votes(again=0.34, per_pair=2), Votes(per_pair=2, until_agreed=True)],
+    ids=["plain", "twice", "until agreed"],
 )
-def test_killed_and_resumed_is_the_same_as_never_stopped(world, tmp_path, voter, plan):
+def test_killed_and_resumed_is_the_same_as_never_stopped(world, tmp_path, voter, votes):
+    plan = replace(PLAN, votes=votes)
     whole = plain(arm(world, tmp_path / "whole", voter=voter, plan=plan).rounds())
     bought = []
     for attempt in range(30):
-        dying = StopsAfter(voter, left=3 + attempt % 5)
+        dying = StopsAfter(voter, left=2 + attempt % 3)
         try:
             results = plain(arm(world, tmp_path / "stopped", voter=dying, plan=plan).rounds())
             break
@@ -117,7 +121,7 @@ def test_two_processes_cannot_work_on_one_arm(tmp_path):
 def test_budgets_are_exact_and_labels_count_votes(world, tmp_path):
     results = list(arm(world, tmp_path).rounds())
     assert [r["labels"] for r in results] == [8, 14, 20, 26]
-    twice = list(arm(world, tmp_path / "b", plan=replace(PLAN, second_votes=0.5)).rounds())
+    twice = list(arm(world, tmp_path / "b", plan=replace(PLAN, votes=Votes(again=0.5))).rounds())
     assert [r["labels"] for r in twice] == [8, 14, 20, 26]
     again = [
         p for e in Journal(tmp_path / "b" / "journal.jsonl").of("selected") for p in e["pairs"] if p["second"]
