@@ -35,7 +35,7 @@ def t_interval(values: Floats) -> tuple[float, float]:
 def cluster_sums(values: Floats | Iterable[Floats], cluster: Ints) -> Floats:
     """Sums [C, S] over the pairs of each cluster [P] of the columns of values [P, S], or of S columns [P]."""
     codes, count = numbered(cluster)
-    columns = values.T if isinstance(values, np.ndarray) else values
+    columns: Iterable[Floats] = values.T if isinstance(values, np.ndarray) else values
     found = [np.bincount(codes, column, minlength=count) for column in columns]
     return np.stack(found, axis=1) if found else np.zeros((count, 0))
 
