@@ -19,7 +19,9 @@ from jsonschema import Draft202012Validator
 from omegaconf import OmegaConf
 
 import rlhf
-from rlhf.assemble.evaluate import _name_apart
+from rlhf.assemble import CONF
+from rlhf.assemble.evaluate import present
+from rlhf.assemble.judged_models import name_apart
 from rlhf.data.prompt_key import prompt_hash
 from rlhf.data.toy import ToyWorld
 from rlhf.records import write
@@ -274,6 +276,16 @@ def test_what_is_missing_is_said(root, arguments, message):
     assert message in said
 
 
+def test_null_leaves_out_an_entry_or_a_whole_group():
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        cfg = hydra.compose(
+            "evaluate", overrides=["run=x", "shifts=null", "probes.filler=null", "sections.bias=null"]
+        )
+    assert present(cfg.shifts) == present(cfg.shifted) == {}
+    assert set(present(cfg.probes)) == set(cfg.probes) - {"filler"}
+    assert list(present(cfg.sections)) == [name for name in cfg.sections if name != "bias"]
+
+
 def test_different_models_of_one_name_get_numbers_and_equal_ones_keep_theirs():
     sources = [
         SimpleNamespace(name="a"),
@@ -281,7 +293,7 @@ def test_different_models_of_one_name_get_numbers_and_equal_ones_keep_theirs():
         SimpleNamespace(name="a"),
         SimpleNamespace(name="b"),
     ]
-    _name_apart(["x/a", "y/a", "x/a", "b"], sources)
+    name_apart(["x/a", "y/a", "x/a", "b"], sources)
     assert [s.name for s in sources] == ["a", "a 2", "a", "b"]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -10,9 +10,20 @@ from typing import TYPE_CHECKING, Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
+from rlhf.assemble.judged_models import (
+    FITTED_ON,
+    check_names,
+    check_split,
+    learn,
+    members_of,
+    name_apart,
+    own_config,
+    source_of,
+)
 from rlhf.assemble.loggers import finish_wandb, quiet
+from rlhf.assemble.named_models import listed
 from rlhf.assemble.ranges import EVALUATE, check_ranges
 from rlhf.data.part import PARTS
 from rlhf.record_types import RecordError
@@ -24,9 +35,6 @@ if TYPE_CHECKING:
     from rlhf.judge.judging import Judging
     from rlhf.judge.report import Report
     from rlhf.judge.score_source import ScoreSource
-
-FITTED_ON = 2000
-"""Records that a foreign model's statistics are fitted on, at most."""
 
 
 def evaluate(cfg: DictConfig) -> None:
@@ -46,8 +54,8 @@ def evaluate(cfg: DictConfig) -> None:
         raise RecordError(
             "run=<folder of a run, or name or folder of a Hugging Face reward model>, or run=[a,b,c]"
         )
-    _check_names(_listed(cfg.run), "run")
-    _check_names(_listed(cfg.against), "against")
+    check_names(listed(cfg.run), "run")
+    check_names(listed(cfg.against), "against")
     quiet()
     import torch
     from lightning_fabric import Fabric
@@ -91,8 +99,7 @@ def _again(cfg: DictConfig) -> Report:
     from rlhf.judge.report import write_report
 
     judged = cached(cfg.scores, samples=cfg.bootstrap, seed=cfg.seed)
-    made = hydra.utils.instantiate(cfg.sections, _convert_="all")
-    found = [section for make in made.values() if (section := make(judged)) is not None]
+    found = [section for make in present(cfg.sections).values() if (section := make(judged)) is not None]
     folder = Path(HydraConfig.get().runtime.output_dir)
     return write_report(folder, judged, found, f"{Path(cfg.scores).name}, part: {judged.part}")
 
@@ -122,25 +129,22 @@ def judging(cfg: DictConfig, fabric: Any) -> Judging:
     from rlhf.judge.ensemble import Ensemble
     from rlhf.judge.judging import Judging
 
-    runs = _listed(cfg.run)
+    runs = listed(cfg.run)
     if cfg.get("data") is None:
-        _one_split([*runs, *_listed(cfg.against)])
-    data = _data(cfg, _own_config(runs[0]))  # before any model: what is wrong here is said at once
-    sources = [_source(cfg, entry, fabric.device) for entry in runs]
+        check_split([*runs, *listed(cfg.against)])
+    data = _data(cfg, own_config(runs[0]))  # before any model: what is wrong here is said at once
+    sources = [source_of(cfg, entry, fabric.device) for entry in runs]
     single = len(sources) == 1
     if data.part == "test":
         for source in sources:
-            _learn(source, data.parts)
-    others = [_source(cfg, entry, fabric.device) for entry in _listed(cfg.against)]
-    _name_apart([*runs, *_listed(cfg.against)], [*sources, *others])
-    made = {
-        group: hydra.utils.instantiate(cfg[group], _convert_="all")
-        for group in ("shifts", "shifted", "probes", "sections")
-    }
+            learn(source, data.parts)
+    others = [source_of(cfg, entry, fabric.device) for entry in listed(cfg.against)]
+    name_apart([*runs, *listed(cfg.against)], [*sources, *others])
+    made = {group: present(cfg[group]) for group in ("shifts", "shifted", "probes", "sections")}
     return Judging(
         folder=Path(HydraConfig.get().runtime.output_dir),
         source=sources[0] if single else Ensemble(sources, "ensemble"),
-        member_names=tuple(s.name for s in sources) if not single else _members(sources[0]),
+        member_names=tuple(s.name for s in sources) if not single else members_of(sources[0]),
         others=[*others, *_bag_of_words(cfg, data)],
         data=data.parts[data.part],
         validation=data.parts["val"] if data.part == "test" else None,
@@ -161,45 +165,10 @@ def judging(cfg: DictConfig, fabric: Any) -> Judging:
     )
 
 
-def _listed(entries: Any) -> list[Any]:
-    return list(entries) if isinstance(entries, ListConfig) else [entries]
-
-
-def _check_names(entries: Sequence[Any], key: str) -> None:
-    """Folders that are not there are said before anything is read. Raises ValueError."""
-    from rlhf.reward.model_name import missing_folder
-
-    for entry in entries:
-        if isinstance(entry, str) and (wrong := missing_folder(entry, key)):
-            raise RecordError(wrong)
-
-
-def _one_split(entries: Sequence[Any]) -> None:
-    """A run that was trained on another split may have learned from the prompts that are judged. Raises ValueError."""
-    known = [(entry, own) for entry in entries if (own := _own_config(entry)) is not None]
-    for entry, own in known[1:]:
-        for group in ("data", "split"):
-            mine, first = (OmegaConf.to_container(c[group], resolve=True) for c in (own, known[0][1]))
-            if mine != first:
-                raise RecordError(
-                    f"{entry} was trained with another {group} than {known[0][0]} and may have seen the prompts that "
-                    "are judged: name data= that none of them was trained on"
-                )
-
-
-def _own_config(entry: Any) -> DictConfig | None:
-    """The configuration a run was trained with; None for anything else."""
-    folder = Path(entry) if isinstance(entry, str) else Path()
-    for place in (folder, folder.parent):
-        path = place / ".hydra" / "config.yaml"
-        if (
-            isinstance(entry, str)
-            and path.is_file()
-            and (folder / "rlhf.json").is_file() == (place != folder)
-        ):
-            loaded = OmegaConf.load(path)
-            return loaded if isinstance(loaded, DictConfig) else None
-    return None
+def present(group: DictConfig | None) -> dict[str, Any]:
+    """What a group names, built; null leaves out one entry, or all of them."""
+    made = hydra.utils.instantiate(group, _convert_="all") or {}
+    return {name: entry for name, entry in made.items() if entry is not None}
 
 
 def _data(cfg: DictConfig, own: DictConfig | None) -> _Data:
@@ -209,7 +178,7 @@ def _data(cfg: DictConfig, own: DictConfig | None) -> _Data:
     given = cfg.get("data") is not None
     if not given and own is None:
         raise RecordError(
-            f"run={_listed(cfg.run)[0]} is no run here, and other models bring no data of their own: "
+            f"run={listed(cfg.run)[0]} is no run here, and other models bring no data of their own: "
             "data=<importer> data.path=<file>"
         )
     config: Any = cfg if given else own
@@ -227,52 +196,6 @@ def _data(cfg: DictConfig, own: DictConfig | None) -> _Data:
     judge = hydra.utils.instantiate(config.judged_by, _convert_="all")
     name = str(config.data.get("path") or config.data.get("hub") or config.data._target_.rpartition(".")[2])
     return _Data(parts, part, f"{Path(name).name}, part: {part}", judge, trained_on)
-
-
-def _source(cfg: DictConfig, entry: Any, device: Any) -> ScoreSource:
-    """A run's folder, a Hugging Face model, or the configuration of any other source."""
-    if isinstance(entry, DictConfig):
-        made: ScoreSource = hydra.utils.instantiate(entry, _convert_="all")
-        return made
-    import rlhf
-    from rlhf.reward.run_source import RunSource, load_classifier
-
-    path = Path(entry)
-    name = path.parent.name if path.name == "model" else path.name
-    if any((p / "rlhf.json").is_file() for p in (path, path / "model")):
-        return RunSource(name, rlhf.load(entry, device=str(device)), batch_tokens=cfg.batch_tokens)
-    if (path / ".hydra").is_dir():
-        raise RecordError(f"{entry} is a run without an exported model/: it did not come to its end")
-    scorer, bias = load_classifier(entry, max_length=cfg.max_length, device=str(device))
-    return RunSource(name, scorer, calibrated=False, bias=bias, batch_tokens=cfg.batch_tokens)
-
-
-def _name_apart(entries: Sequence[Any], sources: Sequence[ScoreSource]) -> None:
-    """Different models whose folders have one name get a number: a report has one row per name."""
-    taken: dict[str, str] = {}
-    for entry, source in zip(map(str, entries), sources, strict=True):
-        name, number = source.name, 1
-        while taken.get(source.name, entry) != entry:
-            number += 1
-            source.name = f"{name} {number}"
-        taken[source.name] = entry
-
-
-def _members(source: ScoreSource) -> tuple[str, ...]:
-    from rlhf.reward.run_source import RunSource
-
-    rows = source.scorer.model.head.weight.shape[0] if isinstance(source, RunSource) else 1
-    return tuple(f"member {i}" for i in range(rows)) if rows > 1 else (source.name,)
-
-
-def _learn(source: ScoreSource, parts: Mapping[str, Part]) -> None:
-    """Statistics of training states for a model that came without."""
-    from rlhf.reward.run_source import RunSource
-
-    if isinstance(source, RunSource) and source.reference is None:
-        train, val = (list(islice(parts[name].records(), FITTED_ON)) for name in ("train", "val"))
-        if train:
-            source.fit_reference(train, val)
 
 
 def _held_apart(data: _Data) -> dict[str, Records]:

@@ -4,11 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from rlhf.record_types import RecordError
 from rlhf.reward.model_name import missing_folder
+
+
+def listed(entries: Any) -> list[Any]:
+    """One entry of a key, or several, as a list; null is none."""
+    if entries is None:
+        return []
+    return list(entries) if isinstance(entries, ListConfig | list) else [entries]
 
 
 def check_model(cfg: DictConfig) -> None:

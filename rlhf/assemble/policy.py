@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import hydra
-from omegaconf import DictConfig, ListConfig
+from omegaconf import DictConfig
 
-from rlhf.assemble.named_models import check_folders
+from rlhf.assemble.named_models import check_folders, listed
 from rlhf.assemble.resume import checkpoint_to_go_on_from
 from rlhf.assemble.run import renderer_of, run_folder, trainer_of
 from rlhf.assemble.tuning import optimizing, policy_of
@@ -70,13 +70,6 @@ def toy_gold(source: Any) -> Any:
     from rlhf.data.toy_reading import ToyGold
 
     return ToyGold(source) if isinstance(source, ToyWorld) else None
-
-
-def listed(folders: Any) -> list[str]:
-    """One folder or several as a list."""
-    if folders is None:
-        return []
-    return list(folders) if isinstance(folders, ListConfig | list) else [str(folders)]
 
 
 def causal_speaker(cfg: DictConfig, *, decoding: Any, max_new_tokens: int, path: str | None = None) -> Any:
