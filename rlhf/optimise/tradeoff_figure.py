@@ -30,8 +30,8 @@ def draw(path: Path, metrics: Mapping[str, float], gold: Mapping[str, Sequence[f
         bars = [
             [abs(metrics[f"{n}/gold/{end}"] - metrics[f"{n}/gold"]) for n in names] for end in ("low", "high")
         ]
-        left.errorbar([metrics[f"{n}/kl"] for n in names], means, bars, **style)  # type: ignore[arg-type]
-        right.errorbar([metrics[f"{n}/seconds"] for n in names], means, bars, **style)  # type: ignore[arg-type]
+        left.errorbar([metrics[f"{n}/kl"] for n in names], means, bars, **style)
+        right.errorbar([metrics[f"{n}/seconds"] for n in names], means, bars, **style)
         for n in names:
             left.annotate(
                 n.split()[-1], (metrics[f"{n}/kl"], metrics[f"{n}/gold"]), (4, 5), textcoords="offset points"
