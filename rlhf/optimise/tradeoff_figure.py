@@ -39,13 +39,12 @@ def draw(path: Path, metrics: Mapping[str, float], gold: Mapping[str, Sequence[f
             middle.plot([place] * len(gold[n]), gold[n], "o", color=f"C{number}", alpha=0.6)
             place += 1
     left.set(xlabel="KL from the reference, nats (best of n: upper bound)", ylabel="gold, log-odds")
-    left.legend()
+    figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=len(kinds))
     middle.set_xticks(range(len(gold)), list(gold), rotation=90)
     middle.set(ylabel="gold, one point per seed")
     right.set(
         xlabel="CPU seconds (best of n: all held-out answers)",
         ylabel="gold, log-odds",
-        xscale="symlog",
     )
     figure.suptitle("means over seeds, 95% t intervals")
     figure.savefig(path, dpi=110)
