@@ -47,11 +47,31 @@ def compare(
     if len(worlds) < 2:
         raise ValueError(f"task.seeds={len(worlds)}: an interval needs at least 2")
     rows: list[dict[str, Any]] = []
+    every: dict[str, Method] = {START: Untrained(), **methods}
     for world in worlds:
-        for name, method in {START: Untrained(), **methods}.items():
+        for name, method in every.items():
             rows.append({"method": name, "seed": world.seed} | vars(method(world, make(world.gold))))
             _write(folder / "tradeoff.csv", rows)
-    gold = {name: [row["gold"] for row in rows if row["method"] == name] for name in (START, *methods)}
+    metrics = summary(rows, contrasts)
+    names = (START, *methods)
+    text = table(metrics, names, len(worlds)) + "\n" + contrast_table(metrics, contrasts)
+    (folder / "tradeoff.md").write_text(text, encoding="utf-8")
+    write_json(folder / "metrics.json", metrics)
+    draw(folder / "tradeoff.png", metrics, golds(rows))
+    return metrics
+
+
+def golds(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[float]]:
+    """Method -> gold, in the order of the worlds."""
+    found: dict[str, list[float]] = {}
+    for row in rows:
+        found.setdefault(row["method"], []).append(row["gold"])
+    return found
+
+
+def summary(rows: Sequence[Mapping[str, Any]], contrasts: Sequence[tuple[str, str]]) -> dict[str, float]:
+    """What `compare` returns, of its rows."""
+    gold = golds(rows)
     metrics: dict[str, float] = {}
     for name, own in gold.items():
         for column in COLUMNS:
@@ -62,10 +82,6 @@ def compare(
     for one, other in contrasts:
         apart = [a - b for a, b in zip(gold[one], gold[other], strict=True)]
         metrics |= _with(f"{one} less {other}/gold", interval(apart))
-    text = table(metrics, list(gold), len(worlds)) + "\n" + contrast_table(metrics, contrasts)
-    (folder / "tradeoff.md").write_text(text, encoding="utf-8")
-    write_json(folder / "metrics.json", metrics)
-    draw(folder / "tradeoff.png", metrics, gold)
     return metrics
 
 

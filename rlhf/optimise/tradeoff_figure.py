@@ -30,8 +30,8 @@ def draw(path: Path, metrics: Mapping[str, float], gold: Mapping[str, Sequence[f
         bars = [
             [abs(metrics[f"{n}/gold/{end}"] - metrics[f"{n}/gold"]) for n in names] for end in ("low", "high")
         ]
-        left.errorbar([metrics[f"{n}/kl"] for n in names], means, bars, **style)  # type: ignore[arg-type]
-        right.errorbar([metrics[f"{n}/seconds"] for n in names], means, bars, **style)  # type: ignore[arg-type]
+        left.errorbar([metrics[f"{n}/kl"] for n in names], means, bars, **style)
+        right.errorbar([metrics[f"{n}/seconds"] for n in names], means, bars, **style)
         for n in names:
             left.annotate(
                 n.split()[-1], (metrics[f"{n}/kl"], metrics[f"{n}/gold"]), (4, 5), textcoords="offset points"
@@ -39,13 +39,12 @@ def draw(path: Path, metrics: Mapping[str, float], gold: Mapping[str, Sequence[f
             middle.plot([place] * len(gold[n]), gold[n], "o", color=f"C{number}", alpha=0.6)
             place += 1
     left.set(xlabel="KL from the reference, nats (best of n: upper bound)", ylabel="gold, log-odds")
-    left.legend()
+    figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=len(kinds))
     middle.set_xticks(range(len(gold)), list(gold), rotation=90)
     middle.set(ylabel="gold, one point per seed")
     right.set(
         xlabel="CPU seconds (best of n: all held-out answers)",
         ylabel="gold, log-odds",
-        xscale="symlog",
     )
     figure.suptitle("means over seeds, 95% t intervals")
     figure.savefig(path, dpi=110)
