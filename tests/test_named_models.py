@@ -9,6 +9,8 @@ import pytest
 from rlhf.assemble import CONF
 from rlhf.assemble.named_models import check_model
 from rlhf.assemble.policy import named
+from rlhf.assemble.studies import study_run
+from rlhf.assemble.tradeoff import tradeoff_run
 from rlhf.record_types import RecordError
 
 
@@ -37,6 +39,16 @@ def test_a_run_is_no_model_but_its_model_is(tmp_path):
         named(compose(*given, f"model.path={tmp_path}/model", f"reward={tmp_path}"))
     (tmp_path / "model" / "rlhf.json").write_text("{}")
     named(compose(*given, f"model.path={tmp_path}/model", f"reward={tmp_path}"))
+
+
+@pytest.mark.parametrize(
+    ("build", "task"), [(study_run, "experiment=temperature"), (tradeoff_run, "task=tradeoff")]
+)
+def test_a_task_without_state_does_not_pretend_to_go_on(build, task):
+    with pytest.raises(
+        RecordError, match=r"'ckpt': last: this task keeps no state to go on from \(leave it out\)"
+    ):
+        build(compose(task, "ckpt=last"))
 
 
 @pytest.mark.slow

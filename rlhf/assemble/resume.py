@@ -8,6 +8,8 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from rlhf.record_types import RecordError
+
 ACTIVE = ("compare_with", "compare_votes", "seeds", "policy")
 """Keys of `task=active` that may change between two visits: what it is compared with."""
 LONGER = ("rounds", "generations")
@@ -36,6 +38,14 @@ def checkpoint_to_go_on_from(cfg: DictConfig, folder: Path) -> Path | None:
         if config.is_file() and _comparable(OmegaConf.load(config)) == wanted:  # type: ignore[arg-type]
             return path
     raise FileNotFoundError(f"ckpt=last: no run under {cfg.runs}/ with this configuration has a last.ckpt")
+
+
+def only_from_the_start(cfg: DictConfig) -> None:
+    """For a task of minutes that keeps no state. Raises RecordError where `ckpt` asks to go on with one."""
+    if cfg.ckpt is not None:
+        raise RecordError(
+            f"{cfg.ckpt}: this task keeps no state to go on from", key="ckpt", remedy="leave it out"
+        )
 
 
 def folder_to_go_on_in(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
+from rlhf.assemble.resume import only_from_the_start
 from rlhf.assemble.run import run_folder, trainer_of
 from rlhf.assemble.suggestions import CONF
 from rlhf.record_types import RecordError
@@ -27,7 +28,8 @@ class StudyRun:
 
 
 def study_run(cfg: DictConfig) -> StudyRun:
-    """What `task=study` needs. Raises RecordError where no study is named."""
+    """What `task=study` needs. Raises RecordError where no study is named, or `ckpt` is."""
+    only_from_the_start(cfg)
     if OmegaConf.is_missing(cfg.task, "study"):
         able = [
             p.stem for p in sorted((CONF / "experiment").glob("*.yaml")) if "rlhf.studies" in p.read_text()

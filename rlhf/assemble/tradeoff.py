@@ -14,6 +14,7 @@ from omegaconf import DictConfig
 from rlhf.assemble.iterate import quick_trainer, tasks_of, world_of
 from rlhf.assemble.loggers import job_loggers
 from rlhf.assemble.policy import toy_gold
+from rlhf.assemble.resume import only_from_the_start
 from rlhf.assemble.run import run_folder
 
 if TYPE_CHECKING:
@@ -30,7 +31,8 @@ class TradeoffRun:
 
 
 def tradeoff_run(cfg: DictConfig) -> TradeoffRun:
-    """What `task=tradeoff` needs."""
+    """What `task=tradeoff` needs. Raises RecordError where `ckpt` is named."""
+    only_from_the_start(cfg)
     return TradeoffRun(cfg, run_folder(), quick_trainer(1, job_loggers(cfg, run_folder())))
 
 

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from scipy import stats
 
+from rlhf.judge.intervals import t_interval
 from rlhf.optimise.tuning import write_json
 
 COLUMNS = (
@@ -73,9 +73,7 @@ def _golds(found: Mapping[str, float]) -> dict[str, float]:
 def interval(values: Sequence[float]) -> tuple[float, float, float]:
     """Mean, and the ends of its 95% t interval."""
     array = np.asarray(values, dtype=np.float64)
-    half = float(stats.t.ppf(0.975, len(array) - 1) * array.std(ddof=1) / np.sqrt(len(array)))
-    mean = float(array.mean())
-    return mean, mean - half, mean + half
+    return float(array.mean()), *t_interval(array)
 
 
 def table(metrics: Mapping[str, float], names: Sequence[str]) -> str:
