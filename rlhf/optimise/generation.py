@@ -135,13 +135,15 @@ def module_of(loop: Loop, judges: Judges, number: int) -> PolicyModule:
 class Exact(Protocol):
     """A speaker whose mean gold reward can be summed over all it could say."""
 
-    def expected_gold(self, domains: Sequence[str | None]) -> float:
-        """Mean gold reward over prompts of these domains."""
+    def expected_gold(self, domains: Sequence[str | None], *, reference: bool = False) -> float:
+        """Mean gold reward over prompts of these domains, of the policy or of its reference."""
 
 
-def exact_gold(speaker: Any, tasks: Sequence[Task]) -> float | None:
+def exact_gold(speaker: Any, tasks: Sequence[Task], *, reference: bool = False) -> float | None:
     """Mean gold reward over prompts, without sampling; None where it is not known."""
-    return speaker.expected_gold([task.domain for task in tasks]) if isinstance(speaker, Exact) else None
+    if not isinstance(speaker, Exact):
+        return None
+    return speaker.expected_gold([task.domain for task in tasks], reference=reference)
 
 
 class ExactGold(pl.Callback):
@@ -215,7 +217,7 @@ def judged(loop: Loop, module: PolicyModule, *, reference: bool = False) -> Trac
     if loop.gold is not None:
         values = np.array(loop.gold([task.prompt for task in tasks], rollout.spoken.texts))
         row["gold/low"], row["gold/high"] = t_interval(values) if len(values) > 1 else (math.nan, math.nan)
-    exact = exact_gold(loop.speaker, loop.held_out) if not reference else None
+    exact = exact_gold(loop.speaker, loop.held_out, reference=reference)
     return row if exact is None else row | {"exact_gold": exact}
 
 

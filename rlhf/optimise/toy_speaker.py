@@ -71,9 +71,9 @@ class ToySpeaker(nn.Module):
         names = list(DOMAINS)
         return float(per_domain[[names.index(d or "") for d in domains]].mean())
 
-    def expected_gold(self, domains: Sequence[str | None]) -> float:
+    def expected_gold(self, domains: Sequence[str | None], *, reference: bool = False) -> float:
         """Mean gold reward of the policy over prompts of these domains: exact, summed over all decisions."""
-        chance = self.table().detach().exp()
+        chance = self.table(reference).detach().exp()
         shares = [chance[:, q, :width] for q, width in enumerate(self.worth.shape[1:])]
         per_domain = torch.einsum("da,db,dc,de,df,dg,dabcefg->d", *shares, self.worth)
         names = list(DOMAINS)

@@ -461,6 +461,7 @@ def test_exact_gold_is_that_of_the_policy_on_whose_samples_a_step_is_taken(tmp_p
     assert len(set(rows)) == 4
     end = judged(made, module)["exact_gold"]
     assert end == made.speaker.expected_gold([t.domain for t in TASKS[100:]]) != rows[-1]
+    assert judged(made, module, reference=True)["exact_gold"] == before
     assert exact_gold(object(), made.held_out) is None
 
 
