@@ -71,6 +71,7 @@ def draw(found: Mapping[str, Curves], numbers: Mapping[str, Mapping[str, float]]
             left.annotate(
                 name, (0.99, height), xycoords=("axes fraction", "data"), fontsize=8, va="bottom", ha="right"
             )
+        left.margins(y=0.08)  # room for the names of the lines
         left.set_ylabel(SHOWN[metric])
         right.set_ylabel(f"{SHOWN[metric]}, less {against}")
         right.axhline(0, color="black", linewidth=0.8)
