@@ -1,10 +1,11 @@
 """Intervals of an active-learning comparison that resample seeds and prompts together.
 
-    python benchmarks/select_intervals.py <run> [<run> ...] [--by prompt|domain] [--level 0.95]
+    python benchmarks/select_intervals.py <run> [<run> ...] [--by prompt|domain|none] [--level 0.95]
 
 The table of a run resamples seeds. Seeds of one data set share prompts, so this draws seeds and prompts (or domains,
 where whole domains were held out) independently with replacement (the pigeonhole bootstrap, Owen 2007), for mean
-NLL over rounds less random's and for the labels saved at equal NLL. Reads arms/*/journal.jsonl of runs.
+NLL over rounds less random's and for the labels saved at equal NLL; `--by none` draws seeds alone. Reads
+arms/*/journal.jsonl of runs.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ def read(runs: list[Path], by: str) -> tuple[Table, list[float]]:
         for event in results:
             sums: dict[str, list[float]] = defaultdict(lambda: [0, 0.0])
             for prompt, (domain, pairs, loss) in event["by_prompt"].items():
-                cell = sums[prompt if by == "prompt" else str(domain)]
+                cell = sums[{"prompt": prompt, "domain": str(domain), "none": "all"}[by]]
                 cell[0] += pairs
                 cell[1] += pairs * loss
             rounds.append({name: (int(n), total / n) for name, (n, total) in sums.items()})
@@ -96,7 +97,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("runs", type=Path, nargs="+")
-    parser.add_argument("--by", choices=("prompt", "domain"), default="prompt")
+    parser.add_argument("--by", choices=("prompt", "domain", "none"), default="prompt")
     parser.add_argument("--level", type=float, default=0.95)
     options = parser.parse_args()
     table, labels = read(options.runs, options.by)

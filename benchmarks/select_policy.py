@@ -2,11 +2,11 @@
 
     python benchmarks/select_policy.py [--seeds 12] [--share 0.1] [--style 2.5]
 
-Toy worlds, features are the qualities they are made of. The pool is a collection whose answers come from an old sampler,
-but for a share of the prompts answered by the current policy, which is more polite, hedged, verbose and repetitive. The test
-are the policy's answers to other prompts with votes on them; the selector sees a sample of its answers without votes.
-Simulated annotators vote; 15 votes at first and 15 in each of 12 rounds, λ tuned every round. Intervals are 95%,
-bootstrap over worlds. Writes results/select_policy.json.
+Toy worlds, features are the qualities they are made of. The pool is a collection whose answers come from an old
+sampler, but for a share of the prompts answered by the current policy, which is more polite, hedged, verbose and
+repetitive. The test are the policy's answers to other prompts with votes on them; the selector sees a sample of its
+answers without votes. Simulated annotators vote; 15 votes at first and 15 in each of 12 rounds, λ tuned every round.
+Intervals are 95%, bootstrap over worlds. Writes results/select_policy.json.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import argparse
 import json
 import tempfile
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from rlhf.annotate.aggregation import soft
 from rlhf.annotate.simulated import SimulatedAnnotators
 from rlhf.data.splits import OfficialSplit
 from rlhf.data.toy import ToyWorld
-from rlhf.records import Comparison, dump, parse
+from rlhf.records import Comparison
 from rlhf.select import at_random
 from rlhf.select.arm import Arm
 from rlhf.select.curve import compare, curves, table
@@ -65,8 +65,7 @@ def collection(seed: int, share: float, style: float) -> tuple[Collection, list[
 
 
 def _marked(record: Comparison, split: str) -> Comparison:
-    raw = dump(record)
-    return parse(raw | {"meta": {**raw.get("meta", {}), "split": split}})
+    return replace(record, meta={**record.meta, "split": split})
 
 
 def world(seed: int, share: float, style: float) -> World:

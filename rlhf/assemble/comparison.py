@@ -21,6 +21,6 @@ class Comparison(Callback):
             print(f"comparison: {path}", flush=True)
         curves = sorted(root.glob("*/curve.csv"))
         if curves:
-            from rlhf.select.curve import combine
+            from rlhf.select.figure import combine
 
             print(f"comparison: {combine(curves, root)}", flush=True)

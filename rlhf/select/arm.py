@@ -245,11 +245,14 @@ def judged(world: World, difference: Any) -> dict[str, float]:
 def by_prompt(world: World, difference: Any) -> dict[str, list[Any]]:
     """Test prompt -> [its domain, its test pairs, their mean NLL]: what intervals over prompts are made from."""
     loss = nll(difference, np.asarray(world.test_share, np.float64))
+    _, first, place, pairs = np.unique(
+        world.pool.prompt[world.test], return_index=True, return_inverse=True, return_counts=True
+    )
+    means = np.bincount(place, loss) / pairs
     found = {}
-    for code in np.unique(world.pool.prompt[world.test]):
-        of = world.pool.prompt[world.test] == code
-        record = world.records[int(world.place[world.test[of][0], 0])]
-        found[record.prompt_id] = [record.domain, int(of.sum()), round(float(loss[of].mean()), 6)]
+    for row, count, mean in zip(world.test[first], pairs, means, strict=True):
+        record = world.records[int(world.place[row, 0])]
+        found[record.prompt_id] = [record.domain, int(count), round(float(mean), 6)]
     return found
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -185,64 +185,3 @@ def _cell(numbers: Mapping[str, float], key: str, form: str) -> str:
     if f"{key}/ci_low" not in numbers:
         return shown
     return f"{shown} [{form.format(numbers[f'{key}/ci_low'])}, {form.format(numbers[f'{key}/ci_high'])}]"
-
-
-def plot(found: Mapping[str, Curves], lines: Mapping[str, Mapping[str, float]], path: Path) -> None:
-    """curve.png: accuracy and NLL against votes with ±1 standard error over seeds, and both less random.
-
-    Args:
-        found: the curves.
-        lines: metric -> name -> height of a dashed line (length baseline, full pool).
-        path: the file.
-    """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(11, 7.5), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots(2, 2, sharex=True)
-    against = baseline(found)
-    names = sorted(found, key=lambda name: (name != against, name))
-    for row, metric in enumerate(METRICS):
-        for place, name in enumerate(names):
-            style: dict[str, Any] = {"color": "black" if name == against else f"C{place}", "label": name}
-            own = found[name]
-            _band(axes[row, 0], own.labels, own.values[metric], style)
-            if name != against and against in found:
-                both = np.intersect1d(own.seeds, found[against].seeds)
-                rounds = min(len(own.labels), len(found[against].labels))
-                gap = [c.of_seeds(both).values[metric][:, :rounds] for c in (own, found[against])]
-                _band(axes[row, 1], own.labels[:rounds], gap[0] - gap[1], style)
-        for name, height in lines.get(metric, {}).items():
-            axes[row, 0].axhline(height, linestyle="--", linewidth=0.8, color="grey")
-            axes[row, 0].annotate(
-                name, (0.01, height), xycoords=("axes fraction", "data"), fontsize=7, va="bottom"
-            )
-        axes[row, 0].set_ylabel(metric)
-        axes[row, 1].set_ylabel(f"{metric} less {against}")
-        axes[row, 1].axhline(0, color="black", linewidth=0.8)
-    for axis in axes[1]:
-        axis.set_xlabel("votes bought")
-    axes[0, 0].legend(fontsize=8)
-    figure.savefig(path, dpi=120)
-
-
-def _band(axis: Any, labels: Floats, values: Floats, style: Mapping[str, Any]) -> None:
-    mean = values.mean(0)
-    axis.plot(labels, mean, **style)
-    if len(values) > 1:
-        error = values.std(0, ddof=1) / np.sqrt(len(values))
-        axis.fill_between(labels, mean - error, mean + error, color=style["color"], alpha=0.15, linewidth=0)
-
-
-def combine(paths: Sequence[Path], folder: Path) -> Path | None:
-    """The curves of several runs as one comparison in `folder`: curve.csv, curve.png, curve.md; None without curves."""
-    rows = [row for path in paths for row in read_rows(path)]
-    found = curves(rows)
-    if not found:
-        return None
-    unique = {(r["selector"], r["seed"], r["round"]): r for r in rows}
-    write_rows(folder / "curve.csv", unique.values())
-    plot(found, {}, folder / "curve.png")
-    (folder / "curve.md").write_text(table(compare(found)) + "\n", encoding="utf-8")
-    return folder / "curve.md"

@@ -14,7 +14,8 @@ import pytorch_lightning as pl
 from rlhf.annotate.label import Aggregation, FittedAggregation
 from rlhf.select.arm import Arm, judged
 from rlhf.select.choosing import Selector
-from rlhf.select.curve import BASELINE, compare, curves, plot, table, write_rows
+from rlhf.select.curve import compare, curves, table, write_rows
+from rlhf.select.figure import plot, reference_lines
 from rlhf.select.learners import Labels, Learner
 from rlhf.select.plan import Plan
 from rlhf.select.voters import Voter, Waiting
@@ -98,15 +99,8 @@ def _report(run: ActiveRun, results: list[dict[str, Any]], lines: list[dict[str,
     found = curves(results)
     first = next(iter(run.selectors))
     reference = {key: float(np.mean([line[key] for line in lines])) for key in lines[0]}
-    heights: dict[str, dict[str, float]] = {
-        "pair_accuracy": {"longer answer": reference["baseline/length"]},
-        "nll": {},
-    }
-    if "ceiling/nll" in reference:
-        heights["pair_accuracy"]["all votes of the pool"] = reference["ceiling/pair_accuracy"]
-        heights["nll"]["all votes of the pool"] = reference["ceiling/nll"]
-    plot(found, heights, run.folder / "curve.png")
     numbers = compare(found)
+    plot(found, numbers, reference_lines(reference), run.folder / "curve.png")
     (run.folder / "curve.md").write_text(table(numbers) + "\n", encoding="utf-8")
     print(table(numbers))
     print("  " + ", ".join(f"{key} {value:.4f}" for key, value in reference.items()))
@@ -180,6 +174,3 @@ def _write(folder: Path, results: Sequence[Mapping[str, Any]], chosen: Sequence[
     )
     rounds = [{key: r.get(key) for key in keys} | r["shift"] for r in results]
     (folder / "shift.json").write_text(json.dumps(rounds, indent=1))
-
-
-__all__ = ["BASELINE", "ActiveRun", "run_active"]

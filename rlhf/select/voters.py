@@ -6,6 +6,7 @@ journal before the next is asked for. Draws depend on (seed, pair, vote number),
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -163,7 +164,10 @@ class People:
 
     def _answers(self, folder: Path, round_: int) -> dict[str, list[Vote]]:
         found: dict[str, list[Vote]] = {}
+        later = re.compile(rf"votes-{round_}\d")  # votes-10.jsonl is of another round than votes-1.jsonl
         for path in sorted(folder.glob(f"votes-{round_}*.jsonl")):
+            if later.match(path.name):
+                continue
             for record in read(path):
                 name = str(record.meta.get("pair_id"))
                 if record.meta.get("pair_id") is None or len(record.completions) != 2:

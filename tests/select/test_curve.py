@@ -5,7 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from rlhf.select.curve import COLUMNS, combine, compare, curves, read_rows, saved, table, write_rows
+from rlhf.select.curve import COLUMNS, compare, curves, read_rows, saved, table, write_rows
+from rlhf.select.figure import combine, draw, reference_lines
 
 LABELS = np.arange(10, 110, 10.0)
 
@@ -102,5 +103,45 @@ def test_files_round_trip_and_runs_combine(tmp_path):
     assert (tmp_path / "curve.png").stat().st_size > 10_000
     assert "| good | 8 |" in page.read_text()
     assert combine([], tmp_path) is None
+    assert reference_lines({"ceiling/nll": 0.5}) == {
+        "pair_accuracy": {},
+        "nll": {"all votes of the pool": 0.5},
+    }
     assert json.dumps(compare(curves(made)))
     assert table(compare(curves(made))).count("\n") == 3
+
+
+def test_the_figure_says_what_is_compared_how_surely_and_what_is_saved():
+    found = curves(rows({"random": slow, "good": fast}, noise=0.02))
+    lines = reference_lines(
+        {"baseline/length": 0.55, "ceiling/pair_accuracy": 0.9, "ceiling/nll": 0.4, "other": 1.0}
+    )
+    numbers = compare(found)
+    figure = draw(found, numbers, lines)
+    left, right, lower, difference = figure.axes
+    assert [axis.get_ylabel() for axis in (left, lower)] == ["pair accuracy", "NLL per vote in nats"]
+    assert {axis.get_xlabel() for axis in (lower, difference)} == {"votes bought"}
+    assert difference.get_ylabel() == "NLL per vote in nats, less random"
+    assert "8 seeds (bands: 95% intervals over seeds)" in figure.get_suptitle()
+    assert {text.get_text() for text in left.texts} == {"longer answer", "all votes of the pool"}
+    saving = right.get_legend().get_texts()[0].get_text()
+    share, low = (numbers["good"][f"labels_saved/pair_accuracy{part}"] for part in ("", "/ci_low"))
+    assert saving.startswith(f"good: {share:+.0%} of the votes saved [{low:+.0%}, ")
+    band = difference.collections[0].get_paths()[0].vertices[:, 1]
+    gap = found["good"].values["nll"] - found["random"].values["nll"]
+    assert band.min() < gap.mean(0).min() < gap.mean(0).max() < band.max()
+    alone = draw({"good": found["good"]}, numbers, {})
+    assert alone.axes[1].get_legend() is None
+
+
+def test_a_sweep_keeps_the_lines_of_its_runs(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr("rlhf.select.figure.plot", lambda found, numbers, lines, path: drawn.append(lines))
+    for name, height in (("0", 0.5), ("1", 0.6)):
+        (tmp_path / name).mkdir()
+        write_rows(tmp_path / name / "curve.csv", rows({"random": slow, "good": fast}))
+        (tmp_path / name / "metrics.json").write_text(
+            json.dumps({"baseline/length": height, "compare/x/y": 1})
+        )
+    combine(sorted(tmp_path.glob("*/curve.csv")), tmp_path)
+    assert drawn == [{"pair_accuracy": {"longer answer": pytest.approx(0.55)}, "nll": {}}]

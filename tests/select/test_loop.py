@@ -190,6 +190,19 @@ def test_people_answer_in_files_and_the_loop_goes_on(world, tmp_path):
         visit()
 
 
+def test_votes_of_round_ten_are_not_taken_for_round_one(world, tmp_path):
+    orders = [Order(int(row), 1) for row in np.flatnonzero(world.pool.selectable)[:2]]
+    where = {"seed": 0, "round_": 1, "folder": tmp_path}
+    answered = list(SimulatedAnnotators(votes_per_item=1).vote([world.task(o.row) for o in orders]))
+    write(tmp_path / "votes-1-ann.jsonl", answered[:1])
+    write(tmp_path / "votes-10.jsonl", answered)
+    given = People().votes(world, orders, **where)
+    row, votes = next(given)
+    assert (row, len(votes)) == (orders[0].row, 1)
+    with pytest.raises(Waiting, match="1 pairs wait"):
+        next(given)
+
+
 @dataclass
 class Longer:
     """A judge that prefers the longer answer."""
