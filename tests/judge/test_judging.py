@@ -1,13 +1,13 @@
 """One pass: what stays of a text, whose temperature counts, and what W&B gets."""
 
 import json
-import struct
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy.special import expit
+from wandb_run import history
 
 from rlhf.annotate.aggregation import soft
 from rlhf.data.toy import ToyWorld
@@ -118,39 +118,6 @@ def test_runs_in_an_ensemble_are_judged_on_the_scale_of_their_own_log_odds(tmp_p
     assert together.metrics["temperature"] != 1.0
     for key in ("nll", "ece", "brier"):
         assert together.metrics[f"model/a/{key}"] == pytest.approx(alone.metrics[key], abs=1e-9), key
-
-
-def log_records(data: bytes):
-    """Records of a LevelDB log behind W&B's 7 bytes: blocks of 32 KiB with pieces of (crc, size, kind) and bytes."""
-    place, record = 7, b""
-    while place + 7 <= len(data):
-        if 32768 - place % 32768 < 7:
-            place += 32768 - place % 32768
-            continue
-        _, size, kind = struct.unpack_from("<IHB", data, place)
-        record += data[place + 7 : place + 7 + size]
-        place += 7 + size
-        if kind in (1, 4):  # whole, or the last piece
-            yield record
-            record = b""
-
-
-def history(folder: Path) -> dict:
-    """What an offline W&B run holds: the last value of every logged key."""
-    from wandb.proto import wandb_internal_pb2
-
-    (path,) = folder.glob("wandb/offline-run-*/*.wandb")
-    found = {}
-    for data in log_records(path.read_bytes()):
-        record = wandb_internal_pb2.Record()
-        record.ParseFromString(data)
-        for item in (*record.history.item, *record.summary.update):
-            name, *inside = list(item.nested_key) or [item.key]
-            if inside:
-                found.setdefault(name, {})[inside[0]] = json.loads(item.value_json)
-            else:
-                found[name] = json.loads(item.value_json)
-    return found
 
 
 def test_an_offline_run_of_weights_and_biases_holds_the_numbers_tables_and_images(tmp_path, monkeypatch):
