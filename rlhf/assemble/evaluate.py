@@ -90,10 +90,14 @@ def check_red_team(cfg: DictConfig) -> None:
             remedy="judge the model itself, run=<folder>, or leave out red_team=",
         )
     if out.is_dir():
-        raise RecordError(f"{out} is a folder", key="red_team", remedy=f"name a file: red_team={out}/tasks.jsonl")
+        raise RecordError(
+            f"{out} is a folder", key="red_team", remedy=f"name a file: red_team={out}/tasks.jsonl"
+        )
     if not out.parent.is_dir():
         raise RecordError(
-            f"{out} cannot be written: no folder {out.parent}", key="red_team", remedy=f"mkdir -p {out.parent}"
+            f"{out} cannot be written: no folder {out.parent}",
+            key="red_team",
+            remedy=f"mkdir -p {out.parent}",
         )
 
 

@@ -78,7 +78,7 @@ def correlation(a: Floats, b: Floats, cluster: Ints, *, samples: int, seed: int)
     """
     rho, influence = spearman_influence(a, b)
     found = mean(rho + influence, cluster, samples=samples, seed=seed)
-    return Estimate(rho, float(np.fmax(-1.0, found.low)), float(np.fmin(1.0, found.high)))
+    return Estimate(rho, *np.clip([found.low, found.high], -1.0, 1.0).tolist())
 
 
 def mean(values: Floats, cluster: Ints, *, samples: int, seed: int) -> Estimate:

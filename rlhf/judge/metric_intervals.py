@@ -162,7 +162,7 @@ def reward_intervals(scored: Scored, samples: int, seed: int) -> dict[str, float
     rho, influence = spearman_influence(scored.reward, scored.length)
     sums = cluster_sums([rho + influence, np.ones(len(influence))], prompt)
     low, high = cluster_bootstrap(sums[:, :1], sums[:, 1:], samples=samples, seed=seed)
-    return out | _ends("length/spearman_pooled", np.fmax(-1.0, low[0]), np.fmin(1.0, high[0]))
+    return out | _ends("length/spearman_pooled", *np.clip([low[0], high[0]], -1.0, 1.0))
 
 
 def _ends(key: str, low: float, high: float) -> dict[str, float]:

@@ -23,6 +23,7 @@ from rlhf.judge.metrics import evaluate
 from rlhf.judge.ood import detection
 from rlhf.judge.ranking import spearman_influence
 from rlhf.judge.section import flat
+from rlhf.judge.sections.accuracy import parts
 from rlhf.judge.selective import accuracy_at, area, selective_intervals
 from rlhf.judge.table import Scored
 
@@ -90,6 +91,40 @@ def test_the_schema_wants_both_ends_of_an_interval():
         half = {k: v for k, v in found.items() if k != f"{key}/ci_high"}
         assert [e for e in validator.iter_errors(half) if key in e.message]
     assert list(validator.iter_errors(found | {"selective/margin/aurc/ci_low": -0.1}))
+
+
+@pytest.mark.parametrize(
+    "key", ["surprise", "pair_accuracy/mood", "pair_accuracy/margin/2._0.22_to_0.36", "n_pairs/length/1._22_to_52",
+            "model/a/b/nll", "model/a/loss", "ood/far/mahalanobis/auroc/ci_mid", "ece/by_luck", "members/gains"]
+)  # fmt: skip
+def test_the_schema_refuses_a_key_of_no_family(key):
+    schema = json.loads((Path(rlhf.__file__).parent / "judge" / "page" / "report.schema.json").read_text())
+    found = report(1)
+    (error,) = Draft202012Validator(schema).iter_errors(found | {key: 0.5})
+    assert key in error.message
+    own = f"own/{key}"
+    assert not list(Draft202012Validator(schema).iter_errors(found | {own: 0.5}))
+
+
+def test_answers_of_one_length_have_no_correlation_with_it_and_no_interval_of_one():
+    scored = clusters(np.random.default_rng(0), k=3)
+    found = evaluate(replace(scored, length=np.full(len(scored.length), 9.0)), bootstrap=20)
+    assert not [key for key in found if key.startswith("length/spearman_pooled")]
+
+
+def test_two_sets_with_other_lengths_and_margins_have_the_same_keys():
+    def keys(scale):
+        scored = clusters(np.random.default_rng(0), k=3)
+        scored = replace(scored, length=scale * scored.length, reward=scale * scored.reward)
+        judged = Judged("m", evidence_of(scored), 1.0, evaluate(scored, bootstrap=20), samples=20)
+        return parts(judged)
+
+    one, other = keys(1.0), keys(7.3)
+    assert set(one.metrics) == set(other.metrics)
+    wanted = {f"margin/{i}_of_5" for i in range(1, 6)} | {f"length/{i}_of_4" for i in range(1, 5)}
+    assert wanted <= {key.removeprefix("n_pairs/") for key in one.metrics}
+    labels = [{row[0] for table in section.tables for row in table.rows} for section in (one, other)]
+    assert labels[0] != labels[1]  # the bounds stand on the page
 
 
 def again(values, cluster, statistic, rng, times=400):

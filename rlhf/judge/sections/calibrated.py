@@ -17,6 +17,7 @@ from rlhf.judge.drawing import AMBER, BLUE, FAINT, GRID, SERIES, WIDTH, legend, 
 from rlhf.judge.evidence import Judged
 from rlhf.judge.ood import clustered_auroc
 from rlhf.judge.section import Cell, Figure, Section, Table, cell, ranged, with_interval
+from rlhf.judge.sections.members import of_ensemble
 from rlhf.judge.selective import accuracy_at, area, risk_coverage, selective_intervals
 from rlhf.judge.table import Floats
 
@@ -50,8 +51,8 @@ def calibration(judged: Judged) -> Section | None:
     note = (
         f"Temperature {judged.temperature:.3f} (before: 1; {ideal}). "
         f"The least possible NLL, the entropy of the votes, is {m['nll/votes_entropy']:.3f}; a coin has 0.693. "
-        "Errors are symmetric in the two sides."
-    )
+        f"Errors are symmetric in the two sides. {of_ensemble(judged)}"
+    ).rstrip()
     low, chance = m.get("ece/ci_low", math.nan), m.get("ece/by_chance", math.nan)
     text = (
         f"The calibration error is {m['ece']:.3f}; a perfectly calibrated model would show {chance:.3f} on as many "

@@ -186,25 +186,48 @@ def _alone(judged: Judged, reward: Floats, temperature: float) -> dict[str, floa
 def _each(judged: Judged, each: Mapping[str, Mapping[str, float]]) -> Table:
     rows: list[tuple[Cell, ...]] = [
         (name, *(ranged(m[key], m.get(f"{key}/ci_low"), m.get(f"{key}/ci_high")) for key in SHOWN),
-         m.get("ece/by_chance"), m["temperature"])
+         m.get("ece/by_chance"), m.get("ece_uncalibrated"), m["temperature"])
         for name, m in each.items()
     ]  # fmt: skip
     raw = [name for name in each if name in judged.uncalibrated]
-    note = "NLL in nats, Brier and ECE after each model's own temperature T." + (
-        f" There was nothing to fit T on for {', '.join(raw)}: T = 1, and the scale of its raw rewards decides."
-        if raw
-        else ""
+    note = (
+        f"NLL in nats, Brier and ECE after each model's own temperature T. {of_ensemble(judged)}".strip()
+        + (
+            f" There was nothing to fit T on for {', '.join(raw)}: T = 1, and the scale of its raw rewards decides."
+            if raw
+            else ""
+        )
     )
-    return Table("Each model", ("", "accuracy", "NLL", "Brier", "ECE", "ECE by chance", "T"), rows, note)
+    return Table(
+        "Each model",
+        ("", "accuracy", "NLL", "Brier", "ECE", "ECE by chance", "ECE before T", "T"),
+        rows,
+        note,
+    )
+
+
+def of_ensemble(judged: Judged) -> str:
+    """What "before the temperature" means for a set of runs; "" for one model."""
+    if not judged.runs_inside:
+        return ""
+    return (
+        f"{judged.name} is the mean of its members' log-odds, each after its own temperature: that mean is what is "
+        "meant by before, and its T comes on top of theirs."
+    )
 
 
 def _contestants(judged: Judged) -> Mapping[str, tuple[Floats, float]]:
-    """Rewards [N] and temperature of every model: the judged one, its members if they are few, the others."""
+    """Rewards [N] and temperature of every model: the judged one, its members if they are few, the others.
+
+    A run in an ensemble counts with its rewards as they were before its own temperature, as it does alone; members
+    of one head share the temperature of the model.
+    """
     evidence, t = judged.evidence, judged.temperature
     found = {judged.name: (evidence.scored.reward, t)}
     if 1 < len(evidence.members) <= MOST - 1:
+        own = {name: judged.temperatures[name] for name in judged.runs_inside}
         found |= {
-            name: (evidence.members[m], judged.temperatures.get(name, t))
+            name: (evidence.members[m] * own.get(name, 1.0), own.get(name, t))
             for m, name in enumerate(evidence.member_names)
         }
     found |= {name: (reward, judged.temperatures.get(name, 1.0)) for name, reward in evidence.others.items()}
