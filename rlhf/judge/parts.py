@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.stats import norm
 
 from rlhf.judge.agreement import EVEN
-from rlhf.judge.intervals import cluster_bootstrap, cluster_sums
+from rlhf.judge.intervals import SHARE, cluster_bootstrap, cluster_sums
 from rlhf.judge.table import Floats, Ints, Scored
 
 SHOWN = 30
@@ -55,26 +55,26 @@ def part_accuracy(
         right: [P] credit of every pair, NaN = no right answer.
         code: [P] part of every pair; -1 = none.
         labels: what people read for the codes; the `SHOWN` largest are kept.
-        cluster: [P] prompt of every pair.
+        cluster: [P] prompt of every pair; prompts without a pair in any part are drawn too, as everywhere.
         samples, seed: of the bootstrap.
         names: in keys, where these are not the labels.
     """
     names = labels if names is None else names
     used = np.isfinite(right) & (code >= 0)
-    right, code, cluster = right[used], code[used], cluster[used]
-    count = np.bincount(code, minlength=len(labels))
+    count = np.bincount(code[used], minlength=len(labels))
     kept = sorted(np.argsort(-count, kind="stable")[:SHOWN].tolist())
     kept = [c for c in kept if count[c]]
     if not kept:
         return []
-    inside = code[:, None] == np.array(kept)
-    tops, bottoms = cluster_sums(inside * right[:, None], cluster), cluster_sums(inside * 1.0, cluster)
-    low, high = cluster_bootstrap(tops, bottoms, samples=samples, seed=seed)
+    inside = used[:, None] & (code[:, None] == np.array(kept))
+    tops = cluster_sums(inside * np.where(used, right, 0.0)[:, None], cluster)
+    bottoms = cluster_sums(inside * 1.0, cluster)
+    low, high = cluster_bootstrap(tops, bottoms, samples=samples, seed=seed, within=SHARE)
     accuracy = tops.sum(0) / bottoms.sum(0)
     prompts = (bottoms > 0).sum(0)
-    p = difference_from_rest(right, inside, cluster)
+    p = difference_from_rest(right[used], inside[used], cluster[used])
     return [
-        Part(labels[c], names[c], int(count[c]), int(prompts[i]), float(accuracy[i]), float(low[i]), float(high[i]), float(p[i]))
+        Part(labels[c], names[c], int(count[c]), int(prompts[i]), *map(float, (accuracy[i], low[i], high[i], p[i])))
         for i, c in enumerate(kept)
     ]  # fmt: skip
 

@@ -12,6 +12,7 @@ from rlhf.judge.agreement import credit
 from rlhf.judge.bias import mean
 from rlhf.judge.drawing import AMBER, BLUE, FAINT, WIDTH, dots, plot
 from rlhf.judge.evidence import Judged
+from rlhf.judge.intervals import SHARE
 from rlhf.judge.metric_intervals import worst_part
 from rlhf.judge.parts import (
     Part,
@@ -55,8 +56,8 @@ def headline(judged: Judged) -> Section:
         axes.axvline(0.5, color=FAINT, linewidth=0.8, linestyle=":")
 
     note = (
-        "95 % intervals resample prompts. Equal rewards count one half; pairs whose votes are even have no right "
-        "answer and are left out of accuracies."
+        "95 % intervals resample prompts; where all prompts agree they are exact binomial ones over prompts. Equal "
+        "rewards count one half; pairs whose votes are even have no right answer and are left out of accuracies."
     )
     if m.get("baseline/majority", 0) > ONE_SIDED:
         note += " The file stores the winner on one side: always choosing that side means nothing."
@@ -200,11 +201,8 @@ def _baselines(judged: Judged) -> dict[str, float]:
     }
     for name, values in columns.items():
         right = credit(values[scored.first] - values[scored.second], scored.win_prob)
-        decided = np.isfinite(right)
-        if decided.any():
-            found = mean(
-                right[decided], scored.pair_prompt[decided], samples=judged.samples, seed=judged.seed
-            )
+        if np.isfinite(right).any():
+            found = mean(right, scored.pair_prompt, samples=judged.samples, seed=judged.seed, within=SHARE)
             out[f"baseline/{name}"] = found.value
             out |= {f"baseline/{name}/ci_low": found.low, f"baseline/{name}/ci_high": found.high}
     return {k: v for k, v in out.items() if math.isfinite(v)}

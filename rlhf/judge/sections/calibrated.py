@@ -91,17 +91,17 @@ def _best_temperature(judged: Judged) -> float | None:
 def selective(judged: Judged) -> Section | None:
     """Accuracy where the model is sure: risk against coverage for every sign of doubt there is."""
     scored = judged.evidence.scored
-    right = credit(scored.difference, scored.win_prob)
-    decided = np.isfinite(right)
+    everything, of_all = credit(scored.difference, scored.win_prob), _signals(judged)
+    decided = np.isfinite(everything)
     if not decided.any():
         return None
-    right, cluster = right[decided], scored.pair_prompt[decided]
-    signals = {name: values[decided] for name, values in _signals(judged).items()}
+    right = everything[decided]
+    signals = {name: values[decided] for name, values in of_all.items()}
     rows: list[tuple[Cell, ...]] = []
     metrics: dict[str, float] = {}
     for name, confidence in signals.items():
         whole, ends = selective_intervals(
-            confidence, right, cluster, COVERAGES, samples=judged.samples, seed=judged.seed
+            of_all[name], everything, scored.pair_prompt, COVERAGES, samples=judged.samples, seed=judged.seed
         )
         at = [(accuracy_at(confidence, right, c), *end) for c, end in zip(COVERAGES, ends, strict=True)]
         key = f"selective/{name.replace(' ', '_')}"

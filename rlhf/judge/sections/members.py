@@ -14,7 +14,7 @@ from rlhf.judge.bias import Estimate, mean
 from rlhf.judge.calibration import nll
 from rlhf.judge.drawing import BLUE, FAINT, INK, WIDTH, plot
 from rlhf.judge.evidence import Judged
-from rlhf.judge.intervals import bounds, cluster_sums, ratio, resampled_sums
+from rlhf.judge.intervals import DIFFERENCE, SHARE, bounds, cluster_sums, ratio, resampled_sums
 from rlhf.judge.metric_intervals import intervals
 from rlhf.judge.metrics import pair_metrics, probability_metrics
 from rlhf.judge.paired import Difference, differences
@@ -34,20 +34,19 @@ def members(judged: Judged) -> Section | None:
     if found is None:
         return None
     cluster = scored.pair_prompt[np.isfinite(credit(scored.difference, scored.win_prob))]
-    options = {"samples": judged.samples, "seed": judged.seed}
-    each = [mean(right, cluster, **options) for right in found.right]
-    together = mean(found.combined, cluster, **options)
-    gain = mean(found.combined - found.right.mean(0), cluster, **options)
+    each = [_mean(judged, right) for right in found.right]
+    together = _mean(judged, found.combined)
+    gain = _mean(judged, found.combined - found.right.mean(0), within=DIFFERENCE)
     pairs = np.triu_indices(len(each), 1)
     known_pairs = found.correlation[pairs][np.isfinite(found.correlation[pairs])]
     correlation = float(known_pairs.mean()) if len(known_pairs) else math.nan
     metrics = {
         "members/n": len(each),
         **_estimates({
-            "mean_accuracy": mean(found.right.mean(0), cluster, **options),
+            "mean_accuracy": _mean(judged, found.right.mean(0)),
             "gain": gain,
-            "all_wrong": mean((found.right < 0.5).all(0).astype(float), cluster, **options),
-            "split": mean((found.right.min(0) != found.right.max(0)).astype(float), cluster, **options),
+            "all_wrong": _mean(judged, (found.right < 0.5).all(0).astype(float)),
+            "split": _mean(judged, (found.right.min(0) != found.right.max(0)).astype(float)),
             **{f"{as_key(n)}/pair_accuracy": e for n, e in zip(evidence.member_names, each, strict=True)},
         }),
         **with_interval("members/error_correlation", correlation, *_spread(found.right, cluster, judged)),
@@ -65,6 +64,14 @@ def members(judged: Judged) -> Section | None:
         [Table("Members", ("", "accuracy"), rows)],
         [_matrix(found, evidence.member_names), _by_disagreement(found)],
     )  # fmt: skip
+
+
+def _mean(judged: Judged, values: Floats, *, within: tuple[float, float] = SHARE) -> Estimate:
+    """Of values [D] of the decided pairs; resamples are those of all pairs' prompts, as everywhere else."""
+    scored = judged.evidence.scored
+    right = credit(scored.difference, scored.win_prob)
+    right[np.isfinite(right)] = values
+    return mean(right, scored.pair_prompt, samples=judged.samples, seed=judged.seed, within=within)
 
 
 def _estimates(found: Mapping[str, Estimate]) -> dict[str, float]:
