@@ -40,9 +40,9 @@ MOST_PARTS = 200
 
 
 def intervals(scored: Scored, temperature: float, samples: int, seed: int) -> dict[str, float]:
-    """Of everything that is counted in pairs, and `ece/by_chance`.
+    """Of everything that is counted in pairs, and `ece/by_chance` of every calibration error.
 
-    `ece/by_chance` is the error that a calibrated model would show on as many pairs. Bins of equal count stay those
+    `.../by_chance` is the error that a calibrated model would show on as many pairs. Bins of equal count stay those
     of the set itself. `baseline/majority` is the better of two sides in every resample, as it is in the set.
     """
     ratios = _ratios(scored, temperature)
@@ -77,7 +77,7 @@ def intervals(scored: Scored, temperature: float, samples: int, seed: int) -> di
     for i, key in enumerate(errors):
         bins = slice(start + i * BINS, start + (i + 1) * BINS)
         *ends, chance = ece_bounds(full[bins], drawn[:, bins], full[total], drawn[:, total])
-        out |= _ends(key, *ends) | ({"ece/by_chance": chance} if key == "ece" else {})
+        out |= _ends(key, *ends) | {f"{key}/by_chance": chance}
     return out
 
 
@@ -93,8 +93,10 @@ def _ratios(scored: Scored, temperature: float) -> dict[str, tuple[Floats, Float
         "pair_accuracy/minus_length": (right - by_length, one),
         "nll": (nll(raw / temperature, win_prob), one),
         "nll_uncalibrated": (nll(raw, win_prob), one),
+        "nll/minus_uncalibrated": (nll(raw / temperature, win_prob) - nll(raw, win_prob), one),
         "nll/votes_entropy": (entr(win_prob) + entr(1 - win_prob), one),
         "brier": ((expit(raw / temperature) - win_prob) ** 2, one),
+        "brier_uncalibrated": ((expit(raw) - win_prob) ** 2, one),
         "reward/tie_rate": ((raw == 0).astype(float), one),
     }
     ceiling = held_out_votes(scored)
@@ -104,11 +106,10 @@ def _ratios(scored: Scored, temperature: float) -> dict[str, tuple[Floats, Float
 def _gaps(scored: Scored, temperature: float) -> Mapping[str, tuple[Floats, Ints]]:
     """Agreement less confidence [P] and bin [P] of every calibration error."""
     found: dict[str, tuple[Floats, Ints]] = {}
-    confidence, agreement = fold(expit(scored.difference / temperature), scored.win_prob)
-    found["ece"] = agreement - confidence, equal_width(confidence)
-    found["ece/adaptive"] = agreement - confidence, equal_count(confidence)
-    confidence, agreement = fold(expit(scored.difference), scored.win_prob)
-    found["ece_uncalibrated"] = agreement - confidence, equal_width(confidence)
+    for t, end in ((temperature, ""), (1.0, "_uncalibrated")):
+        confidence, agreement = fold(expit(scored.difference / t), scored.win_prob)
+        found[f"ece{end}"] = agreement - confidence, equal_width(confidence)
+        found[f"ece/adaptive{end}"] = agreement - confidence, equal_count(confidence)
     return found
 
 

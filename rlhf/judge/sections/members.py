@@ -185,6 +185,8 @@ def _alone(judged: Judged, reward: Floats, temperature: float) -> dict[str, floa
         "ece/adaptive",
         "ece/by_chance",
         "ece_uncalibrated",
+        "brier_uncalibrated",
+        "ece/adaptive_uncalibrated",
     )
     keys = [f"{name}{end}" for name in names for end in ("", "/ci_low", "/ci_high")]
     return {key: found[key] for key in keys if key in found}
