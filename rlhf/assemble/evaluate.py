@@ -47,6 +47,7 @@ def evaluate(cfg: DictConfig) -> None:
     check_ranges(cfg, EVALUATE)
     if cfg.part not in (None, *PARTS):
         raise RecordError(f"part={cfg.part}: one of {', '.join(PARTS)}")
+    check_red_team(cfg)
     if cfg.scores is not None:
         _finish(cfg, _again(cfg))
         return
@@ -71,6 +72,33 @@ def evaluate(cfg: DictConfig) -> None:
     if report is not None:
         _red_team(cfg, task, report)
         _finish(cfg, report)
+
+
+def check_red_team(cfg: DictConfig) -> None:
+    """red_team= is said to be impossible before anything is read.
+
+    Raises:
+        RecordError: it is asked of scores without texts, or names a folder, or a file in a folder that is missing.
+    """
+    if cfg.red_team is None:
+        return
+    out = Path(cfg.red_team)
+    if cfg.scores is not None:
+        raise RecordError(
+            "scores=<file> holds no texts that annotators could be asked about",
+            key="red_team",
+            remedy="judge the model itself, run=<folder>, or leave out red_team=",
+        )
+    if out.is_dir():
+        raise RecordError(
+            f"{out} is a folder", key="red_team", remedy=f"name a file: red_team={out}/tasks.jsonl"
+        )
+    if not out.parent.is_dir():
+        raise RecordError(
+            f"{out} cannot be written: no folder {out.parent}",
+            key="red_team",
+            remedy=f"mkdir -p {out.parent}",
+        )
 
 
 def _red_team(cfg: DictConfig, task: Judging, report: Report) -> None:

@@ -9,7 +9,7 @@ from scipy.stats import rankdata
 
 from rlhf.judge.agreement import credit
 from rlhf.judge.evidence import Evidence
-from rlhf.judge.intervals import cluster_bootstrap, cluster_sums, resampled_sums
+from rlhf.judge.intervals import DIFFERENCE, SHARE, cluster_bootstrap, cluster_sums, resampled_sums
 from rlhf.judge.ranking import spearman, spearman_influence, stacks
 from rlhf.judge.table import Floats, Ints, Scored
 
@@ -37,7 +37,7 @@ def length_correlation(scored: Scored, *, samples: int, seed: int) -> Estimate |
     rho = np.concatenate(rhos)
     if not len(rho):
         return None
-    return mean(rho, scored.prompt[np.concatenate(numbers)], samples=samples, seed=seed)
+    return mean(rho, scored.prompt[np.concatenate(numbers)], samples=samples, seed=seed, within=DIFFERENCE)
 
 
 def partial_length_correlation(scored: Scored, *, samples: int, seed: int) -> Estimate | None:
@@ -78,14 +78,26 @@ def correlation(a: Floats, b: Floats, cluster: Ints, *, samples: int, seed: int)
     """
     rho, influence = spearman_influence(a, b)
     found = mean(rho + influence, cluster, samples=samples, seed=seed)
-    return Estimate(rho, float(np.fmax(-1.0, found.low)), float(np.fmin(1.0, found.high)))
+    return Estimate(rho, *np.clip([found.low, found.high], -1.0, 1.0).tolist())
 
 
-def mean(values: Floats, cluster: Ints, *, samples: int, seed: int) -> Estimate:
-    """Mean of values [N] with its interval over clusters."""
-    sums = cluster_sums(np.column_stack([values, np.ones(len(values))]), cluster)
-    low, high = cluster_bootstrap(sums[:, :1], sums[:, 1:], samples=samples, seed=seed)
-    return Estimate(float(values.mean()), float(low[0]), float(high[0]))
+def mean(
+    values: Floats, cluster: Ints, *, samples: int, seed: int, within: tuple[float, float] | None = None
+) -> Estimate:
+    """Mean of values [N] with its interval over clusters.
+
+    Args:
+        values: NaN does not count, but its cluster is drawn like the others, so that two means over the same
+            clusters have the same resamples.
+        cluster: [N].
+        samples, seed: of the bootstrap.
+        within: as in `cluster_bootstrap`.
+    """
+    counted = np.isfinite(values)
+    sums = cluster_sums([np.where(counted, values, 0.0), counted.astype(np.float64)], cluster)
+    low, high = cluster_bootstrap(sums[:, :1], sums[:, 1:], samples=samples, seed=seed, within=within)
+    value = float(values[counted].mean()) if counted.any() else float("nan")
+    return Estimate(value, float(low[0]), float(high[0]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +133,7 @@ def probe(before: Evidence, after: Evidence, temperature: float, *, samples: int
     rose = np.where(change == 0, 0.5, change > 0)
     return Probe(
         effect=mean(change, cluster, samples=samples, seed=seed),
-        raised=mean(rose.astype(np.float64), cluster, samples=samples, seed=seed),
+        raised=mean(rose.astype(np.float64), cluster, samples=samples, seed=seed, within=SHARE),
         overtakes=_overtakes(scored, after.scored.reward, place, samples, seed),
         answers=int(both.sum()),
         largest=float(np.abs(after.scored.reward[place[both]] - original).max() / temperature),
@@ -135,7 +147,7 @@ def _overtakes(scored: Scored, changed: Floats, place: Ints, samples: int, seed:
     if not used.any():
         return None
     beats = changed[place[worse[used]]] > scored.reward[better[used]]
-    return mean(beats.astype(np.float64), scored.pair_prompt[used], samples=samples, seed=seed)
+    return mean(beats.astype(np.float64), scored.pair_prompt[used], samples=samples, seed=seed, within=SHARE)
 
 
 def matched(before: Evidence, after: Evidence) -> Ints:

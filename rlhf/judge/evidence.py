@@ -64,6 +64,7 @@ class Judged:
                  of the texts
     probes       name -> the same records with changed answers
     temperature  of the judged model's reward differences; `temperatures` of it, runs in it, and the others by name
+                 (a run in an ensemble has been divided by its own already: its row of `evidence.members` is log-odds)
     uncalibrated names of the models whose temperature is 1 because there was nothing to fit it on
     models       the sources themselves, for sections that score something of their own (benchmarks)
     metrics      of `rlhf.judge.metrics.evaluate`: the contract's keys, which the first section puts into the report
@@ -85,3 +86,9 @@ class Judged:
     part: str = "test"
     samples: int = 1000
     seed: int = 0
+
+    @property
+    def runs_inside(self) -> tuple[str, ...]:
+        """The runs that the judged model is the mean of, each divided by its own temperature; () for one model."""
+        names = self.evidence.member_names
+        return tuple(n for n in names if n in self.temperatures) if len(names) > 1 else ()

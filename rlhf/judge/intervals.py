@@ -22,6 +22,12 @@ BLOCKS = 10_000
 """More clusters than this are first pooled at random into this many: the standard error that 10 000 sums show is
 within 1 % of the one that all clusters show, and the time stays bounded."""
 
+SHARE, DIFFERENCE = (0.0, 1.0), (-1.0, 1.0)
+"""Where a share, and a difference of two shares or a correlation, can lie."""
+
+SAME = 1e-12
+"""Intervals narrower than this show no spread."""
+
 GRADES = 100
 """Steps of a statistic that depends on an order, when it is resampled."""
 
@@ -92,7 +98,13 @@ def _drawn(clusters: int, samples: int, seed: int) -> NDArray[np.uint16]:
 
 
 def cluster_bootstrap(
-    numerators: Floats, denominators: Floats, *, samples: int, seed: int, level: float = 0.95
+    numerators: Floats,
+    denominators: Floats,
+    *,
+    samples: int,
+    seed: int,
+    level: float = 0.95,
+    within: tuple[float, float] | None = None,
 ) -> tuple[Floats, Floats]:
     """Percentile intervals of S ratios of sums over C clusters (Efron & Tibshirani 1993, ch. 13).
 
@@ -105,6 +117,7 @@ def cluster_bootstrap(
         samples: resamples.
         seed: same seed, same interval.
         level: coverage.
+        within: where the statistics can lie; those that are the same in all clusters get `unanimous` intervals.
 
     Returns:
         low [S] and high [S]. NaN where fewer than 2 clusters carry a statistic: nothing is known about its
@@ -120,7 +133,40 @@ def cluster_bootstrap(
     )
     tops, bottoms = np.split(drawn, 2, axis=1)
     low[enough], high[enough] = bounds(ratio(tops, bottoms), level)
-    return low, high
+    if within is None:
+        return low, high
+    value = ratio(numerators.sum(0), denominators.sum(0))
+    return unanimous(value, low, high, (denominators > 0).sum(0), within=within, level=level)
+
+
+def unanimous(
+    value: Floats | float,
+    low: Floats | float,
+    high: Floats | float,
+    clusters: Ints | int,
+    *,
+    within: tuple[float, float] = SHARE,
+    level: float = 0.95,
+) -> tuple[Floats, Floats]:
+    """Intervals where all clusters agree, so that resampling them shows no spread: high = low.
+
+    None of n clusters differs, so with probability `level` at most a share ε = 1 - ((1 - level)/2)^(1/n) of all
+    clusters does (Clopper & Pearson 1934; close to 3.7/n), and these may have any value that is possible. A
+    share of 1 then lies in [1 - ε, 1], which is the exact binomial interval over clusters; 6 of 6 give [0.541, 1].
+
+    Args:
+        value, low, high: [...] statistics and their resampled intervals.
+        clusters: [...] n, how many clusters carry each.
+        within: the lowest and the highest value that is possible.
+        level: coverage.
+
+    Returns:
+        low and high [...]; those with a spread, and NaN, as they were.
+    """
+    rare = 1 - ((1 - level) / 2) ** (1 / np.maximum(clusters, 1))
+    same = np.asarray(high) - np.asarray(low) < SAME
+    below, above = value - rare * (value - within[0]), value + rare * (within[1] - np.asarray(value))
+    return np.where(same, below, low), np.where(same, above, high)
 
 
 def ratio(tops: Floats, bottoms: Floats) -> Floats:

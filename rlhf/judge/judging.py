@@ -128,10 +128,9 @@ class Judging:
         return [s for s in (self.source, *self.others) if s.calibration is None]
 
     def _temperatures(self) -> dict[str, float]:
-        """Of every model: its own, or fitted on the validation part, or 1; runs in an ensemble are log-odds by now."""
-        models = (self.source, *self.others)
-        found = {s.name: 1.0 for s in _inside(self.source)}
-        found |= {s.name: 1.0 if s.calibration is None else s.calibration.temperature for s in models}
+        """Of every model and of the runs in an ensemble: its own, or fitted on the validation part, or 1."""
+        models = (*_inside(self.source), self.source, *self.others)
+        found = {s.name: 1.0 if s.calibration is None else s.calibration.temperature for s in models}
         uncalibrated = self._uncalibrated()
         if self.validation is None or not uncalibrated:
             return found

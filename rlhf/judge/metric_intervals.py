@@ -14,6 +14,8 @@ from scipy.special import entr, expit
 from rlhf.judge.agreement import credit, held_out_votes
 from rlhf.judge.calibration import BINS, equal_count, equal_width, fold, nll
 from rlhf.judge.intervals import (
+    DIFFERENCE,
+    SHARE,
     binned_sums,
     bounds,
     cluster_bootstrap,
@@ -22,18 +24,25 @@ from rlhf.judge.intervals import (
     lowest_interval,
     ratio,
     resampled_sums,
+    unanimous,
 )  # fmt: skip
 from rlhf.judge.ranking import spearman_influence
 from rlhf.judge.table import Floats, Ints, Scored
 
+WITHIN = {
+    **dict.fromkeys(("pair_accuracy", "pair_accuracy/longer_won", "pair_accuracy/shorter_won"), SHARE),
+    **dict.fromkeys(("reward/tie_rate", "ceiling/annotators"), SHARE),
+    "pair_accuracy/minus_length": DIFFERENCE,
+}
+"""Shares, and where they can lie: what `rlhf.judge.intervals.unanimous` needs."""
 MOST_PARTS = 200
 """With more domains the worst one has no interval: memory."""
 
 
 def intervals(scored: Scored, temperature: float, samples: int, seed: int) -> dict[str, float]:
-    """Of everything that is counted in pairs, and `ece/by_chance`.
+    """Of everything that is counted in pairs, and `ece/by_chance` of every calibration error.
 
-    `ece/by_chance` is the error that a calibrated model would show on as many pairs. Bins of equal count stay those
+    `.../by_chance` is the error that a calibrated model would show on as many pairs. Bins of equal count stay those
     of the set itself. `baseline/majority` is the better of two sides in every resample, as it is in the set.
     """
     ratios = _ratios(scored, temperature)
@@ -50,18 +59,25 @@ def intervals(scored: Scored, temperature: float, samples: int, seed: int) -> di
     drawn = resampled_sums(together, samples=samples, seed=seed)
     count = len(keys)
     low, high = bounds(ratio(drawn[:, :count], drawn[:, count : 2 * count]))
-    enough = (together[:, count : 2 * count] > 0).sum(0) >= 2
+    full, prompts = together.sum(0), (together[:, count : 2 * count] > 0).sum(0)
     out: dict[str, float] = {}
     for i, key in enumerate(keys):
-        out |= _ends(key, low[i], high[i]) if enough[i] else {}
-    if enough[keys.index("pair_accuracy")]:
-        share = ratio(drawn[:, 2 * count], drawn[:, count + keys.index("pair_accuracy")])
-        out |= _ends("baseline/majority", *bounds(np.maximum(share, 1 - share)))
-    full, total, start = together.sum(0), 2 * count + 1, 2 * count + 2
+        if key in WITHIN:
+            value = float(ratio(full[i], full[count + i]))
+            low[i], high[i] = unanimous(value, low[i], high[i], prompts[i], within=WITHIN[key])
+        out |= _ends(key, low[i], high[i]) if prompts[i] >= 2 else {}
+    decided_at = keys.index("pair_accuracy")
+    if prompts[decided_at] >= 2:
+        share = ratio(drawn[:, 2 * count], drawn[:, count + decided_at])
+        side = full[2 * count] / full[count + decided_at]
+        best = bounds(np.maximum(share, 1 - share))
+        both = unanimous(max(side, 1 - side), best[0], best[1], prompts[decided_at])
+        out |= _ends("baseline/majority", float(both[0]), float(both[1]))
+    total, start = 2 * count + 1, 2 * count + 2
     for i, key in enumerate(errors):
         bins = slice(start + i * BINS, start + (i + 1) * BINS)
         *ends, chance = ece_bounds(full[bins], drawn[:, bins], full[total], drawn[:, total])
-        out |= _ends(key, *ends) | ({"ece/by_chance": chance} if key == "ece" else {})
+        out |= _ends(key, *ends) | {f"{key}/by_chance": chance}
     return out
 
 
@@ -77,8 +93,10 @@ def _ratios(scored: Scored, temperature: float) -> dict[str, tuple[Floats, Float
         "pair_accuracy/minus_length": (right - by_length, one),
         "nll": (nll(raw / temperature, win_prob), one),
         "nll_uncalibrated": (nll(raw, win_prob), one),
+        "nll/minus_uncalibrated": (nll(raw / temperature, win_prob) - nll(raw, win_prob), one),
         "nll/votes_entropy": (entr(win_prob) + entr(1 - win_prob), one),
         "brier": ((expit(raw / temperature) - win_prob) ** 2, one),
+        "brier_uncalibrated": ((expit(raw) - win_prob) ** 2, one),
         "reward/tie_rate": ((raw == 0).astype(float), one),
     }
     ceiling = held_out_votes(scored)
@@ -88,11 +106,10 @@ def _ratios(scored: Scored, temperature: float) -> dict[str, tuple[Floats, Float
 def _gaps(scored: Scored, temperature: float) -> Mapping[str, tuple[Floats, Ints]]:
     """Agreement less confidence [P] and bin [P] of every calibration error."""
     found: dict[str, tuple[Floats, Ints]] = {}
-    confidence, agreement = fold(expit(scored.difference / temperature), scored.win_prob)
-    found["ece"] = agreement - confidence, equal_width(confidence)
-    found["ece/adaptive"] = agreement - confidence, equal_count(confidence)
-    confidence, agreement = fold(expit(scored.difference), scored.win_prob)
-    found["ece_uncalibrated"] = agreement - confidence, equal_width(confidence)
+    for t, end in ((temperature, ""), (1.0, "_uncalibrated")):
+        confidence, agreement = fold(expit(scored.difference / t), scored.win_prob)
+        found[f"ece{end}"] = agreement - confidence, equal_width(confidence)
+        found[f"ece/adaptive{end}"] = agreement - confidence, equal_count(confidence)
     return found
 
 
@@ -134,7 +151,10 @@ def worst_part(
     if samples < 1 or parts < 2 or ((together[:, parts:] > 0).sum(0) < 2).any():
         return np.nan, np.nan
     drawn = np.vstack([together.sum(0), resampled_sums(together, samples=samples, seed=seed)])
-    return lowest_interval(drawn[:, :parts], drawn[:, parts:])
+    low, high = lowest_interval(drawn[:, :parts], drawn[:, parts:])
+    lowest = float(ratio(drawn[:1, :parts], drawn[:1, parts:]).min())
+    ends = unanimous(lowest, low, high, int((together[:, parts:] > 0).sum(0).min()))
+    return float(ends[0]), float(ends[1])
 
 
 def reward_intervals(scored: Scored, samples: int, seed: int) -> dict[str, float]:
@@ -162,7 +182,7 @@ def reward_intervals(scored: Scored, samples: int, seed: int) -> dict[str, float
     rho, influence = spearman_influence(scored.reward, scored.length)
     sums = cluster_sums([rho + influence, np.ones(len(influence))], prompt)
     low, high = cluster_bootstrap(sums[:, :1], sums[:, 1:], samples=samples, seed=seed)
-    return out | _ends("length/spearman_pooled", np.fmax(-1.0, low[0]), np.fmin(1.0, high[0]))
+    return out | _ends("length/spearman_pooled", *np.clip([low[0], high[0]], -1.0, 1.0))
 
 
 def _ends(key: str, low: float, high: float) -> dict[str, float]:

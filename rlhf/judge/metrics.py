@@ -27,7 +27,7 @@ def evaluate(
 
     Args:
         scored: the set.
-        temperature: of the calibrated probabilities σ(D / T); `ece_uncalibrated` and `nll_uncalibrated` use T = 1.
+        temperature: of the calibrated probabilities σ(D / T); keys with `_uncalibrated` use T = 1.
         bootstrap: resamples of prompts behind every interval; 0 leaves intervals out.
         seed: of the resampling.
 
@@ -98,19 +98,23 @@ def annotator_ceiling(scored: Scored) -> float | None:
 def probability_metrics(scored: Scored, temperature: float) -> dict[str, float]:
     """Proper scores and calibration errors of σ(D / T) against the vote shares, in nats and shares.
 
-    `nll/votes_entropy` is the NLL nobody can beat; a coin has log 2 = 0.693.
+    `nll/votes_entropy` is the NLL nobody can beat; a coin has log 2 = 0.693. `nll/minus_uncalibrated` is NLL at T less
+    NLL at 1: above 0, the temperature has made it worse on this set.
     """
     raw, win_prob = scored.difference, scored.win_prob
     difference = raw / temperature
-    probability = expit(difference)
+    probability, before = expit(difference), expit(raw)
     return {
         "nll": _mean(nll(difference, win_prob)),
         "nll_uncalibrated": _mean(nll(raw, win_prob)),
+        "nll/minus_uncalibrated": _mean(nll(difference, win_prob) - nll(raw, win_prob)),
         "nll/votes_entropy": _mean(entr(win_prob) + entr(1 - win_prob)),
         "brier": _mean((probability - win_prob) ** 2),
+        "brier_uncalibrated": _mean((before - win_prob) ** 2),
         "ece": ece(probability, win_prob),
         "ece/adaptive": adaptive_ece(probability, win_prob),
-        "ece_uncalibrated": ece(expit(raw), win_prob),
+        "ece_uncalibrated": ece(before, win_prob),
+        "ece/adaptive_uncalibrated": adaptive_ece(before, win_prob),
     }
 
 

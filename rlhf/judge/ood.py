@@ -19,7 +19,7 @@ from safetensors.numpy import load_file, save_file
 from scipy.special import expit
 from scipy.stats import norm, rankdata
 
-from rlhf.judge.intervals import around, binned_sums, cluster_sums, graded, resampled_sums
+from rlhf.judge.intervals import around, binned_sums, cluster_sums, graded, resampled_sums, unanimous
 from rlhf.judge.table import Floats, Ints
 
 QUANTILES = 1001
@@ -166,8 +166,14 @@ def detection(
     false, caught, _ = roc_curve(truth, scores, drop_intermediate=False)
     aupr, fpr95 = float(average_precision_score(truth, scores)), float(false[caught >= 0.95].min())
     drawn = _resampled(scores, truth == 1, np.concatenate(prompts), samples, seed)
+    count = len(np.unique(np.concatenate(prompts)))
     ends = (
-        [around(value, column) for value, column in zip((aupr, fpr95), drawn, strict=True)] if drawn else []
+        [
+            map(float, unanimous(value, *around(value, column), count))
+            for value, column in zip((aupr, fpr95), drawn, strict=True)
+        ]
+        if drawn
+        else []
     )
     return Detection(auroc, low, high, aupr, fpr95, *((max(0.0, a), min(1.0, b)) for a, b in ends))
 
@@ -217,4 +223,5 @@ def clustered_auroc(
         return area, np.nan, np.nan
     error = float(np.sqrt(len(sums) / (len(sums) - 1) * (sums**2).sum()))
     z = float(norm.ppf((1 + level) / 2))
-    return area, max(0.0, area - z * error), min(1.0, area + z * error)
+    ends = unanimous(area, area - z * error, area + z * error, len(sums))
+    return area, max(0.0, float(ends[0])), min(1.0, float(ends[1]))

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import binomtest
 
-from rlhf.judge.intervals import cluster_bootstrap, cluster_sums, resampled_sums
+from rlhf.judge.intervals import DIFFERENCE, cluster_bootstrap, cluster_sums, resampled_sums, unanimous
 from rlhf.judge.parts import holm
 from rlhf.judge.table import Floats, Ints
 
@@ -74,10 +74,13 @@ def _one(
     tops = cluster_sums(np.column_stack([lead, worse]), cluster)
     bottoms = cluster_sums(np.column_stack([decided, np.ones(len(lead))]).astype(float), cluster)
     low, high = cluster_bootstrap(tops, bottoms, samples=samples, seed=seed)
+    lead_mean = float(tops[:, 0].sum() / max(1.0, bottoms[:, 0].sum()))
+    prompts = int((bottoms[:, 0] > 0).sum())
+    low[0], high[0] = unanimous(lead_mean, low[0], high[0], prompts, within=DIFFERENCE)
     only_first, only_second = int((lead > 0.75).sum()), int((lead < -0.75).sum())
     discordant = only_first + only_second
     return {
-        "accuracy": float(tops[:, 0].sum() / max(1.0, bottoms[:, 0].sum())),
+        "accuracy": lead_mean,
         "low": float(low[0]),
         "high": float(high[0]),
         "p": bootstrap_p(tops[:, 0], samples=samples, seed=seed),

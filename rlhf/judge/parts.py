@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.stats import norm
 
 from rlhf.judge.agreement import EVEN
-from rlhf.judge.intervals import cluster_bootstrap, cluster_sums
+from rlhf.judge.intervals import SHARE, cluster_bootstrap, cluster_sums
 from rlhf.judge.table import Floats, Ints, Scored
 
 SHOWN = 30
@@ -23,13 +23,14 @@ VOTES = ((0.5, 0.6), (0.6, 0.8), (0.8, 1.0), (1.0, 1.0))
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One part: its pairs and prompts, accuracy with interval, and how it differs from the rest.
+    """One part: what people read, its name in keys, its pairs and prompts, accuracy with interval, the rest beside it.
 
     p is two-sided, from a normal approximation with standard errors clustered by prompt; NaN where fewer than
     10 prompts lie in the part or outside it, where that approximation is not to be trusted.
     """
 
     label: str
+    name: str
     pairs: int
     prompts: int
     accuracy: float
@@ -39,32 +40,41 @@ class Part:
 
 
 def part_accuracy(
-    right: Floats, code: Ints, labels: Sequence[str], cluster: Ints, *, samples: int, seed: int
+    right: Floats,
+    code: Ints,
+    labels: Sequence[str],
+    cluster: Ints,
+    *,
+    samples: int,
+    seed: int,
+    names: Sequence[str] | None = None,
 ) -> list[Part]:
     """Accuracy of every part that has a pair with a right answer, in the order of the labels.
 
     Args:
         right: [P] credit of every pair, NaN = no right answer.
         code: [P] part of every pair; -1 = none.
-        labels: names behind the codes; the `SHOWN` largest are kept.
-        cluster: [P] prompt of every pair.
+        labels: what people read for the codes; the `SHOWN` largest are kept.
+        cluster: [P] prompt of every pair; prompts without a pair in any part are drawn too, as everywhere.
         samples, seed: of the bootstrap.
+        names: in keys, where these are not the labels.
     """
+    names = labels if names is None else names
     used = np.isfinite(right) & (code >= 0)
-    right, code, cluster = right[used], code[used], cluster[used]
-    count = np.bincount(code, minlength=len(labels))
+    count = np.bincount(code[used], minlength=len(labels))
     kept = sorted(np.argsort(-count, kind="stable")[:SHOWN].tolist())
     kept = [c for c in kept if count[c]]
     if not kept:
         return []
-    inside = code[:, None] == np.array(kept)
-    tops, bottoms = cluster_sums(inside * right[:, None], cluster), cluster_sums(inside * 1.0, cluster)
-    low, high = cluster_bootstrap(tops, bottoms, samples=samples, seed=seed)
+    inside = used[:, None] & (code[:, None] == np.array(kept))
+    tops = cluster_sums(inside * np.where(used, right, 0.0)[:, None], cluster)
+    bottoms = cluster_sums(inside * 1.0, cluster)
+    low, high = cluster_bootstrap(tops, bottoms, samples=samples, seed=seed, within=SHARE)
     accuracy = tops.sum(0) / bottoms.sum(0)
     prompts = (bottoms > 0).sum(0)
-    p = difference_from_rest(right, inside, cluster)
+    p = difference_from_rest(right[used], inside[used], cluster[used])
     return [
-        Part(labels[c], int(count[c]), int(prompts[i]), float(accuracy[i]), float(low[i]), float(high[i]), float(p[i]))
+        Part(labels[c], names[c], int(count[c]), int(prompts[i]), *map(float, (accuracy[i], low[i], high[i], p[i])))
         for i, c in enumerate(kept)
     ]  # fmt: skip
 
@@ -109,12 +119,17 @@ def vote_classes(scored: Scored) -> tuple[Ints, list[str]]:
 
 
 def margin_classes(difference: Floats, classes: int = 5) -> tuple[Ints, list[str]]:
-    """Code [P] of the fifth that |D| falls into, and names with the bounds."""
+    """Code [P] of the fifth that |D| falls into, and labels with the bounds, which are those of this set."""
     margin = np.abs(difference)
     edges = np.quantile(margin, np.linspace(0, 1, classes + 1)) if len(margin) else np.zeros(classes + 1)
     code = np.searchsorted(edges[1:-1], margin, side="right")
     names = [f"{i + 1}. {edges[i]:.2f} to {edges[i + 1]:.2f}" for i in range(classes)]
     return code.astype(np.int64), names
+
+
+def class_names(labels: Sequence[str]) -> list[str]:
+    """Names of ordered classes that are the same for every set, whatever its bounds: 1_of_5, 2_of_5, ..."""
+    return [f"{i}_of_{len(labels)}" for i in range(1, len(labels) + 1)]
 
 
 def better_length(scored: Scored) -> tuple[Ints, list[str]]:
@@ -127,7 +142,7 @@ def better_length(scored: Scored) -> tuple[Ints, list[str]]:
 
 
 def length_classes(scored: Scored, classes: int = 4) -> tuple[Ints, list[str]]:
-    """Code [P] of the quarter that the mean length of the two answers falls into, in characters."""
+    """Code [P] of the quarter that the mean length of the two answers falls into, in characters, and labels."""
     mean = (scored.length[scored.first] + scored.length[scored.second]) / 2
     edges = np.quantile(mean, np.linspace(0, 1, classes + 1)) if len(mean) else np.zeros(classes + 1)
     code = np.searchsorted(edges[1:-1], mean, side="right")

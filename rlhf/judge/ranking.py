@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
-from rlhf.judge.intervals import cluster_bootstrap, cluster_sums
+from rlhf.judge.intervals import DIFFERENCE, SHARE, cluster_bootstrap, cluster_sums, unanimous
 from rlhf.judge.table import Floats, Ints, Scored
 
 CHUNK = 2_000_000
@@ -132,6 +132,10 @@ def rank_intervals(scored: Scored, samples: int, seed: int) -> dict[str, float]:
     low, high = cluster_bootstrap(
         sums[:, :-1], np.repeat(sums[:, -1:], len(values), 1), samples=samples, seed=seed
     )
+    whole, carrying = sums.sum(0), int((sums[:, -1] > 0).sum())
+    for i, name in enumerate(values if carrying >= 2 else ()):
+        within = SHARE if name in ("top1", "ndcg") else DIFFERENCE
+        low[i], high[i] = unanimous(whole[i] / whole[-1], low[i], high[i], carrying, within=within)
     return {f"{name}/ci_low": float(low[i]) for i, name in enumerate(values)} | {
         f"{name}/ci_high": float(high[i]) for i, name in enumerate(values)
     }

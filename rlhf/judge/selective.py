@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.stats import rankdata
 
-from rlhf.judge.intervals import around, binned_sums, graded, resampled_sums
+from rlhf.judge.intervals import around, binned_sums, graded, ratio, resampled_sums, unanimous
 from rlhf.judge.table import Floats, Ints
 
 
@@ -48,7 +48,7 @@ def selective_intervals(
 
     Args:
         confidence: [P], higher = surer.
-        right: [P] credit, no NaN.
+        right: [P] credit; NaN has no right answer and does not count, but its prompt is drawn as everywhere.
         cluster: [P] prompt of every pair.
         coverages: each in 0..1.
         samples, seed: of the bootstrap.
@@ -56,8 +56,13 @@ def selective_intervals(
     Returns:
         low and high of the area, and of the accuracy at every coverage; NaN for fewer than 2 clusters.
     """
-    place, grades = graded(-confidence)
-    sums = np.hstack([binned_sums(v, place, grades, cluster) for v in (np.ones(len(right)), right)])
+    used = np.isfinite(right)
+    confidence, right = confidence[used], right[used]
+    place, grades = np.zeros(len(used), np.int64), 1
+    place[used], grades = graded(-confidence)
+    each_one, credits = used.astype(np.float64), np.zeros(len(used))
+    credits[used] = right
+    sums = np.hstack([binned_sums(v, place, grades, cluster) for v in (each_one, credits)])
     if len(sums) < 2 or samples < 1:
         return (np.nan, np.nan), [(np.nan, np.nan)] * len(coverages)
     drawn = np.vstack([sums.sum(0), resampled_sums(sums, samples=samples, seed=seed)])
@@ -65,7 +70,7 @@ def selective_intervals(
     answered, gained = np.cumsum(each, axis=1), np.cumsum(good, axis=1)
     total = answered[:, -1]
     accuracy = gained / np.maximum(answered, 1)  # nothing answered: `each` is 0 too
-    areas = 1 - (each * accuracy).sum(1) / total
+    areas = 1 - ratio((each * accuracy).sum(1), total)
     found = []
     for coverage in coverages:
         wanted = coverage * total
@@ -73,10 +78,13 @@ def selective_intervals(
         row = np.arange(len(drawn))
         missing = answered[row, last] - wanted
         share = np.divide(missing, each[row, last], out=np.zeros(len(drawn)), where=each[row, last] > 0)
-        reached = (gained[row, last] - share * good[row, last]) / wanted
-        found.append(_share(around(accuracy_at(confidence, right, coverage), reached)))
-    return _share(around(area(confidence, right), areas)), found
+        reached = ratio(gained[row, last] - share * good[row, last], wanted)
+        prompts = int((sums[:, : last[0] + 1].sum(1) > 0).sum())
+        found.append(_ends(accuracy_at(confidence, right, coverage), reached, prompts))
+    prompts = int((sums[:, :grades].sum(1) > 0).sum())
+    return _ends(area(confidence, right), areas, prompts), found
 
 
-def _share(ends: tuple[float, float]) -> tuple[float, float]:
-    return max(0.0, ends[0]), min(1.0, ends[1])
+def _ends(value: float, drawn: Floats, prompts: int) -> tuple[float, float]:
+    low, high = unanimous(value, *around(value, drawn), prompts)
+    return max(0.0, float(low)), min(1.0, float(high))

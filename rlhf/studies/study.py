@@ -15,10 +15,12 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from rlhf.judge.comparison import HEADLINE
-from rlhf.judge.intervals import cluster_bootstrap
+from rlhf.judge.intervals import SAME, cluster_bootstrap
 from rlhf.record_types import RecordError
 
 Floats = NDArray[np.float64]
+FEW = 5
+"""With fewer worlds a table says that its intervals are not to be trusted."""
 Row = dict[str, float]
 """What was measured in one world; all worlds of a study have the same keys."""
 
@@ -86,7 +88,8 @@ def run(study: Study, folder: Path, log: Callable[[Row, int], None] = lambda row
     shown = [f"{key}{end}" for key in found.headline for end in ("", "/ci_low", "/ci_high")]
     headline = [key for key in shown if key in found.metrics]
     (folder / HEADLINE).write_text(json.dumps(headline) + "\n", encoding="utf-8")
-    (folder / f"{study.name}.md").write_text(markdown(found.columns, found.rows), encoding="utf-8")
+    page = f"{markdown(found.columns, found.rows)}\n{words(study.worlds)}\n"
+    (folder / f"{study.name}.md").write_text(page, encoding="utf-8")
     found.figure.savefig(folder / f"{study.name}.png", dpi=120)
     return found
 
@@ -94,16 +97,27 @@ def run(study: Study, folder: Path, log: Callable[[Row, int], None] = lambda row
 def over_worlds(rows: Sequence[Row], *, bootstrap: int) -> Row:
     """Mean of every key over the worlds, with `/ci_low` and `/ci_high` (95%, worlds resampled).
 
-    Both are left out where there is one world only: nothing is known about the spread then.
+    Both are left out where there is one world only, or all worlds gave the same value: nothing is known about the
+    spread then.
     """
     keys = list(rows[0])
     values = np.array([[row[key] for key in keys] for row in rows])
     low, high = cluster_bootstrap(values, np.ones_like(values), samples=bootstrap, seed=0)
+    low, high = (np.where(high - low < SAME, np.nan, ends) for ends in (low, high))
     out: Row = {}
     for key, *three in zip(keys, values.mean(0), low, high, strict=True):
         named = zip((key, f"{key}/ci_low", f"{key}/ci_high"), map(float, three), strict=True)
         out |= {name: value for name, value in named if math.isfinite(value)}
     return out
+
+
+def words(worlds: int) -> str:
+    """Under a table: over how many worlds its means are, and what that is worth."""
+    several = f"Means over {worlds} world{'s' * (worlds > 1)}"
+    if worlds == 1:
+        return f"{several}: no interval, and nothing is known about other worlds."
+    few = f" {worlds} are too few to trust an interval." if worlds < FEW else ""
+    return f"{several} with 95% intervals (worlds resampled); none where all worlds gave the same value.{few}"
 
 
 def cell(metrics: Mapping[str, float], key: str, digits: int = 3, sign: str = "") -> str:

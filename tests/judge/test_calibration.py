@@ -5,7 +5,9 @@ import warnings
 
 import numpy as np
 import pytest
+from evidence_sets import evidence_of
 from scipy.special import expit
+from scored_sets import of_pairs
 from sklearn.linear_model import LogisticRegression
 
 from rlhf.judge.calibration import (
@@ -16,6 +18,10 @@ from rlhf.judge.calibration import (
     nll,
     reliability,
 )
+from rlhf.judge.evidence import Judged
+from rlhf.judge.metrics import evaluate
+from rlhf.judge.sections.calibrated import calibration
+from rlhf.judge.sections.calibration_words import verdict
 
 
 def votes(difference, temperature, rng):
@@ -94,6 +100,53 @@ def test_nothing_to_fit_leaves_probabilities_alone_without_a_warning():
         warnings.simplefilter("error")
         assert fit_temperature(np.zeros(3), np.ones(3)) == 1
         assert fit_temperature(np.zeros(0), np.zeros(0)) == 1
+
+
+def calibrated(temperature, pairs=800, fitted=1.0):
+    """A model whose differences are too large by a factor `temperature`, judged after dividing by `fitted`."""
+    rng = np.random.default_rng(0)
+    difference = rng.normal(scale=1.5, size=pairs)
+    scored = of_pairs(temperature * difference, votes(difference, 1.0, rng))
+    m = evaluate(scored, temperature=fitted, bootstrap=200)
+    judged = Judged("model", evidence_of(scored), fitted, m, samples=50)
+    return m, calibration(judged)
+
+
+def test_a_temperature_that_hurts_is_said_to_and_one_that_helps_too():
+    m, section = calibrated(1.0, fitted=0.25)
+    assert m["nll/minus_uncalibrated"] == pytest.approx(m["nll"] - m["nll_uncalibrated"])
+    assert m["nll/minus_uncalibrated/ci_low"] > 0
+    assert "it surely hurt. The temperature made worse on this set: NLL in nats from" in section.text
+    assert f"ECE, 15 equal bins from {m['ece_uncalibrated']:.3f} to {m['ece']:.3f}" in section.text
+    assert "Both are larger than chance explains" in section.text
+    m, section = calibrated(4.0, fitted=4.0)
+    assert m["nll/minus_uncalibrated/ci_high"] < 0
+    assert "it surely helped." in section.text
+    assert "made worse" not in section.text
+    assert "Neither is larger than chance explains" in section.text
+    m, section = calibrated(1.0, fitted=1.02)
+    assert "not told apart from no effect" in section.text
+    assert "What the temperature did" not in calibrated(1.0)[1].text  # T = 1 does nothing
+
+
+def test_everything_after_the_temperature_stands_beside_what_it_was_before():
+    m, section = calibrated(4.0, fitted=4.0)
+    before = calibrated(4.0)[0]
+    for key in ("nll", "brier", "ece"):
+        for end in ("", "/ci_low", "/ci_high"):
+            assert m[f"{key}_uncalibrated{end}"] == pytest.approx(before[f"{key}{end}"]), key
+    for end in ("", "/ci_low", "/ci_high", "/by_chance"):
+        assert m[f"ece/adaptive_uncalibrated{end}"] == pytest.approx(before[f"ece/adaptive{end}"])
+    assert m["ece_uncalibrated/by_chance"] == pytest.approx(before["ece/by_chance"])
+    assert all(None not in row for row in section.tables[0].rows)
+
+
+def test_the_verdict_hears_both_kinds_of_bins():
+    m = {"ece": 0.05, "ece/ci_low": 0.0, "ece/ci_high": 0.1, "ece/by_chance": 0.04, "ece/adaptive": 0.06,
+         "ece/adaptive/ci_low": 0.02, "ece/adaptive/ci_high": 0.1, "ece/adaptive/by_chance": 0.04}  # fmt: skip
+    assert "In bins of equal counts it is larger than chance explains" in verdict(m)
+    assert "does not show" not in verdict(m)
+    assert verdict({"ece": 0.05}) == ""
 
 
 def test_nll_is_finite_for_any_difference():  # T25

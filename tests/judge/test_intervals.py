@@ -7,11 +7,18 @@ Limits on simulated coverage: of 200 intervals that each hold the truth with pro
 import numpy as np
 import pytest
 from scipy.special import expit
-from scipy.stats import binom
+from scipy.stats import binom, binomtest
 
 from rlhf.judge import intervals
 from rlhf.judge.calibration import BINS, ece, equal_width, fold
-from rlhf.judge.intervals import cluster_bootstrap, cluster_sums, ece_interval, resampled_sums, t_interval
+from rlhf.judge.intervals import (
+    cluster_bootstrap,
+    cluster_sums,
+    ece_interval,
+    resampled_sums,
+    t_interval,
+    unanimous,
+)
 
 SIMULATIONS = 200
 FEWEST, MOST = 179, 199
@@ -106,6 +113,21 @@ def test_a_statistic_that_only_one_cluster_carries_is_undefined_and_spoils_no_ot
     low, high = cluster_bootstrap(bottom / 2, bottom, samples=50, seed=0)
     assert low[0] == high[0] == 0.5
     assert np.isnan([low[1], high[1]]).all()
+
+
+def test_where_all_clusters_agree_the_interval_is_the_exact_binomial_one_over_clusters():
+    """Clopper-Pearson: the end at which n of n have probability 0.025; 0.541 for 6 of 6."""
+    ones = np.ones((6, 1))
+    for credit, known in ((1.0, (0.5407, 1.0)), (0.0, (0.0, 0.4593)), (0.5, (0.2704, 0.7296))):
+        top = np.repeat(credit * ones, 3, axis=0)[:6] * 3  # three pairs each: they are no more prompts for it
+        low, high = cluster_bootstrap(top, 3 * ones, samples=50, seed=0, within=(0.0, 1.0))
+        assert (low[0], high[0]) == pytest.approx(known, abs=1e-4)
+    exact = binomtest(6, 6).proportion_ci(method="exact")
+    low, high = cluster_bootstrap(ones, ones, samples=50, seed=0, within=(0.0, 1.0))
+    assert (low[0], high[0]) == pytest.approx((exact.low, exact.high))
+    assert unanimous(0.0, 0.0, 0.0, 6, within=(-1.0, 1.0)) == pytest.approx((-0.4593, 0.4593), abs=1e-4)
+    assert unanimous(0.5, 0.4, 0.6, 6) == (0.4, 0.6)  # a spread that is known stays
+    assert np.isnan(unanimous(1.0, np.nan, np.nan, 6)).all()
 
 
 def test_sums_per_cluster_are_sums_per_cluster():

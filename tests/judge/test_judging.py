@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from html import unescape
 from pathlib import Path
 
 import numpy as np
@@ -110,14 +111,24 @@ def test_every_compared_model_has_its_calibration_at_its_own_temperature(tmp_pat
     assert "ECE by chance" in page
 
 
-def test_runs_in_an_ensemble_are_judged_on_the_scale_of_their_own_log_odds(tmp_path):
+def test_a_run_in_an_ensemble_has_the_numbers_that_it_has_alone_before_and_after_its_own_temperature(
+    tmp_path,
+):
     """A member is (r - mean) / T by then; dividing by the temperature of the set as well would flatten it."""
     runs = [Scaled("a", 10.0, 10.0), Scaled("b", 1.0, 5.0)]
     together = judge(tmp_path / "set", Ensemble(runs), names=("a", "b"), validation=ToyWorld(size=80, seed=9))
     alone = judge(tmp_path / "one", Scaled("a", 10.0, 10.0))
     assert together.metrics["temperature"] != 1.0
-    for key in ("nll", "ece", "brier"):
+    for key in ("nll", "ece", "brier", "ece_uncalibrated", "temperature"):
         assert together.metrics[f"model/a/{key}"] == pytest.approx(alone.metrics[key], abs=1e-9), key
+    assert together.metrics["model/a/temperature"] == 10.0
+    assert together.metrics["model/a/ece_uncalibrated"] > together.metrics["model/a/ece"] + 0.05
+    said = "is the mean of its members' log-odds, each after its own temperature"
+    assert unescape((tmp_path / "set" / "report.html").read_text()).count(f"ensemble {said}") == 2
+    assert said not in unescape((tmp_path / "one" / "report.html").read_text())
+    scored = together.judged.evidence.scored
+    before = ece(expit(scored.difference), scored.win_prob)  # of the mean of log-odds
+    assert together.metrics["ece_uncalibrated"] == pytest.approx(before)
 
 
 def test_an_offline_run_of_weights_and_biases_holds_the_numbers_tables_and_images(tmp_path, monkeypatch):

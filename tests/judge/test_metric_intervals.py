@@ -1,6 +1,7 @@
 """Every number of a report has its interval: what the cheap ones are compared with is resampling it all again."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,7 +23,11 @@ from rlhf.judge.metric_intervals import worst_part
 from rlhf.judge.metrics import evaluate
 from rlhf.judge.ood import detection
 from rlhf.judge.ranking import spearman_influence
-from rlhf.judge.section import flat
+from rlhf.judge.section import flat, ranged
+from rlhf.judge.sections.accuracy import headline, parts
+from rlhf.judge.sections.calibrated import selective
+from rlhf.judge.sections.members import comparison
+from rlhf.judge.sections.members import members as of_members
 from rlhf.judge.selective import accuracy_at, area, selective_intervals
 from rlhf.judge.table import Scored
 
@@ -90,6 +95,90 @@ def test_the_schema_wants_both_ends_of_an_interval():
         half = {k: v for k, v in found.items() if k != f"{key}/ci_high"}
         assert [e for e in validator.iter_errors(half) if key in e.message]
     assert list(validator.iter_errors(found | {"selective/margin/aurc/ci_low": -0.1}))
+
+
+@pytest.mark.parametrize(
+    "key", ["surprise", "pair_accuracy/mood", "pair_accuracy/margin/2._0.22_to_0.36", "n_pairs/length/1._22_to_52",
+            "model/a/b/nll", "model/a/loss", "ood/far/mahalanobis/auroc/ci_mid", "ece/by_luck", "members/gains"]
+)  # fmt: skip
+def test_the_schema_refuses_a_key_of_no_family(key):
+    schema = json.loads((Path(rlhf.__file__).parent / "judge" / "page" / "report.schema.json").read_text())
+    found = report(1)
+    (error,) = Draft202012Validator(schema).iter_errors(found | {key: 0.5})
+    assert key in error.message
+    own = f"own/{key}"
+    assert not list(Draft202012Validator(schema).iter_errors(found | {own: 0.5}))
+
+
+def test_answers_of_one_length_have_no_correlation_with_it_and_no_interval_of_one():
+    scored = clusters(np.random.default_rng(0), k=3)
+    found = evaluate(replace(scored, length=np.full(len(scored.length), 9.0)), bootstrap=20)
+    assert not [key for key in found if key.startswith("length/spearman_pooled")]
+
+
+def test_no_share_of_a_perfect_model_has_an_interval_without_width():
+    truth = np.arange(6.0)
+    scored = Scored.from_groups(
+        [group([d + 1, 0.0], 1.0, prompt=f"{d}", length=[20, 10], rank=[0, 1], votes=3) for d in truth]
+    )
+    evidence = evidence_of(scored, members=np.stack([scored.reward, 2 * scored.reward]))
+    judged = Judged("m", evidence, 1.0, evaluate(scored, bootstrap=50), probes={"swapped": evidence},
+                    shifts={"far": replace(evidence, prompt_hash=[f"x{i}" for i in range(6)])}, samples=50)  # fmt: skip
+    named = OmegaConf.load(CONF / "evaluate.yaml").sections
+    found = flat([s for section in named.values() if (s := get_object(section._target_)(judged)) is not None])
+    for key in ("pair_accuracy", "baseline/length", "baseline/majority", "top1"):
+        assert found[key] == 1.0
+        ends = found.get(f"{key}/ci_low"), found.get(f"{key}/ci_high")
+        assert ends == pytest.approx((0.5407, 1.0), abs=1e-4), key
+    assert found["spearman/ci_low"] == pytest.approx(0.0814, abs=1e-4)  # -1 is possible: 1 - 2 (1 - 0.5407)
+    endless = r"(nll|brier|ece|reward/(mean|std)|best_of_n|model/[^/]+/(nll|brier|ece)|ood/far/(nll|ece|reward/mean)).*"
+    endless = re.compile(rf"{endless}|.*/(effect|nll)/ci_low")  # no shares, or intervals of another kind
+    for key, low in found.items():
+        if key.endswith("/ci_low") and not endless.fullmatch(key):
+            assert low < found[key.replace("ci_low", "ci_high")], key
+
+
+def test_one_statistic_of_the_same_pairs_has_one_interval_wherever_it_stands():
+    """Some prompts have even votes only: they carry no accuracy, but are drawn like the others."""
+    rng = np.random.default_rng(5)
+    groups = [
+        group(rng.normal(size=3), 0.5 if i % 5 == 0 else rng.integers(0, 4, (3, 3)) / 3, prompt=str(i),
+              length=rng.integers(1, 99, 3), domain="d", votes=3)
+        for i in range(60)
+    ]  # fmt: skip
+    scored = Scored.from_groups(groups)
+    assert 0 < evaluate(scored, bootstrap=0)["n_gold_ties"] < len(scored.first)
+    members = scored.reward + rng.normal(size=(2, len(scored.reward)))
+    others = {"bag of words": rng.normal(size=len(scored.reward))}
+    evidence = evidence_of(scored, members=members, others=others)
+    judged = Judged("m", evidence, 1.0, evaluate(scored, bootstrap=80), samples=80)
+    made = {f.__name__: f(judged) for f in (headline, parts, selective, comparison, of_members)}
+    found = flat([section for section in made.values() if section is not None])
+    for one, other in (
+        ("pair_accuracy", "model/m/pair_accuracy"),
+        ("baseline/bag_of_words", "model/bag_of_words/pair_accuracy"),
+        ("members/m0/pair_accuracy", "model/m0/pair_accuracy"),
+    ):
+        for end in ("", "/ci_low", "/ci_high"):
+            assert found[f"{one}{end}"] == pytest.approx(found[f"{other}{end}"], abs=1e-12), (one, end)
+    shown = ranged(*(found[f"pair_accuracy{end}"] for end in ("", "/ci_low", "/ci_high")))
+    assert made["selective"].tables[0].rows[0][2] == shown  # 100 % answered
+    assert made["members"].tables[0].rows[2][1] == shown
+
+
+def test_two_sets_with_other_lengths_and_margins_have_the_same_keys():
+    def keys(scale):
+        scored = clusters(np.random.default_rng(0), k=3)
+        scored = replace(scored, length=scale * scored.length, reward=scale * scored.reward)
+        judged = Judged("m", evidence_of(scored), 1.0, evaluate(scored, bootstrap=20), samples=20)
+        return parts(judged)
+
+    one, other = keys(1.0), keys(7.3)
+    assert set(one.metrics) == set(other.metrics)
+    wanted = {f"margin/{i}_of_5" for i in range(1, 6)} | {f"length/{i}_of_4" for i in range(1, 5)}
+    assert wanted <= {key.removeprefix("n_pairs/") for key in one.metrics}
+    labels = [{row[0] for table in section.tables for row in table.rows} for section in (one, other)]
+    assert labels[0] != labels[1]  # the bounds stand on the page
 
 
 def again(values, cluster, statistic, rng, times=400):

@@ -51,7 +51,9 @@ def test_identical_models_do_not_differ_and_clustering_widens_the_interval():
     rng = np.random.default_rng(2)
     a = (rng.random(400) < 0.7).astype(float)
     same = differences({"a": a, "b": a}, {"a": a, "b": a}, np.arange(400), samples=200, seed=0)[0]
-    assert (same.accuracy, same.low, same.high, same.p, same.mcnemar) == (0, 0, 0, 1, 1)
+    assert (same.accuracy, same.p, same.mcnemar) == (0, 1, 1)
+    beyond = 1 - 0.025 ** (1 / 400)  # 400 prompts on which they agree do not show that they always do
+    assert (same.low, same.high) == pytest.approx((-beyond, beyond))
     right = {
         "a": np.repeat((rng.random(40) < 0.7).astype(float), 10),
         "b": np.repeat((rng.random(40) < 0.6).astype(float), 10),

@@ -8,7 +8,7 @@ import pytest
 from small_studies import label_noise, temperature
 
 from rlhf.judge.intervals import cluster_bootstrap
-from rlhf.studies.study import cell, markdown, over_worlds, run
+from rlhf.studies.study import cell, markdown, over_worlds, run, words
 
 
 def test_intervals_are_those_of_resampled_worlds():
@@ -22,6 +22,15 @@ def test_intervals_are_those_of_resampled_worlds():
 
 def test_one_world_says_nothing_about_spread():
     assert over_worlds([{"x": 1.0}], bootstrap=100) == {"x": 1.0}
+    assert "nothing is known about other worlds" in words(1)
+
+
+def test_worlds_that_agree_give_no_interval_without_width_and_few_are_said_to_be_few():
+    found = over_worlds([{"x": 0.1, "y": 1.0}, {"x": 0.1, "y": 2.0}], bootstrap=100)
+    assert set(found) == {"x", "y", "y/ci_low", "y/ci_high"}
+    assert words(2).endswith("2 are too few to trust an interval.")
+    assert "too few" not in words(20)
+    assert words(20).startswith("Means over 20 worlds with 95% intervals")
 
 
 def test_cells_and_tables():
@@ -46,7 +55,9 @@ def test_files_of_a_run(tmp_path):
     )
     headline = json.loads((tmp_path / "new" / "headline.json").read_text())
     assert headline[:3] == ["single/temperature", "single/temperature/ci_low", "single/temperature/ci_high"]
-    assert (tmp_path / "new" / "temperature.md").read_text().startswith("| model |")
+    page = (tmp_path / "new" / "temperature.md").read_text()
+    assert page.startswith("| model |")
+    assert page.endswith(f"{words(2)}\n")
     assert (tmp_path / "new" / "temperature.png").read_bytes()[:4] == b"\x89PNG"
 
 

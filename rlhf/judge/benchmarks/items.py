@@ -8,7 +8,7 @@ from typing import Protocol
 
 import numpy as np
 
-from rlhf.judge.intervals import cluster_bootstrap, cluster_sums
+from rlhf.judge.intervals import SHARE, cluster_bootstrap, cluster_sums
 from rlhf.judge.table import Floats
 from rlhf.record_types import Comparison, RecordError
 
@@ -148,7 +148,7 @@ def weighted_means(
         out |= {f"{name}{suffix}": float(m) for name, m in zip(names, mean, strict=True)}
     codes = np.unique(np.asarray(prompts), return_inverse=True)[1]
     tops, bottoms = cluster_sums(credits[""][:, None] * columns, codes), cluster_sums(columns, codes)
-    low, high = cluster_bootstrap(tops, bottoms, samples=bootstrap, seed=seed)
+    low, high = cluster_bootstrap(tops, bottoms, samples=bootstrap, seed=seed, within=SHARE)
     for i, name in enumerate(names):
         if np.isfinite(low[i]):
             out |= {f"{name}/ci_low": float(low[i]), f"{name}/ci_high": float(high[i])}

@@ -12,10 +12,12 @@ from rlhf.judge.agreement import credit
 from rlhf.judge.bias import mean
 from rlhf.judge.drawing import AMBER, BLUE, FAINT, WIDTH, dots, plot
 from rlhf.judge.evidence import Judged
+from rlhf.judge.intervals import SHARE
 from rlhf.judge.metric_intervals import worst_part
 from rlhf.judge.parts import (
     Part,
     better_length,
+    class_names,
     holm,
     length_classes,
     margin_classes,
@@ -32,6 +34,9 @@ FEW = 10
 """A worst part is looked for among those with at least this many prompts."""
 GIVEN = ("domain", "source pair", "length")
 """Kinds of parts that are known before anybody voted; the others depend on the outcome."""
+
+CUT = ("length", "margin")
+"""Kinds of parts that are cut at quantiles of the set."""
 
 
 def headline(judged: Judged) -> Section:
@@ -51,8 +56,8 @@ def headline(judged: Judged) -> Section:
         axes.axvline(0.5, color=FAINT, linewidth=0.8, linestyle=":")
 
     note = (
-        "95 % intervals resample prompts. Equal rewards count one half; pairs whose votes are even have no right "
-        "answer and are left out of accuracies."
+        "95 % intervals resample prompts; where all prompts agree they are exact binomial ones over prompts. Equal "
+        "rewards count one half; pairs whose votes are even have no right answer and are left out of accuracies."
     )
     if m.get("baseline/majority", 0) > ONE_SIDED:
         note += " The file stores the winner on one side: always choosing that side means nothing."
@@ -75,12 +80,13 @@ def parts(judged: Judged) -> Section | None:
     right = credit(scored.difference, scored.win_prob)
     if not np.isfinite(right).any():
         return None
+    options = {"samples": judged.samples, "seed": judged.seed}
     found = [
         (
             kind,
-            part_accuracy(right, code, names, scored.pair_prompt, samples=judged.samples, seed=judged.seed),
+            part_accuracy(right, code, labels, scored.pair_prompt, names=_names(kind, labels), **options),
         )
-        for kind, code, names in _kinds(judged)
+        for kind, code, labels in _kinds(judged)
     ]
     found = [(kind, p) for kind, p in found if len(p) > 1]
     if not found:
@@ -151,11 +157,17 @@ def _table(kind: str, several: list[Part], adjusted: list[float]) -> Table:
     return Table(HEADINGS[kind], columns, rows)
 
 
+def _names(kind: str, labels: list[str]) -> list[str]:
+    """In keys: without the bounds of this very set; a domain as the data writes it."""
+    if kind == "domain":
+        return labels
+    return class_names(labels) if kind in CUT else [as_key(label) for label in labels]
+
+
 def _metrics(kind: str, several: list[Part], known: Mapping[str, float]) -> dict[str, float]:
     out: dict[str, float] = {}
-    name = as_key(kind)
     for p in several:
-        key = f"{name}/{p.label if kind == 'domain' else as_key(p.label)}"
+        key = f"{as_key(kind)}/{p.name}"
         out |= {f"pair_accuracy/{key}": p.accuracy, f"n_pairs/{key}": p.pairs}
         out |= {f"pair_accuracy/{key}/ci_low": p.low, f"pair_accuracy/{key}/ci_high": p.high}
     return {key: value for key, value in out.items() if math.isfinite(value) and key not in known}
@@ -189,11 +201,8 @@ def _baselines(judged: Judged) -> dict[str, float]:
     }
     for name, values in columns.items():
         right = credit(values[scored.first] - values[scored.second], scored.win_prob)
-        decided = np.isfinite(right)
-        if decided.any():
-            found = mean(
-                right[decided], scored.pair_prompt[decided], samples=judged.samples, seed=judged.seed
-            )
+        if np.isfinite(right).any():
+            found = mean(right, scored.pair_prompt, samples=judged.samples, seed=judged.seed, within=SHARE)
             out[f"baseline/{name}"] = found.value
             out |= {f"baseline/{name}/ci_low": found.low, f"baseline/{name}/ci_high": found.high}
     return {k: v for k, v in out.items() if math.isfinite(v)}

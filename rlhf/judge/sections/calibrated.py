@@ -17,6 +17,8 @@ from rlhf.judge.drawing import AMBER, BLUE, FAINT, GRID, SERIES, WIDTH, legend, 
 from rlhf.judge.evidence import Judged
 from rlhf.judge.ood import clustered_auroc
 from rlhf.judge.section import Cell, Figure, Section, Table, cell, ranged, with_interval
+from rlhf.judge.sections.calibration_words import ROWS, verdict, what_temperature_did
+from rlhf.judge.sections.members import of_ensemble
 from rlhf.judge.selective import accuracy_at, area, risk_coverage, selective_intervals
 from rlhf.judge.table import Floats
 
@@ -40,31 +42,15 @@ def calibration(judged: Judged) -> Section | None:
         "no temperature helps: the order is no better than chance" if best is None
         else f"the best on this very set would be {best:.3f}, never used"
     )  # fmt: skip
-    keys = (
-        ("NLL in nats", "nll", "nll_uncalibrated"), ("Brier", "brier", ""),
-        ("ECE, 15 equal bins", "ece", "ece_uncalibrated"),
-        ("ECE, equal counts", "ece/adaptive", ""), ("ECE by chance at this n", "ece/by_chance", ""),
-    )  # fmt: skip
-    rows = [(name, cell(m, key), cell(m, before)) for name, key, before in keys]
+    rows = [(name, cell(m, key), cell(m, before)) for name, key, before in ROWS]
     columns = ("", "after temperature", "before")
     note = (
         f"Temperature {judged.temperature:.3f} (before: 1; {ideal}). "
         f"The least possible NLL, the entropy of the votes, is {m['nll/votes_entropy']:.3f}; a coin has 0.693. "
-        "Errors are symmetric in the two sides."
-    )
-    low, chance = m.get("ece/ci_low", math.nan), m.get("ece/by_chance", math.nan)
-    text = (
-        f"The calibration error is {m['ece']:.3f}; a perfectly calibrated model would show {chance:.3f} on as many "
-        f"pairs by chance alone."
-        + (
-            " This set does not show that it is badly calibrated."
-            if low == 0
-            else " It is larger than chance explains."
-        )
-        if math.isfinite(chance)
-        else ""
-    )
-    text = "\n\n".join(part for part in (RAW if raw else "", text) if part)
+        f"Errors are symmetric in the two sides. {of_ensemble(judged)}"
+    ).rstrip()
+    words = (RAW if raw else "", verdict(m), "" if judged.temperature == 1 else what_temperature_did(m))
+    text = "\n\n".join(part for part in words if part)
     figures = [
         Figure("reliability", "Share of the votes that agreed against stated confidence, in 15 bins; below: how many "
                "pairs each bin holds. On the diagonal, confidence is deserved.", _reliability(judged)),
@@ -90,17 +76,17 @@ def _best_temperature(judged: Judged) -> float | None:
 def selective(judged: Judged) -> Section | None:
     """Accuracy where the model is sure: risk against coverage for every sign of doubt there is."""
     scored = judged.evidence.scored
-    right = credit(scored.difference, scored.win_prob)
-    decided = np.isfinite(right)
+    everything, of_all = credit(scored.difference, scored.win_prob), _signals(judged)
+    decided = np.isfinite(everything)
     if not decided.any():
         return None
-    right, cluster = right[decided], scored.pair_prompt[decided]
-    signals = {name: values[decided] for name, values in _signals(judged).items()}
+    right = everything[decided]
+    signals = {name: values[decided] for name, values in of_all.items()}
     rows: list[tuple[Cell, ...]] = []
     metrics: dict[str, float] = {}
     for name, confidence in signals.items():
         whole, ends = selective_intervals(
-            confidence, right, cluster, COVERAGES, samples=judged.samples, seed=judged.seed
+            of_all[name], everything, scored.pair_prompt, COVERAGES, samples=judged.samples, seed=judged.seed
         )
         at = [(accuracy_at(confidence, right, c), *end) for c, end in zip(COVERAGES, ends, strict=True)]
         key = f"selective/{name.replace(' ', '_')}"

@@ -14,7 +14,7 @@ from rlhf.judge.bias import Estimate, mean
 from rlhf.judge.calibration import nll
 from rlhf.judge.drawing import BLUE, FAINT, INK, WIDTH, plot
 from rlhf.judge.evidence import Judged
-from rlhf.judge.intervals import bounds, cluster_sums, ratio, resampled_sums
+from rlhf.judge.intervals import DIFFERENCE, SHARE, bounds, cluster_sums, ratio, resampled_sums
 from rlhf.judge.metric_intervals import intervals
 from rlhf.judge.metrics import pair_metrics, probability_metrics
 from rlhf.judge.paired import Difference, differences
@@ -34,20 +34,19 @@ def members(judged: Judged) -> Section | None:
     if found is None:
         return None
     cluster = scored.pair_prompt[np.isfinite(credit(scored.difference, scored.win_prob))]
-    options = {"samples": judged.samples, "seed": judged.seed}
-    each = [mean(right, cluster, **options) for right in found.right]
-    together = mean(found.combined, cluster, **options)
-    gain = mean(found.combined - found.right.mean(0), cluster, **options)
+    each = [_mean(judged, right) for right in found.right]
+    together = _mean(judged, found.combined)
+    gain = _mean(judged, found.combined - found.right.mean(0), within=DIFFERENCE)
     pairs = np.triu_indices(len(each), 1)
     known_pairs = found.correlation[pairs][np.isfinite(found.correlation[pairs])]
     correlation = float(known_pairs.mean()) if len(known_pairs) else math.nan
     metrics = {
         "members/n": len(each),
         **_estimates({
-            "mean_accuracy": mean(found.right.mean(0), cluster, **options),
+            "mean_accuracy": _mean(judged, found.right.mean(0)),
             "gain": gain,
-            "all_wrong": mean((found.right < 0.5).all(0).astype(float), cluster, **options),
-            "split": mean((found.right.min(0) != found.right.max(0)).astype(float), cluster, **options),
+            "all_wrong": _mean(judged, (found.right < 0.5).all(0).astype(float)),
+            "split": _mean(judged, (found.right.min(0) != found.right.max(0)).astype(float)),
             **{f"{as_key(n)}/pair_accuracy": e for n, e in zip(evidence.member_names, each, strict=True)},
         }),
         **with_interval("members/error_correlation", correlation, *_spread(found.right, cluster, judged)),
@@ -65,6 +64,14 @@ def members(judged: Judged) -> Section | None:
         [Table("Members", ("", "accuracy"), rows)],
         [_matrix(found, evidence.member_names), _by_disagreement(found)],
     )  # fmt: skip
+
+
+def _mean(judged: Judged, values: Floats, *, within: tuple[float, float] = SHARE) -> Estimate:
+    """Of values [D] of the decided pairs; resamples are those of all pairs' prompts, as everywhere else."""
+    scored = judged.evidence.scored
+    right = credit(scored.difference, scored.win_prob)
+    right[np.isfinite(right)] = values
+    return mean(right, scored.pair_prompt, samples=judged.samples, seed=judged.seed, within=within)
 
 
 def _estimates(found: Mapping[str, Estimate]) -> dict[str, float]:
@@ -178,6 +185,8 @@ def _alone(judged: Judged, reward: Floats, temperature: float) -> dict[str, floa
         "ece/adaptive",
         "ece/by_chance",
         "ece_uncalibrated",
+        "brier_uncalibrated",
+        "ece/adaptive_uncalibrated",
     )
     keys = [f"{name}{end}" for name in names for end in ("", "/ci_low", "/ci_high")]
     return {key: found[key] for key in keys if key in found}
@@ -186,25 +195,48 @@ def _alone(judged: Judged, reward: Floats, temperature: float) -> dict[str, floa
 def _each(judged: Judged, each: Mapping[str, Mapping[str, float]]) -> Table:
     rows: list[tuple[Cell, ...]] = [
         (name, *(ranged(m[key], m.get(f"{key}/ci_low"), m.get(f"{key}/ci_high")) for key in SHOWN),
-         m.get("ece/by_chance"), m["temperature"])
+         m.get("ece/by_chance"), m.get("ece_uncalibrated"), m["temperature"])
         for name, m in each.items()
     ]  # fmt: skip
     raw = [name for name in each if name in judged.uncalibrated]
-    note = "NLL in nats, Brier and ECE after each model's own temperature T." + (
-        f" There was nothing to fit T on for {', '.join(raw)}: T = 1, and the scale of its raw rewards decides."
-        if raw
-        else ""
+    note = (
+        f"NLL in nats, Brier and ECE after each model's own temperature T. {of_ensemble(judged)}".strip()
+        + (
+            f" There was nothing to fit T on for {', '.join(raw)}: T = 1, and the scale of its raw rewards decides."
+            if raw
+            else ""
+        )
     )
-    return Table("Each model", ("", "accuracy", "NLL", "Brier", "ECE", "ECE by chance", "T"), rows, note)
+    return Table(
+        "Each model",
+        ("", "accuracy", "NLL", "Brier", "ECE", "ECE by chance", "ECE before T", "T"),
+        rows,
+        note,
+    )
+
+
+def of_ensemble(judged: Judged) -> str:
+    """What "before the temperature" means for a set of runs; "" for one model."""
+    if not judged.runs_inside:
+        return ""
+    return (
+        f"{judged.name} is the mean of its members' log-odds, each after its own temperature: that mean is what is "
+        "meant by before, and its T comes on top of theirs."
+    )
 
 
 def _contestants(judged: Judged) -> Mapping[str, tuple[Floats, float]]:
-    """Rewards [N] and temperature of every model: the judged one, its members if they are few, the others."""
+    """Rewards [N] and temperature of every model: the judged one, its members if they are few, the others.
+
+    A run in an ensemble counts with its rewards as they were before its own temperature, as it does alone; members
+    of one head share the temperature of the model.
+    """
     evidence, t = judged.evidence, judged.temperature
     found = {judged.name: (evidence.scored.reward, t)}
     if 1 < len(evidence.members) <= MOST - 1:
+        own = {name: judged.temperatures[name] for name in judged.runs_inside}
         found |= {
-            name: (evidence.members[m], judged.temperatures.get(name, t))
+            name: (evidence.members[m] * own.get(name, 1.0), own.get(name, t))
             for m, name in enumerate(evidence.member_names)
         }
     found |= {name: (reward, judged.temperatures.get(name, 1.0)) for name, reward in evidence.others.items()}

@@ -12,7 +12,7 @@ from rlhf.judge.agreement import EVEN
 from rlhf.judge.bias import mean
 from rlhf.judge.drawing import AMBER, BLUE, WIDTH, legend, plot
 from rlhf.judge.evidence import Judged
-from rlhf.judge.intervals import bounds, cluster_sums, resampled_sums
+from rlhf.judge.intervals import SHARE, bounds, cluster_sums, resampled_sums
 from rlhf.judge.section import Figure, Section, Table, cell, ranged, with_interval
 from rlhf.judge.table import Floats, Ints
 
@@ -60,7 +60,7 @@ def rewards(judged: Judged) -> Section | None:
     )
     if len(scored.first):
         beyond = (np.abs(scored.difference / t) > SATURATED).astype(float)
-        share = mean(beyond, scored.pair_prompt, **options)
+        share = mean(beyond, scored.pair_prompt, within=SHARE, **options)
         metrics |= with_interval("reward/saturated", share.value, share.low, share.high)
     names = {
         "reward/mean": "mean",
