@@ -12,7 +12,7 @@ from matplotlib.figure import Figure as Canvas
 from rlhf.judge.agreement import credit
 from rlhf.judge.bias import Estimate, mean
 from rlhf.judge.calibration import nll
-from rlhf.judge.drawing import BLUE, FAINT, INK, WIDTH, plot
+from rlhf.judge.drawing import BLUE, FAINT, INK, WIDTH, plot, wilson
 from rlhf.judge.evidence import Judged
 from rlhf.judge.intervals import bounds, cluster_sums, ratio, resampled_sums
 from rlhf.judge.metric_intervals import intervals
@@ -132,7 +132,8 @@ def _by_disagreement(found: Robustness) -> Figure:
         order = np.argsort(found.disagreement, kind="stable")
         for part in np.array_split(order, min(10, max(1, len(order) // 20))):
             value = float(found.combined[part].mean())
-            error = 1.96 * math.sqrt(max(value * (1 - value), 1e-9) / max(1, len(part)))
+            low, high = wilson(np.array([value]), np.array([max(1, len(part))]))
+            error = [value - low, high - value]
             axes.errorbar(found.disagreement[part].mean(), value, error, color=BLUE, marker="o", markersize=4)
         axes.axhline(found.combined.mean(), color=FAINT, linewidth=0.8, linestyle=":")
 

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure as Canvas
 
 from rlhf.judge.agreement import EVEN
 from rlhf.judge.bias import mean
-from rlhf.judge.drawing import AMBER, BLUE, WIDTH, legend, plot
+from rlhf.judge.drawing import AMBER, BLUE, CELLS, WIDTH, legend, legend_below, plain_ticks, plot
 from rlhf.judge.evidence import Judged
 from rlhf.judge.intervals import bounds, cluster_sums, resampled_sums
 from rlhf.judge.section import Figure, Section, Table, cell, ranged, with_interval
@@ -126,9 +126,9 @@ def _length(judged: Judged) -> Callable[[Canvas], None]:
         canvas.set_size_inches(WIDTH, 3.2)
         axes = plot(canvas, "length in characters", "reward")
         scale = "log" if scored.length.min() > 0 and len(np.unique(scored.length)) > MANY else "linear"
-        axes.hexbin(
-            scored.length, scored.reward, gridsize=34, cmap="Blues", mincnt=1, bins="log", xscale=scale
-        )
+        axes.hexbin(scored.length, scored.reward, gridsize=34, cmap=CELLS, mincnt=1, bins="log", xscale=scale)
+        if scale == "log":
+            plain_ticks(axes, float(scored.length.min()), float(scored.length.max()))
         edges = np.unique(np.quantile(scored.length, np.linspace(0, 1, 11)))
         if len(edges) > 2:
             place = np.clip(np.searchsorted(edges, scored.length, side="right") - 1, 0, len(edges) - 2)
@@ -136,7 +136,9 @@ def _length(judged: Judged) -> Callable[[Canvas], None]:
             some = count > 0
             x = np.bincount(place, scored.length, len(count))[some] / count[some]
             y = np.bincount(place, scored.reward, len(count))[some] / count[some]
-            axes.plot(x, y, color=AMBER, marker="o", markersize=4, label="mean in tenths")
-            legend(axes)
+            axes.plot(
+                x, y, color=AMBER, marker="o", markersize=4, label="mean in tenths of the answers by length"
+            )
+            legend_below(canvas, axes)
 
     return draw

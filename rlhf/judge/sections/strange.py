@@ -198,7 +198,7 @@ def _curves(
 
         wide = min(3, len(found))
         high = -(-len(found) // max(1, wide))
-        canvas.set_size_inches(WIDTH, 0.4 + 2.2 * high)
+        canvas.set_size_inches(WIDTH, 0.8 + 2.0 * high)
         order = list(DETECTORS)
         grid = canvas.add_gridspec(high, wide)
         for i, shift in enumerate(found):
@@ -219,6 +219,9 @@ def _curves(
             axes.set_title(_plain(shift), fontsize=9, color=INK)
             axes.set_xticks([0, 0.5, 1])
             axes.set_yticks([0, 0.5, 1])
+            axes.tick_params(labelleft=i % wide == 0, labelbottom=i + wide >= len(found))
+        canvas.supxlabel("false alarms: share of ordinary answers", fontsize=10, color=INK)
+        canvas.supylabel("strange answers caught", fontsize=10, color=INK)
         handles, labels = axes.get_legend_handles_labels() if found else ([], [])
         legend(canvas, handles=handles, labels=labels, loc="outside lower center", ncols=3)
 
