@@ -23,6 +23,7 @@ from rlhf.assemble.judged_models import (
     source_of,
 )
 from rlhf.assemble.loggers import finish_wandb, quiet
+from rlhf.assemble.named_data import check_benchmarks, check_data
 from rlhf.assemble.named_models import listed
 from rlhf.assemble.ranges import EVALUATE, check_ranges
 from rlhf.data.part import PARTS
@@ -56,6 +57,8 @@ def evaluate(cfg: DictConfig) -> None:
         )
     check_names(listed(cfg.run), "run")
     check_names(listed(cfg.against), "against")
+    check_data(cfg.get("data"))
+    check_benchmarks(cfg)
     quiet()
     import torch
     from lightning_fabric import Fabric

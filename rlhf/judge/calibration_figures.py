@@ -21,7 +21,8 @@ RELIABILITY = (
 )
 MARGIN = (
     "Share of the votes for the answer with the higher reward against |margin|, in groups of equal count, for the raw "
-    "reward and after the temperature where one was fitted. Dashed: what the margin promises. Bars as above."
+    "reward and after the temperature where one was fitted. Dashed: what the margin promises. "
+    "Bars: Wilson's 95 % intervals."
 )
 GROUPS, EACH = 12, 20
 """Groups of the margins, at most, and pairs in each, at least."""

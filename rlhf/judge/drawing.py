@@ -17,7 +17,7 @@ WIDTH = 4.8
 """Inches: on a phone the letters are still large enough to read."""
 LETTERS = 13
 """Of a legend, per inch: the widest are fewer, most are more."""
-NARROW, DECADES = 10, 1000
+NARROW, DECADES = 10, 200
 """Ends of a logarithmic axis in ratio: below the first its ticks are even steps, above the second whole decades."""
 INK, FAINT, GRID = "#1f2937", "#6b7280", "#e5e7eb"
 BLUE, AMBER, GREEN, RED = "#2563eb", "#d97706", "#059669", "#dc2626"
@@ -75,7 +75,9 @@ def legend_below(canvas: Canvas, axes: Any) -> None:
 def plain_ticks(axes: Any, low: float, high: float) -> None:
     """Few whole numbers along a logarithmic x axis from low to high > 0, instead of powers that run together."""
     axes.xaxis.set_major_locator(
-        LogLocator(subs=(1, 3) if high / low < DECADES else (1,)) if high / low > NARROW else MaxNLocator(5)
+        LogLocator(subs=(1, 2, 5) if high / low < DECADES else (1,))
+        if high / low > NARROW
+        else MaxNLocator(5)
     )
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}" if x >= 1 else f"{x:g}"))

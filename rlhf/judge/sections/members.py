@@ -120,7 +120,9 @@ def _matrix(found: Robustness, names: tuple[str, ...]) -> Figure:
             value = found.correlation[i, j]
             colour = "white" if value > 0.6 else INK
             axes.text(j, i, f"{value:.2f}", ha="center", va="center", fontsize=8, color=colour)
-        canvas.colorbar(image, ax=axes, shrink=0.8)
+        bar = canvas.colorbar(image, ax=axes, shrink=0.8)
+        bar.ax.tick_params(labelsize=8, colors=INK)
+        bar.outline.set_visible(False)
 
     return Figure("error_correlation", "Correlation of the members' errors.", draw)
 
@@ -137,7 +139,12 @@ def _by_disagreement(found: Robustness) -> Figure:
             axes.errorbar(found.disagreement[part].mean(), value, error, color=BLUE, marker="o", markersize=4)
         axes.axhline(found.combined.mean(), color=FAINT, linewidth=0.8, linestyle=":")
 
-    return Figure("disagreement", "Accuracy in tenths of the members' disagreement; dotted: overall.", draw)
+    return Figure(
+        "disagreement",
+        "Accuracy in groups of equal count, up to ten, by the members' disagreement, with Wilson's 95 % intervals; "
+        "dotted: overall.",
+        draw,
+    )
 
 
 def comparison(judged: Judged) -> Section | None:

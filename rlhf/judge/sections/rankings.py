@@ -10,7 +10,7 @@ from matplotlib.figure import Figure as Canvas
 
 from rlhf.judge.agreement import EVEN
 from rlhf.judge.bias import mean
-from rlhf.judge.drawing import AMBER, BLUE, CELLS, WIDTH, legend, legend_below, plain_ticks, plot
+from rlhf.judge.drawing import AMBER, BLUE, CELLS, WIDTH, legend_below, plain_ticks, plot
 from rlhf.judge.evidence import Judged
 from rlhf.judge.intervals import bounds, cluster_sums, resampled_sums
 from rlhf.judge.section import Figure, Section, Table, cell, ranged, with_interval
@@ -24,6 +24,8 @@ NAMES = {
 }
 SATURATED = 10.0
 """A difference of log-odds beyond this is a certainty of more than 0.99995."""
+BINS = (8, 40)
+"""Bars of the histogram of rewards: twice the root of the number of pairs, within these."""
 MANY = 20
 """From so many distinct lengths on, reward against length is drawn as a density."""
 
@@ -111,10 +113,10 @@ def _histogram(judged: Judged) -> Callable[[Canvas], None]:
     def draw(canvas: Canvas) -> None:
         canvas.set_size_inches(WIDTH, 3.0)
         axes = plot(canvas, "reward", "answers")
-        bins = np.histogram_bin_edges(scored.reward, bins=40)
+        bins = np.histogram_bin_edges(scored.reward, bins=int(np.clip(2 * len(better) ** 0.5, *BINS)))
         axes.hist(better, bins=bins, color=BLUE, alpha=0.55, label="better answer")
         axes.hist(worse, bins=bins, color=AMBER, alpha=0.55, label="worse answer")
-        legend(axes)
+        legend_below(canvas, axes)
 
     return draw
 

@@ -57,7 +57,8 @@ def shifts(judged: Judged) -> Section | None:
     return Section("Out of distribution", text, known, _tables(effects, found, names), [
         Figure("ood", "AUROC of every detector on every shift, 95 % intervals clustered by prompt. Dotted: blind.",
                _dots(found)),
-        Figure("ood_roc", "ROC curves on every shift: share of strange ones caught against false alarms.",
+        Figure("ood_roc", "ROC curves on every shift: share of strange answers caught against false alarms, the share "
+               "of ordinary ones called strange. Dotted: blind.",
                _curves(judged, ordinary, found)),
     ])  # fmt: skip
 
@@ -202,7 +203,10 @@ def _curves(
         order = list(DETECTORS)
         grid = canvas.add_gridspec(high, wide)
         for i, shift in enumerate(found):
-            axes = plot(canvas, "", "", grid[i // wide, i % wide])
+            bottom, left = i + wide >= len(found), i % wide == 0
+            axes = plot(
+                canvas, "false alarms" if bottom else "", "caught" if left else "", grid[i // wide, i % wide]
+            )
             strange = scores(judged.shifts[shift], judged.evidence, judged.temperature)
             for name in found[shift]:
                 truth = np.repeat([0, 1], [len(ordinary[name]), len(strange[name])])
@@ -219,9 +223,7 @@ def _curves(
             axes.set_title(_plain(shift), fontsize=9, color=INK)
             axes.set_xticks([0, 0.5, 1])
             axes.set_yticks([0, 0.5, 1])
-            axes.tick_params(labelleft=i % wide == 0, labelbottom=i + wide >= len(found))
-        canvas.supxlabel("false alarms: share of ordinary answers", fontsize=10, color=INK)
-        canvas.supylabel("strange answers caught", fontsize=10, color=INK)
+            axes.tick_params(labelleft=left, labelbottom=bottom)
         handles, labels = axes.get_legend_handles_labels() if found else ([], [])
         legend(canvas, handles=handles, labels=labels, loc="outside lower center", ncols=3)
 
