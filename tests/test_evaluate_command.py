@@ -220,6 +220,7 @@ def test_scores_that_are_there_give_the_same_numbers_without_torch(root, ensembl
     done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.splitlines()[-1] == f"report: {tmp_path}/again"
+    assert "answers in no judged pair are not in the file" in (tmp_path / "again" / "report.html").read_text()
     again, before = numbers(tmp_path / "again"), numbers(ensemble)
     wider = (
         "best_of_n/",

@@ -38,6 +38,10 @@ if TYPE_CHECKING:
     from rlhf.judge.score_source import ScoreSource
 
 
+JUDGED_ONLY = "answers in no judged pair are not in the file: length, rewards and best of n are without them"
+"""What a file of scores cannot hold, on the page of its report."""
+
+
 def evaluate(cfg: DictConfig) -> None:
     """Score the data, write the report, print the headline and where the report is.
 
@@ -104,7 +108,8 @@ def _again(cfg: DictConfig) -> Report:
     judged = cached(cfg.scores, samples=cfg.bootstrap, seed=cfg.seed)
     found = [section for make in present(cfg.sections).values() if (section := make(judged)) is not None]
     folder = Path(HydraConfig.get().runtime.output_dir)
-    return write_report(folder, judged, found, f"{Path(cfg.scores).name}, part: {judged.part}")
+    about = f"{Path(cfg.scores).name}, part: {judged.part}; {JUDGED_ONLY}"
+    return write_report(folder, judged, found, about)
 
 
 def _finish(cfg: DictConfig, report: Report) -> None:

@@ -149,7 +149,7 @@ def test_ranks_by_shares_are_those_of_scipy():
     [
         ({"reward_b": None}, "mine.parquet: key 'reward_b': missing"),
         ({"win_prob": [1.0, 1.5, 0.0]}, "row 1: key 'win_prob': is 1.5, not in 0..1"),
-        ({"win_prob": [1.0, None, 0.0]}, "key 'win_prob': lies outside 0..1"),
+        ({"win_prob": [1.0, None, 0.0]}, "row 1: key 'win_prob': is missing or NaN"),
         ({"reward_a": ["good", "bad", "1"]}, "key 'reward_a': is not numbers"),
         (
             {"record": [0, 0, 1], "a": [0, 0, 0], "b": [1, 1, 1]},
