@@ -220,6 +220,7 @@ def test_scores_that_are_there_give_the_same_numbers_without_torch(root, ensembl
     done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.splitlines()[-1] == f"report: {tmp_path}/again"
+    assert "answers in no judged pair are not in the file" in (tmp_path / "again" / "report.html").read_text()
     again, before = numbers(tmp_path / "again"), numbers(ensemble)
     wider = (
         "best_of_n/",
@@ -270,6 +271,9 @@ def test_the_loaded_model_says_how_unusual_an_answer_is(runs):
             ["run=some-org/reward-model", "data=toy", "data.size=20"],
             "no such folder here, and no model of that name",
         ),
+        (["run=rlhf", "data=jsonl", "data.path=/nope.jsonl"], "/nope.jsonl: no such file"),
+        (["run=rlhf", "data=pandalm"], "key 'data.path': no data given (data.path=<file>)"),
+        (["run=rlhf", "benchmark=rewardbench"], "benchmark=rewardbench is computed from its own files"),
         (["run=rlhf", "data=toy", "data.size=20"], "run=rlhf is neither a run nor a Hugging Face model"),
     ],
 )
@@ -325,3 +329,41 @@ def test_a_language_model_is_not_taken_for_a_reward_model(tmp_path):
     tokenizer.save_pretrained(tmp_path)
     with pytest.raises(ValueError, match="is not a reward model"):
         load_classifier(tmp_path, max_length=64)
+
+
+def test_data_that_is_not_there_is_said_before_torch_is_imported(tmp_path):
+    program = (
+        "import sys\n"
+        "from omegaconf import OmegaConf\n"
+        "from rlhf.assemble.named_data import check_benchmarks, check_data\n"
+        "from rlhf.record_types import RecordError\n"
+        "def said(check, made):\n"
+        "    try:\n"
+        "        check(OmegaConf.create(made))\n"
+        "    except RecordError as error:\n"
+        "        print(error)\n"
+        "here = sys.argv[1]\n"
+        "said(check_data, {'path': [here, '/nope.jsonl']})\n"
+        "said(check_data, {'path': None})\n"
+        "said(check_data, {'path': None, 'hub': 'org/set'})\n"
+        "said(check_data, {'path': here, 'responses_path': '/nope.texts'})\n"
+        "said(check_data, {'path': here, 'responses_path': here})\n"
+        "benchmark = {'_target_': 'rlhf.judge.benchmarks.BenchmarkSection', 'source': None}\n"
+        "said(check_benchmarks, {'data': None, 'sections': {'llmbar': benchmark, 'bias': None}})\n"
+        "said(check_benchmarks, {'data': {'path': here}, 'sections': {'llmbar': benchmark}})\n"
+        "said(check_benchmarks, {'data': None, 'sections': {'llmbar': {**benchmark, 'source': {'path': here}}}})\n"
+        "assert 'torch' not in sys.modules\n"
+    )
+    here = tmp_path / "a.jsonl"
+    here.write_text("")
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(here)], capture_output=True, text=True, cwd=CONF.parent
+    )
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert [line.partition(" (")[0] for line in lines] == [
+        "/nope.jsonl: no such file",
+        "key 'data.path': no data given",
+        "/nope.texts: key 'data.responses_path': no such file",
+        "key 'data': benchmark=llmbar is computed from its own files, not from a run's data",
+    ]

@@ -24,7 +24,7 @@ class JudgeSource:
 
     Args:
         judge: whom to ask; K (K - 1) questions for K answers.
-        name: heads its rows and columns; the judge's own name by default.
+        name: heads its rows and columns; the judge's own name and `(judge)` by default.
         principle: what "better" means.
         floor: the least probability a judge is taken to mean, 0 < floor < 0.5.
 
@@ -39,7 +39,8 @@ class JudgeSource:
     ) -> None:
         if not 0 < floor < 0.5:
             raise ValueError(f"floor={floor:g}: a probability, 0 < floor < 0.5, e.g. 0.02")
-        self.judge, self.name, self.principle, self.floor = judge, name or judge.name, principle, floor
+        self.judge, self.principle, self.floor = judge, principle, floor
+        self.name = name or f"{judge.name} (judge)"
         self.asked = self.unreadable = self.turned = 0
 
     def score(self, records: Sequence[Comparison]) -> list[Scores]:

@@ -23,6 +23,7 @@ from rlhf.assemble.judged_models import (
     source_of,
 )
 from rlhf.assemble.loggers import finish_wandb, quiet
+from rlhf.assemble.named_data import check_benchmarks, check_data
 from rlhf.assemble.named_models import listed
 from rlhf.assemble.ranges import EVALUATE, check_ranges
 from rlhf.data.part import PARTS
@@ -35,6 +36,10 @@ if TYPE_CHECKING:
     from rlhf.judge.judging import Judging
     from rlhf.judge.report import Report
     from rlhf.judge.score_source import ScoreSource
+
+
+JUDGED_ONLY = "answers in no judged pair are not in the file: length, rewards and best of n are without them"
+"""What a file of scores cannot hold, on the page of its report."""
 
 
 def evaluate(cfg: DictConfig) -> None:
@@ -57,6 +62,8 @@ def evaluate(cfg: DictConfig) -> None:
         )
     check_names(listed(cfg.run), "run")
     check_names(listed(cfg.against), "against")
+    check_data(cfg.get("data"))
+    check_benchmarks(cfg)
     quiet()
     import torch
     from lightning_fabric import Fabric
@@ -129,7 +136,8 @@ def _again(cfg: DictConfig) -> Report:
     judged = cached(cfg.scores, samples=cfg.bootstrap, seed=cfg.seed)
     found = [section for make in present(cfg.sections).values() if (section := make(judged)) is not None]
     folder = Path(HydraConfig.get().runtime.output_dir)
-    return write_report(folder, judged, found, f"{Path(cfg.scores).name}, part: {judged.part}")
+    about = f"{Path(cfg.scores).name}, part: {judged.part}; {JUDGED_ONLY}"
+    return write_report(folder, judged, found, about)
 
 
 def _finish(cfg: DictConfig, report: Report) -> None:

@@ -11,6 +11,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from rlhf.assemble.loggers import finish_wandb, quiet
+from rlhf.assemble.named_data import check_data
 from rlhf.assemble.named_models import check_model
 from rlhf.assemble.ranges import TRAIN, check_ranges
 from rlhf.assemble.resume import checkpoint_to_go_on_from
@@ -36,6 +37,7 @@ def train(cfg: DictConfig) -> float:
     if cfg.min_prompt >= cfg.max_length:
         raise RecordError(f"min_prompt={cfg.min_prompt} must be less than max_length={cfg.max_length}")
     check_model(cfg)
+    check_data(cfg.get("data"))
     _one_criterion(cfg)
     if "check" in cfg.task:
         hydra.utils.instantiate(cfg.task.check)(cfg)

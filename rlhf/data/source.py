@@ -117,13 +117,29 @@ def file_rows(path: str | list[str], on_bad: OnBad = stop) -> Rows:
 
 
 def hub_rows(source: Source) -> Rows:
-    """Rows of a hub set through `datasets`; needs a network unless it is cached or a local folder."""
+    """Rows of a hub set through `datasets`; needs a network unless it is cached or a local folder.
+
+    Raises:
+        RecordError: the set is not there, or there is no network and no copy of it.
+    """
     from datasets import load_dataset
 
     split = source.hub_split
-    stored = load_dataset(source.hub, source.hub_config, split=split, streaming=source.streaming)
+    try:
+        stored = load_dataset(source.hub, source.hub_config, split=split, streaming=source.streaming)
+    except OSError as error:  # ConnectionError, or FileNotFoundError of a name that is not there
+        raise RecordError(
+            f"cannot be read from the Hugging Face hub: {error}", place=str(source.hub), key="data.hub",
+            remedy="data.path=<file> reads a file that is here; the hub needs a network or a cached copy",
+        ) from error  # fmt: skip
     for number, row in enumerate(stored, start=1):
         yield f"{source.hub}[{split}]:{number}", row
+
+
+def check_files(path: str | list[str]) -> None:
+    """Every file is there, without reading one. Raises RecordError as reading would."""
+    for file in _files(path):
+        _size_and_time(file)
 
 
 def _files(path: str | list[str]) -> list[Path]:

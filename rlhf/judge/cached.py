@@ -41,7 +41,8 @@ def cached(path: str | Path, *, samples: int = 1000, seed: int = 0) -> Judged:
         samples, seed: of the bootstrap.
 
     Raises:
-        RecordError: no such file, not Parquet, a missing column, a value out of its range; the message names it.
+        RecordError: no such file, not Parquet, a missing column, a value out of its range, a reward or length that is
+            no finite number; the message names file, row (from 0) and column.
     """
     table = _table(Path(path))
     about = json.loads((table.schema.metadata or {}).get(ABOUT, b"{}"))
@@ -101,7 +102,7 @@ class _Columns:
     def evidence(self, about: Mapping[str, Any], name: str) -> Evidence:
         """Everything in its columns."""
         strange, others = about.get("strange", ()), about.get("others", self._further())
-        rewards = self._both("reward")
+        rewards = self._finite("reward")
         members = self._lists("members") if "members_a" in self.table.column_names else rewards[None]
         source, sources = _coded(self._sides("source"), len(self.item))
         who, sets = self._annotators()
@@ -123,7 +124,7 @@ class _Columns:
             members=members,
             member_names=tuple(about.get("members", [name])),
             strange={n: self._both(n.replace(" ", "_")) for n in strange},
-            others={n: self._both(n.replace(" ", "_")) for n in others},
+            others={n: self._finite(n.replace(" ", "_")) for n in others},
             counts=about.get("counts", {"records": len(self.of_group)}),
         )
 
@@ -134,9 +135,11 @@ class _Columns:
     def _scored(self, reward: Floats) -> Scored:
         win_prob = self._column("win_prob")
         if not ((win_prob >= 0) & (win_prob <= 1)).all():
+            row = int(np.flatnonzero(~((win_prob >= 0) & (win_prob <= 1)))[0])
             raise RecordError(
-                "lies outside 0..1", place=self.place, key="win_prob", remedy="the share of the votes for a"
-            )
+                f"is {_said(win_prob[row])}, not in 0..1", place=f"{self.place}:row {row}", key="win_prob",
+                remedy="the share of the votes for a",
+            )  # fmt: skip
         prompt = _coded(self._group_names(self._prompt), len(self.of_group))[0]
         names = self._group_names("domain") if "domain" in self.table.column_names else []
         domain, domains = _coded(names, len(self.of_group))
@@ -145,7 +148,7 @@ class _Columns:
         return Scored(
             group=self.group,
             reward=reward,
-            length=self._both("chars"),
+            length=self._finite("chars"),
             rank=self._both("rank").astype(np.int64) if ranked else ranks(self.group, *shared),
             prompt=prompt,
             domain=domain,
@@ -189,6 +192,20 @@ class _Columns:
                               key=f"{name}_a", remedy="`record`, `a` and `b` name an answer")  # fmt: skip
         return found
 
+    def _finite(self, name: str) -> Floats:
+        """The same where every answer needs a finite number. Raises RecordError with the first row without one."""
+        found = self._both(name)
+        for side in "ab":
+            column = self._column(f"{name}_{side}")
+            bad = np.flatnonzero(~np.isfinite(column))
+            if len(bad):
+                raise RecordError(
+                    f"is {_said(column[bad[0]])}, and {len(bad)} of {len(column)} rows are no finite number",
+                    place=f"{self.place}:row {bad[0]}", key=f"{name}_{side}",
+                    remedy="leave these pairs out, or score them again",
+                )  # fmt: skip
+        return found
+
     def _lists(self, name: str) -> Floats:
         """[M, N] from lists of M numbers."""
         sides = [self.table[f"{name}_{side}"].combine_chunks().flatten().to_numpy() for side in "ab"]
@@ -215,6 +232,11 @@ class _Columns:
         codes: dict[tuple[str, ...], int] = {}
         found = [codes.setdefault(tuple(names), len(codes)) for names in lists]
         return np.array(found, dtype=np.int64), tuple(codes)
+
+
+def _said(value: float) -> str:
+    """A number that cannot be used, in words."""
+    return "missing or NaN" if np.isnan(value) else f"{value:g}"
 
 
 def ranks(group: Ints, first: Ints, second: Ints, win_prob: Floats) -> Ints:

@@ -125,7 +125,8 @@ def load_implicit(
     Args:
         policy: the trained policy: a run of `task=dpo`, a whole model, or a folder with a LoRA adapter on one.
         reference: what it was trained away from; not needed for an adapter, which is switched off instead.
-        name: in the report; the policy's folder by default.
+        name: in the report; the policy's folder and `(implicit)` by default, apart from other kinds of model in the
+            same folder.
         beta: β of the training.
         max_length: the most tokens of prompt and completion; the model's own limit where that is less.
         dtype, device: of the weights.
@@ -135,7 +136,8 @@ def load_implicit(
         ValueError: a whole model without a reference, or a reference with another vocabulary.
     """
     options: dict[str, Any] = {"dtype": getattr(torch, dtype)}
-    name = name or Path(policy).name
+    folder = Path(policy).parent if Path(policy).name == "model" else Path(policy)
+    name = name or f"{folder.name} (implicit)"
     policy, reference = _exported(policy), None if reference is None else _exported(reference)
     adapter = (Path(policy) / "adapter_config.json").is_file()
     if reference is None and not adapter:

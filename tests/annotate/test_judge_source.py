@@ -72,3 +72,8 @@ def test_an_unreadable_reply_leaves_the_other_order_and_is_counted():
 def test_a_floor_that_is_no_probability_is_refused():
     with pytest.raises(ValueError, match=r"0 < floor < 0\.5"):
         JudgeSource(Fake(), floor=0.5)
+
+
+def test_its_name_says_that_it_is_a_judge():
+    assert JudgeSource(Fake()).name == f"{Fake().name} (judge)"
+    assert JudgeSource(Fake(), name="mine").name == "mine"

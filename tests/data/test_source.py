@@ -131,3 +131,16 @@ def test_the_fingerprint_sees_a_change_in_a_second_file_of_an_importer(tmp_path)
     before = source.fingerprint
     texts.write_text("{} ")
     assert source.fingerprint != before
+
+
+def test_a_hub_set_that_cannot_be_reached_is_one_message_with_the_remedy(monkeypatch):
+    import datasets
+
+    def unreachable(name, *_, **__):
+        raise ConnectionError(f"Couldn't reach '{name}' on the Hub (LocalEntryNotFoundError)")
+
+    monkeypatch.setattr(datasets, "load_dataset", unreachable)
+    with pytest.raises(RecordError) as caught:
+        next(Source(pairs, hub="org/set").records())
+    assert str(caught.value).startswith("org/set: key 'data.hub': cannot be read from the Hugging Face hub: ")
+    assert "data.path=<file>" in caught.value.remedy

@@ -148,8 +148,8 @@ def test_ranks_by_shares_are_those_of_scipy():
     ("columns", "message"),
     [
         ({"reward_b": None}, "mine.parquet: key 'reward_b': missing"),
-        ({"win_prob": [1.0, 1.5, 0.0]}, "key 'win_prob': lies outside 0..1"),
-        ({"win_prob": [1.0, None, 0.0]}, "key 'win_prob': lies outside 0..1"),
+        ({"win_prob": [1.0, 1.5, 0.0]}, "row 1: key 'win_prob': is 1.5, not in 0..1"),
+        ({"win_prob": [1.0, None, 0.0]}, "row 1: key 'win_prob': is missing or NaN"),
         ({"reward_a": ["good", "bad", "1"]}, "key 'reward_a': is not numbers"),
         (
             {"record": [0, 0, 1], "a": [0, 0, 0], "b": [1, 1, 1]},
@@ -177,3 +177,26 @@ def test_the_file_says_which_model_it_is_and_at_which_temperature(tmp_path):
     judged = cached(tmp_path / "e.parquet", samples=0)
     assert (judged.name, judged.temperature, judged.uncalibrated) == ("model", 2.5, frozenset())
     assert judged.metrics["temperature"] == 2.5
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "said"),
+    [
+        ("reward_b", float("nan"), "row 2: key 'reward_b': is missing or NaN, and 1 of 4 rows"),
+        ("reward_a", float("inf"), "row 2: key 'reward_a': is inf, and 1 of 4 rows"),
+        ("reward_a", None, "row 2: key 'reward_a': is missing or NaN"),
+        ("chars_b", float("nan"), "row 2: key 'chars_b': is missing or NaN"),
+        ("other_a", float("nan"), "row 2: key 'other_a': is missing or NaN"),
+        ("win_prob", float("nan"), "row 2: key 'win_prob': is missing or NaN, not in 0..1"),
+    ],
+)
+def test_a_number_that_is_none_is_told_with_file_row_column_and_remedy(tmp_path, column, value, said):
+    names = ("reward_a", "reward_b", "win_prob", "chars_a", "chars_b", "other_a", "other_b")
+    columns = {name: [0.5, 1.0, 0.25, 0.75] for name in names}
+    columns[column][2] = value
+    path = tmp_path / "scores.parquet"
+    pq.write_table(pa.table({"prompt_id": ["a", "b", "c", "d"], **columns}), path)
+    with pytest.raises(RecordError) as caught:
+        cached(path)
+    assert f"{path}:{said}" in str(caught.value)
+    assert caught.value.remedy

@@ -101,6 +101,7 @@ def test_an_adapter_switched_off_is_its_own_reference(llama, tmp_path):
     one = load_implicit(tmp_path / "adapter", max_length=512)
     merged = adapted.merge_and_unload().eval()
     reference = AutoModelForCausalLM.from_pretrained(llama).eval()
+    assert one.name == "adapter (implicit)"
     two = ImplicitSource("two", Policies(merged, reference), one.renderer)
     for a, b in zip(one.score(RECORDS), two.score(RECORDS), strict=True):
         assert np.abs(a.reward).max() > 0.01

@@ -220,6 +220,29 @@ CAPTION = (
 FIT = ", dashes the fit d (α - β d)"
 
 
+LINES = ((":", "s"), ("--", "^"), ("-.", "D"), ((0, (1, 3)), "v"))
+"""Styles of the aggregators' curves, which lie close together."""
+
+
+def _apart(curve: Curve, variants: Mapping[str, Curve]) -> dict[str, str]:
+    """The gold curves that differ: that of the reported reward ("gold") and those of aggregators, to their labels.
+
+    An aggregator whose curve is equal to an earlier one, to rounding, joins its label instead of hiding under it.
+    """
+    if not variants:
+        return {}
+    labels = {"gold": "gold"}
+    values = {"gold": curve.value["gold"]}
+    for name, variant in variants.items():
+        found = variant.value["gold"]
+        twin = next((k for k, v in values.items() if np.allclose(v, found, rtol=0, atol=1e-9)), None)
+        if twin is None:
+            labels[name], values[name] = _plain(name), found
+        else:
+            labels[twin] += f"{', also picked by' if labels[twin] == 'gold' else ' and'} {_plain(name)}"
+    return labels
+
+
 def _draw(curve: Curve, variants: Mapping[str, Curve]) -> Callable[[Canvas], None]:
     def draw(canvas: Canvas) -> None:
         canvas.set_size_inches(WIDTH, 3.4)
@@ -227,14 +250,20 @@ def _draw(curve: Curve, variants: Mapping[str, Curve]) -> Callable[[Canvas], Non
         d = np.sqrt(curve.kl_bound)
         grid = np.linspace(0, d[-1], 100)
         names = [k for k in curve.value if not k.endswith(WIN) and k != "length"]
+        labels = _apart(curve, variants)
         for name, colour in zip(names, cycle(SERIES), strict=False):
-            axes.plot(d, curve.value[name], marker="o", markersize=4, color=colour, label=name)
+            axes.plot(
+                d, curve.value[name], marker="o", markersize=4, color=colour, label=labels.get(name, name)
+            )
             axes.fill_between(d, curve.low[name], curve.high[name], alpha=0.15, color=colour, linewidth=0)
             if name in curve.fit:
                 fit = curve.fit[name]
                 axes.plot(grid, grid * (fit.alpha - fit.beta * grid), "--", color=colour, linewidth=1)
-        for (name, variant), colour in zip(variants.items(), cycle(SERIES[len(names) :]), strict=False):
-            axes.plot(d, variant.value["gold"], ":", color=colour, label=f"gold, picked by {_plain(name)}")
+        styles = zip(SERIES[len(names) :] + SERIES, LINES, strict=False)
+        for name, (colour, (line, marker)) in zip([k for k in labels if k != "gold"], styles, strict=False):
+            gold = variants[name].value["gold"]
+            axes.plot(d, gold, linestyle=line, marker=marker, markersize=6, fillstyle="none", color=colour,
+                      label=f"gold, picked by {labels[name]}")  # fmt: skip
         for place, n in zip(d, curve.ns, strict=True):
             axes.annotate(
                 f"n={n}",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable
 
 import numpy as np
 from matplotlib.figure import Figure as Canvas
@@ -12,8 +11,9 @@ from scipy.special import expit
 
 from rlhf.judge.agreement import credit
 from rlhf.judge.bias import correlation
-from rlhf.judge.calibration import BINS, Bin, fit_temperature, fold, reliability
-from rlhf.judge.drawing import AMBER, BLUE, FAINT, GRID, SERIES, WIDTH, legend, plot
+from rlhf.judge.calibration import fit_temperature, fold
+from rlhf.judge.calibration_figures import MARGIN, RELIABILITY, draw_margins, draw_reliability
+from rlhf.judge.drawing import FAINT, SERIES, WIDTH, legend_below, plot
 from rlhf.judge.evidence import Judged
 from rlhf.judge.ood import clustered_auroc
 from rlhf.judge.section import Cell, Figure, Section, Table, cell, ranged, with_interval
@@ -23,6 +23,8 @@ from rlhf.judge.selective import accuracy_at, area, risk_coverage, selective_int
 from rlhf.judge.table import Floats
 
 COVERAGES = (1.0, 0.8, 0.5, 0.2)
+FEWEST = 20
+"""Pairs that a risk-coverage curve starts from, or the least coverage of the table where that is fewer."""
 RAW = (
     "No temperature was fitted: this data was read whole, with no validation part to fit one on, and the model brings "
     "none. T = 1, so NLL, Brier and ECE below are those of raw rewards, whose scale means nothing until it is fitted."
@@ -52,10 +54,8 @@ def calibration(judged: Judged) -> Section | None:
     words = (RAW if raw else "", verdict(m), "" if judged.temperature == 1 else what_temperature_did(m))
     text = "\n\n".join(part for part in words if part)
     figures = [
-        Figure("reliability", "Share of the votes that agreed against stated confidence, in 15 bins; below: how many "
-               "pairs each bin holds. On the diagonal, confidence is deserved.", _reliability(judged)),
-        Figure("margin", "Share of the votes for the answer with the higher reward against |margin| in log-odds. "
-               "Dashed: what the margin promises.", _margins(judged)),
+        Figure("reliability", RELIABILITY, draw_reliability(judged)),
+        Figure("margin", MARGIN, draw_margins(judged)),
     ]  # fmt: skip
     found = {k: v for k, v in metrics.items() if math.isfinite(v)}
     return Section(
@@ -105,13 +105,15 @@ def selective(judged: Judged) -> Section | None:
         axes = plot(canvas, "share of the pairs that are answered", "accuracy on them")
         for (name, confidence), colour in zip(signals.items(), SERIES, strict=False):
             coverage, accuracy = risk_coverage(confidence, right)
-            some = np.unique(np.linspace(min(len(coverage) - 1, 19), len(coverage) - 1, 200).astype(int))
+            start = min(FEWEST, math.ceil(COVERAGES[-1] * len(coverage))) - 1
+            some = np.unique(np.linspace(start, len(coverage) - 1, 200).astype(int))
             axes.plot(coverage[some], accuracy[some], color=colour, label=name, linewidth=1.6)
         axes.axhline(right.mean(), color=FAINT, linewidth=0.8, linestyle=":")
-        legend(axes, loc="best")
+        legend_below(canvas, axes)
 
     caption = (
-        "Accuracy among the pairs the model is surest about. A line that falls to the right knows its errors."
+        "Accuracy among the pairs the model is surest about, from 20 pairs or 20 % on. A line that falls to the right "
+        "knows its errors; dotted: the accuracy on all."
     )
     known = {k: v for k, v in metrics.items() if math.isfinite(v)}
     return Section(
@@ -171,80 +173,3 @@ def _fifths(judged: Judged) -> Table:
     )
     columns = ("|margin|, log-odds", "pairs", "stated confidence", "votes that agree", "accuracy")
     return Table("Does the margin track confidence? Fifths of the pairs", columns, rows, note)
-
-
-def _bins(judged: Judged, temperature: float) -> list[Bin]:
-    scored = judged.evidence.scored
-    return reliability(expit(scored.difference / temperature), scored.win_prob, bins=BINS)
-
-
-def _reliability(judged: Judged) -> Callable[[Canvas], None]:
-    def draw(canvas: Canvas) -> None:
-        canvas.set_size_inches(WIDTH, 4.8)
-        grid = canvas.add_gridspec(2, 1, height_ratios=(3, 1), hspace=0.08)
-        axes = plot(canvas, "", "votes that agreed", grid[0])
-        axes.plot([0.5, 1], [0.5, 1], color=FAINT, linestyle="--", linewidth=1)
-        named = ((1.0, AMBER, "before temperature"), (judged.temperature, BLUE, "after"))
-        for temperature, colour, label in named if judged.temperature != 1 else named[1:]:
-            table = _bins(judged, temperature)
-            x, y = [b.confidence for b in table], [b.agreement for b in table]
-            error = [1.96 * math.sqrt(max(b.agreement * (1 - b.agreement), 1e-9) / b.count) for b in table]
-            axes.errorbar(
-                x,
-                y,
-                error,
-                color=colour,
-                marker="o",
-                markersize=4,
-                linewidth=1.4,
-                elinewidth=0.8,
-                label=label,
-            )
-        ceiling = judged.metrics.get("ceiling/annotators")
-        if ceiling is not None:
-            axes.axhline(ceiling, color=FAINT, linewidth=0.8, linestyle=":")
-            axes.text(0.5, ceiling, "one annotator", color=FAINT, fontsize=8, va="bottom", ha="left")
-        axes.tick_params(labelbottom=False)
-        axes.set_xlim(0.49, 1.01)
-        axes.set_ylim(-0.02, 1.02)
-        legend(axes, loc="lower left")
-        below = plot(canvas, "stated confidence", "pairs", grid[1])
-        table = _bins(judged, judged.temperature)
-        below.bar(
-            [b.confidence for b in table],
-            [b.count for b in table],
-            width=0.5 / BINS * 0.8,
-            color=BLUE,
-            edgecolor=GRID,
-        )
-        below.set_xlim(0.49, 1.01)
-
-    return draw
-
-
-def _margins(judged: Judged) -> Callable[[Canvas], None]:
-    scored = judged.evidence.scored
-    margin = np.abs(scored.difference) / judged.temperature
-    agreement = fold(expit(scored.difference / judged.temperature), scored.win_prob)[1]
-
-    def draw(canvas: Canvas) -> None:
-        canvas.set_size_inches(WIDTH, 3.0)
-        axes = plot(canvas, "|margin| in log-odds, after temperature", "votes that agreed")
-        top = float(np.quantile(margin, 0.995)) if len(margin) else 1.0
-        line = np.linspace(0, max(top, 0.1), 100)
-        axes.plot(line, expit(line), color=FAINT, linestyle="--", linewidth=1)
-        for part in np.array_split(np.argsort(margin, kind="stable"), min(12, max(1, len(margin) // 20))):
-            if len(part):
-                error = 1.96 * float(agreement[part].std()) / math.sqrt(len(part))
-                axes.errorbar(
-                    margin[part].mean(),
-                    agreement[part].mean(),
-                    error,
-                    color=BLUE,
-                    marker="o",
-                    markersize=4,
-                    elinewidth=0.8,
-                )
-        axes.set_xlim(0, max(top, 0.1))
-
-    return draw

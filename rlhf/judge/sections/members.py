@@ -12,7 +12,7 @@ from matplotlib.figure import Figure as Canvas
 from rlhf.judge.agreement import credit
 from rlhf.judge.bias import Estimate, mean
 from rlhf.judge.calibration import nll
-from rlhf.judge.drawing import BLUE, FAINT, INK, WIDTH, plot
+from rlhf.judge.drawing import BLUE, FAINT, INK, WIDTH, plot, wilson
 from rlhf.judge.evidence import Judged
 from rlhf.judge.intervals import DIFFERENCE, SHARE, bounds, cluster_sums, ratio, resampled_sums
 from rlhf.judge.metric_intervals import intervals
@@ -127,7 +127,9 @@ def _matrix(found: Robustness, names: tuple[str, ...]) -> Figure:
             value = found.correlation[i, j]
             colour = "white" if value > 0.6 else INK
             axes.text(j, i, f"{value:.2f}", ha="center", va="center", fontsize=8, color=colour)
-        canvas.colorbar(image, ax=axes, shrink=0.8)
+        bar = canvas.colorbar(image, ax=axes, shrink=0.8)
+        bar.ax.tick_params(labelsize=8, colors=INK)
+        bar.outline.set_visible(False)
 
     return Figure("error_correlation", "Correlation of the members' errors.", draw)
 
@@ -139,11 +141,17 @@ def _by_disagreement(found: Robustness) -> Figure:
         order = np.argsort(found.disagreement, kind="stable")
         for part in np.array_split(order, min(10, max(1, len(order) // 20))):
             value = float(found.combined[part].mean())
-            error = 1.96 * math.sqrt(max(value * (1 - value), 1e-9) / max(1, len(part)))
+            low, high = wilson(np.array([value]), np.array([max(1, len(part))]))
+            error = [value - low, high - value]
             axes.errorbar(found.disagreement[part].mean(), value, error, color=BLUE, marker="o", markersize=4)
         axes.axhline(found.combined.mean(), color=FAINT, linewidth=0.8, linestyle=":")
 
-    return Figure("disagreement", "Accuracy in tenths of the members' disagreement; dotted: overall.", draw)
+    return Figure(
+        "disagreement",
+        "Accuracy in groups of equal count, up to ten, by the members' disagreement, with Wilson's 95 % intervals; "
+        "dotted: overall.",
+        draw,
+    )
 
 
 def comparison(judged: Judged) -> Section | None:

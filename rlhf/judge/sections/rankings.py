@@ -10,7 +10,7 @@ from matplotlib.figure import Figure as Canvas
 
 from rlhf.judge.agreement import EVEN
 from rlhf.judge.bias import mean
-from rlhf.judge.drawing import AMBER, BLUE, WIDTH, legend, plot
+from rlhf.judge.drawing import AMBER, BLUE, CELLS, WIDTH, legend_below, plain_ticks, plot
 from rlhf.judge.evidence import Judged
 from rlhf.judge.intervals import SHARE, bounds, cluster_sums, resampled_sums
 from rlhf.judge.section import Figure, Section, Table, cell, ranged, with_interval
@@ -24,6 +24,8 @@ NAMES = {
 }
 SATURATED = 10.0
 """A difference of log-odds beyond this is a certainty of more than 0.99995."""
+BINS = (8, 40)
+"""Bars of the histogram of rewards: twice the root of the number of pairs, within these."""
 MANY = 20
 """From so many distinct lengths on, reward against length is drawn as a density."""
 
@@ -111,10 +113,10 @@ def _histogram(judged: Judged) -> Callable[[Canvas], None]:
     def draw(canvas: Canvas) -> None:
         canvas.set_size_inches(WIDTH, 3.0)
         axes = plot(canvas, "reward", "answers")
-        bins = np.histogram_bin_edges(scored.reward, bins=40)
+        bins = np.histogram_bin_edges(scored.reward, bins=int(np.clip(2 * len(better) ** 0.5, *BINS)))
         axes.hist(better, bins=bins, color=BLUE, alpha=0.55, label="better answer")
         axes.hist(worse, bins=bins, color=AMBER, alpha=0.55, label="worse answer")
-        legend(axes)
+        legend_below(canvas, axes)
 
     return draw
 
@@ -126,9 +128,9 @@ def _length(judged: Judged) -> Callable[[Canvas], None]:
         canvas.set_size_inches(WIDTH, 3.2)
         axes = plot(canvas, "length in characters", "reward")
         scale = "log" if scored.length.min() > 0 and len(np.unique(scored.length)) > MANY else "linear"
-        axes.hexbin(
-            scored.length, scored.reward, gridsize=34, cmap="Blues", mincnt=1, bins="log", xscale=scale
-        )
+        axes.hexbin(scored.length, scored.reward, gridsize=34, cmap=CELLS, mincnt=1, bins="log", xscale=scale)
+        if scale == "log":
+            plain_ticks(axes, float(scored.length.min()), float(scored.length.max()))
         edges = np.unique(np.quantile(scored.length, np.linspace(0, 1, 11)))
         if len(edges) > 2:
             place = np.clip(np.searchsorted(edges, scored.length, side="right") - 1, 0, len(edges) - 2)
@@ -136,7 +138,9 @@ def _length(judged: Judged) -> Callable[[Canvas], None]:
             some = count > 0
             x = np.bincount(place, scored.length, len(count))[some] / count[some]
             y = np.bincount(place, scored.reward, len(count))[some] / count[some]
-            axes.plot(x, y, color=AMBER, marker="o", markersize=4, label="mean in tenths")
-            legend(axes)
+            axes.plot(
+                x, y, color=AMBER, marker="o", markersize=4, label="mean in tenths of the answers by length"
+            )
+            legend_below(canvas, axes)
 
     return draw

@@ -57,7 +57,8 @@ def shifts(judged: Judged) -> Section | None:
     return Section("Out of distribution", text, known, _tables(effects, found, names), [
         Figure("ood", "AUROC of every detector on every shift, 95 % intervals clustered by prompt. Dotted: blind.",
                _dots(found)),
-        Figure("ood_roc", "ROC curves on every shift: share of strange ones caught against false alarms.",
+        Figure("ood_roc", "ROC curves on every shift: share of strange answers caught against false alarms, the share "
+               "of ordinary ones called strange. Dotted: blind.",
                _curves(judged, ordinary, found)),
     ])  # fmt: skip
 
@@ -198,11 +199,14 @@ def _curves(
 
         wide = min(3, len(found))
         high = -(-len(found) // max(1, wide))
-        canvas.set_size_inches(WIDTH, 0.4 + 2.2 * high)
+        canvas.set_size_inches(WIDTH, 0.8 + 2.0 * high)
         order = list(DETECTORS)
         grid = canvas.add_gridspec(high, wide)
         for i, shift in enumerate(found):
-            axes = plot(canvas, "", "", grid[i // wide, i % wide])
+            bottom, left = i + wide >= len(found), i % wide == 0
+            axes = plot(
+                canvas, "false alarms" if bottom else "", "caught" if left else "", grid[i // wide, i % wide]
+            )
             strange = scores(judged.shifts[shift], judged.evidence, judged.temperature)
             for name in found[shift]:
                 truth = np.repeat([0, 1], [len(ordinary[name]), len(strange[name])])
@@ -219,6 +223,7 @@ def _curves(
             axes.set_title(_plain(shift), fontsize=9, color=INK)
             axes.set_xticks([0, 0.5, 1])
             axes.set_yticks([0, 0.5, 1])
+            axes.tick_params(labelleft=left, labelbottom=bottom)
         handles, labels = axes.get_legend_handles_labels() if found else ([], [])
         legend(canvas, handles=handles, labels=labels, loc="outside lower center", ncols=3)
 

@@ -1,0 +1,50 @@
+"""Data that a configuration names is looked for before torch is imported, which takes seconds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+
+from rlhf.assemble.named_models import listed
+from rlhf.data.source import check_files
+from rlhf.record_types import RecordError
+
+BENCHMARK = "rlhf.judge.benchmarks.BenchmarkSection"
+
+
+def check_data(data: DictConfig | None) -> None:
+    """The files of a data group are given and there; other groups (the toy world, one's own) pass.
+
+    Raises:
+        RecordError: neither `path` nor `hub`, or a file that is not there.
+    """
+    if data is None or "path" not in data.keys():  # noqa: SIM118  # `in` does not see ???
+        return
+    path = None if OmegaConf.is_missing(data, "path") else data.path
+    if path is None:
+        if not data.get("hub"):
+            also = " or data.hub=<name>" if "hub" in data else ""
+            raise RecordError("no data given", key="data.path", remedy=f"data.path=<file>{also}")
+        return
+    check_files([str(each) for each in listed(path)])
+    texts = data.get("responses_path")
+    if texts is not None and not Path(str(texts)).is_file():
+        raise RecordError(
+            "no such file", place=str(texts), key="data.responses_path", remedy="check the path"
+        )
+
+
+def check_benchmarks(cfg: DictConfig) -> None:
+    """A benchmark is computed from its own files: they are the judged data, or its `source`.
+
+    Raises:
+        RecordError: neither is given.
+    """
+    for name, section in (cfg.get("sections") or {}).items():
+        own = section is None or section.get("_target_") != BENCHMARK or section.get("source") is not None
+        if not own and cfg.get("data") is None:
+            raise RecordError(
+                f"benchmark={name} is computed from its own files, not from a run's data", key="data",
+                remedy=f"data=<importer> data.path=<files>; conf/benchmark/{name}.yaml says which importer",
+            )  # fmt: skip
