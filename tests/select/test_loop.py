@@ -277,6 +277,16 @@ def test_a_head_on_the_true_qualities_learns_and_a_network_too(world):
 def test_a_policys_samples_become_the_target(world):
     moved = with_policy(world, ToyWorld(size=9, seed=3).records())
     assert moved.pool.target.shape[1] == world.pool.width
+    assert len(moved.policy) == len(moved.pool.target) == len(moved.pool.target_prompt)
+    assert len(set(moved.pool.target_prompt)) == 9
+
+
+@pytest.mark.parametrize("learner", [LinearHead(), MlpHead(steps=20, members=2, warm_until=4)])
+def test_coverage_of_the_policy_is_measured_with_every_kind_of_head(world, tmp_path, learner):
+    moved = with_policy(world, ToyWorld(size=9, seed=3).records())
+    plan = Plan(start=30, batch=6, rounds=1)
+    for result in arm(moved, tmp_path, learner=learner, plan=plan, selector=at_random).rounds():
+        assert 0 <= result["shift"]["coverage/policy"] <= 1
 
 
 def test_features_are_cached_and_fitted_without_test_answers(tmp_path):
