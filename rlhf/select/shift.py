@@ -35,8 +35,9 @@ def shift(trained: Trained, random: Bools, rng: np.random.Generator) -> dict[str
     Returns:
         reward/*, length/*, embedding/* (labelled against pool: difference of means in pool standard deviations,
         Kolmogorov-Smirnov distance), classifier/auc (0.5 = cannot be told apart) and classifier/p, coverage (share of
-        the pool whose s² is at most the 95% quantile of the labelled pairs' own), coverage/policy (the same for
-        pairs of the policy's answers to one prompt), prompts/seen, monitor/random_* and monitor/selected_* (out of fold).
+        the pool whose s² is at most the 95% quantile of the labelled pairs' own), coverage/policy (the same for pairs
+        of the policy's answers to one prompt; left out where it has one answer per prompt), prompts/seen,
+        monitor/random_* and monitor/selected_* (out of fold).
     """
     pool, state = trained.pool, trained.state
     labelled = state.rows
@@ -122,7 +123,7 @@ def _coverage(trained: Trained, rest: Ints) -> dict[str, float]:
 
 
 def _policy_differences(pool: PairPool) -> Floats:
-    """Differences [k, d] between neighbouring answers of the policy to one prompt, as the posterior's model sees them."""
+    """Differences [k, d] of neighbouring answers of the policy to one prompt, in the space of the posterior."""
     target = pool.target if pool.target_features is None else pool.target_features
     if target is None or (pool.frozen is not None and pool.target_features is None):
         return np.empty((0, pool.width))
