@@ -13,7 +13,7 @@ from rlhf.data.toy import ToyWorld
 from rlhf.records import read, write
 from rlhf.select.arm import Arm
 from rlhf.select.choosing import at_random
-from rlhf.select.features import Reduced, ToyQualities
+from rlhf.select.features import HashedWords, Reduced, ToyQualities
 from rlhf.select.journal import Journal, JournalError
 from rlhf.select.learners import Labels, LinearHead
 from rlhf.select.log_det import log_det
@@ -279,6 +279,20 @@ def test_a_policys_samples_become_the_target(world):
     assert moved.pool.target.shape[1] == world.pool.width
     assert len(moved.policy) == len(moved.pool.target) == len(moved.pool.target_prompt)
     assert len(set(moved.pool.target_prompt)) == 9
+
+
+@pytest.mark.parametrize("cached", [False, True])
+def test_word_features_of_a_policy_lie_in_the_pools_basis(tmp_path, cached):
+    given = (ToyWorld(size=60), BalancedSplit(val=0.1, test=0.3))
+    built = []
+    for part in (slice(0, 20), slice(20, 40)):  # the second has the pool from the cache, without its basis
+        words = Reduced(HashedWords(dims=32), dims=8, length=0.5, cache=tmp_path if cached else None)
+        world = build_world(*given, words, soft, only_judged=True)
+        built.append(with_policy(world, world.records[part]))
+    for moved in built:
+        place = {(a.prompt, a.text): row for row, a in enumerate(moved.answers)}
+        rows = [place[a.prompt, a.text] for a in moved.policy]
+        np.testing.assert_allclose(moved.pool.target, moved.pool.features[rows], atol=1e-4)
 
 
 @pytest.mark.parametrize("learner", [LinearHead(), MlpHead(steps=20, members=2, warm_until=4)])
