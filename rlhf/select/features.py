@@ -30,6 +30,10 @@ Embed = Callable[[Sequence[tuple[str, str]]], Floats]
 class Learned(Protocol):
     """An embedding with a basis of its own that is learned from texts, as that of a singular value decomposition."""
 
+    def __call__(self, texts: Sequence[tuple[str, str]]) -> Floats:
+        """Embeddings [N, D]."""
+        ...
+
     def fit(self, texts: Sequence[tuple[str, str]]) -> None:
         """Learn the basis, unless there is one."""
         ...
