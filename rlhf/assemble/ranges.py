@@ -79,11 +79,11 @@ TRAIN: Mapping[str, Rule] = {
     "shaping.controller.controller.beta": Real(0), "speaker.max_new_tokens": Whole(1),
     **{f"task.{key}": Whole(1) for key in ("steps", "prompts", "max_new_tokens", "eval_prompts")},
     **{f"task.plan.{key}": Whole(1) for key in ("generations", "steps", "prompts", "samples", "labelled", "judged")},
-    "task.plan.oversight": Whole(0), "task.completions": Whole(2), "task.plan.completions": Whole(2),
+    "task.plan.oversight": Whole(0), "task.completions": Whole(1), "task.plan.completions": Whole(1),
     "task.plan.k": Whole(2), "task.reference_samples": Whole(32), "task.plan.reference_samples": Whole(32),
 }  # fmt: skip
 """Of conf/train.yaml and its tasks. bootstrap=0 leaves intervals out; half of the labels flipped say nothing;
-completions of a prompt are compared with each other; 32 samples set the scale of a reward."""
+how many completions of a prompt are needed is the algorithm's matter (`rlhf.assemble.algorithm`); 32 samples set the scale of a reward."""
 
 EVALUATE: Mapping[str, Rule] = {
     "seed": Whole(0), "bootstrap": Whole(1), "block": Whole(1), "batch_tokens": Whole(1), "max_length": Whole(2),
