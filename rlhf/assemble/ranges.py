@@ -14,17 +14,19 @@ from rlhf.record_types import RecordError
 
 @dataclass(frozen=True, slots=True)
 class Whole:
-    """A whole number of at least `least`, or null where `optional`."""
+    """A whole number of at least `least`, `most` at most, or null where `optional`."""
 
     least: int
     optional: bool = False
+    most: float = math.inf
 
     def fits(self, value: Any) -> bool:
         """Is it one?"""
-        return (value is None and self.optional) or (_is(value, int) and value >= self.least)
+        return (value is None and self.optional) or (_is(value, int) and self.least <= value <= self.most)
 
     def __str__(self) -> str:
-        return f"a whole number, {self.least} or more{', or null' if self.optional else ''}"
+        size = f"{self.least} or more" if math.isinf(self.most) else f"{self.least} to {self.most}"
+        return f"a whole number, {size}{', or null' if self.optional else ''}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +92,14 @@ EVALUATE: Mapping[str, Rule] = {
     "changed": Whole(1), "red_team_size": Whole(1), "devices": Whole(1), "threads": Whole(1, optional=True),
 }  # fmt: skip
 """Of conf/evaluate.yaml."""
+
+
+SERVE: Mapping[str, Rule] = {
+    "port": Whole(0, most=65535), "batch_tokens": Whole(1), "threads": Whole(1, optional=True),
+    "shutdown_seconds": Whole(0),
+    **{f"limits.{key}": Whole(1) for key in ("max_bytes", "max_completions", "max_tokens", "queue_tokens")},
+}  # fmt: skip
+"""Of conf/serve.yaml."""
 
 
 def check_ranges(cfg: DictConfig, rules: Mapping[str, Rule]) -> None:
