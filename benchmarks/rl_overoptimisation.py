@@ -35,7 +35,10 @@ BOUND = np.sqrt(kl_bound(NS))
 
 
 def until_lost(kl, gold):
-    """The curve up to where gold has fallen back below the reference: beyond, one point outweighs all others."""
+    """The curve up to where gold lies 1 below the reference: beyond, one point outweighs all others.
+
+    What is fitted and drawn is this part only.
+    """
     below = np.flatnonzero(gold < gold[0] - 1)
     stop = int(below[0]) if len(below) else len(gold)
     return np.sqrt(kl[:stop]), gold[:stop] - gold[0]
@@ -53,12 +56,17 @@ def measure(seeds: int) -> dict:
             out["rl"][key] = {
                 "peak_gold": interval([g.max() for _, g, _ in curves]),
                 "kl_at_peak": interval([k[g.argmax()] for k, g, _ in curves]),
+                "fit_alpha": interval([f.alpha for f in fits]),
+                "fit_beta": interval([f.beta for f in fits]),
                 "fit_r2": interval([f.r2 for f in fits]),
             }
+            found = [gao_fit(kl_bound(NS), (p - p[0])[None], bootstrap=0) for p in picks]
             out["best_of_n"][key] = {
                 "peak_gold": interval([p.max() for p in picks]),
                 "gold_at_1024": interval([p[-1] for p in picks]),
-                "fit_r2": interval([gao_fit(kl_bound(NS), (p - p[0])[None], bootstrap=0).r2 for p in picks]),
+                "fit_alpha": interval([f.alpha for f in found]),
+                "fit_beta": interval([f.beta for f in found]),
+                "fit_r2": interval([f.r2 for f in found]),
             }
     for beta in BETAS:
         curves = [rl_curve(Playground(seed=s), mean, beta=beta, steps=300) for s in range(seeds)]
@@ -76,13 +84,20 @@ def draw(path: Path) -> None:
         world = Playground(seed=1)
         kl, gold, _ = rl_curve(world, aggregate, steps=300)
         d, gain = until_lost(kl, gold)
-        left.plot(d, gain, label=name)
+        (line,) = left.plot(d, gain, label=name)
+        fit = fit_rl(d, gain)
+        x = np.linspace(1e-3, d[-1], 200)
+        left.plot(x, x * (fit.alpha - fit.beta * np.log(x)), "--", linewidth=1, color=line.get_color())
         picked = best_of_n_curve(world, aggregate, NS, prompts=200)
-        right.plot(BOUND, picked - picked[0], "o-", label=name)
+        right.plot(BOUND, picked - picked[0], "o-", label=name, color=line.get_color())
+        best = gao_fit(kl_bound(NS), (picked - picked[0])[None], bootstrap=0)
+        x = np.linspace(0, BOUND[-1], 200)
+        right.plot(x, x * (best.alpha - best.beta * x), "--", linewidth=1, color=line.get_color())
     left.set(xlabel="√KL, exact", ylabel="gain in gold", title="RL", ylim=(-1.5, None))
     right.set(xlabel="√(log n - (n - 1)/n), an upper bound of √KL", ylabel="gain in gold", title="best of n")
-    left.legend()
-    right.legend()
+    for axis, form in ((left, "d (α - β log d)"), (right, "d (α - β d)")):
+        axis.plot([], [], "k--", linewidth=1, label=f"fit: {form}")
+        axis.legend()
     figure.savefig(path, dpi=100)
 
 

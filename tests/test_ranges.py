@@ -36,7 +36,7 @@ def test_training_refuses(wrong):
         (["task=dpo", "task.loss.label_smoothing=0.5"], r"=0\.5 must be a number of at least 0, below 0\.5$"),
         (["task=policy", "shaping.controller.beta=-0.1"], r"controller\.beta=-0\.1 must be a number of at least 0$"),
         (["task=policy", "shaping=adaptive", "shaping.controller.target=0"], r"target=0 must be a number above 0$"),
-        (["task=policy", "task.completions=1"], r"^task\.completions=1 must be a whole number, 2 or more$"),
+        (["task=policy", "task.completions=0"], r"^task\.completions=0 must be a whole number, 1 or more$"),
         (["task=policy", "task.steps=.inf"], r"^task\.steps=\.?inf must be a whole number"),
         (["task=iterate", "task.plan.reference_samples=31"], "=31 must be a whole number, 32 or more$"),
     ],

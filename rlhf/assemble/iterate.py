@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
+from rlhf.assemble.algorithm import distinct, enough_completions
 from rlhf.assemble.loggers import job_loggers
 from rlhf.assemble.policy import causal_speaker, toy_gold
 from rlhf.assemble.resume import folder_to_go_on_in
@@ -36,7 +37,14 @@ class IterateRun:
 
 
 def iterate_run(cfg: DictConfig) -> IterateRun:
-    """What `task=iterate` needs; with `ckpt=<run folder>` it goes on there."""
+    """What `task=iterate` needs; with `ckpt=<run folder>` it goes on there.
+
+    Raises:
+        RecordError: the algorithm needs more completions per prompt, or a seed of an ablation is named twice or alone.
+    """
+    enough_completions(cfg.algorithm, cfg.task.plan.completions, "task.plan.completions")
+    if cfg.task.conditions:
+        distinct(cfg.task.seeds, "task.seeds")
     folder = folder_to_go_on_in(cfg, run_folder(), leaves="**/generation-0", free=("seeds",))
     return IterateRun(cfg, folder, quick_trainer(1, job_loggers(cfg, folder)))
 

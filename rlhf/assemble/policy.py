@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import hydra
 from omegaconf import DictConfig
 
+from rlhf.assemble.algorithm import enough_completions
 from rlhf.assemble.named_models import check_folders, listed
 from rlhf.assemble.resume import checkpoint_to_go_on_from
 from rlhf.assemble.run import renderer_of, run_folder, trainer_of
@@ -21,7 +22,7 @@ def policy_run(cfg: DictConfig) -> PolicyRun:
     """What `task=policy` needs.
 
     Raises:
-        RecordError: no reward model is named, a named one is not there, or `shaping` names a domain that no prompt has.
+        RecordError: fewer completions than the algorithm needs, no reward model is named, a named one is not there, or `shaping` names a domain that no prompt has.
     """
     named(cfg)
     from rlhf.optimise.policy import Judges
@@ -29,6 +30,7 @@ def policy_run(cfg: DictConfig) -> PolicyRun:
     from rlhf.optimise.prompt_data import PromptData
     from rlhf.optimise.proxy import RunJudge
 
+    enough_completions(cfg.algorithm, cfg.task.completions, "task.completions")
     folder = run_folder()
     checkpoint = checkpoint_to_go_on_from(cfg, folder)
     source = hydra.utils.instantiate(cfg.data)
@@ -74,8 +76,9 @@ def toy_gold(source: Any) -> Any:
 
 def causal_speaker(cfg: DictConfig, *, decoding: Any, max_new_tokens: int, path: str | None = None) -> Any:
     """The language model that the groups `model` and `adapter` name, or the one in `path`, as a policy."""
-    from rlhf.optimise.speaking import CausalSpeaker
+    from rlhf.optimise.speaking import CausalSpeaker, whole
 
+    whole(decoding)
     maker = hydra.utils.instantiate(cfg.model, **({"path": path} if path else {}))
     tokenizer = maker.tokenizer()
     policy = policy_of(cfg, maker, tokenizer)

@@ -14,17 +14,19 @@ from rlhf.record_types import RecordError
 
 @dataclass(frozen=True, slots=True)
 class Whole:
-    """A whole number of at least `least`, or null where `optional`."""
+    """A whole number of at least `least`, `most` at most, or null where `optional`."""
 
     least: int
     optional: bool = False
+    most: float = math.inf
 
     def fits(self, value: Any) -> bool:
         """Is it one?"""
-        return (value is None and self.optional) or (_is(value, int) and value >= self.least)
+        return (value is None and self.optional) or (_is(value, int) and self.least <= value <= self.most)
 
     def __str__(self) -> str:
-        return f"a whole number, {self.least} or more{', or null' if self.optional else ''}"
+        size = f"{self.least} or more" if math.isinf(self.most) else f"{self.least} to {self.most}"
+        return f"a whole number, {size}{', or null' if self.optional else ''}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,17 +81,25 @@ TRAIN: Mapping[str, Rule] = {
     "shaping.controller.controller.beta": Real(0), "speaker.max_new_tokens": Whole(1),
     **{f"task.{key}": Whole(1) for key in ("steps", "prompts", "max_new_tokens", "eval_prompts")},
     **{f"task.plan.{key}": Whole(1) for key in ("generations", "steps", "prompts", "samples", "labelled", "judged")},
-    "task.plan.oversight": Whole(0), "task.completions": Whole(2), "task.plan.completions": Whole(2),
+    "task.plan.oversight": Whole(0), "task.completions": Whole(1), "task.plan.completions": Whole(1),
     "task.plan.k": Whole(2), "task.reference_samples": Whole(32), "task.plan.reference_samples": Whole(32),
 }  # fmt: skip
 """Of conf/train.yaml and its tasks. bootstrap=0 leaves intervals out; half of the labels flipped say nothing;
-completions of a prompt are compared with each other; 32 samples set the scale of a reward."""
+how many completions of a prompt are needed is the algorithm's matter (`rlhf.assemble.algorithm`); 32 samples set the scale of a reward."""
 
 EVALUATE: Mapping[str, Rule] = {
     "seed": Whole(0), "bootstrap": Whole(1), "block": Whole(1), "batch_tokens": Whole(1), "max_length": Whole(2),
     "changed": Whole(1), "red_team_size": Whole(1), "devices": Whole(1), "threads": Whole(1, optional=True),
 }  # fmt: skip
 """Of conf/evaluate.yaml."""
+
+
+SERVE: Mapping[str, Rule] = {
+    "port": Whole(0, most=65535), "batch_tokens": Whole(1), "threads": Whole(1, optional=True),
+    "shutdown_seconds": Whole(0),
+    **{f"limits.{key}": Whole(1) for key in ("max_bytes", "max_completions", "max_tokens", "queue_tokens")},
+}  # fmt: skip
+"""Of conf/serve.yaml."""
 
 
 def check_ranges(cfg: DictConfig, rules: Mapping[str, Rule]) -> None:

@@ -11,7 +11,11 @@ import hydra
 from omegaconf import DictConfig, OmegaConf
 
 from rlhf.assemble.loggers import quiet
+from rlhf.assemble.ranges import SERVE, check_ranges
 from rlhf.assemble.suggestions import CONF
+from rlhf.record_types import RecordError
+
+LEVELS = ("debug", "info", "warning", "error", "critical")
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="serve")
@@ -24,8 +28,14 @@ def serve(cfg: DictConfig) -> None:
     """Load the run and serve it until SIGINT or SIGTERM; requests that were begun are finished.
 
     Raises:
-        SystemExit: no run, no such device, an address that is taken, or a missing extra; with the remedy.
+        SystemExit: no run, numbers out of their range, no such level of the log, no such device, an address that is taken, or a missing extra; with the remedy.
     """
+    try:
+        check_ranges(cfg, SERVE)
+    except RecordError as error:
+        raise SystemExit(str(error)) from error
+    if str(cfg.log_level).lower() not in LEVELS:
+        raise SystemExit(f"log_level={cfg.log_level}: one of {', '.join(LEVELS)}")
     folder = _folder(cfg)
     listener = _listener(cfg.host, cfg.port)
     try:
@@ -41,7 +51,7 @@ def serve(cfg: DictConfig) -> None:
 
     quiet()
     logging.basicConfig(
-        level=cfg.log_level.upper(), format="%(asctime)s %(levelname)s %(message)s", force=True
+        level=str(cfg.log_level).upper(), format="%(asctime)s %(levelname)s %(message)s", force=True
     )
     if cfg.threads:
         torch.set_num_threads(cfg.threads)

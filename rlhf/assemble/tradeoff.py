@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 import hydra
 from omegaconf import DictConfig
 
+from rlhf.assemble.algorithm import distinct, enough_completions
 from rlhf.assemble.iterate import quick_trainer, tasks_of, world_of
 from rlhf.assemble.loggers import job_loggers
 from rlhf.assemble.policy import toy_gold
 from rlhf.assemble.resume import only_from_the_start
 from rlhf.assemble.run import run_folder
+from rlhf.record_types import RecordError
 
 if TYPE_CHECKING:
     from rlhf.optimise.tradeoff_methods import Method, World
@@ -31,8 +33,22 @@ class TradeoffRun:
 
 
 def tradeoff_run(cfg: DictConfig) -> TradeoffRun:
-    """What `task=tradeoff` needs. Raises RecordError where `ckpt` is named."""
+    """What `task=tradeoff` needs.
+
+    Raises:
+        RecordError: `ckpt` is named, a seed is named twice or alone, `against` is no n of `best_of`, or an algorithm
+            needs more completions per prompt.
+    """
     only_from_the_start(cfg)
+    distinct(cfg.task.seeds, "task.seeds")
+    if cfg.task.against not in cfg.task.best_of:
+        raise RecordError(
+            f"{cfg.task.against} is none of task.best_of={list(cfg.task.best_of)}", key="task.against",
+            remedy=f"task.against={cfg.task.best_of[0]}, or add it to task.best_of" if cfg.task.best_of else
+            "task.best_of=[4,24] task.against=24",
+        )  # fmt: skip
+    for own in cfg.task.trained.values():
+        enough_completions(own.algorithm, cfg.task.completions, "task.completions")
     return TradeoffRun(cfg, run_folder(), quick_trainer(1, job_loggers(cfg, run_folder())))
 
 
@@ -92,7 +108,6 @@ def contrasts_of(task: DictConfig) -> list[tuple[str, str]]:
 def _world(cfg: DictConfig, seed: int) -> World:
     from rlhf.data.prompt_key import prompt_hash
     from rlhf.optimise.tradeoff_methods import World
-    from rlhf.record_types import RecordError
 
     source, records = world_of(cfg, seed)
     gold = toy_gold(source)

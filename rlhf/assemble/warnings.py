@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
+from rlhf.assemble.algorithm import distinct, enough_completions
 from rlhf.assemble.iterate import loop_of, quick_trainer, toy
 from rlhf.assemble.loggers import job_loggers
 from rlhf.assemble.resume import folder_to_go_on_in
@@ -32,8 +33,9 @@ class WarningsRun:
 
 
 def warnings_run(cfg: DictConfig) -> WarningsRun:
-    """What `task=warnings` needs; with `ckpt=<run folder>` it goes on there."""
+    """What `task=warnings` needs; with `ckpt=<run folder>` it goes on there. Raises RecordError as `sound` and `exact`."""
     exact(cfg)
+    sound(cfg)
     folder = folder_to_go_on_in(cfg, run_folder(), leaves="*/seed-*", free=JUDGING)
     return WarningsRun(cfg, folder, quick_trainer(1, job_loggers(cfg, folder)))
 
@@ -47,6 +49,24 @@ def exact(cfg: DictConfig) -> None:
             remedy="speaker=toy; to see when a sign warns a language model: task=iterate speaker=language "
             "early_warning=<sign>",
         )
+
+
+def sound(cfg: DictConfig) -> None:
+    """Raise RecordError for too few completions, repeated seeds, unknown worlds, or levels judged where chosen."""
+    task = cfg.task
+    enough_completions(cfg.algorithm, task.plan.completions, "task.plan.completions")
+    distinct(task.seeds, "task.seeds")
+    distinct(task.chosen_seeds, "task.chosen_seeds", least=1)
+    if unknown := [world for world in task.chosen_on if world not in task.worlds]:
+        raise RecordError(
+            f"{', '.join(unknown)} not in task.worlds", key="task.chosen_on",
+            remedy=f"of {', '.join(map(str, task.worlds))}",
+        )  # fmt: skip
+    if both := sorted({*task.seeds} & {*task.chosen_seeds}) if task.chosen_on else []:
+        raise RecordError(
+            f"{both} are in task.seeds too: levels must be judged on other runs than they were chosen on",
+            key="task.chosen_seeds", remedy="other seeds",
+        )  # fmt: skip
 
 
 def warnings(run: WarningsRun) -> dict[str, float]:

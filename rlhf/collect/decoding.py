@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
+from rlhf.record_types import RecordError
+
 
 @dataclass(frozen=True)
 class Decoding:
@@ -36,7 +38,7 @@ class Decoding:
         }
         for name, fine in checks.items():
             if not fine:
-                raise ValueError(f"sampler.{name}={getattr(self, name)} is out of range")
+                raise RecordError(f"{getattr(self, name)} is out of range", key=f"decoding.{name}")
 
     def as_dict(self) -> dict[str, Any]:
         """For the provenance of a completion."""

@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+from transformers import AutoTokenizer, GenerationConfig
 
 from rlhf.collect.decoding import Decoding
 from rlhf.collect.sampling import Draft
 from rlhf.data.render import Renderer
 from rlhf.record_types import Prompt
+from rlhf.reward.causal_model import load_causal
 
 BLOCK = 1 << 20
 LOADING = threading.Lock()
@@ -107,9 +108,7 @@ class TransformersPolicy:
             tokenizer = AutoTokenizer.from_pretrained(self.path, **source)
             if tokenizer.pad_token_id is None:
                 tokenizer.pad_token = tokenizer.eos_token
-            model = AutoModelForCausalLM.from_pretrained(
-                self.path, dtype=getattr(torch, self.dtype), **source
-            )
+            model: Any = load_causal(self.path, dtype=getattr(torch, self.dtype), **source)
             renderer = Renderer(tokenizer, max_length=self.max_length, template=self.template)
             commit = getattr(model.config, "_commit_hash", None)
             self._checkpoint = fingerprint(self.path) if Path(self.path).is_dir() else str(commit)[:12]

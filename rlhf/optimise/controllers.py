@@ -52,7 +52,7 @@ class Controller(Protocol):
 
 @dataclass
 class Fixed:
-    """The same β always. Raises ValueError where it is negative."""
+    """The same β always. Raises RecordError where it is negative."""
 
     beta: float
 
@@ -95,7 +95,7 @@ class Annealed:
         curve: `linear` or `cosine`.
 
     Raises:
-        ValueError: the ends or the episodes make no sense.
+        RecordError: the ends or the episodes make no sense.
     """
 
     start: float
@@ -109,7 +109,7 @@ class Annealed:
         _positive("end", self.end, zero=True)
         _positive("episodes", self.episodes)
         if self.start < self.end:
-            raise ValueError(
+            raise RecordError(
                 f"shaping.controller.start={self.start:g} is below end={self.end:g}: β is annealed from high to low"
             )
 
@@ -147,7 +147,7 @@ class Adaptive:
         low, high: bounds of β.
 
     Raises:
-        ValueError: a number out of range; in `update`, a batch so large that one step could make β negative.
+        RecordError: a number out of range; in `update`, a batch so large that one step could make β negative.
     """
 
     init: float
@@ -160,7 +160,7 @@ class Adaptive:
         for name in ("init", "target", "horizon", "low"):
             _positive(name, getattr(self, name))
         if not self.low <= self.init <= self.high:
-            raise ValueError(
+            raise RecordError(
                 f"shaping.controller.init={self.init:g} lies outside [{self.low:g}, {self.high:g}]"
             )
         self.beta = self.init
@@ -172,12 +172,12 @@ class Adaptive:
     def update(self, kl: float, episodes: int) -> None:
         """One step of the rule."""
         if episodes * REFERENCE_STEP >= self.horizon:
-            raise ValueError(
+            raise RecordError(
                 f"{episodes} episodes per update with shaping.controller.horizon={self.horizon}: a horizon above "
                 f"{REFERENCE_STEP * episodes:g} keeps beta positive, {20 * episodes} changes it by a percent a step"
             )
         if not math.isfinite(kl):
-            raise ValueError("the mean KL of a batch is not finite")
+            raise RecordError("the mean KL of a batch is not finite")
         error = min(max(kl / self.target - 1, -REFERENCE_STEP), REFERENCE_STEP)
         self.beta = min(max(self.beta * (1 + error * episodes / self.horizon), self.low), self.high)
 
@@ -200,7 +200,7 @@ class PerPrompt:
         most: bound on the factor, >= 1.
 
     Raises:
-        ValueError: negative strength, a bound below 1; in `betas`, a reward model of one head, which has no spread.
+        RecordError: negative strength, a bound below 1; in `betas`, a reward model of one head, which has no spread.
     """
 
     controller: Controller
@@ -210,14 +210,15 @@ class PerPrompt:
     def __post_init__(self) -> None:
         _positive("strength", self.strength, zero=True)
         if self.most < 1:
-            raise ValueError(f"shaping.controller.most={self.most:g} must be at least 1")
+            raise RecordError(f"shaping.controller.most={self.most:g} must be at least 1")
 
     def betas(self, context: Context) -> Float[Tensor, " P"]:
         """β of every prompt."""
         if not bool((context.spread > 0).any()):
-            raise ValueError(
-                "shaping=per_prompt needs a reward model that can doubt: head=ensemble, or reward=[run, run, ...]"
-            )
+            raise RecordError(
+                "per_prompt needs a reward model that can doubt; this one has a single member", key="shaping",
+                remedy="a reward model of head=ensemble, or reward=[run, run, ...]",
+            )  # fmt: skip
         return self.controller.betas(context) * (1 + self.strength * context.spread).clamp(max=self.most)
 
     def update(self, kl: float, episodes: int) -> None:
@@ -293,4 +294,4 @@ def check_domains(controller: Any, known: Collection[str | None]) -> None:
 
 def _positive(name: str, value: float, *, zero: bool = False) -> None:
     if not math.isfinite(value) or value < 0 or (value == 0 and not zero):
-        raise ValueError(f"shaping.controller.{name}={value:g} must be {'>= 0' if zero else 'positive'}")
+        raise RecordError(f"shaping.controller.{name}={value:g} must be {'>= 0' if zero else 'positive'}")

@@ -26,7 +26,7 @@ from rlhf.optimise.proxy import Judge
 from rlhf.optimise.shaper import Shaper
 from rlhf.optimise.speaking import aside
 from rlhf.optimise.warning import EarlyWarning
-from rlhf.record_types import Comparison
+from rlhf.record_types import Comparison, RecordError
 from rlhf.reward.checkpoint import check_loaded, drop_frozen
 
 WHOLE = Same(Decoding(temperature=1.0, top_p=1.0))
@@ -46,7 +46,8 @@ class Plan:
         labelled: pairs of these answers that are voted on.
         update_reward: False trains every generation on the first reward model.
         reference_samples: completions that set the scale of the reward.
-        judged: prompts behind the numbers at the end, and oversight: prompts of the task file for people.
+        judged: held-out prompts behind the numbers at the end, at most.
+        oversight: other held-out prompts, of the task file for people; votes on them train the next reward model.
     """
 
     generations: int = 3
@@ -70,7 +71,7 @@ class Loop:
         folder: of the run.
         speaker: policy and (fixed) reference.
         start: records with votes, from the reference.
-        tasks: prompts to train on; held_out: prompts to judge and to oversee with.
+        tasks: prompts to train on; held_out: prompts to judge and to oversee with, never the same ones for both.
         teach: records to a reward model.
         shaper: fresh, its controller at the start; it goes on through the generations.
         trainer: `(steps) -> Trainer`.
@@ -110,6 +111,23 @@ class Loop:
     starts: list[int] = field(default_factory=list, init=False)
     stopped: list[int] = field(default_factory=list, init=False)
     warnings: list[str] = field(default_factory=list, init=False)
+
+    def __post_init__(self) -> None:
+        if len(self.held_out) - self.plan.oversight < 2:
+            raise RecordError(
+                f"{self.plan.oversight} of {len(self.held_out)} held-out prompts oversee, which leaves fewer than 2 to "
+                "judge with", key="task.plan.oversight", remedy="less of it, a larger task.held_out, or more data",
+            )  # fmt: skip
+
+    @property
+    def overseen(self) -> list[Task]:
+        """Held-out prompts of the oversight: the last ones."""
+        return list(self.held_out[len(self.held_out) - self.plan.oversight :])
+
+    @property
+    def judging(self) -> list[Task]:
+        """Held-out prompts behind the numbers; no reward model learns from votes on them."""
+        return list(self.held_out[: len(self.held_out) - self.plan.oversight][: self.plan.judged])
 
 
 def judges_of(loop: Loop, records: Sequence[Comparison]) -> Judges:
@@ -209,7 +227,7 @@ def load(loop: Loop, folder: Path) -> bool:
 
 def judged(loop: Loop, module: PolicyModule, *, reference: bool = False) -> Trace:
     """The columns of the trace on held-out prompts, one completion each; `gold` with its 95% interval over prompts."""
-    tasks = list(loop.held_out[: loop.plan.judged])
+    tasks = loop.judging
     with aside(loop.seed + 1):
         rollout = loop.speaker.speak(tasks, 1, reference=reference)
     logp = loop.speaker.ref_logp(rollout) if reference else loop.speaker.logp(rollout)

@@ -24,8 +24,10 @@ from rlhf.optimise.policy import Gold, Judges, Trace, averages
 from rlhf.optimise.policy_training import write_traces
 from rlhf.optimise.speaking import SpeakerPolicy, aside
 from rlhf.optimise.tuning import write_json
-from rlhf.record_types import Comparison
+from rlhf.record_types import Comparison, RecordError
 from rlhf.records import read, write
+
+WHO = ("policy", "reference", "previous")
 
 
 def iterate(loop: Loop) -> dict[str, float]:
@@ -44,7 +46,7 @@ def iterate(loop: Loop) -> dict[str, float]:
     for number in range(loop.plan.generations):
         folder = loop.folder / f"generation-{number}"
         folder.mkdir(parents=True, exist_ok=True)
-        previous = _answers(loop) if number else None
+        previous = _answers(loop, "previous") if number and loop.overseen else None
         module = module_of(loop, judges, number)
         new = not (folder / "policy.pt").is_file()
         if number == 0:
@@ -58,7 +60,7 @@ def iterate(loop: Loop) -> dict[str, float]:
         metrics |= {f"generation/{number}/{name}": value for name, value in final.items()} | final
         voted = _label(loop, folder, records, judges, previous, number)
         if voted is None:
-            print(_ask(folder))
+            print(_ask(folder, number))
             break
         if loop.plan.update_reward and number + 1 < loop.plan.generations:
             records += voted
@@ -80,11 +82,13 @@ def iterate(loop: Loop) -> dict[str, float]:
     return metrics
 
 
-def _answers(loop: Loop, *, reference: bool = False) -> list[str]:
-    """What the policy (or its reference) says to the prompts of the oversight now."""
-    with aside(loop.seed + 2):
-        tasks = loop.held_out[-loop.plan.oversight :]
-        return list(loop.speaker.speak(tasks, 1, reference=reference).spoken.texts)
+def _answers(loop: Loop, who: str) -> list[str]:
+    """What the policy (or its reference) says to the prompts of the oversight now.
+
+    Everyone draws with random numbers of their own: with the same ones, a policy that is its reference says the same.
+    """
+    with aside(loop.seed + 2 + 1_000_003 * WHO.index(who)):
+        return list(loop.speaker.speak(loop.overseen, 1, reference=who == "reference").spoken.texts)
 
 
 def _label(
@@ -95,10 +99,11 @@ def _label(
     tasks = folder / f"step-{number:06d}.tasks.jsonl"
     done, waiting, truth = (folder / n for n in ("records.jsonl", "unlabelled.jsonl", "unlabelled.gold.json"))
     if not waiting.is_file():
-        said = {"policy": _answers(loop), "reference": _answers(loop, reference=True)}
-        said |= {"previous": previous} if previous is not None else {}
-        overseen = loop.held_out[-loop.plan.oversight :]
-        write_tasks(folder, number, overseen, said, seed=loop.seed, gold=loop.gold)
+        if loop.overseen:
+            said = {who: _answers(loop, who) for who in ("policy", "reference")}
+            said |= {"previous": previous} if previous is not None else {}
+            if write_tasks(folder, number, loop.overseen, said, seed=loop.seed, gold=loop.gold) is None:
+                print(f"generation {number}: all answers are alike, its oversight has nothing to vote on")
         rng = np.random.default_rng((loop.seed, 11, number))
         new = _sampled(loop, number, rng)
         chosen = list(loop.choose(new, known, judges.proxy, loop.plan.labelled, rng))
@@ -106,11 +111,17 @@ def _label(
             write_json(truth, {r.prompt_id: _true_rewards(r, loop.gold) for r in chosen})
         write(waiting, chosen)
     if loop.voter is not None and not done.is_file():
-        write(votes, loop.voter(with_gold(read(tasks), folder / f"step-{number:06d}.gold.json")))
+        if _any(tasks):
+            write(votes, loop.voter(with_gold(read(tasks), folder / f"step-{number:06d}.gold.json")))
         write(done, loop.voter(with_gold(read(waiting), truth)))
-    if not votes.is_file() or not done.is_file():
+    if (_any(tasks) and not votes.is_file()) or not done.is_file():
         return None
     return [*read(done), *(r for _, records in read_votes(folder) for r in records)]
+
+
+def _any(tasks: Path) -> bool:
+    """Is there something to vote on?"""
+    return tasks.is_file() and tasks.stat().st_size > 0
 
 
 def _sampled(loop: Loop, number: int, rng: np.random.Generator) -> list[Comparison]:
@@ -122,10 +133,10 @@ def _sampled(loop: Loop, number: int, rng: np.random.Generator) -> list[Comparis
     drafts = (completer(replace(task, prompt_id=f"g{number}-{task.prompt_id}")) for task in chosen)
     records = list(filtering(drafts))
     if not records:
-        raise ValueError(
-            f"generation {number}: the filters left none of {len(chosen)} records; look at task.filter and "
-            "at what the policy says (generation-*/trace.csv: length, ended)"
-        )
+        raise RecordError(
+            f"generation {number}: the filters left none of {len(chosen)} records", key="task.filter",
+            remedy="loosen them, or look at what the policy says (generation-*/trace.csv: length, ended)",
+        )  # fmt: skip
     return records
 
 
@@ -147,11 +158,13 @@ def _votes(loop: Loop) -> list[dict[str, float]]:
     return [win_rates(records) for folder in folders for _, records in read_votes(folder)]
 
 
-def _ask(folder: Path) -> str:
-    tasks = next(folder.glob("step-*.tasks.jsonl"))
-    votes = tasks.name.replace(".tasks.", ".votes.")
-    return (
-        f"votes are needed; then start the loop again with the same folder:\n"
-        f"  python annotate.py annotator=web tasks={tasks} out={folder / votes}\n"
-        f"  python annotate.py annotator=web tasks={folder / 'unlabelled.jsonl'} out={folder / 'records.jsonl'}"
+def _ask(folder: Path, number: int) -> str:
+    step = f"step-{number:06d}"
+    pairs = [("unlabelled.jsonl", "records.jsonl")]
+    if _any(folder / f"{step}.tasks.jsonl"):
+        pairs.insert(0, (f"{step}.tasks.jsonl", f"{step}.votes.jsonl"))
+    return "votes are needed; then start the loop again with the same folder:" + "".join(
+        f"\n  python annotate.py annotator=web tasks={folder / tasks} out={folder / out}"
+        for tasks, out in pairs
+        if not (folder / out).is_file()
     )

@@ -5,7 +5,10 @@ one, of the previous generation, in random order under neutral ids and without t
 says who is who, `step-000050.gold.json` the true rewards where they are known; neither is for annotators. Of
 equal answers one is shown; a prompt that all answer alike is left out. Votes are cast by
 
-    python annotate.py annotator=web tasks=<run>/oversight/step-000050.tasks.jsonl out=<the same>.votes.jsonl
+    python annotate.py annotator=web tasks=<run>/oversight/step-000050.tasks.jsonl out=<run>/oversight/step-000050.votes.jsonl
+
+`task=policy` asks about prompts of every split (`shares`), so that these votes have something to train, to validate
+and to test the next reward model with, and a prompt that was held out before stays so.
 """
 
 from __future__ import annotations
@@ -15,7 +18,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import permutations
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -42,12 +44,34 @@ class Oversight:
     prompts: int = 20
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        for name, value in {"every": self.every, "prompts": self.prompts}.items():
+            if not isinstance(value, int) or value < 1:
+                raise RecordError(
+                    f"{value} must be a whole number, 1 or more", key=f"task.oversight.{name}",
+                    remedy="task.oversight=null asks nobody",
+                )  # fmt: skip
+
+
+def shares(tasks: Mapping[str, Sequence[Task]], number: int) -> list[Task]:
+    """So many prompts of train, val and test: as many of each as its share of all, of val and test two at least.
+
+    Below six prompts val and test get a third each, rounded down. Fewer where a split has fewer.
+    """
+    every = sum(map(len, tasks.values()))
+    asked = {
+        split: max(round(number * len(tasks[split]) / every), min(2, number // 3))
+        for split in ("val", "test")
+    }
+    asked["train"] = max(number - sum(asked.values()), 0)
+    return [task for split in ("train", "val", "test") for task in tasks[split][: asked[split]]]
+
 
 def write_tasks(
     folder: Path, step: int, tasks: Sequence[Task], said: Said, *, seed: int,
     gold: Callable[[Sequence[Prompt], Sequence[str]], list[float]] | None = None,
-) -> Path:  # fmt: skip
-    """One blinded task file and its key.
+) -> Path | None:  # fmt: skip
+    """One blinded task file and its key; None, and no files, where all answer alike: there is nothing to prefer.
 
     Args:
         folder: is created.
@@ -57,7 +81,6 @@ def write_tasks(
         seed: of the order.
         gold: true rewards, for simulated annotators: into a file of their own that people do not see.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng((seed, step))
     records, key, truth = [], {}, {}
     for number, task in enumerate(tasks):
@@ -76,6 +99,9 @@ def write_tasks(
             truth[name] = {f"c{i}": value for i, value in enumerate(values)}
         records.append(Comparison(name, task.prompt, completions, domain=task.domain))
         key[name] = {f"c{i}": w for i, w in enumerate(who)}
+    if not records:
+        return None
+    folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"step-{step:06d}.tasks.jsonl"
     write(path, records)
     (folder / f"step-{step:06d}.key.json").write_text(json.dumps(key, indent=1))
@@ -100,12 +126,20 @@ def read_votes(folder: Path) -> Iterator[tuple[int, list[Comparison]]]:
     """Every file of votes that has come back, as (step, records whose completions have their sources again).
 
     Raises:
-        RecordError: votes on a record that the key does not know.
+        RecordError: no task file or key of that step; records, ids or texts that are not those of the task file;
+            nobody has voted.
     """
     for path in sorted(folder.glob("step-*.votes.jsonl")):
         stem = path.name.removesuffix(".votes.jsonl")
-        key = json.loads((folder / f"{stem}.key.json").read_text())
-        yield int(stem.removeprefix("step-")), [_unblinded(record, key, path) for record in read(path)]
+        key = _key(folder / f"{stem}.key.json", path)
+        asked = {record.prompt_id: record for record in read(_beside(folder / f"{stem}.tasks.jsonl", path))}
+        records = [_unblinded(record, key, asked, path) for record in read(path)]
+        if not any(record.votes for record in records):
+            raise RecordError(
+                f"{len(records)} records, and no vote on any", place=str(path), key="votes",
+                remedy=f"annotate.py writes it: tasks={stem}.tasks.jsonl out=<it>; or take the file away",
+            )  # fmt: skip
+        yield int(stem.removeprefix("step-")), records
 
 
 def win_rates(records: Sequence[Comparison], *, samples: int = 1000, seed: int = 0) -> dict[str, float]:
@@ -132,12 +166,48 @@ def win_rates(records: Sequence[Comparison], *, samples: int = 1000, seed: int =
     return out
 
 
-def _unblinded(record: Comparison, key: Mapping[str, Mapping[str, str]], path: Path) -> Comparison:
-    if record.prompt_id not in key:
+def _beside(path: Path, votes: Path) -> Path:
+    if not path.is_file() or not path.name.removeprefix("step-").split(".")[0].isdigit():
         raise RecordError(
-            f"record {record.prompt_id} is not in the key", place=str(path), key="prompt_id",
-            remedy="votes must be on the task file of the same step",
+            f"no {path.name} beside it", place=str(votes),
+            remedy="step-<n>.votes.jsonl lies where step-<n>.tasks.jsonl and step-<n>.key.json were written, "
+            "under their name",
         )  # fmt: skip
-    who: Mapping[str, Any] = key[record.prompt_id]
+    return path
+
+
+def _key(path: Path, votes: Path) -> Mapping[str, Mapping[str, str]]:
+    try:
+        key: Mapping[str, Mapping[str, str]] = json.loads(_beside(path, votes).read_text())
+    except json.JSONDecodeError as error:
+        raise RecordError(
+            f"is not JSON: {error}", place=str(path), remedy="put back the file that the training wrote"
+        ) from error
+    return key
+
+
+def _unblinded(
+    record: Comparison, key: Mapping[str, Mapping[str, str]], asked: Mapping[str, Comparison], path: Path
+) -> Comparison:
+    name, remedy = record.prompt_id, "votes must be on the task file of the same step"
+    if name not in key or name not in asked:
+        missing = "key" if name not in key else "task file"
+        raise RecordError(
+            f"record {name} is not in the {missing}", place=str(path), key="prompt_id", remedy=remedy
+        )
+    who, task = key[name], asked[name]
+    wrong = sorted({c.id for c in record.completions} ^ who.keys())
+    if wrong:
+        raise RecordError(
+            f"record {name}: {', '.join(wrong)} not both here and in the key", place=str(path),
+            key="completions.id", remedy=remedy,
+        )  # fmt: skip
+    texts = {c.id: c.text for c in task.completions}
+    changed = [c.id for c in record.completions if texts.get(c.id) != c.text]
+    if changed or record.prompt != task.prompt:
+        raise RecordError(
+            f"record {name}: {', '.join(changed) or 'the prompt'} has another text than in the task file",
+            place=str(path), key="completions.text" if changed else "prompt", remedy=remedy,
+        )  # fmt: skip
     completions = tuple(replace(c, source={"who": who[c.id]}) for c in record.completions)
     return replace(record, completions=completions)

@@ -32,7 +32,7 @@ from rlhf.optimise.shaping import ShapedReward, k2, k3, sequence_kl
 from rlhf.optimise.speaking import Rollout, Speaker, aside
 from rlhf.optimise.uncertainty import spread
 from rlhf.optimise.warning import EarlyWarning
-from rlhf.record_types import Prompt
+from rlhf.record_types import Prompt, RecordError
 from rlhf.reward.resumable import ResumableModule
 
 Gold = Callable[[Sequence[Prompt], Sequence[str]], list[float]]
@@ -67,11 +67,7 @@ class PolicyModule(ResumableModule):
         **options: Any,
     ) -> None:  # fmt: skip
         super().__init__(**options)
-        if completions < self.least:
-            raise ValueError(
-                f"task.completions={completions}: at least {self.least} per prompt"
-                + (" (RLOO compares them; algorithm=ppo does not)" if self.least > 1 else "")
-            )
+        self.enough(completions)
         self.speaker: Any = speaker
         self.judges, self.shaper, self.completions, self.warning = judges, shaper, completions, warning
         self.proxy: Proxy | None = None
@@ -79,6 +75,15 @@ class PolicyModule(ResumableModule):
         self.trace: list[Trace] = []
         self.warned: dict[str, Any] | None = None
         self.reference: Trace = {}
+
+    @classmethod
+    def enough(cls, completions: int, key: str = "task.completions") -> None:
+        """Raise RecordError for fewer completions per prompt than `least`."""
+        if completions < cls.least:
+            raise RecordError(
+                f"{completions} must be {cls.least} or more per prompt", key=key,
+                remedy="RLOO compares them; algorithm=ppo does not" if cls.least > 1 else "",
+            )  # fmt: skip
 
     def settle(self, tasks: Sequence[Task], seed: int) -> None:
         """Set the scale of the rewards on samples of the reference, one per task; leaves the random state alone.
@@ -180,9 +185,20 @@ class PolicyModule(ResumableModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """The same back."""
+        self._same_algorithm(checkpoint)
         super().on_load_checkpoint(checkpoint)
         self.shaper.controller.load_state_dict(checkpoint["controller"])
         self.trace, self.warned = list(checkpoint["trace"]), checkpoint["warned"]
+
+    def _same_algorithm(self, checkpoint: Mapping[str, Any]) -> None:
+        valued = any(name.startswith("value.") for name in checkpoint["state_dict"])
+        if "controller" not in checkpoint or valued != hasattr(self, "value"):
+            found = "another task" if "controller" not in checkpoint else ("rloo", "ppo")[valued]
+            remedy = "a run of task=policy" if "controller" not in checkpoint else f"algorithm={found}"
+            raise RecordError(
+                f"its checkpoint is of {found}, not of this algorithm", key="ckpt",
+                remedy=f"{remedy}, or start anew from its model: model=local model.path=<run>/model",
+            )  # fmt: skip
 
 
 def averages(trace: Sequence[Mapping[str, float]], window: int = 10) -> dict[str, float]:

@@ -14,7 +14,7 @@ import pytorch_lightning as pl
 
 from rlhf.collect.prompts import Task
 from rlhf.optimise.figures import draw_traces
-from rlhf.optimise.oversight import Oversight, read_votes, win_rates, write_tasks
+from rlhf.optimise.oversight import Oversight, read_votes, shares, win_rates, write_tasks
 from rlhf.optimise.policy import PolicyModule
 from rlhf.optimise.policy_export import export_policy
 from rlhf.optimise.progress import log_end
@@ -50,15 +50,21 @@ class AskPeople(pl.Callback):
     def on_train_batch_end(self, trainer: pl.Trainer, *args: object, **kwargs: object) -> None:
         """After every `every`-th step."""
         if trainer.global_step % self.oversight.every == 0:
-            tasks = self.run.data.prompts("val")[: self.oversight.prompts]
+            every = {split: self.run.data.prompts(split) for split in ("train", "val", "test")}
+            tasks = shares(every, self.oversight.prompts)
             said = ask_all(self.run, tasks, seed=self.oversight.seed + trainer.global_step)
             gold = self.run.module.judges.gold
             folder = self.run.folder / "oversight"
-            write_tasks(folder, trainer.global_step, tasks, said, seed=self.oversight.seed, gold=gold)
+            step = trainer.global_step
+            if write_tasks(folder, step, tasks, said, seed=self.oversight.seed, gold=gold) is None:
+                print(f"oversight at step {step}: all answers are alike, there is nothing to vote on")
 
 
 def ask_all(run: PolicyRun, tasks: Sequence[Task], *, seed: int) -> dict[str, list[str]]:
-    """What policy, reference and previous generation answer; the training's random state is left alone."""
+    """What policy, reference and previous generation answer, each drawn with random numbers of its own.
+
+    The training's random state is left alone.
+    """
     speaker: Speaker = run.module.speaker
     with aside(seed):
         said = {
@@ -78,6 +84,7 @@ def train_policy(run: PolicyRun) -> dict[str, float]:
         for the policy and (`reference/`) before it.
     """
     note_wandb(run.module, run.trainer)
+    list(read_votes(run.folder / "oversight"))  # bad votes are refused before anything is trained
     tasks = run.data.prompts("train")
     run.module.settle([tasks[i % len(tasks)] for i in range(run.reference_samples)], run.seed)
     if run.dry_run:
@@ -97,12 +104,12 @@ def train_policy(run: PolicyRun) -> dict[str, float]:
             f"(where it stops the run, ckpt={run.folder} early_warning.stop=false trains on)"
         )
         metrics["warned_at"] = float(run.module.warned["step"])
-    votes = {step: win_rates(records) for step, records in read_votes(run.folder / "oversight")}
-    draw_traces(run.folder / "traces.png", run.module.trace, votes)
     if isinstance(run.module.speaker, CausalSpeaker):
         speaker = run.module.speaker
         metrics["export/difference"] = export_policy(speaker.policy, speaker.renderer, run.folder / "model")
     write_json(run.folder / "metrics.json", metrics)
+    votes = {step: win_rates(records) for step, records in read_votes(run.folder / "oversight")}
+    draw_traces(run.folder / "traces.png", run.module.trace, votes)
     log_end(run.trainer.loggers, metrics, run.folder, step=run.trainer.global_step)
     names = ("gold", "reward", "kl", "length")
     before = ", ".join(f"{n} {metrics[f'reference/{n}']:.2f}" for n in names if f"reference/{n}" in metrics)

@@ -28,6 +28,7 @@ from rlhf.optimise.shaper import Shaper
 from rlhf.optimise.shaping import k3, sequence_kl
 from rlhf.optimise.speaking import Rollout
 from rlhf.optimise.warning import EarlyWarning
+from rlhf.record_types import RecordError
 from rlhf.reward.schedule import parameter_groups
 
 
@@ -81,7 +82,7 @@ class PpoModule(PolicyModule):
         value_lr: peak learning rate of the value head.
 
     Raises:
-        ValueError: epochs or minibatches below 1.
+        RecordError: epochs or minibatches below 1.
     """
 
     least = 1
@@ -93,7 +94,9 @@ class PpoModule(PolicyModule):
     ) -> None:  # fmt: skip
         super().__init__(speaker, judges, shaper, completions=completions, warning=warning, **options)
         if epochs < 1 or minibatches < 1:
-            raise ValueError(f"algorithm.epochs={epochs}, minibatches={minibatches}: both are at least 1")
+            raise RecordError(
+                f"epochs={epochs}, minibatches={minibatches}: both are at least 1", key="algorithm"
+            )
         self.epochs, self.minibatches, self.clip, self.lam = epochs, minibatches, clip, lam
         self.value_lr = value_lr
         self.value = ValueHead(speaker.width)
@@ -115,7 +118,7 @@ class PpoModule(PolicyModule):
         """Refuse settings under which the inner steps would be wrong.
 
         Raises:
-            ValueError: several processes, accumulated batches, or a precision that scales the loss.
+            RecordError: several processes, accumulated batches, or a precision that scales the loss.
         """
         super().on_train_start()
         scaler = getattr(self.trainer.precision_plugin, "scaler", None)
@@ -125,7 +128,7 @@ class PpoModule(PolicyModule):
             (scaler is not None, "trainer.precision=bf16-mixed or 32-true"),
         ):  # fmt: skip
             if wrong:
-                raise ValueError(f"algorithm=ppo takes gradient steps of its own: {remedy}")
+                raise RecordError("ppo takes gradient steps of its own", key="algorithm", remedy=remedy)
 
     def training_step(self, tasks: list[Task], batch_idx: int) -> Float[Tensor, ""]:
         """Roll out, shape, and pass over it; the loss of the last minibatch is left to Lightning."""

@@ -19,7 +19,7 @@ from rlhf.data.packing import pad
 from rlhf.data.render import Renderer
 from rlhf.optimise.causal import CausalPolicy, Spans, spans
 from rlhf.optimise.rules import Spoken
-from rlhf.record_types import Prompt
+from rlhf.record_types import Prompt, RecordError
 
 
 @dataclass(frozen=True)
@@ -73,18 +73,14 @@ class CausalSpeaker(nn.Module):
         max_new_tokens: length limit of a completion.
 
     Raises:
-        ValueError: the decoding cuts something off, or is greedy.
+        RecordError: the decoding cuts something off, or is greedy.
     """
 
     def __init__(
         self, policy: CausalPolicy, renderer: Renderer, *, decoding: Decoding, max_new_tokens: int
     ) -> None:
         super().__init__()
-        if decoding.temperature == 0 or (decoding.top_p, decoding.top_k, decoding.min_p) != (1, 0, 0):
-            raise ValueError(
-                f"task.decoding={decoding.as_dict()}: a policy is trained on samples of its whole distribution: "
-                "temperature > 0, top_p 1, top_k 0, min_p 0"
-            )
+        whole(decoding)
         policy.temperature = decoding.temperature
         self.policy, self.renderer = policy, renderer
         self.decoding, self.max_new_tokens = decoding, max_new_tokens
@@ -133,6 +129,15 @@ class CausalSpeaker(nn.Module):
     def ref_logp(self, rollout: Rollout) -> Float[Tensor, "B T"]:
         """The same under the reference."""
         return self.policy.ref_logp(rollout.state)
+
+
+def whole(decoding: Decoding) -> None:
+    """Raise RecordError where the decoding is not the whole distribution, or greedy."""
+    if decoding.temperature == 0 or (decoding.top_p, decoding.top_k, decoding.min_p) != (1, 0, 0):
+        raise RecordError(
+            f"{decoding.as_dict()}: a policy is trained on samples of its whole distribution", key="decoding",
+            remedy="temperature > 0, top_p=1, top_k=0, min_p=0",
+        )  # fmt: skip
 
 
 def until(ids: list[int], end: int) -> list[int]:

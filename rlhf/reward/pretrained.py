@@ -26,6 +26,8 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from rlhf.record_types import RecordError
+from rlhf.reward.causal_model import load_causal
 from rlhf.reward.model_name import missing_folder, not_found
 
 PAD_TOKEN = "<|pad|>"
@@ -105,16 +107,17 @@ class Pretrained:
         """The language model itself, for policies.
 
         Raises:
-            ValueError: the architecture cannot continue a text.
+            RecordError: the architecture cannot continue a text, or the stored model has no language-model head.
         """
         source: dict[str, Any] = {"revision": self.revision, "trust_remote_code": self.trust_remote_code}
         config = AutoConfig.from_pretrained(self.path, **source)
         if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING and not self.trust_remote_code:
-            raise ValueError(
-                f"model.path={self.path} is a {config.model_type}: a policy must be a causal language model"
+            raise RecordError(
+                f"{self.path} is a {config.model_type}: a policy must be a causal language model",
+                key="model.path",
             )
         set_dropout(config, self.dropout)
-        model = AutoModelForCausalLM.from_pretrained(
+        model = load_causal(
             self.path,
             config=config,
             dtype=getattr(torch, self.dtype),

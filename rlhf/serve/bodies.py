@@ -15,6 +15,9 @@ ROLES = ("system", "developer", "user", "assistant", "tool")
 """Who may speak in a chat."""
 
 
+EMPTY = "is empty or nothing but white space"
+
+
 class Turn(BaseModel):
     """One turn of a chat, for the description in `/openapi.json`."""
 
@@ -35,15 +38,26 @@ def _readable(text: str) -> str:
 
 
 def _prompt(raw: Any) -> Prompt:
+    for i, turn in enumerate(raw if isinstance(raw, list) else ()):
+        try:
+            parse_prompt([turn])
+        except RecordError as error:
+            key = "" if error.key == "message" else f".{error.key}"
+            raise RecordError(error.problem, key=f"{i}{key}", remedy=error.remedy) from error
     prompt = parse_prompt(raw)
     if isinstance(prompt, str):
-        if not prompt:
-            raise RecordError("is empty", remedy="the text that the completions answer")
+        if not prompt.strip():
+            raise RecordError(EMPTY, remedy="the text that the completions answer")
         return _readable(prompt)
-    for turn in prompt:
-        _readable(turn["content"])
+    for i, turn in enumerate(prompt):
+        try:
+            _readable(turn["content"])
+        except RecordError as error:
+            raise RecordError(error.problem, key=f"{i}.content", remedy=error.remedy) from error
         if turn["role"] not in ROLES:
-            raise RecordError("unknown role", key="role", remedy=f"one of {', '.join(ROLES)}")
+            raise RecordError("unknown role", key=f"{i}.role", remedy=f"one of {', '.join(ROLES)}")
+        if turn["role"] == "user" and not turn["content"].strip():
+            raise RecordError(EMPTY, key=f"{i}.content", remedy="the text of the user's turn")
     if prompt[-1]["role"] == "assistant":
         raise RecordError(
             "ends with the assistant's turn", remedy="the answer to score goes into completions"
@@ -135,8 +149,12 @@ def refusal(errors: Sequence[Mapping[str, Any]], known: Sequence[str]) -> Refuse
     kind = str(first["type"])
     cause = first.get("ctx", {}).get("error")
     if isinstance(cause, RecordError):
-        own = [] if cause.key in ("", "prompt") else [cause.key]
-        return Refused(422, _path([*place, *own]), cause.problem, cause.remedy)
+        turn, _, own = ("", "", "") if cause.key == "prompt" else cause.key.partition(".")
+        parts = [
+            int(turn) if turn.isdigit() else turn,
+            own,
+        ]  # of `_prompt`: the number of a turn, and its key
+        return Refused(422, _path([*place, *(p for p in parts if p != "")]), cause.problem, cause.remedy)
     if kind == "json_invalid":
         return Refused(422, "", f"the body is not JSON at position {place[-1]}", "one JSON object, in UTF-8")
     if kind == "extra_forbidden":
@@ -144,6 +162,15 @@ def refusal(errors: Sequence[Mapping[str, Any]], known: Sequence[str]) -> Refuse
         meant = f"did you mean '{close[0]}'?" if close else f"known: {', '.join(known)}"
         return Refused(422, _path([*place[:-1], str(place[-1])[:40]]), "unknown key", meant)
     return Refused(422, _path(place), *SAID.get(kind, (str(first["msg"]), "")))
+
+
+def unread(cause: BaseException | None) -> tuple[str, str]:
+    """Problem and remedy of a body that could not be read, by what its reading raised."""
+    if isinstance(cause, UnicodeDecodeError):
+        return f"the body is not UTF-8 at byte {cause.start}", "one JSON object, in UTF-8"
+    if isinstance(cause, RecursionError):
+        return "the body is nested too deeply", "the bodies are described in /openapi.json"
+    return "the body could not be read", "one JSON object, in UTF-8"
 
 
 def _path(parts: Sequence[Any]) -> str:

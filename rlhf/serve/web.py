@@ -21,7 +21,7 @@ from rlhf.data.render import Encoded
 from rlhf.record_types import Prompt
 from rlhf.reward.group_scorer import GroupScorer, Scores
 from rlhf.serve.batcher import Batcher, Busy
-from rlhf.serve.bodies import Batch, Group, Pair, Refused, Rendered, refusal
+from rlhf.serve.bodies import Batch, Group, Pair, Refused, Rendered, refusal, unread
 
 log = logging.getLogger("rlhf.serve")
 
@@ -77,6 +77,12 @@ class Service:
         prompts = body.prompts or [""] * len(body.query)
         if len(prompts) != len(body.query):
             raise Refused(422, "prompts", "must be as many as query", "one prompt per query, or none at all")
+        for i, (text, prompt) in enumerate(zip(body.query, prompts, strict=True)):
+            if not text.startswith(prompt):
+                problem = f"query[{i}] does not begin with it"
+                raise Refused(
+                    422, f"prompts[{i}]", problem, "the prompt as it stands in query, or no prompts"
+                )
         renderer = self.scorer.scorer.renderer
         pairs = list(zip(body.query, prompts, strict=True))
         encoded = await self.batcher.encode(lambda: [renderer.encode_rendered(*pair) for pair in pairs])
@@ -218,6 +224,8 @@ def _refusals(web: FastAPI, limits: Limits) -> None:
     async def other(request: Request, error: HTTPException) -> JSONResponse:
         if error.status_code == 413:
             return _refused(_too_large(limits))
+        if error.status_code == 400:
+            return _refused(Refused(400, "", *unread(error.__cause__)))
         return _refused(Refused(error.status_code, "", str(error.detail), "the routes are in /openapi.json"))
 
 

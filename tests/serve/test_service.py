@@ -143,7 +143,7 @@ BAD = {
     "no prompt": ("/score", {"completions": ["a"]}, 422, "prompt", "add it"),
     "prompt a number": ("/score", GOOD | {"prompt": 5}, 422, "prompt", "string or a non-empty list"),
     "empty chat": ("/score", GOOD | {"prompt": []}, 422, "prompt", "non-empty"),
-    "message key": ("/score", GOOD | {"prompt": [{"role": "user", "contnt": "x"}]}, 422, "prompt.contnt", "'content'"),
+    "message key": ("/score", GOOD | {"prompt": [{"role": "user", "contnt": "x"}]}, 422, "prompt[0].contnt", "'content'"),
     "text for a list": ("/score", GOOD | {"completions": "Blue."}, 422, "completions", "must be a list"),
     "number for a text": ("/score", GOOD | {"completions": ["a", 4]}, 422, "completions[1]", "quote it"),
     "none": ("/score", GOOD | {"completions": []}, 422, "completions", "at least one"),
@@ -163,11 +163,16 @@ BAD = {
     "half a character": ("/score", GOOD | {"completions": ["ok", "a\ud800"]}, 422, "completions[1]", "surrogate"),
     "half a character in a prompt": ("/score", GOOD | {"prompt": "a\ud800"}, 422, "prompt", "surrogate"),
     "half a character in a chat": ("/score", GOOD | {"prompt": [{"role": "user", "content": "\udfff"}]}, 422,
-                                   "prompt", "surrogate"),
+                                   "prompt[0].content", "surrogate"),
     "half a character to compare": ("/compare", {"prompt": "a", "a": "x", "b": "\ud800"}, 422, "b", "surrogate"),
     "half a character rendered": ("/get_reward", {"query": ["\ud800"]}, 422, "query[0]", "surrogate"),
     "empty prompt": ("/score", GOOD | {"prompt": ""}, 422, "prompt", "is empty"),
-    "unknown role": ("/score", GOOD | {"prompt": [{"role": "usr", "content": "x"}]}, 422, "prompt.role", "one of"),
+    "unknown role": ("/score", GOOD | {"prompt": [{"role": "usr", "content": "x"}]}, 422, "prompt[0].role", "one of"),
+    "unknown role later": ("/score", GOOD | {"prompt": [*CHAT, {"role": "usr", "content": "x"}]}, 422, "prompt[3].role", "one of"),
+    "a turn that is no object": ("/score", GOOD | {"prompt": [*CHAT, "x"]}, 422, "prompt[3]", "JSON object"),
+    "empty turn": ("/score", GOOD | {"prompt": [*CHAT[:2], {"role": "user", "content": " \n"}]}, 422, "prompt[2].content", "is empty"),
+    "blank prompt": ("/compare", {"prompt": " \n\t", "a": "x", "b": "y"}, 422, "prompt", "is empty"),
+    "another prompt": ("/get_reward", {"query": ["a b", "a b"], "prompts": ["a", "b"]}, 422, "prompts[1]", "does not begin"),
     "answered already": ("/score", GOOD | {"prompt": CHAT[:2]}, 422, "prompt", "ends with the assistant"),
     "query a text": ("/get_reward", {"query": "a"}, 422, "query", "must be a list"),
 }  # fmt: skip
@@ -188,6 +193,10 @@ def test_bodies_that_are_no_json_or_come_in_pieces_are_refused(served):
     broken = served.client.post("/score", content=b'{"prompt": "a",', headers=json_type)
     assert (broken.status_code, "not JSON" in broken.json()["error"]) == (422, True)
     pieces = served.client.post("/score", content=iter([b"x" * 4000] * 20), headers=json_type)
+    for body, said in ((b'{"prompt": "\xff"}', "not UTF-8 at byte 12"), (b"[" * 50000, "nested too deeply")):
+        answer = served.client.post("/score", content=body, headers=json_type)
+        assert answer.status_code == 400
+        assert said in answer.json()["error"]
     assert (pieces.status_code, "max_bytes=60000" in pieces.json()["error"]) == (413, True)
     assert served.client.post("/score", content=b"{}").status_code == 422
     assert served.client.get("/score").status_code == 405
@@ -256,6 +265,15 @@ def test_what_cannot_be_served_is_told_with_a_remedy(root, exported, tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         assert "port=0 takes a free one" in refused(root, f"run={exported()}", f"port={port}")
+    for wrong, said in {
+        "port=99999": "port=99999 must be a whole number, 0 to 65535",
+        "batch_tokens=0": "batch_tokens=0 must be a whole number, 1 or more",
+        "limits.max_tokens=-1": "limits.max_tokens=-1 must be",
+        "log_level=foo": "log_level=foo: one of debug, info",
+    }.items():
+        answer = refused(root, f"run={exported()}", wrong)
+        assert said in answer
+        assert "Traceback" not in answer
     with pytest.raises(SystemExit, match="device=cpu"):
         usable("abacus")
 
