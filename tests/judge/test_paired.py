@@ -22,7 +22,8 @@ def test_a_model_does_not_differ_from_itself():
     (found,) = differences(
         {"x": right, "y": right}, {"x": loss, "y": loss}, np.arange(len(right)) // 3, samples=200, seed=0
     )
-    assert (found.accuracy, found.low, found.high, found.nll) == (0, 0, 0, 0)
+    assert (found.accuracy, found.nll) == (0, 0)
+    assert -0.05 < found.low == -found.high < 0  # what prompts that were not seen could still change
     assert found.p == found.mcnemar == 1
     assert found.only_first == found.only_second == 0
 
