@@ -67,6 +67,15 @@ def no_logger(**_: object) -> None:
     """For `logger=csv`: nothing beside the CSV log."""
 
 
+def keep_earlier(path: Path) -> None:
+    """Give a log that is there already the next free name, `metrics.1.csv`, ...: the CSV logger would delete it."""
+    if path.is_file() and os.environ.get("LOCAL_RANK", "0") == "0":
+        number = 1
+        while (kept := path.with_name(f"{path.stem}.{number}{path.suffix}")).exists():
+            number += 1
+        path.rename(kept)
+
+
 def finish_wandb() -> None:
     """End this job's W&B run, so that the next job of a sweep gets its own."""
     wandb = sys.modules.get("wandb")
@@ -91,6 +100,9 @@ def quiet() -> None:
     )  # a policy speaks without dropout
     warnings.filterwarnings("ignore", ".*overridden `transfer_batch_to_device`.*")
     warnings.filterwarnings("ignore", ".*does not have many workers.*")
+    warnings.filterwarnings(
+        "ignore", ".*Experiment logs directory .* exists and is not empty.*"
+    )  # they are kept
     warnings.filterwarnings("ignore", ".*The `srun` command is available.*")
     warnings.filterwarnings("ignore", ".*LeafSpec.*")  # inside pytorch-lightning 2.6
     warnings.filterwarnings("ignore", ".*smaller than the logging interval.*")

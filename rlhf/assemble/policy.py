@@ -22,7 +22,8 @@ def policy_run(cfg: DictConfig) -> PolicyRun:
     """What `task=policy` needs.
 
     Raises:
-        RecordError: fewer completions than the algorithm needs, no reward model is named, a named one is not there, or `shaping` names a domain that no prompt has.
+        RecordError: fewer completions than the algorithm needs, no reward model is named, a named one is not there, or
+            `shaping` names a domain that no prompt has.
     """
     named(cfg)
     from rlhf.optimise.policy import Judges

@@ -84,8 +84,8 @@ TRAIN: Mapping[str, Rule] = {
     "task.plan.oversight": Whole(0), "task.completions": Whole(1), "task.plan.completions": Whole(1),
     "task.plan.k": Whole(2), "task.reference_samples": Whole(32), "task.plan.reference_samples": Whole(32),
 }  # fmt: skip
-"""Of conf/train.yaml and its tasks. bootstrap=0 leaves intervals out; half of the labels flipped say nothing;
-how many completions of a prompt are needed is the algorithm's matter (`rlhf.assemble.algorithm`); 32 samples set the scale of a reward."""
+"""Of conf/train.yaml and its tasks. bootstrap=0 leaves intervals out; half of the labels flipped say nothing; the
+completions that an algorithm needs are looked at in `rlhf.assemble.algorithm`; 32 samples set the scale of a reward."""
 
 EVALUATE: Mapping[str, Rule] = {
     "seed": Whole(0), "bootstrap": Whole(1), "block": Whole(1), "batch_tokens": Whole(1), "max_length": Whole(2),

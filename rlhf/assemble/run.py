@@ -10,7 +10,7 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from rlhf.assemble.loggers import finish_wandb, quiet
+from rlhf.assemble.loggers import finish_wandb, keep_earlier, quiet
 from rlhf.assemble.named_data import check_data
 from rlhf.assemble.named_models import check_model
 from rlhf.assemble.ranges import TRAIN, check_ranges
@@ -191,6 +191,7 @@ def trainer_of(cfg: DictConfig, folder: Path, checkpoint: Path | None, *, steps:
     ]
     if cfg.trainer.enable_progress_bar:
         callbacks.append(TQDMProgressBar(refresh_rate=10))
+    keep_earlier(folder / "csv" / "metrics.csv")
     loggers = [CSVLogger(folder, name="", version="csv")]
     more: Logger | None = hydra.utils.instantiate(cfg.logger)(cfg=cfg, folder=folder, checkpoint=checkpoint)
     return hydra.utils.instantiate(

@@ -28,7 +28,8 @@ def serve(cfg: DictConfig) -> None:
     """Load the run and serve it until SIGINT or SIGTERM; requests that were begun are finished.
 
     Raises:
-        SystemExit: no run, numbers out of their range, no such level of the log, no such device, an address that is taken, or a missing extra; with the remedy.
+        SystemExit: no run, numbers out of their range, no such level of the log or device,
+            an address that is taken, or a missing extra; with the remedy.
     """
     try:
         check_ranges(cfg, SERVE)

@@ -33,7 +33,7 @@ class WarningsRun:
 
 
 def warnings_run(cfg: DictConfig) -> WarningsRun:
-    """What `task=warnings` needs; with `ckpt=<run folder>` it goes on there. Raises RecordError as `sound` and `exact`."""
+    """What `task=warnings` needs; with `ckpt=<run folder>` it goes on there. Raises as `sound` and `exact`."""
     exact(cfg)
     sound(cfg)
     folder = folder_to_go_on_in(cfg, run_folder(), leaves="*/seed-*", free=JUDGING)

@@ -104,7 +104,7 @@ class TransformersPolicy:
 
     def _load_once(self) -> tuple[Any, Renderer]:
         if self._loaded is None:
-            source = {"revision": self.revision, "trust_remote_code": self.trust_remote_code}
+            source: dict[str, Any] = {"revision": self.revision, "trust_remote_code": self.trust_remote_code}
             tokenizer = AutoTokenizer.from_pretrained(self.path, **source)
             if tokenizer.pad_token_id is None:
                 tokenizer.pad_token = tokenizer.eos_token

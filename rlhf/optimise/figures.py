@@ -44,11 +44,11 @@ def draw_traces(
             if name in trace[0]:
                 axis.plot(steps, [row[name] for row in trace], label=name, linewidth=1)
         axis.set(xlabel="step", ylabel=label)
-        axis.legend()
-        for step in generations:
-            axis.axvline(step, color="grey", linestyle=":")
-        for step in stopped:
-            axis.axvline(step, color="tab:red", linestyle="--")
+        for i, step in enumerate(generations):
+            axis.axvline(step, color="grey", linestyle=":", label=None if i else "a generation begins")
+        for i, step in enumerate(stopped):
+            axis.axvline(step, color="tab:red", linestyle="--", label=None if i else "early warning")
+        _legend(axis)
     _draw_votes(axes.flat[6], votes)
     if "gold" in trace[0]:
         axes.flat[7].plot(
@@ -58,9 +58,14 @@ def draw_traces(
             [max(r["kl"], 0) ** 0.5 for r in trace], [r["reward"] for r in trace], ".", label="reward"
         )
         axes.flat[7].set(xlabel="√KL", ylabel="reward")
-        axes.flat[7].legend()
+        _legend(axes.flat[7])
     figure.savefig(path, dpi=110)
     plt.close(figure)
+
+
+def _legend(axis: Axes) -> None:
+    """Above the panel, where it covers no curve."""
+    axis.legend(loc="lower left", bbox_to_anchor=(0, 1), ncol=3, fontsize=8, frameon=False)
 
 
 def _draw_votes(axis: Axes, votes: Mapping[int, Mapping[str, float]]) -> None:
@@ -72,6 +77,6 @@ def _draw_votes(axis: Axes, votes: Mapping[int, Mapping[str, float]]) -> None:
             low = [v - votes[s][f"{name}/ci_low"] for v, s in zip(values, steps, strict=True)]
             high = [votes[s][f"{name}/ci_high"] - v for v, s in zip(values, steps, strict=True)]
             axis.errorbar(steps, values, [low, high], marker="o", capsize=3, label=f"policy against {other}")
-            axis.legend()
+            _legend(axis)
     axis.axhline(0.5, color="grey", linewidth=0.5)
     axis.set(xlabel="step", ylabel="share of people's votes", ylim=(0, 1))

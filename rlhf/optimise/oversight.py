@@ -5,7 +5,7 @@ one, of the previous generation, in random order under neutral ids and without t
 says who is who, `step-000050.gold.json` the true rewards where they are known; neither is for annotators. Of
 equal answers one is shown; a prompt that all answer alike is left out. Votes are cast by
 
-    python annotate.py annotator=web tasks=<run>/oversight/step-000050.tasks.jsonl out=<run>/oversight/step-000050.votes.jsonl
+    python annotate.py annotator=web tasks=<folder>/step-000050.tasks.jsonl out=<folder>/step-000050.votes.jsonl
 
 `task=policy` asks about prompts of every split (`shares`), so that these votes have something to train, to validate
 and to test the next reward model with, and a prompt that was held out before stays so.

@@ -185,12 +185,13 @@ class PolicyModule(ResumableModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """The same back."""
-        self._same_algorithm(checkpoint)
+        self.same_algorithm(checkpoint)
         super().on_load_checkpoint(checkpoint)
         self.shaper.controller.load_state_dict(checkpoint["controller"])
         self.trace, self.warned = list(checkpoint["trace"]), checkpoint["warned"]
 
-    def _same_algorithm(self, checkpoint: Mapping[str, Any]) -> None:
+    def same_algorithm(self, checkpoint: Mapping[str, Any]) -> None:
+        """Raise RecordError for a checkpoint of another task or algorithm."""
         valued = any(name.startswith("value.") for name in checkpoint["state_dict"])
         if "controller" not in checkpoint or valued != hasattr(self, "value"):
             found = "another task" if "controller" not in checkpoint else ("rloo", "ppo")[valued]

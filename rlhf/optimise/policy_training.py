@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
+import torch
 
 from rlhf.collect.prompts import Task
 from rlhf.optimise.figures import draw_traces
@@ -140,7 +141,14 @@ def held_out(run: PolicyRun) -> dict[str, float]:
 
 
 def dry_run(run: PolicyRun) -> str:
-    """One completion, its reward term by term."""
+    """One completion, its reward term by term; of the policy in `checkpoint`, where there is one."""
+    who = "the reference itself, before any step: its KL is 0 by construction; ckpt=<run> shows a trained one"
+    if run.checkpoint is not None:
+        stored = torch.load(run.checkpoint, map_location="cpu", weights_only=True)
+        run.module.same_algorithm(stored)
+        run.module.load_state_dict(stored["state_dict"], strict=False)
+        run.module.shaper.controller.load_state_dict(stored["controller"])
+        who = f"{run.checkpoint}, after {stored['global_step']} steps"
     tasks = run.data.prompts("train")[:2]
     with aside(run.seed):
         rollout = run.module.speaker.speak(tasks, max(2, run.module.completions))
@@ -150,7 +158,7 @@ def dry_run(run: PolicyRun) -> str:
     if isinstance(run.module.speaker, CausalSpeaker):
         tokenizer: Any = run.module.speaker.renderer.tokenizer
         tokens = [tokenizer.decode([i]) for i in rollout.spoken.tokens[0].tolist()]
-    head = f"prompt: {tasks[0].prompt}\ncompletion: {rollout.spoken.texts[0]}\n"
+    head = f"policy: {who}\nprompt: {tasks[0].prompt}\ncompletion: {rollout.spoken.texts[0]}\n"
     return (
         head
         + explain(shaped, 0, tokens, rollout.mask)

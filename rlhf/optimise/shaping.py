@@ -66,6 +66,10 @@ class ShapedReward:
     parts                 score (its clip included), kl (-β · kl_seq), length, repetition, format, eos, uncertainty,
                           each [B] and as added; with β per completion also `beta`, the correction -β
     beta          [B]     the coefficient of every completion
+    raw           [B]     the score as it came, before a rule replaces it and before the clip
+
+    Sums are those of float32: parts and token rewards add up to within 1e-6 of the largest of them, and a clipped
+    reward keeps its bound to the same.
     """
 
     token_rewards: Float[Tensor, "B T"]
@@ -74,6 +78,7 @@ class ShapedReward:
     kl_tok_mean: Float[Tensor, ""]
     parts: Mapping[str, Float[Tensor, " B"]]
     beta: Float[Tensor, " B"]
+    raw: Float[Tensor, " B"]
 
 
 @torch.no_grad()
@@ -104,7 +109,8 @@ def shape_rewards(  # noqa: PLR0913  # the terms of one sum
         beta: coefficient of the KL, per nat: one for all, or one per completion. One per prompt is exact.
         estimator: k1, k2 or k3; see the module.
         placement: where the KL lands: on its own `token`, or all of it with the score on the last (`sequence`).
-        missing_eos, length, repetition, format: rule terms, added (a tensor) or replacing the score (a `Term`).
+        missing_eos, length, repetition, format: rule terms, added (a tensor) or replacing the score (a `Term`). Where
+            several replace it, all their values stand in its place, added up.
         clip: bound on the absolute value of score - uncertainty + rules.
         uncertainty: penalty >= 0 that is subtracted, in units of reward.
         group: prompt of every completion. With it, a beta that differs within a prompt gets the correction -β in the
@@ -148,12 +154,17 @@ def shape_rewards(  # noqa: PLR0913  # the terms of one sum
         kl_tok_mean=tokens.sum() / mask.sum(),
         parts=parts,
         beta=betas,
+        raw=scores,
     )
 
 
 def explain(shaped: ShapedReward, row: int, tokens: Sequence[str], mask: Bool[Tensor, "B T"]) -> str:
     """One completion term by term: the parts, what they add up to, and the reward of every token."""
-    lines = [f"  {name:<12} {float(part[row]):+.4f}" for name, part in shaped.parts.items()]
+    raw, score = float(shaped.raw[row]), float(shaped.parts["score"][row])
+    lines = [
+        f"  {'raw score':<12} {raw:+.4f}" + ("" if raw == score else ", of which a rule or the clip leaves")
+    ]
+    lines += [f"  {name:<12} {float(part[row]):+.4f}" for name, part in shaped.parts.items()]
     lines += [f"  {'= reward':<12} {float(shaped.seq_reward[row]):+.4f}"]
     lines += [
         f"  beta {float(shaped.beta[row]):.4g}, KL {float(shaped.kl_seq[row]):.4f} nats",

@@ -116,8 +116,15 @@ class TrlReward:
             columns: the other columns of the data set, not looked at.
 
         Raises:
-            ValueError: a prompt or completion in another form, or rules without `completion_ids`.
+            ValueError: a prompt or completion in another form, prompts, completions and `completion_ids` not as many,
+                or rules without `completion_ids` or on a completion without a token.
         """
+        sizes = {"prompts": len(prompts), "completions": len(completions)}
+        sizes |= {} if completion_ids is None else {"completion_ids": len(completion_ids)}
+        if len(set(sizes.values())) > 1:
+            raise ValueError(
+                f"{sizes}: one of each per completion, a prompt repeated for each of its completions"
+            )
         asked = [self._prompt(prompt) for prompt in prompts]
         texts = [_text(completion) for completion in completions]
         members = self._members(asked, texts)
@@ -186,9 +193,16 @@ class TrlReward:
         rules = {name: rule for name, rule in shaping.rules.items() if rule is not None}
         if rules and ids is None:
             raise ValueError("rules read tokens: completion_ids is missing (TRL gives it)")
+        empty = [i for i, row in enumerate(ids or ()) if rules and not len(row)]
+        if empty:
+            raise ValueError(
+                f"completion_ids of completions {empty} are empty: rules read tokens, and a completion has one at "
+                "least, its end token"
+            )
         rows = read.nonzero().flatten().tolist()
         spoken = self._spoken(
-            [texts[i] for i in rows], [[0]] * len(rows) if ids is None else [ids[i] for i in rows]
+            [texts[i] for i in rows],
+            [[0]] * len(rows) if ids is None or not rules else [ids[i] for i in rows],
         )
         score, penalty = shaping.aggregate(normalise(members[:, read], *self.scale))
         terms: dict[str, Any] = {name: rule(spoken) for name, rule in rules.items()}

@@ -1,4 +1,4 @@
-"""A folder or hub name as a language model, and nothing else: a head that is not stored would be random, and speak noise."""
+"""A folder or hub name as a language model, and nothing else: a head that is not stored would be random."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def load_causal(path: str, *, config: Any = None, key: str = "model.path", **opt
     own = {name for name, module in model.named_modules() if module is head}
     if any(name.rpartition(".")[0] in own for name in info["missing_keys"]):
         raise _refused(path, named or config.model_type, key)
-    return model  # type: ignore[no-any-return]
+    return model
 
 
 def _refused(path: str, named: str, key: str) -> RecordError:

@@ -111,7 +111,7 @@ def test_a_distribution_is_whole_before_a_model_is_loaded(exported, policy, tmp_
 
 
 def test_a_single_head_cannot_doubt():
-    with pytest.raises(RecordError, match="'shaping'.*single member.*head=ensemble"):
+    with pytest.raises(RecordError, match=r"'shaping'.*single member.*head=ensemble"):
         PerPrompt(Fixed(0.1)).betas(Context(torch.zeros(3), [None] * 3))
 
 

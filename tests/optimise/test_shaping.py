@@ -247,3 +247,26 @@ def test_the_dry_run_shows_numbers_that_add_up():
     assert sum(parts) == pytest.approx(float(shaped.seq_reward[2]), abs=1e-3)
     assert shown["sum"] == pytest.approx(float(shaped.seq_reward[2]), abs=1e-3)
     assert text.count("'t") == int(mask[2].sum())
+    assert f"raw score    {float(scores[2]):+.4f}\n" in text
+
+
+def test_the_dry_run_shows_the_score_that_a_rule_replaces():
+    scores, logp, ref, mask = batch(9)
+    gone = Term(torch.full((6,), -1.0), torch.ones(6, dtype=torch.bool))
+    shaped = shape_rewards(scores, logp, ref, mask, 0.1, missing_eos=gone)
+    assert torch.equal(shaped.raw, scores)
+    text = explain(shaped, 2, [f"t{i}" for i in range(9)], mask)
+    assert (
+        f"raw score    {float(scores[2]):+.4f}, of which a rule or the clip leaves\n  score        +0.0000"
+        in text
+    )
+
+
+def test_rules_that_replace_the_score_add_up():
+    scores, logp, ref, mask = batch(9)
+    everywhere = torch.ones(6, dtype=torch.bool)
+    terms = {
+        n: Term(torch.full((6,), v), everywhere) for n, v in {"missing_eos": -1.0, "length": -0.5}.items()
+    }
+    shaped = shape_rewards(scores, logp, ref, mask, 0.0, **terms)
+    assert torch.allclose(shaped.seq_reward, torch.full((6,), -1.5))

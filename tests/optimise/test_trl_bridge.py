@@ -184,6 +184,19 @@ def trained(trainer_class, config, policy, reward, prompts):
     return trainer
 
 
+def test_what_does_not_fit_together_is_told(exported):
+    rules = Shaper(Fixed(0.0), mean, rules={"missing_eos": Penalty(unfinished, size=1.0)})
+    reward = TrlReward([exported()], shaping=rules, end_ids=[TOKENIZER.eos_token_id])
+    with pytest.raises(ValueError, match=r"completion_ids of completions \[1\] are empty"):
+        reward(["a", "a"], ["b", "c"], completion_ids=[[5], []])
+    for prompts, completions, ids in ((["a"], ["b", "c"], None), (["a", "a"], ["b", "c"], [[5]])):
+        with pytest.raises(ValueError, match=r"'completions': 2.*one of each per completion"):
+            reward(prompts, completions, completion_ids=ids)
+    plain = Shaper(Fixed(0.0), mean)
+    found = TrlReward([exported()], shaping=plain)(["a", "a"], ["b", "c"], completion_ids=[[5], []])
+    assert all(math.isfinite(value) for value in found)  # no rule reads the tokens
+
+
 @pytest.mark.slow
 def test_grpo_sees_the_scores_of_python(trl, policy, exported, tmp_path):
     config = trl.GRPOConfig(**options(tmp_path))
