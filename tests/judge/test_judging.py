@@ -2,6 +2,7 @@
 
 import json
 import struct
+import time
 from dataclasses import replace
 from html import unescape
 from pathlib import Path
@@ -139,6 +140,8 @@ def log_records(data: bytes):
             place += 32768 - place % 32768
             continue
         _, size, kind = struct.unpack_from("<IHB", data, place)
+        if place + 7 + size > len(data):
+            return  # still being written
         record += data[place + 7 : place + 7 + size]
         place += 7 + size
         if kind in (1, 4):  # whole, or the last piece
@@ -151,10 +154,13 @@ def history(folder: Path) -> dict:
     from wandb.proto import wandb_internal_pb2
 
     (path,) = folder.glob("wandb/offline-run-*/*.wandb")
-    found = {}
-    for data in log_records(path.read_bytes()):
-        record = wandb_internal_pb2.Record()
-        record.ParseFromString(data)
+    found, records = {}, []
+    for _ in range(200):  # another process writes it, to the end of the run
+        records = [wandb_internal_pb2.Record.FromString(data) for data in log_records(path.read_bytes())]
+        if any(record.HasField("exit") for record in records):
+            break
+        time.sleep(0.1)
+    for record in records:
         for item in (*record.history.item, *record.summary.update):
             name, *inside = list(item.nested_key) or [item.key]
             if inside:
