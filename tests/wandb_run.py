@@ -14,6 +14,8 @@ def log_records(data: bytes):
             place += 32768 - place % 32768
             continue
         _, size, kind = struct.unpack_from("<IHB", data, place)
+        if place + 7 + size > len(data):
+            return  # still being written
         record += data[place + 7 : place + 7 + size]
         place += 7 + size
         if kind in (1, 4):  # whole, or the last piece
@@ -26,22 +28,17 @@ def history(folder: Path) -> dict:
     from wandb.proto import wandb_internal_pb2
 
     (path,) = folder.glob("wandb/offline-run-*/*.wandb")
-    found = {}
-    for data in log_records(path.read_bytes()):
-        record = wandb_internal_pb2.Record()
-        record.ParseFromString(data)
+    found, records = {}, []
+    for _ in range(200):  # another process writes it, to the end of the run
+        records = [wandb_internal_pb2.Record.FromString(data) for data in log_records(path.read_bytes())]
+        if any(record.HasField("exit") for record in records):
+            break
+        time.sleep(0.1)
+    for record in records:
         for item in (*record.history.item, *record.summary.update):
             name, *inside = list(item.nested_key) or [item.key]
             if inside:
                 found.setdefault(name, {})[inside[0]] = json.loads(item.value_json)
             else:
                 found[name] = json.loads(item.value_json)
-    return found
-
-
-def history_with(folder: Path, name: str, seconds: float = 30) -> dict:
-    """The same as soon as it holds a name: W&B's own process may write after `finish` has returned."""
-    end = time.monotonic() + seconds
-    while name not in (found := history(folder)) and time.monotonic() < end:
-        time.sleep(0.2)
     return found
