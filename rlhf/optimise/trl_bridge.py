@@ -116,8 +116,8 @@ class TrlReward:
             columns: the other columns of the data set, not looked at.
 
         Raises:
-            ValueError: a prompt or completion in another form, prompts, completions and `completion_ids` not as many, or
-                rules without `completion_ids` or on a completion without a token.
+            ValueError: a prompt or completion in another form, prompts, completions and `completion_ids`
+                not as many, or rules without `completion_ids` or on a completion without a token.
         """
         sizes = {"prompts": len(prompts), "completions": len(completions)}
         sizes |= {} if completion_ids is None else {"completion_ids": len(completion_ids)}
