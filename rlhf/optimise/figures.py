@@ -65,7 +65,7 @@ def draw_traces(
 
 def _legend(axis: Axes) -> None:
     """Above the panel, where it covers no curve."""
-    axis.legend(loc="lower left", bbox_to_anchor=(0, 1), ncol=3, fontsize=8, frameon=False)
+    axis.legend(loc="lower left", bbox_to_anchor=(0, 1), ncol=2, fontsize=8, frameon=False)
 
 
 def _draw_votes(axis: Axes, votes: Mapping[int, Mapping[str, float]]) -> None:

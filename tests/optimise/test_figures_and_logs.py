@@ -24,7 +24,7 @@ def test_every_line_is_explained_and_no_legend_covers_a_curve(tmp_path, monkeypa
     for axis in figure.axes[:6]:
         said = [text.get_text() for text in axis.get_legend().get_texts()]
         assert said[-2:] == ["a generation begins", "early warning"]
-        assert not axis.get_legend().get_window_extent().overlaps(axis.get_window_extent().shrunk(0.98))
+        assert not axis.get_legend().get_window_extent().overlaps(axis.get_window_extent().shrunk(0.98, 0.98))
     plt.close("all")
 
 
