@@ -4,8 +4,9 @@
 
 Features are synthetic, 4 completions per prompt and all 6 pairs, single precision; the posterior is that of 500 labels.
 Every measurement runs in a process of its own; memory is the peak above the pool itself. The naive log-det updates all
-gains after every pick. Libraries: scikit-activeml's CoreSet
-and Badge where it is installed, scikit-learn's k-means, which the project uses itself. Writes results/select_pool.json.
+gains after every pick. Libraries: scikit-activeml's CoreSet and Badge where it is installed, scikit-learn's k-means,
+which the project uses itself. Writes results/select_pool.json; what it holds of other sizes, with the same settings,
+stays.
 """
 
 from __future__ import annotations
@@ -150,16 +151,25 @@ def main() -> None:
     if options.one:
         print(json.dumps(measure(options.one[0], int(options.one[1]), options.width, options.budget)))
         return
-    results: dict[str, dict[str, Any]] = {way: {} for way in WAYS}
+    about = {"width": options.width, "budget": options.budget, "threads": options.threads}
+    results = _before(about)
     for way in WAYS:
         for size in options.sizes:
             if size <= LARGEST.get(way, size):
                 results[way][str(size)] = _in_a_process(way, size, options)
                 print(f"{way:>24} {size:>9,}: {_shown(results[way][str(size)])}", flush=True)
                 RESULTS.mkdir(exist_ok=True)
-                about = {"width": options.width, "budget": options.budget, "threads": options.threads}
+                results[way] = dict(sorted(results[way].items(), key=lambda cell: int(cell[0])))
                 text = json.dumps({"settings": about, "ways": results}, indent=1)
                 (RESULTS / "select_pool.json").write_text(text)
+
+
+def _before(about: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Earlier measurements with the same settings."""
+    path = RESULTS / "select_pool.json"
+    found = json.loads(path.read_text()) if path.is_file() else {"settings": None, "ways": {}}
+    kept = found["ways"] if found["settings"] == about else {}
+    return {way: kept.get(way, {}) for way in WAYS}
 
 
 def _in_a_process(way: str, size: int, options: argparse.Namespace) -> dict[str, Any]:

@@ -59,17 +59,22 @@ def active_run(cfg: DictConfig) -> ActiveRun:
         aggregation=hydra.utils.instantiate(cfg.aggregation, _convert_="all"),
         plan=plan,
         plans=plans,
+        ceiling=cfg.task.ceiling,
     )
 
 
 def bought_run(cfg: DictConfig, *, folder: Path, source: Any) -> RewardRun:
-    """A training run of the task `reward` in `folder` on records that say themselves in which split they are."""
+    """A training run of the task `reward` in `folder` on records that say themselves in which split they are.
+
+    It is one of many, and only its rewards are read: no export, no intervals.
+    """
     own = OmegaConf.create(OmegaConf.to_container(cfg, resolve=True))
     own.split = OmegaConf.load(CONF / "split" / "official.yaml")
     own.logger = OmegaConf.load(CONF / "logger" / "csv.yaml")
     own.aggregation = own.judged_by
+    own.bootstrap = 0
     run: RewardRun = reward_run(own, folder=folder, source=source)  # type: ignore[arg-type]
-    return run
+    return replace(run, export=False)
 
 
 def _learner(cfg: DictConfig) -> Any:

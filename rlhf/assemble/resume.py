@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from rlhf.record_types import RecordError
 
-ACTIVE = ("compare_with", "compare_votes", "seeds", "policy")
+ACTIVE = ("compare_with", "compare_votes", "seeds", "policy", "ceiling")
 """Keys of `task=active` that may change between two visits: what it is compared with."""
 LONGER = ("rounds", "generations")
 """Keys of a plan that say how long it goes on."""

@@ -26,7 +26,11 @@ from rlhf.reward.scoring import gather, score_split, scored, split_states
 
 @dataclass
 class RewardRun:
-    """Everything one run needs; `rlhf.assemble` builds it from the configuration."""
+    """Everything one run needs; `rlhf.assemble` builds it from the configuration.
+
+    `export=False` leaves out `model/` with its proof in a fresh process: for models that are read from their
+    checkpoint and thrown away, such as those of a round of active learning.
+    """
 
     folder: Path
     data: PreferenceData
@@ -36,6 +40,7 @@ class RewardRun:
     checkpoint: Path | None
     bootstrap: int
     seed: int
+    export: bool = True
 
 
 def train_reward(run: RewardRun) -> dict[str, float]:
@@ -59,16 +64,17 @@ def train_reward(run: RewardRun) -> dict[str, float]:
         shutil.copyfile(run.checkpoint, last)
     _load_best(run)
     val, test = _score(run, "val"), _score(run, "test")
-    reference = learn_reference(run)
+    reference = learn_reference(run) if run.export else None
     if not run.trainer.is_global_zero:
         return {}
     calibration = calibrate(val, run.data.data_hash, learned_tie_width(run.module.loss))
     metrics = _metrics(run, {"val": val, "test": test}, calibration)
     calibration.to_json(run.folder / "calibration.json")
     run.module.model.cpu()
-    metrics["export/difference"] = export(
-        run.module.model, run.data.renderer, run.folder / "model", calibration, reference
-    )
+    if run.export:
+        metrics["export/difference"] = export(
+            run.module.model, run.data.renderer, run.folder / "model", calibration, reference
+        )
     _write_json(run.folder / "metrics.json", metrics)
     for logger in run.trainer.loggers:
         logger.log_metrics({f"final/{k}": v for k, v in metrics.items()}, step=run.trainer.global_step)

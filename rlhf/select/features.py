@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from sklearn.decomposition import TruncatedSVD
@@ -23,6 +24,19 @@ from rlhf.select.world import Answer
 
 Embed = Callable[[Sequence[tuple[str, str]]], Floats]
 """(prompt, answer) texts to embeddings [N, D]."""
+
+
+@runtime_checkable
+class Learned(Protocol):
+    """An embedding with a basis of its own that is learned from texts, as that of a singular value decomposition."""
+
+    def __call__(self, texts: Sequence[tuple[str, str]]) -> Floats:
+        """Embeddings [N, D]."""
+        ...
+
+    def fit(self, texts: Sequence[tuple[str, str]]) -> None:
+        """Learn the basis, unless there is one."""
+        ...
 
 
 @dataclass
@@ -40,7 +54,8 @@ class Reduced:
     dims: int = 64
     length: float = 0.0
     cache: str | Path | None = None
-    _fitted: tuple[Floats, Floats, float] | None = field(default=None, init=False, repr=False)
+    _fitted: tuple[Floats, Floats, float, float] | None = field(default=None, init=False, repr=False)
+    _first: list[tuple[str, str]] | None = field(default=None, init=False, repr=False)
 
     def __call__(self, answers: Sequence[Answer]) -> Floats:
         """Features [N, d], single precision."""
@@ -49,40 +64,50 @@ class Reduced:
         if self._fitted is None:
             train = np.array([a.train for a in answers])
             self._fitted = self._fit(raw, long, np.array([a.group for a in answers]), train)
-        centre, directions, spread = self._fitted
+        centre, directions, middle, spread = self._fitted
         features = (raw - centre) @ directions
         if self.length:
-            features = np.column_stack([features, (long - long.mean()) * self.length / spread])
+            features = np.column_stack([features, (long - middle) * self.length / spread])
         return features.astype(np.float32)
 
-    def _fit(self, raw: Floats, long: Floats, group: Ints, train: Bools) -> tuple[Floats, Floats, float]:
+    def _fit(
+        self, raw: Floats, long: Floats, group: Ints, train: Bools
+    ) -> tuple[Floats, Floats, float, float]:
         inside = _centred(raw, group)[train]
         dims = min(self.dims, *inside.shape)
         directions = TruncatedSVD(dims, algorithm="arpack" if dims < min(inside.shape) else "randomized",
                                   random_state=0).fit(inside).components_.T  # fmt: skip
         scale = np.sqrt(2 * ((inside @ directions) ** 2).sum(1).mean())
         spread = float(_centred(long[:, None], group)[train].std()) or 1.0
-        return raw[train].mean(0), directions / max(scale, 1e-12), spread
+        return raw[train].mean(0), directions / max(scale, 1e-12), float(long.mean()), spread
 
     def _embedded(self, texts: list[tuple[str, str]]) -> Floats:
+        first = self._first = texts if self._first is None else self._first
         if self.cache is None:
-            return self.embed(texts)
+            return self._computed(texts)
         digest = sha256(repr(self.embed).encode())
-        for pair in texts:
+        for pair in texts if texts is first else [*first, *texts]:
             digest.update(repr(pair).encode("utf-8", "replace"))
         path = Path(self.cache) / f"features-{digest.hexdigest()[:16]}.npy"
         if not path.is_file():
             path.parent.mkdir(parents=True, exist_ok=True)
             unfinished = path.with_suffix(".part.npy")
-            np.save(unfinished, self.embed(texts))
+            np.save(unfinished, self._computed(texts))
             unfinished.replace(path)
         found: Floats = np.load(path, mmap_mode="r")
         return found
 
+    def _computed(self, texts: list[tuple[str, str]]) -> Floats:
+        """Embeddings; a learned basis is that of the first call's texts, also where these came from the cache."""
+        if isinstance(self.embed, Learned):
+            assert self._first is not None
+            self.embed.fit(self._first)
+        return self.embed(texts)
 
-@dataclass(frozen=True)
+
+@dataclass
 class HashedWords:
-    """Presence of word n-grams of the answer, hashed: no model, no download.
+    """Presence of word n-grams of the answer, hashed: no model, no download. The first texts give the basis of all.
 
     Args:
         columns: of the hash table; the embedding is these, reduced to `dims` by truncated SVD.
@@ -93,9 +118,21 @@ class HashedWords:
     columns: int = 2**14
     ngrams: tuple[int, int] = (1, 2)
     dims: int = 256
+    _basis: TruncatedSVD | None = field(default=None, init=False, repr=False, compare=False)
+
+    def fit(self, texts: Sequence[tuple[str, str]]) -> None:
+        """Learn the basis, unless there is one."""
+        if self._basis is None:
+            counts = self._counts(texts)
+            self._basis = TruncatedSVD(min(self.dims, counts.shape[0] - 1), random_state=0).fit(counts)
 
     def __call__(self, texts: Sequence[tuple[str, str]]) -> Floats:
         """Embeddings [N, D]."""
+        self.fit(texts)
+        assert self._basis is not None
+        return np.asarray(self._basis.transform(self._counts(texts)), np.float32)
+
+    def _counts(self, texts: Sequence[tuple[str, str]]) -> Any:
         hashing = HashingVectorizer(
             n_features=self.columns,
             ngram_range=tuple(self.ngrams),
@@ -103,9 +140,7 @@ class HashedWords:
             norm=None,
             alternate_sign=False,
         )
-        counts = hashing.transform([answer for _, answer in texts])
-        dims = min(self.dims, counts.shape[0] - 1)
-        return np.asarray(TruncatedSVD(dims, random_state=0).fit_transform(counts), np.float32)
+        return hashing.transform([answer for _, answer in texts])
 
 
 @dataclass

@@ -12,6 +12,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from rlhf.judge.calibration import Calibration
@@ -81,15 +82,17 @@ class FineTune:
             own.mkdir(parents=True, exist_ok=True)
             train_reward(run)
         _load(run, best)
-        texts = [(a.prompt, a.text) for a in self.world.answers]
+        answers = [*self.world.answers, *self.world.policy]
         model = run.module.model.eval()
         with torch.inference_mode():
-            hidden = hidden_states(model.backbone, run.data.renderer, texts)
+            every = hidden_states(model.backbone, run.data.renderer, [(a.prompt, a.text) for a in answers])
+            hidden, target = np.split(every, [len(self.world.answers)])
             members = model.head(torch.from_numpy(hidden))
             rewards = model.head.combine(members).double().numpy()
         temperature = Calibration.from_json(own / "calibration.json").temperature
         several = members.double().numpy() if members.ndim == 2 else None
-        head = LinearHead(folds=self.folds, grid=GRID)(with_features(pool, hidden, several), labels, seed)
+        seen = with_features(pool, hidden, several, None if pool.target is None else target)
+        head = LinearHead(folds=self.folds, grid=GRID)(seen, labels, seed)
         return replace(head, rewards=rewards / temperature)
 
     def _before(self, own: Path) -> Path | None:

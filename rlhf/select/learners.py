@@ -87,10 +87,25 @@ class LinearHead:
         return Trained(pool, state, pool.features @ posterior.theta.astype(pool.features.dtype), tuned.nll)
 
 
-def with_features(pool: PairPool, features: Floats, members: Floats | None = None) -> PairPool:
-    """The pool with a trained model's features; samples of a policy stay comparable by the frozen ones."""
+def with_features(
+    pool: PairPool, features: Floats, members: Floats | None = None, target: Floats | None = None
+) -> PairPool:
+    """The pool with a trained model's features; samples of a policy stay comparable by the frozen ones.
+
+    Args:
+        pool: with frozen features.
+        features: [N, d] of the trained model.
+        members: [M, N] rewards of its members.
+        target: [T, d] features of the policy's completions by the trained model, where the pool has such completions.
+    """
     frozen = pool.features if pool.frozen is None else pool.frozen
-    return replace(pool, features=features, members=members, frozen=None if pool.target is None else frozen)
+    return replace(
+        pool,
+        features=features,
+        members=members,
+        frozen=None if pool.target is None else frozen,
+        target_features=target,
+    )
 
 
 def _columns(labels: Labels) -> tuple[Ints, Floats, Floats]:

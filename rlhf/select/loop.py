@@ -37,6 +37,7 @@ class ActiveRun:
         aggregation: votes to labels.
         plan: how much is bought.
         plans: name -> a plan of its own, for arms that are there to compare how votes are spent.
+        ceiling: also train on all votes of the pool, where these are there.
     """
 
     folder: Path
@@ -49,6 +50,7 @@ class ActiveRun:
     aggregation: Aggregation | FittedAggregation
     plan: Plan
     plans: Mapping[str, Plan] = field(default_factory=dict)
+    ceiling: bool = True
 
     def __post_init__(self) -> None:
         if self.voter.costly:
@@ -120,7 +122,7 @@ def _reference(run: ActiveRun, world: World, seed: int) -> dict[str, float]:
     by_length = judged(world, np.sign(world.longer[world.test]))["pair_accuracy"]
     out = {"baseline/length": by_length, "pool/pairs": float(world.pool.selectable.sum()),
            "test/pairs": float(len(world.test))}  # fmt: skip
-    labels = _everything(run, world)
+    labels = _everything(run, world) if run.ceiling else None
     if labels is not None:
         trained = run.learner.begin(world, run.folder / "ceiling")(world.pool, labels, seed)
         ceiling = judged(world, world.pool.reward_differences(trained.rewards, world.test))

@@ -104,9 +104,10 @@ class MlpHead:
     def _trained(
         self, pool: PairPool, labels: Labels, networks: _Networks, decay: float, p: Floats, nll: float
     ) -> Trained:
-        hidden = networks.hidden(torch.from_numpy(np.asarray(pool.features, np.float32)))
+        hidden = networks.hidden(_single(pool.features))
         members = networks.rewards(hidden).T.numpy()
-        seen = with_features(pool, hidden.numpy(), members if self.members > 1 else None)
+        target = None if pool.target is None else networks.hidden(_single(pool.target)).numpy()
+        seen = with_features(pool, hidden.numpy(), members if self.members > 1 else None, target)
         posterior = fit(seen.z(labels.rows), labels.share, labels.votes, decay)
         state = LabelState(labels.rows, labels.share, labels.votes, posterior, p)
         return Trained(seen, state, members.mean(0), nll)
@@ -162,6 +163,10 @@ class _Networks(nn.Module):
         """Squared length [K] of each network's weights."""
         inner = (self.inner**2).sum(0) + self.bias**2
         return inner.view_as(self.outer).sum(1) + (self.outer**2).sum(1)
+
+
+def _single(features: Floats) -> torch.Tensor:
+    return torch.from_numpy(np.asarray(features, np.float32))
 
 
 def _starts(

@@ -47,7 +47,9 @@ class PairPool:
     prompt_features  [P, e] embedding of every prompt code; without it, the mean over the prompt's completions
     members          [M, N] rewards of an ensemble's members; without it, the Laplace posterior stands for them
     target           [T, e] features of completions of the current policy, for policy-aware selection
+    target_prompt    [T] codes of their prompts; without it, all answer one prompt
     frozen           [N, e] features of the completions that `target` compares with; without it, `features`
+    target_features  [T, d] the policy's completions as the model that gave `features` sees them; without it, `target`
 
     Raises:
         ValueError: columns that do not fit each other, or ids that repeat.
@@ -65,7 +67,9 @@ class PairPool:
     prompt_features: Floats | None = None
     members: Floats | None = None
     target: Floats | None = None
+    target_prompt: Ints | None = None
     frozen: Floats | None = None
+    target_features: Floats | None = None
 
     def __post_init__(self) -> None:
         n = len(self.left)

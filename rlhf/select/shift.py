@@ -35,8 +35,9 @@ def shift(trained: Trained, random: Bools, rng: np.random.Generator) -> dict[str
     Returns:
         reward/*, length/*, embedding/* (labelled against pool: difference of means in pool standard deviations,
         Kolmogorov-Smirnov distance), classifier/auc (0.5 = cannot be told apart) and classifier/p, coverage (share of
-        the pool whose s² is at most the 95% quantile of the labelled pairs' own), coverage/policy (the same for the
-        policy's answers), prompts/seen, monitor/random_* and monitor/selected_* (out of fold).
+        the pool whose s² is at most the 95% quantile of the labelled pairs' own), coverage/policy (the same for pairs
+        of the policy's answers to one prompt; left out where it has one answer per prompt), prompts/seen,
+        monitor/random_* and monitor/selected_* (out of fold).
     """
     pool, state = trained.pool, trained.state
     labelled = state.rows
@@ -115,12 +116,21 @@ def _coverage(trained: Trained, rest: Ints) -> dict[str, float]:
     pool, posterior = trained.pool, trained.state.posterior
     edge = float(np.quantile(posterior.variance(pool.z(trained.state.rows)), 0.95))
     out = {"coverage": float((posterior.variance(pool.z(rest)) <= edge).mean())}
-    if (
-        pool.target is not None and pool.frozen is None and len(pool.target) > 1
-    ):  # in the posterior's own space
-        gaps = np.asarray(pool.target[1:] - pool.target[:-1], np.float64)
+    gaps = _policy_differences(pool)
+    if len(gaps):
         out["coverage/policy"] = float((posterior.variance(gaps) <= edge).mean())
     return out
+
+
+def _policy_differences(pool: PairPool) -> Floats:
+    """Differences [k, d] of neighbouring answers of the policy to one prompt, in the space of the posterior."""
+    target = pool.target if pool.target_features is None else pool.target_features
+    if target is None or (pool.frozen is not None and pool.target_features is None):
+        return np.empty((0, pool.width))
+    prompt = np.zeros(len(target), np.int64) if pool.target_prompt is None else pool.target_prompt
+    order = np.argsort(prompt, kind="stable")
+    same = prompt[order][1:] == prompt[order][:-1]
+    return np.asarray(target[order[1:][same]] - target[order[:-1][same]], np.float64)
 
 
 def _answers(pool: PairPool, rows: Ints) -> Ints:

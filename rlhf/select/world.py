@@ -61,6 +61,7 @@ class World:
     features    answers to features, as the pool's were made
     answers     [N] the completions behind the rows of pool.features
     judges      (val or test, record) of every record that is not of the pool
+    policy      [T] the current policy's completions behind pool.target; none without a policy
     """
 
     pool: PairPool
@@ -73,6 +74,7 @@ class World:
     features: Features
     answers: list[Answer]
     judges: list[tuple[str, Comparison]]
+    policy: Sequence[Answer] = ()
 
     def task(self, row: int) -> Comparison:
         """The pair as a record of two completions without votes; `meta.pair_id` is its id."""
@@ -228,10 +230,17 @@ def skewed(world: World, keep: float, seed: int) -> World:
 
 def with_policy(world: World, samples: Iterable[Comparison]) -> World:
     """The world with the features of the current policy's answers as the pool's target."""
-    answers = [Answer(r.prompt, c.text, 0, False, r.domain, c.meta) for r in samples for c in r.completions]
+    codes: dict[str, int] = {}
+    answers = [
+        Answer(r.prompt, c.text, codes.setdefault(prompt_hash(r.prompt), len(codes)), False, r.domain, c.meta)
+        for r in samples
+        for c in r.completions
+    ]
     if not answers:
         raise ValueError("task.policy names a file without completions")
-    return replace(world, pool=replace(world.pool, target=world.features(answers)))
+    prompts = np.array([a.group for a in answers])
+    pool = replace(world.pool, target=world.features(answers), target_prompt=prompts)
+    return replace(world, pool=pool, policy=answers)
 
 
 def on_pair(record: Comparison, i: int, j: int) -> list[Vote]:

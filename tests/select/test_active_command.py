@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from rlhf.annotate.simulated import SimulatedAnnotators
+from rlhf.data.toy import ToyWorld
 from rlhf.records import read, write
 
 
@@ -32,7 +33,7 @@ def test_the_command_writes_what_the_contract_names_and_goes_on(train, tmp_path,
     assert json.loads((folder / "metrics.json").read_text())["compare/mixed/paired_seeds"] == 2
     shift = json.loads((folder / "shift.json").read_text())
     assert {"classifier/auc", "coverage", "reward/drift", "length/drift", "embedding/drift"} <= set(shift[-1])
-    again = train(*small[:-1], "task.plan.rounds=3", "selector=mixed", f"ckpt={folder}")
+    again = train(*small[:-1], "task.plan.rounds=3", "task.ceiling=false", "selector=mixed", f"ckpt={folder}")
     assert not (again / "curve.csv").exists()
     more = list(csv.DictReader((folder / "curve.csv").open()))
     assert len(more) == 16
@@ -45,10 +46,14 @@ def test_the_command_writes_what_the_contract_names_and_goes_on(train, tmp_path,
 
 @pytest.mark.slow
 @pytest.mark.parametrize("warm", ["false", "true"])
-def test_whole_models_are_trained_every_round_and_a_second_visit_trains_nothing(train, warm, monkeypatch):
+def test_whole_models_are_trained_every_round_and_a_second_visit_trains_nothing(
+    train, warm, monkeypatch, tmp_path
+):
+    write(tmp_path / "policy.jsonl", ToyWorld(size=6, seed=5).records())
     small = ["task=active", "learner=fine_tune", f"learner.warm={warm}", "task.seeds=1", "split.test=0.3",
              "data.size=60", "task.plan.start=20", "task.plan.rounds=1", "selector=disagreement",
-             "task.compare_with=[]", "head=ensemble", "head.members=2", "voter=held_back"]  # fmt: skip
+             "task.compare_with=[]", "head=ensemble", "head.members=2", "voter=held_back", "task.ceiling=false",
+             f"task.policy={tmp_path / 'policy.jsonl'}"]  # fmt: skip
     folder = train(*small)
     rows = list(csv.DictReader((folder / "curve.csv").open()))
     assert [int(r["labels"]) for r in rows] == [20, 40]
@@ -56,6 +61,11 @@ def test_whole_models_are_trained_every_round_and_a_second_visit_trains_nothing(
     assert len(fits) == 2
     found = json.loads(fits[0].read_text())
     assert found["n_train"] <= 20
+    assert not list(folder.rglob("model")), "a model that is thrown away is not exported"
+    assert not (folder / "ceiling").exists()
+    assert "ceiling/nll" not in json.loads((folder / "metrics.json").read_text())
+    for line in json.loads((folder / "shift.json").read_text()):
+        assert 0 <= line["coverage/policy"] <= 1
     assert found["test/nll"] == pytest.approx(float(rows[0]["nll"]), abs=2e-3)
     monkeypatch.setattr("rlhf.select.fine_tuning.train_reward", None)
     (folder / "curve.csv").unlink()

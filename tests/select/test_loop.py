@@ -13,7 +13,7 @@ from rlhf.data.toy import ToyWorld
 from rlhf.records import read, write
 from rlhf.select.arm import Arm
 from rlhf.select.choosing import at_random
-from rlhf.select.features import Reduced, ToyQualities
+from rlhf.select.features import HashedWords, Reduced, ToyQualities
 from rlhf.select.journal import Journal, JournalError
 from rlhf.select.learners import Labels, LinearHead
 from rlhf.select.log_det import log_det
@@ -277,6 +277,30 @@ def test_a_head_on_the_true_qualities_learns_and_a_network_too(world):
 def test_a_policys_samples_become_the_target(world):
     moved = with_policy(world, ToyWorld(size=9, seed=3).records())
     assert moved.pool.target.shape[1] == world.pool.width
+    assert len(moved.policy) == len(moved.pool.target) == len(moved.pool.target_prompt)
+    assert len(set(moved.pool.target_prompt)) == 9
+
+
+@pytest.mark.parametrize("cached", [False, True])
+def test_word_features_of_a_policy_lie_in_the_pools_basis(tmp_path, cached):
+    given = (ToyWorld(size=60), BalancedSplit(val=0.1, test=0.3))
+    built = []
+    for part in (slice(0, 20), slice(20, 40)):  # the second has the pool from the cache, without its basis
+        words = Reduced(HashedWords(dims=32), dims=8, length=0.5, cache=tmp_path if cached else None)
+        world = build_world(*given, words, soft, only_judged=True)
+        built.append(with_policy(world, world.records[part]))
+    for moved in built:
+        place = {(a.prompt, a.text): row for row, a in enumerate(moved.answers)}
+        rows = [place[a.prompt, a.text] for a in moved.policy]
+        np.testing.assert_allclose(moved.pool.target, moved.pool.features[rows], atol=1e-4)
+
+
+@pytest.mark.parametrize("learner", [LinearHead(), MlpHead(steps=20, members=2, warm_until=4)])
+def test_coverage_of_the_policy_is_measured_with_every_kind_of_head(world, tmp_path, learner):
+    moved = with_policy(world, ToyWorld(size=9, seed=3).records())
+    plan = Plan(start=30, batch=6, rounds=1)
+    for result in arm(moved, tmp_path, learner=learner, plan=plan, selector=at_random).rounds():
+        assert 0 <= result["shift"]["coverage/policy"] <= 1
 
 
 def test_features_are_cached_and_fitted_without_test_answers(tmp_path):

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 from worlds import pool_of, state_of
 
-from rlhf.select.learners import Trained
+from rlhf.select.learners import Trained, with_features
 from rlhf.select.shift import embedding_shift, shift
 
 
@@ -65,6 +65,26 @@ def test_the_monitor_keeps_random_and_selected_apart():
     assert found["monitor/selected_accuracy"] == 0
     assert found["monitor/random_pairs"] == 40
     assert found["monitor/random_nll"] < found["monitor/selected_nll"]
+
+
+def test_the_policys_answers_are_compared_within_a_prompt_and_in_the_trained_models_features():
+    rng = np.random.default_rng(4)
+    model = trained(rng)
+    offset = 100 * rng.standard_normal((20, model.pool.width)).repeat(2, axis=0)  # what is common to a prompt
+    target = 0.05 * rng.standard_normal((40, model.pool.width)) + offset
+    order = rng.permutation(40)
+    near = replace(model.pool, target=target[order], target_prompt=(np.arange(40) // 2)[order])
+
+    def coverage(pool):
+        found = shift(replace(model, pool=pool), np.ones(120, bool), np.random.default_rng(0))
+        return found.get("coverage/policy")
+
+    assert coverage(near) == 1
+    assert coverage(replace(near, target_prompt=None)) < 0.5
+    assert coverage(replace(near, target_prompt=np.arange(40))) is None, "one answer a prompt"
+    other = with_features(near, near.features, target=20 * rng.standard_normal((40, model.pool.width)))
+    assert coverage(other) < 0.1
+    assert coverage(with_features(near, near.features)) is None, "target and posterior are not of one space"
 
 
 def test_few_labels_give_counts_only():

@@ -1,0 +1,26 @@
+"""benchmarks/select_pool.py: what was measured at other sizes is kept, unless it was measured with other settings."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
+
+import select_pool
+
+
+@pytest.mark.parametrize(("budget", "sizes"), [(5, ["600", "900"]), (6, ["600"])])
+def test_other_sizes_stay_if_the_settings_are_the_same(tmp_path, monkeypatch, budget, sizes):
+    monkeypatch.setattr(select_pool, "RESULTS", tmp_path)
+    monkeypatch.setattr(select_pool, "WAYS", {"random": select_pool.at_random})
+    monkeypatch.setattr(select_pool, "_in_a_process", lambda way, size, options: {"failed": f"{way} {size}"})
+    for size, of in ((900, 5), (600, budget)):
+        command = f"select_pool.py --sizes {size} --width 4 --budget {of} --threads 1"
+        monkeypatch.setattr("sys.argv", command.split())
+        select_pool.main()
+    found = json.loads((tmp_path / "select_pool.json").read_text())
+    assert found["settings"] == {"width": 4, "budget": budget, "threads": 1}
+    assert found["ways"] == {"random": {size: {"failed": f"random {size}"} for size in sizes}}
+    assert list(found["ways"]["random"]) == sizes
