@@ -1,8 +1,8 @@
 """Did choosing help? Learning curves of several seeds, paired with random, and labels saved at equal quality.
 
 Every seed gives each selector the same split, the same first labels and the same votes on a pair, so differences are
-paired. Intervals are over seeds (`rlhf.select.seed_intervals`): t for mean differences, expanded percentile bootstrap for
-labels saved; with one seed there is none.
+paired. Intervals are over seeds (`rlhf.select.seed_intervals`): t for mean differences, expanded percentile bootstrap
+for labels saved; with one seed there is none.
 """
 
 from __future__ import annotations

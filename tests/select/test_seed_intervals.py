@@ -32,7 +32,9 @@ def test_nominal_coverage_of_normal_differences(seeds):
     plain, wide = holds(np.quantile(drawn, [0.025, 0.975], axis=0)), holds(expanded(drawn, seeds))
     assert plain < 0.91  # what was wrong
     assert wide >= {2: 0.47, 4: 0.84, 8: 0.92}[seeds]
-    assert seeds > 4 or wide <= {2: 0.53, 4: 0.89}[seeds]  # no resample leaves the range: 1 - 2^(1 - seeds) at most
+    assert (
+        seeds > 4 or wide <= {2: 0.53, 4: 0.89}[seeds]
+    )  # no resample leaves the range: 1 - 2^(1 - seeds) at most
 
 
 def test_the_t_interval_is_the_textbooks():
