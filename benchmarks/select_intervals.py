@@ -3,9 +3,9 @@
     python benchmarks/select_intervals.py <run> [<run> ...] [--by prompt|domain|none] [--level 0.95]
 
 The table of a run has intervals over seeds alone. Seeds of one data set share prompts, so this draws seeds and prompts
-(or domains, where whole domains were held out) independently with replacement (the pigeonhole bootstrap, Owen 2007), for mean
-NLL over rounds less random's and for the labels saved at equal NLL: expanded percentile intervals for the smaller of
-both numbers; `--by none` draws seeds alone, and the interval of the NLL is then a t interval. Reads
+(or domains, where whole domains were held out) independently with replacement (the pigeonhole bootstrap, Owen 2007),
+for mean NLL over rounds less random's and for the labels saved at equal NLL: expanded percentile intervals for the
+smaller of both numbers; `--by none` draws seeds alone, and the interval of the NLL is then a t interval. Reads
 arms/*/journal.jsonl of runs.
 """
 
