@@ -2,9 +2,10 @@
 
     python benchmarks/select_intervals.py <run> [<run> ...] [--by prompt|domain|none] [--level 0.95]
 
-The table of a run resamples seeds. Seeds of one data set share prompts, so this draws seeds and prompts (or domains,
-where whole domains were held out) independently with replacement (the pigeonhole bootstrap, Owen 2007), for mean
-NLL over rounds less random's and for the labels saved at equal NLL; `--by none` draws seeds alone. Reads
+The table of a run has intervals over seeds alone. Seeds of one data set share prompts, so this draws seeds and prompts
+(or domains, where whole domains were held out) independently with replacement (the pigeonhole bootstrap, Owen 2007),
+for mean NLL over rounds less random's and for the labels saved at equal NLL: expanded percentile intervals for the
+smaller of both numbers; `--by none` draws seeds alone, and the interval of the NLL is then a t interval. Reads
 arms/*/journal.jsonl of runs.
 """
 
@@ -19,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rlhf.select.curve import BASELINE, saved
+from rlhf.select.seed_intervals import caution, expanded, t_interval
 
 Floats = NDArray[np.floating]
 Table = dict[str, dict[int, list[dict[str, tuple[int, float]]]]]
@@ -84,7 +86,10 @@ def compare(
         if (own[0, of_seeds > 0, 0] @ of_clusters).any():
             drawn.append(measure(of_seeds.astype(float), of_clusters.astype(float)))
     here = measure(np.ones(s), np.ones(c))
-    low, high = np.quantile(np.array(drawn), [(1 - level) / 2, (1 + level) / 2], axis=0)
+    low, high = expanded(np.array(drawn), s if c == 1 else min(s, c), level)
+    if c == 1:  # seeds alone: the difference is a mean over them
+        own_nll, base_nll = (x[1, :, :, 0] / x[0, :, :, 0] for x in (own, base))
+        low[0], high[0] = t_interval((own_nll - base_nll).mean(1), level)
     return {
         key: [here[i], float(low[i]), float(high[i])]
         for i, key in enumerate(("nll_difference", "labels_saved"))
@@ -101,6 +106,7 @@ def main() -> None:
     parser.add_argument("--level", type=float, default=0.95)
     options = parser.parse_args()
     table, labels = read(options.runs, options.by)
+    print(caution({name: len(set(table[name]) & set(table[BASELINE])) for name in set(table) - {BASELINE}}))
     for name in sorted(set(table) - {BASELINE}):
         found = compare(table, labels, name, options.level)
         nll, share = found["nll_difference"], found["labels_saved"]

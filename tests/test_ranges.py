@@ -3,11 +3,12 @@
 import subprocess
 import sys
 
+import hydra
 import pytest
 from hydra import compose, initialize_config_dir
 
 from rlhf.assemble import CONF
-from rlhf.assemble.ranges import EVALUATE, TRAIN, check_ranges
+from rlhf.assemble.ranges import EVALUATE, TRAIN, check_active, check_ranges
 from rlhf.record_types import RecordError
 
 
@@ -44,6 +45,43 @@ def test_training_refuses(wrong):
 def test_tasks_refuse(overrides, said):
     with pytest.raises(RecordError, match=said):
         check_ranges(composed("train", *overrides), TRAIN)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (["task.seeds=0"], r"^task\.seeds=0 must be a whole number, 1 or more$"),
+        (["task.skew=5"], r"^task\.skew=5 must be a share, from 0 to 1, or null$"),
+        (["task.skew=-0.1"], r"task\.skew=-0\.1 must be"),
+        (["task.plan.batch=0"], r"task\.plan\.batch=0 must be"),
+        (["votes.again=1"], r"votes\.again=1 must be"),
+        (["learner.fixed=0"], r"learner\.fixed=0 must be"),
+    ],
+)
+def test_active_learning_refuses(wrong, said):
+    cfg = composed("train", "task=active", *wrong)
+    with pytest.raises(RecordError, match=said):
+        hydra.utils.instantiate(cfg.task.check)(cfg)
+
+
+@pytest.mark.parametrize(
+    ("option", "wrong"),
+    [("laplace_power", "temperature=0"), ("laplace_power", "temperature=-1"), ("fisher", "reliability=3"),
+     ("fisher", "reliability=-1"), ("fisher", "votes=0"), ("logdet", "votes=0"), ("logdet", "cap=2"),
+     ("bald", "cost_power=-1"), ("safe", "random_share=2"), ("disagreement", "members=1"), ("kcentre", "sample=0"),
+     ("facility", "reference=0"), ("delta_ucb", "confidence=-1"), ("error_focused", "most=0"),
+     ("prompt_coverage", "clusters=0"), ("distinct", "then.similarity=2")],
+)  # fmt: skip
+def test_selectors_refuse(option, wrong):
+    with pytest.raises(RecordError, match=rf"^selector\.{wrong} must be a"):
+        check_ranges(composed("train", "task=active", f"selector={option}", f"selector.{wrong}"), TRAIN)
+
+
+@pytest.mark.parametrize("option", sorted(path.stem for path in (CONF / "selector").glob("*.yaml")))
+def test_every_selector_is_let_through(option):
+    cfg = composed("train", "task=active", f"selector={option}")
+    check_ranges(cfg, TRAIN)
+    check_active(cfg)
 
 
 @pytest.mark.parametrize("task", ["sft", "dpo", "policy", "iterate", "tradeoff", "warnings", "active"])

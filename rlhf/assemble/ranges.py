@@ -54,17 +54,42 @@ class Real:
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """A share above 0, 1 at most."""
+    """A share above 0, or 0 too where `zero`; 1 at most; or null where `optional`."""
+
+    zero: bool = False
+    optional: bool = False
 
     def fits(self, value: Any) -> bool:
         """Is it one?"""
-        return _is(value, int | float) and 0 < value <= 1
+        if value is None:
+            return self.optional
+        return bool(_is(value, int | float) and (0 < value <= 1 or (self.zero and value == 0)))
 
     def __str__(self) -> str:
-        return "a share, above 0 and 1 at most"
+        said = "a share, from 0 to 1" if self.zero else "a share, above 0 and 1 at most"
+        return f"{said}{', or null' if self.optional else ''}"
 
 
 Rule = Whole | Real | Share
+
+SELECTOR: Mapping[str, Rule] = {
+    "selector.temperature": Real(0, above=True), "selector.reliability": Share(), "selector.votes": Real(0, above=True),
+    "selector.cost_power": Real(0), "selector.cap": Share(zero=True, optional=True), "selector.members": Whole(2),
+    "selector.random_share": Share(zero=True), "selector.sample": Whole(1), "selector.reference": Whole(1),
+    "selector.confidence": Real(0), "selector.power": Real(0), "selector.prior_pairs": Real(0),
+    "selector.most": Share(), "selector.clusters": Whole(1, optional=True), "selector.labels": Whole(0),
+    "selector.then.similarity": Share(zero=True), "selector.then.per_prompt": Whole(1, optional=True),
+    "selector.then.factor": Whole(1),
+}  # fmt: skip
+"""Of conf/selector; selectors inside selectors check their options when they are asked."""
+
+ACTIVE: Mapping[str, Rule] = {
+    "task.seeds": Whole(1), "task.skew": Share(zero=True, optional=True), "task.plan.start": Whole(0),
+    "task.plan.batch": Whole(1), "task.plan.rounds": Whole(0), "votes.per_pair": Whole(1),
+    "votes.again": Real(0, below=1), "votes.most": Whole(1), "votes.reliability": Real(0.5, above=True, below=1),
+    "learner.folds": Whole(2), "learner.fixed": Real(0, above=True, optional=True),
+}  # fmt: skip
+"""Of conf/task/active.yaml and of its groups."""
 
 TRAIN: Mapping[str, Rule] = {
     "seed": Whole(0), "epochs": Whole(1), "batch_size": Whole(1), "eval_batch_size": Whole(1),
@@ -82,7 +107,7 @@ TRAIN: Mapping[str, Rule] = {
     **{f"task.{key}": Whole(1) for key in ("steps", "prompts", "max_new_tokens", "eval_prompts")},
     **{f"task.plan.{key}": Whole(1) for key in ("generations", "steps", "prompts", "samples", "labelled", "judged")},
     "task.plan.oversight": Whole(0), "task.completions": Whole(1), "task.plan.completions": Whole(1),
-    "task.plan.k": Whole(2), "task.reference_samples": Whole(32), "task.plan.reference_samples": Whole(32),
+    **SELECTOR, "task.plan.k": Whole(2), "task.reference_samples": Whole(32), "task.plan.reference_samples": Whole(32),
 }  # fmt: skip
 """Of conf/train.yaml and its tasks. bootstrap=0 leaves intervals out; half of the labels flipped say nothing; the
 completions that an algorithm needs are looked at in `rlhf.assemble.algorithm`; 32 samples set the scale of a reward."""
@@ -115,6 +140,11 @@ def check_ranges(cfg: DictConfig, rules: Mapping[str, Rule]) -> None:
             wrong.append(f"{key}={'null' if value is None else value} must be {rule}")
     if wrong:
         raise RecordError("\n".join(wrong))
+
+
+def check_active(cfg: DictConfig) -> None:
+    """What `task=active` checks before anything is loaded. Raises RecordError."""
+    check_ranges(cfg, ACTIVE)
 
 
 _ABSENT = object()

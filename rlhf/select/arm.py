@@ -127,6 +127,9 @@ class Arm:
         left = int(pool.selectable.sum()) - len(self.bought)
         if number == 0 and plan.start:
             counts = plan.pairs(plan.start, left)
+            query(
+                pool, state, min(1, left), rng, selector=self.selector
+            )  # refuses wrong options before votes are paid
             rng = np.random.default_rng((self.seed, 0))
             return self._entries(query(pool, state, len(counts), rng, selector=at_random), counts)
         again = self._again(pool, state, rng) if self.bought else []

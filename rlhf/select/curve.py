@@ -1,7 +1,8 @@
 """Did choosing help? Learning curves of several seeds, paired with random, and labels saved at equal quality.
 
 Every seed gives each selector the same split, the same first labels and the same votes on a pair, so differences are
-paired. Intervals resample seeds (percentile bootstrap); with one seed there is none.
+paired. Intervals are over seeds (`rlhf.select.seed_intervals`): t for mean differences, expanded percentile bootstrap
+for labels saved; with one seed there is none.
 """
 
 from __future__ import annotations
@@ -17,13 +18,14 @@ import numpy as np
 from scipy.optimize import isotonic_regression
 
 from rlhf.select.pool import Floats, Ints
+from rlhf.select.seed_intervals import caution, expanded, t_interval
 
 COLUMNS = ("selector", "seed", "round", "labels", "pair_accuracy", "nll")
 METRICS = {"pair_accuracy": True, "nll": False}
 """Metric -> is more better."""
 
 BASELINE = "random"
-RESAMPLES = 2000
+RESAMPLES = 1000
 
 Row = Mapping[str, Any]
 
@@ -124,12 +126,14 @@ def _paired(own: Curves, base: Curves, rounds: int, seed: int) -> dict[str, floa
             name = f"{metric}/{key}/difference"
             out[name] = float(gap.mean())
             out[f"{name}/wins"] = float((gap > 0).mean() if more_is_better else (gap < 0).mean())
-            out |= _interval(name, gap[draws].mean(1), len(own.seeds))
+            if len(gap) > 1:
+                out |= _ends(name, t_interval(gap))
         sign = 1 if more_is_better else -1
         name, labels = f"labels_saved/{metric}", own.labels[:rounds]
         out[name] = saved(sign * a.mean(0), sign * b.mean(0), labels)
-        resampled = [saved(sign * a[d].mean(0), sign * b[d].mean(0), labels) for d in draws[: RESAMPLES // 4]]
-        out |= _interval(name, np.array(resampled), len(own.seeds))
+        if len(own.seeds) > 1:
+            resampled = [saved(sign * a[d].mean(0), sign * b[d].mean(0), labels) for d in draws]
+            out |= _ends(name, expanded(np.array(resampled), len(own.seeds)))
     return out
 
 
@@ -155,11 +159,8 @@ def _reach(curve: Floats, level: float, labels: Floats) -> float:
     return float(labels[place - 1] + (labels[place] - labels[place - 1]) * (level - low) / (high - low))
 
 
-def _interval(name: str, values: Floats, seeds: int) -> dict[str, float]:
-    if seeds < 2:
-        return {}
-    low, high = np.quantile(values, [0.025, 0.975])
-    return {f"{name}/ci_low": float(low), f"{name}/ci_high": float(high)}
+def _ends(name: str, ends: tuple[Floats, Floats]) -> dict[str, float]:
+    return {f"{name}/ci_low": float(ends[0]), f"{name}/ci_high": float(ends[1])}
 
 
 def table(numbers: Mapping[str, Mapping[str, float]], *, against: str | None = None) -> str:
@@ -176,6 +177,12 @@ def table(numbers: Mapping[str, Mapping[str, float]], *, against: str | None = N
         cells += [_cell(one, f"labels_saved/{metric}", "{:+.0%}") for metric in METRICS]
         rows.append(cells)
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+
+
+def page(numbers: Mapping[str, Mapping[str, float]]) -> str:
+    """curve.md: the table, and below it how its intervals were made and whether they rest on too few seeds."""
+    paired = {name: int(one["paired_seeds"]) for name, one in numbers.items() if "paired_seeds" in one}
+    return f"{table(numbers)}\n\n{caution(paired)}\n"
 
 
 def _cell(numbers: Mapping[str, float], key: str, form: str) -> str:

@@ -13,6 +13,7 @@ import numpy as np
 from scipy.sparse import csr_array
 from sklearn.cluster import MiniBatchKMeans, kmeans_plusplus
 
+from rlhf.select.checks import option
 from rlhf.select.choosing import Selector, at_random, best, chosen, fill
 from rlhf.select.pool import BLOCK, Candidates, Floats, Ints, PairPool, Selection
 from rlhf.select.uncertainty import laplace_power
@@ -35,6 +36,7 @@ def k_centre(
         candidates, budget, rng: as everywhere.
         sample: most candidates looked at.
     """
+    option("sample", sample, 1)
     part = some(candidates, max(sample, budget), rng)
     z = matrix(part)
     length = (z**2).sum(1)
@@ -61,6 +63,8 @@ def facility_location(
         sample: most candidates looked at.
         reference: how many stand for the whole pool; what is labelled already counts as chosen.
     """
+    option("sample", sample, 1)
+    option("reference", reference, 1)
     part = some(candidates, max(sample, budget), rng)
     z = _unit(matrix(part))
     points = z[np.sort(rng.permutation(len(z))[:reference])]
@@ -139,6 +143,8 @@ def prompt_coverage(
         clusters: of prompts, by k-means on their embeddings; None = as many as the budget.
         power: 1 = as the pool is, 0 = all clusters alike.
     """
+    option("clusters", clusters, 1)
+    option("power", power, 0)
     code = _prompt_clusters(candidates, min(clusters or budget, budget), rng)
     here = code[candidates.pool.prompt[candidates.rows]]
     labelled = code[candidates.pool.prompt[candidates.state.rows]]

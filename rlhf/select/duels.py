@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from rlhf.select.checks import option
 from rlhf.select.choosing import chosen
 from rlhf.select.pool import Candidates, Floats, Ints, Selection
 
@@ -37,6 +38,7 @@ def max_min_lcb(
         candidates, budget, rng: as everywhere.
         confidence: β >= 0, standard deviations.
     """
+    option("confidence", confidence, 0)
     spread = confidence * np.sqrt(candidates.variance)
     low_left, low_right = candidates.margin - spread, -candidates.margin - spread
     pool, rows = candidates.pool, candidates.rows
@@ -65,6 +67,7 @@ def delta_ucb(
         candidates, budget, rng: as everywhere.
         confidence: β >= 0, standard deviations.
     """
+    option("confidence", confidence, 0)
     utility = np.abs(candidates.margin) + confidence * np.sqrt(candidates.variance)
     return _one_per_prompt(candidates, utility, budget, rng, "delta upper bound: |μ| + βs =")
 

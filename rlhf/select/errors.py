@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 from scipy.special import expit, logit
 
+from rlhf.record_types import RecordError
+from rlhf.select.checks import option
 from rlhf.select.choosing import Selector, at_random, best
 from rlhf.select.diversity import quotas
 from rlhf.select.pool import Candidates, Floats, Ints, LabelState, PairPool, Selection
@@ -27,6 +33,9 @@ def error_focused(
         power: 0 = as the pool is; larger follows errors harder.
         most: largest share of the batch for one domain, where others have pairs left.
     """
+    option("prior_pairs", prior_pairs, 0)
+    option("power", power, 0)
+    option("most", most, 0, 1, above=True)
     domain = candidates.pool.domain[candidates.rows]
     codes, here = np.unique(domain, return_inverse=True)
     rate = error_rates(candidates.pool, candidates.state, prior_pairs)
@@ -39,7 +48,8 @@ def error_focused(
     for place, code in enumerate(codes):
         if quota[place]:
             found = within(candidates.only(here == place), int(quota[place]), rng)
-            reason = f"error-focused: domain {code} errs in {rate[int(code)]:.2f} of its pairs"
+            name = candidates.pool.domain_name(int(code))
+            reason = f"error-focused: domain {name} errs in {rate[int(code)]:.2f} of its pairs"
             parts.append(
                 Selection(found.indices, found.utilities, [reason] * len(found), np.zeros(len(found), bool))
             )
@@ -86,22 +96,45 @@ def second_votes(
 
 def domain_quotas(
     candidates: Candidates, budget: int, rng: np.random.Generator, *, within: Selector = at_random,
-    shares: dict[int, float] | None = None,
+    shares: Mapping[Any, float] | None = None,
 ) -> Selection:  # fmt: skip
     """Fixed quotas per domain, each filled by a selector of its own.
 
     Args:
         candidates, budget, rng: as everywhere.
         within: how pairs are chosen in a domain.
-        shares: domain code -> share of the batch, relative; None = all domains alike. Others get what is left over.
+        shares: name of a domain (`PairPool.domain_name`) -> share of the batch, relative, >= 0; None = all domains
+            alike. Domains that are not named, or have the share 0, get only what no other has pairs for.
+
+    Raises:
+        RecordError: a domain that the pool does not have, a negative share, or none above 0.
     """
+    wanted = None if shares is None else _shares_by_code(candidates.pool, shares)
     domain = candidates.pool.domain[candidates.rows]
     codes, here = np.unique(domain, return_inverse=True)
     size: Ints = np.bincount(here, minlength=len(codes))
-    share: Floats = np.array([1.0 if shares is None else shares.get(int(code), 0.0) for code in codes])
+    share: Floats = np.array([1.0 if wanted is None else wanted.get(int(code), 0.0) for code in codes])
     quota = quotas(share, size, budget)
-    parts = [within(candidates.only(here == c), int(quota[c]), rng) for c in np.flatnonzero(quota)]
-    found = Selection.join(parts)
-    return Selection(
-        found.indices, found.utilities, [f"domain quota: {r}" for r in found.reasons], found.random & False
-    )
+    parts = []
+    for place in np.flatnonzero(quota):
+        name = candidates.pool.domain_name(int(codes[place]))
+        found = within(candidates.only(here == place), int(quota[place]), rng)
+        reasons = [f"quota of domain {name}: {reason}" for reason in found.reasons]
+        parts.append(Selection(found.indices, found.utilities, reasons, np.zeros(len(found), bool)))
+    return Selection.join(parts)
+
+
+def _shares_by_code(pool: PairPool, shares: Mapping[Any, float]) -> dict[int, float]:
+    known = {pool.domain_name(int(code)): int(code) for code in np.unique(pool.domain)}
+    unknown = [str(name) for name in shares if str(name) not in known]
+    wrong = [f"{name}={value}" for name, value in shares.items() if not 0 <= value < math.inf]
+    problem = (
+        f"no domain of the pool: {', '.join(unknown)}" if unknown
+        else f"shares must be 0 or more: {', '.join(wrong)}" if wrong
+        else "" if any(shares.values()) else "at least one share must be above 0"
+    )  # fmt: skip
+    if problem:
+        raise RecordError(
+            problem, key="selector.shares", remedy=f"the domains are {', '.join(sorted(known))}"
+        )
+    return {known[str(name)]: float(value) for name, value in shares.items()}

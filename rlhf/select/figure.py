@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rlhf.select.curve import METRICS, Curves, baseline, compare, curves, read_rows, table, write_rows
+from rlhf.select.curve import METRICS, Curves, baseline, compare, curves, page, read_rows, write_rows
 from rlhf.select.pool import Floats
+from rlhf.select.seed_intervals import FEW, t_interval
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -45,7 +46,7 @@ def plot(
 def draw(found: Mapping[str, Curves], numbers: Mapping[str, Mapping[str, float]], lines: Lines) -> Figure:
     """Accuracy and NLL against votes on the left, both less random and the votes saved on the right.
 
-    Bands are 95% intervals over seeds (percentile bootstrap), on the right of paired differences.
+    Bands are 95% t intervals over seeds, on the right of paired differences.
 
     Args:
         found: the curves.
@@ -80,7 +81,8 @@ def draw(found: Mapping[str, Curves], numbers: Mapping[str, Mapping[str, float]]
     axes[0, 0].legend(fontsize=8)
     counts = sorted({len(own.seeds) for own in found.values()})
     seeds = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
-    bands = "bands: 95% intervals over seeds" if counts[-1] > 1 else "one seed: no intervals"
+    bands = "bands: 95% t intervals over seeds" if counts[-1] > 1 else "one seed: no intervals"
+    bands += "; so few seeds say little" if 1 < counts[-1] < FEW else ""
     figure.suptitle(f"test pairs against votes bought, {seeds} seeds ({bands})", fontsize=10)
     return figure
 
@@ -113,8 +115,7 @@ def _differences(
 def _band(axis: Any, labels: Floats, values: Floats, style: Mapping[str, Any]) -> None:
     axis.plot(labels, values.mean(0), **style)
     if len(values) > 1:
-        draws = np.random.default_rng(0).integers(len(values), size=(1000, len(values)))
-        low, high = np.quantile(values[draws].mean(1), [0.025, 0.975], axis=0)
+        low, high = t_interval(values)
         axis.fill_between(labels, low, high, color=style["color"], alpha=0.15, linewidth=0)
 
 
@@ -136,5 +137,5 @@ def combine(paths: Sequence[Path], folder: Path) -> Path | None:
     keys = set.intersection(*map(set, known)) if known else set()
     reference = {k: float(np.mean([m[k] for m in known])) for k in keys if not k.startswith("compare/")}
     plot(found, numbers, reference_lines(reference), folder / "curve.png")
-    (folder / "curve.md").write_text(table(numbers) + "\n", encoding="utf-8")
+    (folder / "curve.md").write_text(page(numbers), encoding="utf-8")
     return folder / "curve.md"

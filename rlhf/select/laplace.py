@@ -19,6 +19,8 @@ from scipy.linalg import cho_factor, cho_solve, solve_triangular
 from scipy.special import expit
 from sklearn.model_selection import GroupKFold, KFold
 
+from rlhf.select.checks import option
+
 Floats = NDArray[np.floating]
 Ints = NDArray[np.int64]
 
@@ -38,9 +40,14 @@ def information(p: Floats, *, votes: float = 1.0, reliability: float = 1.0) -> F
 
     Args:
         p: any shape.
-        votes: m per pair.
+        votes: m > 0 per pair.
         reliability: γ in (0, 1].
+
+    Raises:
+        RecordError: votes or reliability outside their ranges.
     """
+    option("reliability", reliability, 0, 1, above=True)
+    option("votes", votes, 0, above=True)
     w = p * (1 - p)
     seen = reliability * p + (1 - reliability) / 2
     return np.asarray(votes * reliability**2 * w**2 / np.maximum(seen * (1 - seen), 1e-300))

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from rlhf.select.checks import option
 from rlhf.select.choosing import chosen
 from rlhf.select.pool import Candidates, Floats, Ints, Selection
 from rlhf.select.uncertainty import vote_information
@@ -35,6 +36,8 @@ def log_det(
         cap: differences longer than this quantile (0..1) of all lengths are shortened to it, so that a few extreme
             pairs, which a linear head fits worst, do not win by their length alone; None leaves them.
     """
+    option("cap", cap, 0, 1)
+    option("cost_power", cost_power, 0)
     weight = vote_information(candidates, reliability, votes)
     if cap is not None:
         weight = weight * _shorten(candidates, cap)

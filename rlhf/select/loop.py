@@ -14,7 +14,7 @@ import pytorch_lightning as pl
 from rlhf.annotate.label import Aggregation, FittedAggregation
 from rlhf.select.arm import Arm, judged
 from rlhf.select.choosing import Selector
-from rlhf.select.curve import compare, curves, table, write_rows
+from rlhf.select.curve import compare, curves, page, write_rows
 from rlhf.select.figure import plot, reference_lines
 from rlhf.select.learners import Labels, Learner
 from rlhf.select.plan import Plan
@@ -103,8 +103,8 @@ def _report(run: ActiveRun, results: list[dict[str, Any]], lines: list[dict[str,
     reference = {key: float(np.mean([line[key] for line in lines])) for key in lines[0]}
     numbers = compare(found)
     plot(found, numbers, reference_lines(reference), run.folder / "curve.png")
-    (run.folder / "curve.md").write_text(table(numbers) + "\n", encoding="utf-8")
-    print(table(numbers))
+    (run.folder / "curve.md").write_text(page(numbers), encoding="utf-8")
+    print(page(numbers), end="")
     print("  " + ", ".join(f"{key} {value:.4f}" for key, value in reference.items()))
     last = {metric: float(values[:, -1].mean()) for metric, values in found[first].values.items()}
     metrics = {"test/pair_accuracy": last["pair_accuracy"], "test/nll": last["nll"]} | reference

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from sklearn.linear_model import LogisticRegression
 
+from rlhf.record_types import RecordError
+from rlhf.select.checks import option
 from rlhf.select.choosing import Selector, at_random, best, fill
 from rlhf.select.diversity import prompt_coverage, quotas, some
 from rlhf.select.errors import error_focused
@@ -35,11 +37,11 @@ def mix(candidates: Candidates, budget: int, rng: np.random.Generator, *, parts:
         parts: the parts.
 
     Raises:
-        ValueError: no part, or shares that are negative or all 0.
+        RecordError: no part, or shares that are negative or all 0.
     """
     shares = np.array([part.share for part in parts], float)
-    if not len(parts) or (shares < 0).any() or shares.sum() == 0:
-        raise ValueError("selector.parts: at least one, with shares >= 0 that are not all 0")
+    if not len(parts) or not (shares >= 0).all() or shares.sum() == 0:
+        raise RecordError("selector.parts: at least one, with shares >= 0 that are not all 0")
     counts = quotas(shares, np.where(shares > 0, budget, 0), budget)
     found: list[Selection] = []
     for place in sorted(range(len(parts)), key=lambda i: parts[i].selector is not at_random):
@@ -85,6 +87,9 @@ def without_copies(
         per_prompt: most pairs of a prompt in one batch; None = no limit.
         factor: how many times the budget the selector is asked for.
     """
+    option("similarity", similarity, 0, 1)
+    option("per_prompt", per_prompt, 1)
+    option("factor", factor, 1)
     ranked = selector(candidates, min(factor * budget, len(candidates)), rng)
     z = candidates.pool.z(ranked.indices)
     z /= np.maximum(np.linalg.norm(z, axis=1, keepdims=True), 1e-12)
@@ -117,6 +122,8 @@ def policy_aware(
         temperature: of the sampling, as in `laplace_power`.
         sample: most answers of the pool that the classifier sees.
     """
+    option("temperature", temperature, 0, above=True)
+    option("power", power, 0)
     worth = np.log(np.maximum(vote_information(candidates, 1.0, 1.0) * candidates.variance, 1e-300))
     ratio = (
         np.zeros(len(candidates))
@@ -160,6 +167,7 @@ def safe(
         candidates, budget, rng: as everywhere.
         random_share: of the batch, 0..1.
     """
+    option("random_share", random_share, 0, 1)
     parts = (
         Part("random share", random_share, at_random),
         Part("uncertainty", 1 - random_share, laplace_power),

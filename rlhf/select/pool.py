@@ -10,7 +10,7 @@ s_i² = z_iᵀ H⁻¹ z_i. Differences are formed in blocks, so that memory stay
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -19,6 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
+from rlhf.record_types import RecordError
+from rlhf.select.checks import finite, within
 from rlhf.select.laplace import Posterior, information
 
 Floats = NDArray[np.floating]
@@ -41,6 +43,7 @@ class PairPool:
     ids              [n] names of the pairs, unique and sortable: what order and random draws are tied to
     prompt           [n] codes of the prompts, 0, 1, ...
     domain           [n] codes, -1 = none
+    domains          names behind the codes, by which selectors and their options know them; without it, the codes
     length           [N] characters of the completions
     cost             [n] of one vote on the pair, > 0, any unit
     selectable       [n] False for pairs of validation and test prompts, which no selector may touch
@@ -53,6 +56,7 @@ class PairPool:
 
     Raises:
         ValueError: columns that do not fit each other, or ids that repeat.
+        RecordError: features, rewards, lengths or costs that are not finite: the key and the first row.
     """
 
     features: Floats
@@ -70,6 +74,7 @@ class PairPool:
     target_prompt: Ints | None = None
     frozen: Floats | None = None
     target_features: Floats | None = None
+    domains: Sequence[str] | None = None
 
     def __post_init__(self) -> None:
         n = len(self.left)
@@ -94,6 +99,14 @@ class PairPool:
             raise ValueError("pool.cost must be positive everywhere")
         if len(np.unique(self.ids)) != n:
             raise ValueError("pool.ids repeat: every pair needs a name of its own")
+        for name in ("features", "length", "cost", "prompt_features", "target", "frozen", "target_features"):
+            finite(f"pool.{name}", getattr(self, name))
+        if self.members is not None:
+            finite("pool.members", np.asarray(self.members).T)
+        if self.domains is not None and int(self.domain.max(initial=-1)) >= len(self.domains):
+            raise ValueError(
+                f"pool.domain has the code {self.domain.max()}, pool.domains {len(self.domains)} names"
+            )
 
     def __len__(self) -> int:
         """Number of pairs n."""
@@ -103,6 +116,12 @@ class PairPool:
     def width(self) -> int:
         """D."""
         return int(self.features.shape[1])
+
+    def domain_name(self, code: int) -> str:
+        """What a domain code is called: its name, `no domain` for -1, the code itself where there are no names."""
+        if code < 0:
+            return "no domain"
+        return str(code) if self.domains is None else self.domains[code]
 
     def z(self, rows: Ints, precision: type[np.floating] = np.float64) -> Floats:
         """Differences [len(rows), d], in double precision unless less is asked for."""
@@ -126,6 +145,9 @@ class LabelState:
     votes        [m] votes on each
     posterior    of the reward head, fitted on these labels
     out_of_fold  [m] P(left is better) by heads that did not see the pair's prompt; NaN where unknown
+
+    Raises:
+        RecordError: columns of different length, rows that repeat or are negative, shares outside 0..1, negative votes.
     """
 
     rows: Ints
@@ -133,6 +155,23 @@ class LabelState:
     votes: Floats
     posterior: Posterior
     out_of_fold: Floats
+
+    def __post_init__(self) -> None:
+        for name in ("share", "votes", "out_of_fold"):
+            if len(getattr(self, name)) != len(self.rows):
+                raise RecordError(
+                    f"{len(getattr(self, name))} entries for {len(self.rows)} rows", key=f"state.{name}"
+                )
+        within("state.rows", np.asarray(self.rows, np.float64), 0)
+        if len(np.unique(self.rows)) != len(self.rows):
+            values, counts = np.unique(self.rows, return_counts=True)
+            raise RecordError(
+                f"row {values[counts > 1][0]} of the pool is there {counts[counts > 1][0]} times", key="state.rows",
+                remedy="give every labelled pair once, with the share and number of all its votes",
+            )  # fmt: skip
+        within("state.share", self.share, 0, 1)
+        within("state.votes", self.votes, 0)
+        within("state.out_of_fold", self.out_of_fold, 0, 1, unknown=True)
 
     @classmethod
     def empty(cls, width: int, *, regularisation: float = 1.0) -> LabelState:

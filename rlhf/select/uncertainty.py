@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.special import entr, expit
 
+from rlhf.select.checks import option
 from rlhf.select.choosing import best
 from rlhf.select.laplace import information
 from rlhf.select.pool import Candidates, Floats, Selection
@@ -42,8 +43,9 @@ def disagreement(
 
     Args:
         candidates, budget, rng, cost_power: as everywhere.
-        members: draws from the posterior.
+        members: draws from the posterior, 2 or more.
     """
+    option("members", members, 2)
     utility = member_margins(candidates, members, rng).var(0)
     return best(candidates, per_cost(candidates, utility, cost_power), budget, "disagreement: variance", rng)
 
@@ -87,6 +89,7 @@ def laplace_power(
         temperature: T > 0; small = always the best, large = at random.
         reliability: γ of an annotator.
     """
+    option("temperature", temperature, 0, above=True)
     worth = per_cost(
         candidates, vote_information(candidates, reliability, 1.0) * candidates.variance, cost_power
     )
@@ -118,7 +121,8 @@ def vote_information(candidates: Candidates, reliability: float, votes: float) -
 
 
 def per_cost(candidates: Candidates, utility: Floats, power: float) -> Floats:
-    """Utility [n] per unit of cost^power; power 0 leaves costs out."""
+    """Utility [n] per unit of cost^power; power 0 leaves costs out. Raises RecordError for a negative power."""
+    option("cost_power", power, 0)
     if power == 0:
         return utility
     return np.asarray(utility / candidates.pool.cost[candidates.rows] ** power)

@@ -7,7 +7,7 @@ journal before the next is asked for. Draws depend on (seed, pair, vote number),
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -17,8 +17,9 @@ import numpy as np
 
 from rlhf.annotate.ai_feedback import AiFeedback
 from rlhf.annotate.simulated import SimulatedAnnotators
-from rlhf.records import RecordError, Vote, read, write
+from rlhf.records import RecordError, Vote, read
 from rlhf.select.pool import Ints
+from rlhf.select.tasks import alias, votes_on, write_tasks
 from rlhf.select.world import World, on_pair
 
 
@@ -128,8 +129,8 @@ class Ai:
 class People:
     """Tasks go out as a file; the run stops, and goes on when the answers are there.
 
-    Round r writes `tasks-r.jsonl` (records with votes to be cast, for `annotate.py tasks=...`) and reads every file
-    `votes-r*.jsonl` beside it.
+    Round r writes `tasks-r.jsonl` (blind records with votes to be cast, for `annotate.py tasks=...`; see
+    `rlhf.select.tasks`) and reads every file `votes-r*.jsonl` beside it.
     """
 
     costly, holds_back = True, False
@@ -147,36 +148,38 @@ class People:
             Waiting: pairs are still without votes.
             RecordError: an answer to a pair that was not asked about.
         """
-        answers = self._answers(folder, round_)
         wanted = {str(world.pool.ids[o.row]): o for o in orders}
+        answers = self._answers(folder, round_, world, wanted)
         for name in answers:
-            if name in wanted:
-                yield wanted[name].row, answers[name]
+            yield wanted[name].row, answers[name]
         missing = [order for name, order in wanted.items() if name not in answers]
         if missing:
             tasks = folder / f"tasks-{round_}.jsonl"
-            write(tasks, (world.task(order.row) for order in missing))
+            write_tasks(tasks, world, [order.row for order in missing])
             raise Waiting(
                 f"{len(missing)} pairs wait for votes in {tasks}; for instance:\n"
                 f"  python annotate.py annotator=web tasks={tasks} out={folder}/votes-{round_}.jsonl\n"
                 f"(more files votes-{round_}*.jsonl are read too)"
             )
 
-    def _answers(self, folder: Path, round_: int) -> dict[str, list[Vote]]:
+    def _answers(
+        self, folder: Path, round_: int, world: World, wanted: Mapping[str, Order]
+    ) -> dict[str, list[Vote]]:
         found: dict[str, list[Vote]] = {}
+        names = {alias(name): name for name in wanted} | {name: name for name in wanted}
         later = re.compile(rf"votes-{round_}\d")  # votes-10.jsonl is of another round than votes-1.jsonl
         for path in sorted(folder.glob(f"votes-{round_}*.jsonl")):
             if later.match(path.name):
                 continue
             for record in read(path):
-                name = str(record.meta.get("pair_id"))
                 if record.meta.get("pair_id") is None or len(record.completions) != 2:
                     raise RecordError(
                         f"record {record.prompt_id} is not a task of this run", place=str(path), key="meta.pair_id",
                         remedy=f"answers must be the records of tasks-{round_}.jsonl with votes added",
                     )  # fmt: skip
-                votes = on_pair(record, 0, 1)
-                if votes:
+                name = names.get(str(record.meta["pair_id"]))
+                votes = [] if name is None else votes_on(record, world.task(wanted[name].row))
+                if name is not None and votes:
                     found.setdefault(name, []).extend(votes)
         return found
 

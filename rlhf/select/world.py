@@ -199,6 +199,7 @@ class _Table:
             length=np.array([len(a.text) for a in answers], float),
             cost=np.array(self.cost),
             selectable=pooled,
+            domains=domains,
         )
         test = np.flatnonzero(~pooled)
         place = np.array(self.place)

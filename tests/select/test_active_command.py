@@ -9,7 +9,8 @@ import pytest
 
 from rlhf.annotate.simulated import SimulatedAnnotators
 from rlhf.data.toy import ToyWorld
-from rlhf.records import read, write
+from rlhf.records import write
+from rlhf.select.tasks import with_gold
 
 
 @pytest.mark.slow
@@ -85,7 +86,7 @@ def test_people_are_waited_for_and_the_command_shown_goes_on(train, capsys):
     said = capsys.readouterr().out
     tasks = folder / "arms" / "margin-0" / "tasks-0.jsonl"
     assert f"6 pairs wait for votes in {tasks}" in said
-    write(tasks.with_name("votes-0.jsonl"), SimulatedAnnotators(votes_per_item=1).vote(read(tasks)))
+    write(tasks.with_name("votes-0.jsonl"), SimulatedAnnotators(votes_per_item=1).vote(with_gold(tasks)))
     train(*small, re.search(r"ckpt=\S+", said)[0])
     rows = list(csv.DictReader((folder / "curve.csv").open()))
     assert [int(r["labels"]) for r in rows] == [6]

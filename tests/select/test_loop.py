@@ -10,7 +10,7 @@ from rlhf.annotate.ai_feedback import AiFeedback
 from rlhf.annotate.simulated import SimulatedAnnotators
 from rlhf.data.splits import BalancedSplit
 from rlhf.data.toy import ToyWorld
-from rlhf.records import read, write
+from rlhf.records import Vote, read, write
 from rlhf.select.arm import Arm
 from rlhf.select.choosing import at_random
 from rlhf.select.features import HashedWords, Reduced, ToyQualities
@@ -21,6 +21,7 @@ from rlhf.select.loop import ActiveRun
 from rlhf.select.mixing import safe
 from rlhf.select.mlp_head import MlpHead
 from rlhf.select.plan import Plan, Votes
+from rlhf.select.tasks import with_gold
 from rlhf.select.voters import Ai, HeldBack, Order, People, Simulated, Waiting
 from rlhf.select.world import build_world, on_pair, skewed, with_policy
 
@@ -173,21 +174,58 @@ def test_people_answer_in_files_and_the_loop_goes_on(world, tmp_path):
     tasks = list(read(tmp_path / "tasks-0.jsonl"))
     assert len(tasks) == 8
     assert all(len(t.completions) == 2 and not t.votes for t in tasks)
-    write(tmp_path / "votes-0-ann.jsonl", simulated.vote(tasks[:5]))
+    known = list(with_gold(tmp_path / "tasks-0.jsonl"))
+    write(tmp_path / "votes-0-ann.jsonl", simulated.vote(known[:5]))
     with pytest.raises(Waiting, match="3 pairs wait"):
         visit()
     rest = list(read(tmp_path / "tasks-0.jsonl"))
     assert [t.meta for t in rest] == [t.meta for t in tasks[5:]]
-    write(tmp_path / "votes-0-ben.jsonl", simulated.vote(rest))
+    write(tmp_path / "votes-0-ben.jsonl", simulated.vote(with_gold(tmp_path / "tasks-0.jsonl")))
     with pytest.raises(Waiting, match="6 pairs wait"):
         visit()
-    write(tmp_path / "votes-1.jsonl", simulated.vote(read(tmp_path / "tasks-1.jsonl")))
+    write(tmp_path / "votes-1.jsonl", simulated.vote(with_gold(tmp_path / "tasks-1.jsonl")))
     assert [r["labels"] for r in visit()] == [8, 14]
     write(tmp_path / "votes-1.jsonl", [replace(tasks[0], meta={})])
     (tmp_path / "journal.jsonl").unlink()
     write(tmp_path / "votes-0-ann.jsonl", [replace(tasks[0], meta={})])
     with pytest.raises(ValueError, match=r"votes-0-ann.jsonl.*meta.pair_id.*tasks-0"):
         visit()
+
+
+def test_task_files_are_blind_and_votes_come_back_to_the_right_answers(world, tmp_path):
+    """Everybody votes for the answer of higher true reward: the journal has exactly these, whatever the order shown."""
+    rows = np.flatnonzero(world.pool.selectable)[:12].tolist()
+    orders = [Order(row, 1) for row in rows]
+    where = {"seed": 0, "round_": 0, "folder": tmp_path}
+    with pytest.raises(Waiting):
+        list(People().votes(world, orders, **where))
+    text = (tmp_path / "tasks-0.jsonl").read_text()
+    assert not any(word in text for word in ('"gold"', '"qualities"', *map(str, world.pool.ids[rows])))
+    shown = [(c, r) for r in read(tmp_path / "tasks-0.jsonl") for c in r.completions]
+    assert all(not c.source and not c.meta and set(r.meta) == {"pair_id"} for c, r in shown)
+    known = list(with_gold(tmp_path / "tasks-0.jsonl"))
+    firsts = {record.completions[0].id for record in known}
+    assert firsts == {"c0", "c1"}, "the order is drawn"
+    voted = []
+    for number, record in enumerate(known):
+        one, other = record.completions
+        better = max(record.completions, key=lambda c: c.meta["gold"]).id
+        vote = Vote("ann", pair=(one.id, other.id), choice=better if number else "tie", seconds=2.0)
+        voted.append(replace(record, votes=(vote,)))
+    write(tmp_path / "votes-0.jsonl", voted)
+    for place, (row, (vote,)) in enumerate(People().votes(world, orders, **where)):
+        task = world.task(row)
+        assert vote.pair == tuple(c.id for c in task.completions)
+        assert vote.choice == (max(task.completions, key=lambda c: c.meta["gold"]).id if place else "tie")
+    assert place == 11
+
+
+def test_answers_to_task_files_that_were_not_blind_still_count(world, tmp_path):
+    row = int(np.flatnonzero(world.pool.selectable)[0])
+    answered = list(SimulatedAnnotators(votes_per_item=1).vote([world.task(row)]))
+    write(tmp_path / "votes-0.jsonl", answered)
+    ((found, votes),) = People().votes(world, [Order(row, 1)], seed=0, round_=0, folder=tmp_path)
+    assert (found, votes) == (row, on_pair(answered[0], 0, 1))
 
 
 def test_votes_of_round_ten_are_not_taken_for_round_one(world, tmp_path):

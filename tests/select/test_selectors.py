@@ -7,6 +7,7 @@ import pytest
 from scipy.special import expit
 from worlds import pool_of, state_of
 
+from rlhf.record_types import RecordError
 from rlhf.select import LabelState, PairPool, at_random, query
 from rlhf.select.diversity import facility_location, k_centre, prompt_coverage, quotas
 from rlhf.select.duels import delta_ucb, double_thompson, max_min_lcb
@@ -200,6 +201,36 @@ def test_domain_quotas(world):
     pool, state = world
     found = query(pool, state, 12, rng(), selector=lambda *a: domain_quotas(*a, shares={0: 3.0, 2: 1.0}))
     assert np.bincount(pool.domain[found.indices], minlength=3).tolist() == [9, 0, 3]
+
+
+def test_quotas_go_by_the_names_of_domains(world):
+    pool, state = world
+    named = replace(pool, domains=("advice", "code", "facts"))
+    found = query(
+        named, state, 12, rng(), selector=lambda *a: domain_quotas(*a, shares={"facts": 3, "code": 1})
+    )
+    assert np.bincount(pool.domain[found.indices], minlength=3).tolist() == [0, 3, 9]
+    assert {r.split(":")[0] for r in found.reasons} == {"quota of domain code", "quota of domain facts"}
+    errors = query(named, state, 12, rng(), selector=error_focused)
+    assert all(r.split()[2] in named.domains for r in errors.reasons)
+    alone = replace(named, domain=np.full(len(pool), -1))
+    assert (
+        len(query(alone, state, 4, rng(), selector=lambda *a: domain_quotas(*a, shares={"no domain": 1})))
+        == 4
+    )
+
+
+@pytest.mark.parametrize(
+    ("shares", "said"),
+    [({"fact": 1.0}, "no domain of the pool: fact"), ({"facts": -1.0}, "0 or more: facts=-1.0"),
+     ({"facts": 0.0}, "at least one"), ({}, "at least one"), ({"facts": np.nan}, "0 or more: facts=nan")],
+)  # fmt: skip
+def test_quotas_that_cannot_be_meant_name_the_domains(world, shares, said):
+    named = replace(world[0], domains=("advice", "code", "facts"))
+    with pytest.raises(
+        RecordError, match=rf"^key 'selector\.shares': .*{said}.*the domains are advice, code, facts"
+    ):
+        query(named, world[1], 3, rng(), selector=lambda *a: domain_quotas(*a, shares=shares))
 
 
 def test_second_votes_go_where_the_answer_is_open(world):
