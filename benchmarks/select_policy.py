@@ -6,7 +6,8 @@ Toy worlds, features are the qualities they are made of. The pool is a collectio
 sampler, but for a share of the prompts answered by the current policy, which is more polite, hedged, verbose and
 repetitive. The test are the policy's answers to other prompts with votes on them; the selector sees a sample of its
 answers without votes. Simulated annotators vote; 15 votes at first and 15 in each of 12 rounds, λ tuned every round.
-Intervals are 95%, bootstrap over worlds. Writes results/select_policy.json.
+Intervals are 95% over worlds: t for differences, expanded percentiles for labels saved. Writes
+results/select_policy.json.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ Features are synthetic, 4 completions per prompt and all 6 pairs, single precisi
 Every measurement runs in a process of its own; memory is the peak above the pool itself. The naive log-det updates all
 gains after every pick. Libraries: scikit-activeml's CoreSet and Badge where it is installed, scikit-learn's k-means,
 which the project uses itself. Writes results/select_pool.json; what it holds of other sizes, with the same settings,
-stays.
+stays; and results/select_pool.png, seconds of CPU against the number of pairs. `--draw` draws that figure alone.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,20 @@ from rlhf.select.uncertainty import bald, laplace_power, margin
 RESULTS = Path(__file__).parent / "results"
 LARGEST = {"naive log-det": 1_000_000, "skactiveml CoreSet": 100_000, "skactiveml Badge": 10_000}
 """Beyond these sizes a rival takes longer than ten minutes or more memory than the machine has: left out."""
+
+
+RIVALS = ("naive log-det", "skactiveml CoreSet", "skactiveml Badge")
+"""Drawn dashed."""
+
+PANELS = {
+    "ours in one pass": ("random", "margin", "BALD", "Laplace-power", "safe (default)"),
+    "log-det, beside the naive rule": ("log-det, lazy", "naive log-det", "mixed 50/30/20"),
+    "spread, beside scikit-activeml": (
+        "k-centre, all", "k-centre (1e5 sampled)", "skactiveml CoreSet", "BADGE (1e5 sampled)", "skactiveml Badge",
+        "clusters (1e5 sampled)", "prompt coverage",
+    ),
+}  # fmt: skip
+"""Title -> ways drawn together."""
 
 
 def naive_log_det(candidates: Candidates, budget: int, rng: np.random.Generator) -> Selection:
@@ -146,10 +160,15 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=128)
     parser.add_argument("--budget", type=int, default=500)
     parser.add_argument("--threads", type=int, default=int(os.environ.get("OMP_NUM_THREADS", 1)))
+    parser.add_argument("--draw", action="store_true", help="only the figure, from what was measured")
     parser.add_argument("--one", nargs=2, metavar=("WAY", "SIZE"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
         print(json.dumps(measure(options.one[0], int(options.one[1]), options.width, options.budget)))
+        return
+    if options.draw:
+        found = json.loads((RESULTS / "select_pool.json").read_text())
+        draw(found["ways"], found["settings"], RESULTS / "select_pool.png")
         return
     about = {"width": options.width, "budget": options.budget, "threads": options.threads}
     results = _before(about)
@@ -162,6 +181,38 @@ def main() -> None:
                 results[way] = dict(sorted(results[way].items(), key=lambda cell: int(cell[0])))
                 text = json.dumps({"settings": about, "ways": results}, indent=1)
                 (RESULTS / "select_pool.json").write_text(text)
+    draw(results, about, RESULTS / "select_pool.png")
+
+
+def points(cells: Mapping[str, Mapping[str, float]]) -> tuple[list[int], list[float]]:
+    """Sizes and seconds of CPU, rising; measurements that failed are left out."""
+    done = sorted((int(size), cell["cpu_seconds"]) for size, cell in cells.items() if "cpu_seconds" in cell)
+    return [size for size, _ in done], [seconds for _, seconds in done]
+
+
+def draw(ways: Mapping[str, Mapping[str, Any]], about: Mapping[str, Any], path: Path) -> None:
+    """Seconds of CPU against pairs, both logarithmic; a dotted line of slope 1 to compare with."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(
+        1, len(PANELS), figsize=(14, 5), sharex=True, sharey=True, layout="constrained"
+    )
+    for axis, (title, names) in zip(axes, PANELS.items(), strict=True):
+        for name in (name for name in names if points(ways.get(name, {}))[0]):
+            style = "--" if name in RIVALS else "-"
+            axis.loglog(*points(ways[name]), style, marker="o", markersize=4, label=name)
+        axis.loglog([1e4, 1e6], [0.02, 2], ":", color="grey", linewidth=1, label="in proportion to n")
+        axis.set(title=title, xlabel="pairs n")
+        axis.grid(which="major", alpha=0.3)
+        axis.set_ylim(top=30_000)  # room for the legend
+        axis.legend(fontsize=8, loc="upper left")
+    axes[0].set_ylabel("seconds of CPU")
+    figure.suptitle(f"{about['budget']} of n pairs, {about['width']} features, {about['threads']} thread")
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
 
 
 def _before(about: dict[str, Any]) -> dict[str, dict[str, Any]]:

@@ -1,18 +1,24 @@
 """The loop: the same whether it is stopped or not, no label lost or bought twice, and honest about what it gained."""
 
 from dataclasses import dataclass, field, replace
+from functools import partial
 
+import hydra
 import numpy as np
 import pytest
+from hydra import compose, initialize_config_dir
 
 from rlhf.annotate.aggregation import soft
 from rlhf.annotate.ai_feedback import AiFeedback
 from rlhf.annotate.simulated import SimulatedAnnotators
 from rlhf.data.splits import BalancedSplit
 from rlhf.data.toy import ToyWorld
+from rlhf.record_types import RecordError
 from rlhf.records import Vote, read, write
+from rlhf.select import LabelState, query
 from rlhf.select.arm import Arm
 from rlhf.select.choosing import at_random
+from rlhf.select.errors import domain_quotas
 from rlhf.select.features import HashedWords, Reduced, ToyQualities
 from rlhf.select.journal import Journal, JournalError
 from rlhf.select.learners import Labels, LinearHead
@@ -131,6 +137,28 @@ def test_budgets_are_exact_and_labels_count_votes(world, tmp_path):
     assert all(p["reason"].startswith("second vote") for p in again)
 
 
+def test_quotas_by_name_from_the_configuration(world, root):
+    with initialize_config_dir(str(root / "conf"), version_base="1.3"):
+        cfg = compose(
+            "train", ["task=active", "selector=domain_quotas", "selector.shares={arithmetic:3,safety:1}"]
+        )
+    state = LabelState.empty(world.pool.width)
+    assert {"arithmetic", "safety"} <= set(world.domains)
+    selector = hydra.utils.instantiate(cfg.selector, _convert_="all")
+    found = query(world.pool, state, 8, np.random.default_rng(0), selector=selector)
+    names = [world.domains[code] for code in world.pool.domain[found.indices]]
+    assert (names.count("arithmetic"), names.count("safety")) == (6, 2)
+
+
+def test_a_wrong_option_is_refused_before_the_first_vote_is_bought(world, tmp_path):
+    wrong = partial(domain_quotas, shares={"arithmetics": 1.0})
+    counting = StopsAfter(HeldBack(), left=100)
+    with pytest.raises(RecordError, match=r"selector\.shares.*arithmetics.*the domains are .*arithmetic"):
+        next(arm(world, tmp_path, selector=wrong, voter=counting).rounds())
+    assert not counting.bought
+    assert not Journal(tmp_path / "journal.jsonl").of("selected")
+
+
 def test_the_pool_may_run_out(tmp_path):
     small = build_world(
         ToyWorld(size=20), BalancedSplit(val=0.1, test=0.4), ToyQualities(), soft, only_judged=True
@@ -193,7 +221,7 @@ def test_people_answer_in_files_and_the_loop_goes_on(world, tmp_path):
 
 
 def test_task_files_are_blind_and_votes_come_back_to_the_right_answers(world, tmp_path):
-    """Everybody votes for the answer of higher true reward: the journal has exactly these, whatever the order shown."""
+    """Everybody votes for the answer of higher true reward; that comes back, whatever the order shown."""
     rows = np.flatnonzero(world.pool.selectable)[:12].tolist()
     orders = [Order(row, 1) for row in rows]
     where = {"seed": 0, "round_": 0, "folder": tmp_path}

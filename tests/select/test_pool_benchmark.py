@@ -24,3 +24,12 @@ def test_other_sizes_stay_if_the_settings_are_the_same(tmp_path, monkeypatch, bu
     assert found["settings"] == {"width": 4, "budget": budget, "threads": 1}
     assert found["ways"] == {"random": {size: {"failed": f"random {size}"} for size in sizes}}
     assert list(found["ways"]["random"]) == sizes
+    assert (tmp_path / "select_pool.png").stat().st_size > 5_000
+
+
+def test_the_figure_draws_every_way_that_was_measured(tmp_path):
+    cells = {"1000000": {"cpu_seconds": 4.0}, "10000": {"cpu_seconds": 0.1}, "100000": {"failed": "killed"}}
+    assert select_pool.points(cells) == ([10_000, 1_000_000], [0.1, 4.0])
+    drawn = [name for names in select_pool.PANELS.values() for name in names]
+    assert sorted(drawn) == sorted(select_pool.WAYS)
+    assert set(select_pool.RIVALS) <= set(drawn)
