@@ -286,7 +286,7 @@ def test_threads_share_one_load_of_a_local_judge(tmp_path, monkeypatch):
     tokenizer.save_pretrained(tmp_path)
     loads, real = [], transformers.AutoModelForCausalLM.from_pretrained
     monkeypatch.setattr(
-        "rlhf.collect.transformers_policy.AutoModelForCausalLM.from_pretrained",
+        "rlhf.reward.causal_model.AutoModelForCausalLM.from_pretrained",
         lambda *a, **k: (loads.append(1), time.sleep(0.05), real(*a, **k))[2],
     )
     local = LocalJudge(str(tmp_path), max_length=256)

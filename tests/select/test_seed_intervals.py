@@ -11,7 +11,7 @@ from scipy import stats
 from rlhf.select.curve import compare, curves, page
 from rlhf.select.seed_intervals import caution, expanded, expanded_tail, t_interval
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
+sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
 
 import select_intervals
 
