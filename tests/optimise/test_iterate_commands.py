@@ -112,7 +112,7 @@ def test_a_study_of_warnings_judges_levels_on_other_runs(tmp_path):
 def test_the_study_runs_and_goes_on(train):
     given = [
         "experiment=early_warning", "data.size=80", "task.plan.steps=15", "task.plan.prompts=3",
-        "task.plan.reference_samples=32", "task.seeds=[0,1]", "task.chosen_seeds=[7]", 
+        "task.plan.reference_samples=32", "task.plan.oversight=2", "task.seeds=[0,1]", "task.chosen_seeds=[7]",
         "~task.worlds.quick", "~task.worlds.able",
         "task.chosen_on=[biased]",
     ]  # fmt: skip
