@@ -11,7 +11,6 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 from rlhf.judge.table import Floats, Ints
 
@@ -30,12 +29,6 @@ SAME = 1e-12
 
 GRADES = 100
 """Steps of a statistic that depends on an order, when it is resampled."""
-
-
-def t_interval(values: Floats) -> tuple[float, float]:
-    """The ends of the 95% t interval of the mean of independent values [N], N >= 2."""
-    half = float(stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values)))
-    return float(values.mean()) - half, float(values.mean()) + half
 
 
 def cluster_sums(values: Floats | Iterable[Floats], cluster: Ints) -> Floats:

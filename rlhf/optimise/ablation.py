@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from rlhf.judge.intervals import t_interval
 from rlhf.optimise.tuning import write_json
+from rlhf.select.seed_intervals import t_interval
 
 COLUMNS = (
     "gold",
@@ -73,7 +73,8 @@ def _golds(found: Mapping[str, float]) -> dict[str, float]:
 def interval(values: Sequence[float]) -> tuple[float, float, float]:
     """Mean, and the ends of its 95% t interval."""
     array = np.asarray(values, dtype=np.float64)
-    return float(array.mean()), *t_interval(array)
+    low, high = t_interval(array)
+    return float(array.mean()), float(low), float(high)
 
 
 def table(metrics: Mapping[str, float], names: Sequence[str]) -> str:

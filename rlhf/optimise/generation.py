@@ -17,7 +17,6 @@ from rlhf.collect.decoding import Decoding, Same, Sampler
 from rlhf.collect.filtering import Filtering
 from rlhf.collect.prompts import Task
 from rlhf.data.prompt_key import prompt_hash
-from rlhf.judge.intervals import t_interval
 from rlhf.optimise.choice import Choose
 from rlhf.optimise.policy import Gold, Judges, PolicyModule, Trace
 from rlhf.optimise.policy_training import write_traces
@@ -28,6 +27,7 @@ from rlhf.optimise.speaking import aside
 from rlhf.optimise.warning import EarlyWarning
 from rlhf.record_types import Comparison, RecordError
 from rlhf.reward.checkpoint import check_loaded, drop_frozen
+from rlhf.select.seed_intervals import t_interval
 
 WHOLE = Same(Decoding(temperature=1.0, top_p=1.0))
 Teach = Callable[[Sequence[Comparison], int], Judge]
@@ -234,7 +234,9 @@ def judged(loop: Loop, module: PolicyModule, *, reference: bool = False) -> Trac
     _, row = module.judge(rollout, tasks, logp.detach())
     if loop.gold is not None:
         values = np.array(loop.gold([task.prompt for task in tasks], rollout.spoken.texts))
-        row["gold/low"], row["gold/high"] = t_interval(values) if len(values) > 1 else (math.nan, math.nan)
+        row["gold/low"], row["gold/high"] = (
+            map(float, t_interval(values)) if len(values) > 1 else (math.nan, math.nan)
+        )
     exact = exact_gold(loop.speaker, loop.held_out, reference=reference)
     return row if exact is None else row | {"exact_gold": exact}
 

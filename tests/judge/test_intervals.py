@@ -16,7 +16,6 @@ from rlhf.judge.intervals import (
     cluster_sums,
     ece_interval,
     resampled_sums,
-    t_interval,
     unanimous,
 )
 
@@ -27,14 +26,6 @@ FEWEST, MOST = 179, 199
 def test_the_stated_limits_are_the_binomial_ones():
     assert binom.cdf(FEWEST - 1, SIMULATIONS, 0.95) < 0.001
     assert binom.sf(MOST, SIMULATIONS, 0.95) < 0.001
-
-
-def test_the_t_interval_is_students():
-    # by hand: t(0.975, 2) = 4.302653, standard deviation 1, n 3
-    assert t_interval(np.array([1.0, 2.0, 3.0])) == pytest.approx(
-        (2 - 4.302653 / 3**0.5, 2 + 4.302653 / 3**0.5)
-    )
-    assert t_interval(np.full(9, 0.5)) == (0.5, 0.5)
 
 
 def clustered(rng, prompts=80, pairs=6):

@@ -103,3 +103,11 @@ def test_seeds_and_prompts_together_are_wider_than_seeds_alone(tmp_path):
     assert found["none"]["nll_difference"][1:] == pytest.approx([expected.low, expected.high])
     assert found["prompt"]["nll_difference"][0] == pytest.approx(found["none"]["nll_difference"][0])
     assert found["prompt"]["labels_saved"][1] <= found["prompt"]["labels_saved"][0]
+
+
+def test_the_t_interval_is_students():
+    # by hand: t(0.975, 2) = 4.302653, standard deviation 1, n 3
+    assert t_interval(np.array([1.0, 2.0, 3.0])) == pytest.approx(
+        (2 - 4.302653 / 3**0.5, 2 + 4.302653 / 3**0.5)
+    )
+    assert t_interval(np.full(9, 0.5)) == (0.5, 0.5)
