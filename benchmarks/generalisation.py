@@ -1,12 +1,21 @@
-"""Training options against shifts and probes: variations of training records, validation on a held-out domain.
+"""Training options against shifts and probes: variations of training records, a held-out domain, red-team votes.
 
-    python benchmarks/generalisation.py [--seeds 3] [--fresh 200] [--runs runs/generalisation]
+    python benchmarks/generalisation.py [--seeds 3] [--fresh 200] [--runs runs/generalisation] [--paraphraser <model>]
 
-Per seed one toy world and three models of experiment=generalisation: plain, augment=rules (half the epochs, so as many
-steps) and split=by_domain. Measured on prompts behind the training data: accuracy, ECE (the run's own temperature) and
-accuracy on shifts (a domain never seen, another sampler, truncated, shuffled, long); what changes of style do to the
-reward, in log-odds, in size; Spearman of reward and length. Intervals are 95 %, Student's t over seeds; differences are
-paired by seed. Finished runs found in the folder are used again. Writes results/generalisation.json.
+Per seed one toy world and these models of experiment=generalisation:
+
+    plain             600 records
+    augment=rules     every training record once more, varied by rules; half the epochs, so as many steps
+    augment=model     the same with prompts in the words of the model in the folder `--paraphraser`, which follows
+                      instructions; left out without one
+    split=by_domain   validation is a domain of its own
+    red team          and the votes on the red-team set of `plain` (evaluate.py red_team=), by simulated annotators
+    as many votes     and as many votes by the same annotators on new ordinary pairs; as many epochs as `red team`
+
+Measured on prompts behind the training data: accuracy, ECE (the run's own temperature) and accuracy on shifts (a domain
+never seen, another sampler, truncated, shuffled, long); what changes of style do to the reward, in log-odds, in size;
+Spearman of reward and length. Intervals are 95 %, Student's t over seeds; differences are paired by seed. Finished runs
+found in the folder are used again. Writes results/generalisation.json.
 """
 
 from __future__ import annotations
@@ -15,34 +24,54 @@ import argparse
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
 from length_bias_toy import interval
 
 import rlhf
+from rlhf import records
 from rlhf.annotate.aggregation import soft
-from rlhf.data.toy import ToyWorld
+from rlhf.data.toy import ToyWorld, gold_reward
 from rlhf.judge import changes
 from rlhf.judge.bias import probe
 from rlhf.judge.collect import Pass, evidence
 from rlhf.judge.evidence import Evidence
 from rlhf.judge.metrics import evaluate
+from rlhf.record_types import Comparison
 from rlhf.reward.run_source import RunSource
 
 ROOT = Path(__file__).parent.parent
 RESULTS = Path(__file__).parent / "results"
 SIZE = 600
 """As in conf/experiment/generalisation.yaml: fresh prompts are the records behind these."""
-ARMS = {
+BEHIND = 10_000
+"""Where the new ordinary pairs begin: behind everything that is measured."""
+ARMS: dict[str, tuple[str, ...]] = {
     "plain": (),
     "augment=rules": ("augment=rules", "epochs=2"),
     "split=by_domain": ("split=by_domain",),
 }
+VOTED = ("red team", "as many votes")
+LESS = {"as many votes": "red team"}
+"""What is compared with each other besides everything with plain."""
+INSTRUCTION = """Rewrite the request in other words. Do not answer it.
+
+Request: For Tina: How far is it from Bonn to Ulm?
+Rewrite: Tina wants to know: what is the distance between Bonn and Ulm?
+
+Request: Note 7 from Karl: Tell Rita that the party is at noon.
+Rewrite: Note 7 from Karl: Let Rita know that the party will be at noon.
+
+Request: {}
+Rewrite:"""
+"""Examples help small models; nothing in them is of the toy world."""
 SHIFTS = {"truncated": changes.truncated, "shuffled": changes.shuffled, "long": changes.long}
 PROBES = {
     "filler": changes.filler, "flattery": changes.flattery, "markdown": changes.markdown,
-    "repetition": changes.repetition,
+    "repetition": changes.repetition, "refusal": changes.refusal, "truncated_end": changes.truncated_end,
+    "swapped": changes.swapped,
 }  # fmt: skip
 
 
@@ -54,23 +83,23 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--fresh", type=int, default=200, help="records to measure on")
     parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "generalisation")
+    parser.add_argument("--paraphraser", type=Path, help="folder of a model that follows instructions")
     options = parser.parse_args()
-    rows: dict[str, list[dict[str, float]]] = {arm: [] for arm in ARMS}
+    arms = ARMS | ({"augment=model": paraphrased(options.paraphraser)} if options.paraphraser else {})
+    rows: dict[str, list[dict[str, float]]] = {arm: [] for arm in (*arms, *VOTED)}
     for seed in range(options.seeds):
-        for arm, words in ARMS.items():
-            run = trained(options.runs.resolve() / f"{arm.replace('=', '-')}-{seed}", words, seed)
+        folder = options.runs.resolve() / f"seed-{seed}"
+        runs = {arm: trained(folder / arm.replace("=", "-"), words, seed) for arm, words in arms.items()}
+        for arm, files in voted(folder, seed).items():
+            data = f"data.path=[{','.join(map(str, files))}]"
+            runs[arm] = trained(
+                folder / arm.replace(" ", "-"), ("data=jsonl", data, "~data.size", "~data.seed"), seed
+            )
+        for arm, run in runs.items():
             rows[arm].append(measured(run, seed, options.fresh))
             print(arm, seed, {k: round(v, 3) for k, v in rows[arm][-1].items()}, flush=True)
-    found = {
-        key: {arm: interval([row[key] for row in several]) for arm, several in rows.items()}
-        | {
-            f"{arm} less plain": interval(
-                [b[key] - a[key] for a, b in zip(rows["plain"], rows[arm], strict=True)]
-            )
-            for arm in list(ARMS)[1:]
-        }
-        for key in rows["plain"][0]
-    }
+    found = {key: compared({arm: [row[key] for row in several] for arm, several in rows.items()})
+             for key in rows["plain"][0]}  # fmt: skip
     about = {"seeds": options.seeds, "fresh": options.fresh, "found": found}
     (RESULTS / "generalisation.json").write_text(json.dumps(about, indent=2) + "\n")
     for key, row in found.items():
@@ -78,13 +107,75 @@ def main() -> None:
         print(f"{key:24} {cells}")
 
 
+def compared(values: dict[str, list[float]]) -> dict[str, tuple[float, float, float]]:
+    """Mean and interval of every arm's values over seeds, and of the differences."""
+    pairs = [(arm, "plain") for arm in values if arm != "plain"] + [(b, a) for a, b in LESS.items()]
+    return {arm: interval(several) for arm, several in values.items()} | {
+        f"{b} less {a}": interval([y - x for x, y in zip(values[a], values[b], strict=True)])
+        for b, a in pairs
+    }
+
+
+def paraphrased(model: Path) -> tuple[str, ...]:
+    """Overrides of augment=model: a small model is shown how, as plain text, and stops at the end of the line."""
+    one = "augment.prompts.0"
+    instruction = json.dumps(INSTRUCTION)
+    return (
+        "augment=model", "epochs=2", f"{one}.policy.path={model.resolve()}", f"{one}.policy.max_new_tokens=32",
+        f"{one}.instruction={instruction}", f"{one}.temperature=0.6", f"{one}.tries=1",
+        f"{one}.policy.template='{{{{ messages[-1].content }}}}'", f'{one}.policy.stop=["\\n"]',
+    )  # fmt: skip
+
+
+def voted(folder: Path, seed: int) -> dict[str, tuple[Path, Path]]:
+    """Files of records of the two arms that are trained on more votes: of the red-team set, and as many others."""
+    own, tasks, other = (folder / f"{name}.jsonl" for name in ("records", "red-team", "ordinary"))
+    world = ToyWorld(size=SIZE, seed=seed)
+    if not other.is_file():
+        records.write(own, world.records())
+        command(
+            "evaluate.py", f"run={folder / 'plain'}", "part=all", f"red_team={tasks}", "red_team_size=20",
+            "logger=csv", "threads=1", "bootstrap=10", f"hydra.run.dir={folder / 'report'}",
+        )  # fmt: skip
+        hard = [judged(task) for task in records.read(tasks)]
+        records.write(tasks, hard)
+        new = (world.record(BEHIND + i) for i in range(len(hard)))
+        records.write(other, (replace(r, completions=r.completions[:2], votes=()) for r in new))
+    for file in (tasks, other):
+        out = file.with_suffix(".votes.jsonl")
+        if not out.is_file():
+            command("annotate.py", "annotator=simulated", f"tasks={file}", f"out={out}", f"seed={seed}")
+    return {arm: (own, f.with_suffix(".votes.jsonl")) for arm, f in zip(VOTED, (tasks, other), strict=True)}
+
+
+def judged(task: Comparison) -> Comparison:
+    """A red-team task whose changed answer has the gold reward of its new qualities."""
+    change = task.meta["red_team"].get("change")
+    answers = []
+    for c in task.completions:
+        q = dict(c.meta["qualities"])
+        if change and c.id.endswith(f"+{change}"):
+            q["repetitive"] = max(q["repetitive"], float(change == "repetition"))
+            q["verbose"] += change == "filler"
+            if change == "refusal":
+                q = dict.fromkeys(q, 0.0) | {"correct": float(task.domain == "safety")}
+        gold = gold_reward(q, task.domain or "")
+        answers.append(replace(c, meta=dict(c.meta) | {"qualities": q, "gold": gold}))
+    return replace(task, completions=tuple(answers))
+
+
+def command(*words: str) -> None:
+    """Run one of the project's commands."""
+    subprocess.run([sys.executable, *words], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+
+
 def trained(folder: Path, words: tuple[str, ...], seed: int) -> Path:
     """The run in this folder, trained where it is not there yet."""
     if not (folder / "metrics.json").is_file():
         quiet = ("logger=csv", "threads=1", "trainer.enable_progress_bar=false", "bootstrap=10")
-        command = ["train.py", "experiment=generalisation", f"seed={seed}", *words, *quiet]
-        command = [sys.executable, *command, f"hydra.run.dir={folder}"]
-        subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+        command(
+            "train.py", "experiment=generalisation", f"seed={seed}", *words, *quiet, f"hydra.run.dir={folder}"
+        )
     return folder
 
 

@@ -79,23 +79,13 @@ def draw(figure: Figure, folder: Path) -> bytes:
     """Write figures/<name>.png; gives the same drawing as SVG."""
     drawn = io.BytesIO()
     with matplotlib.rc_context(STYLE):
-        canvas = Canvas(layout="constrained")
+        canvas = Canvas(layout="constrained", dpi=DPI)
         figure.draw(canvas)
-        FigureCanvasAgg(canvas)
-        canvas.draw_without_rendering()  # the layout, once for both formats
+        png = FigureCanvasAgg(canvas)
+        canvas.draw_without_rendering()  # the layout, once for both formats; `savefig` would draw each of them twice
         canvas.set_layout_engine("none")
-        canvas.savefig(
-            folder / f"{figure.name}.png",
-            dpi=DPI,
-            metadata={"Software": None},
-        )
-        drawn = io.BytesIO()
-        FigureCanvasSVG(canvas)
-        canvas.savefig(
-            drawn,
-            format="svg",
-            metadata={"Date": None, "Creator": None},
-        )
+        png.print_png(folder / f"{figure.name}.png", metadata={"Software": None})
+        FigureCanvasSVG(canvas).print_svg(drawn, metadata={"Date": None, "Creator": None})
     return drawn.getvalue()
 
 

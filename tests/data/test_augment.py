@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from rlhf.annotate.aggregation import soft
-from rlhf.collect.paraphrase import Paraphrase
+from rlhf.collect.paraphrase import Paraphrase, keeps_facts, names
 from rlhf.collect.sampling import Draft
 from rlhf.data import augment
 from rlhf.data.augment import Augment
@@ -16,7 +16,7 @@ from rlhf.data.datamodule import PreferenceData
 from rlhf.data.render import Renderer
 from rlhf.data.splits import HashSplit
 from rlhf.data.toy import ToyWorld
-from rlhf.record_types import Comparison, Completion, Vote
+from rlhf.record_types import Comparison, Completion, RecordError, Vote
 from rlhf.reward.pretrained import Tiny
 
 STYLES = (augment.as_it_is, augment.opening, augment.closing, augment.listed, augment.lines, augment.plain)
@@ -127,3 +127,59 @@ def test_a_model_says_a_prompt_in_other_words_unless_it_says_nothing_or_rambles(
     assert good.asked.endswith("\n\nWhy?")
     for bad in ("  ", "word " * 50):
         assert Paraphrase(Echo(bad))("Why?", Random(0)) == "Why?"
+
+
+class Several(Echo):
+    def answer(self, prompt, decoding, seeds):
+        return super().answer(prompt, decoding, seeds) if len(self.said) == 1 else self.next()
+
+    def next(self):
+        return [Draft(self.said.pop(0), True, 1)]
+
+
+def test_a_model_is_asked_again_until_its_words_keep_the_facts():
+    text = "What is 3 + 2, Mia asks?"
+    model = Several(["It is 5.", "How much is 3 and 2?", "Mia asks: what is 3 plus 2?", "never asked"])
+    assert Paraphrase(model, tries=3)(text, Random(0)) == "Mia asks: what is 3 plus 2?"
+    assert model.said == ["never asked"]
+    model = Several(["It is 5.", "How much is 3 and 2?", "Mia asks: what is 3 plus 2?", "never asked"])
+    assert Paraphrase(model, tries=2)(text, Random(0)) == text
+    assert Paraphrase(Several(["It is 5.", ""]), same=None)(text, Random(0)) == "It is 5."
+
+
+@pytest.mark.parametrize(
+    ("text", "said", "same"),
+    [
+        ("Tell Ron that the dinner is on Monday.", "Let Ron know that the dinner will be on Monday.", True),
+        ("Tell Ron that the dinner is on Monday.", "Let Ron know that the dinner is on Tuesday.", False),
+        ("Which city is the capital of Peru?", "What is the name of Peru's capital city?", True),
+        ("Which city is the capital of Peru?", "The capital city of Peru is Lima.", False),
+        ("Write music and nothing else.", "Let us talk about a story.", False),
+        ("What is 3 + 2?", "What is 3 + 4?", False),
+        ("What costs 1,5 in 2020?", "In 2020, what was sold at 1,5 and costs it?", True),
+        ("Say it", "Do say it?", False),
+    ],
+)
+def test_numbers_names_questions_and_most_long_words_stay(text, said, same):
+    assert keeps_facts(text, said) is same
+
+
+def test_the_first_word_of_a_sentence_is_no_name_and_i_is_none():
+    assert names("Hi, Ada here. Where do I find Bern? Lost: Rex, a dog. Thank you") == ["Ada", "Bern"]
+
+
+def test_impossible_settings_of_a_paraphrase_are_refused():
+    with pytest.raises(RecordError, match="tries=0"):
+        Paraphrase(Echo("x"), tries=0)
+    with pytest.raises(RecordError, match="instruction"):
+        Paraphrase(Echo("x"), instruction="Say it in other words")
+
+
+def test_every_setting_of_a_paraphrase_changes_what_the_cache_knows_it_by():
+    plain = Paraphrase(Echo("x"))
+    others = [
+        Paraphrase(Echo("x"), tries=1), Paraphrase(Echo("x"), instruction="Again: {}"),
+        Paraphrase(Echo("x"), same=None),
+        Paraphrase(Echo("x"), same=partial(keeps_facts, words=0.1)), Paraphrase(Echo("x"), longest=2.0),
+    ]  # fmt: skip
+    assert len({plain.fingerprint, *(p.fingerprint for p in others)}) == 6
