@@ -8,8 +8,9 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from rlhf.assemble import CONF
-from rlhf.assemble.ranges import EVALUATE, TRAIN, check_active, check_ranges
+from rlhf.assemble.ranges import EVALUATE, MONITORED, TRAIN, check_active, check_ranges
 from rlhf.record_types import RecordError
+from rlhf.reward import checkpoint
 
 
 def composed(command, *overrides):
@@ -28,6 +29,15 @@ def test_training_refuses(wrong):
     key = wrong.split("=")[0]
     with pytest.raises(RecordError, match=rf"^{key}=.* must be a"):
         check_ranges(composed("train", wrong), TRAIN)
+
+
+def test_a_monitor_that_nobody_measures_is_refused_with_those_that_are():
+    with pytest.raises(
+        RecordError, match=r"^monitor=val/nlll must be one of val/nll, val/pair_accuracy, val/ece$"
+    ):
+        check_ranges(composed("train", "monitor=val/nlll"), TRAIN)
+    check_ranges(composed("train", "monitor=val/ece"), TRAIN)
+    assert MONITORED.words == tuple(checkpoint.MONITORED)
 
 
 @pytest.mark.parametrize(

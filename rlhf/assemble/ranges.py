@@ -70,7 +70,24 @@ class Share:
         return f"{said}{', or null' if self.optional else ''}"
 
 
-Rule = Whole | Real | Share
+@dataclass(frozen=True, slots=True)
+class OneOf:
+    """One of these words."""
+
+    words: tuple[str, ...]
+
+    def fits(self, value: Any) -> bool:
+        """Is it one?"""
+        return value in self.words
+
+    def __str__(self) -> str:
+        return f"one of {', '.join(self.words)}"
+
+
+Rule = Whole | Real | Share | OneOf
+
+MONITORED = OneOf(("val/nll", "val/pair_accuracy", "val/ece"))
+"""What `rlhf.reward.checkpoint` can look at, said without importing torch."""
 
 SELECTOR: Mapping[str, Rule] = {
     "selector.temperature": Real(0, above=True), "selector.reliability": Share(), "selector.votes": Real(0, above=True),
@@ -94,7 +111,7 @@ ACTIVE: Mapping[str, Rule] = {
 TRAIN: Mapping[str, Rule] = {
     "seed": Whole(0), "epochs": Whole(1), "batch_size": Whole(1), "eval_batch_size": Whole(1),
     "batch_tokens": Whole(1, optional=True), "max_length": Whole(2), "min_prompt": Whole(0), "centring": Real(0),
-    "patience": Whole(0), "validate_every": Share(), "save_every": Whole(1), "workers": Whole(0),
+    "patience": Whole(0), "monitor": MONITORED, "validate_every": Share(), "save_every": Whole(1), "workers": Whole(0),
     "bootstrap": Whole(0), "threads": Whole(1, optional=True), "optimizer.build.lr": Real(0, above=True),
     "optimizer.weight_decay": Real(0), "trainer.accumulate_grad_batches": Whole(1),
     "task.loss.beta": Real(0, above=True), "task.loss.label_smoothing": Real(0, below=0.5),

@@ -23,6 +23,7 @@ import numpy as np
 
 from rlhf.annotate.aggregation import soft
 from rlhf.collect.prompts import Task
+from rlhf.judge.intervals import SHARE, cluster_bootstrap
 from rlhf.record_types import Comparison, Completion, Prompt, RecordError
 from rlhf.records import read, write
 
@@ -146,7 +147,8 @@ def win_rates(records: Sequence[Comparison], *, samples: int = 1000, seed: int =
     """How often each policy was preferred to each other, ties counting one half, with 95% intervals over prompts.
 
     Returns:
-        `policy/reference`, `.../ci_low`, `.../ci_high`, `.../prompts` for every ordered pair that was judged.
+        `policy/reference`, `.../ci_low`, `.../ci_high`, `.../prompts` for every ordered pair that was judged. Where
+        all prompts agree the interval is the exact binomial one (`judge.intervals.unanimous`), for one prompt 0 to 1.
     """
     found: dict[str, list[float]] = {}
     for record in records:
@@ -155,13 +157,14 @@ def win_rates(records: Sequence[Comparison], *, samples: int = 1000, seed: int =
         for i, j in permutations(range(len(who)), 2):
             if label.observed[i, j]:
                 found.setdefault(f"{who[i]}/{who[j]}", []).append(float(label.win_prob[i, j]))
-    rng = np.random.default_rng(seed)
     out: dict[str, float] = {}
     for name, shares in found.items():
         values = np.array(shares)
-        means = values[rng.integers(len(values), size=(samples, len(values)))].mean(1)
-        low, high = np.quantile(means, [0.025, 0.975])
-        out |= {name: float(values.mean()), f"{name}/ci_low": float(low), f"{name}/ci_high": float(high)}
+        ends = cluster_bootstrap(
+            values[:, None], np.ones((len(values), 1)), samples=samples, seed=seed, within=SHARE
+        )
+        low, high = (float(end[0]) for end in ends) if len(values) > 1 else SHARE
+        out |= {name: float(values.mean()), f"{name}/ci_low": low, f"{name}/ci_high": high}
         out[f"{name}/prompts"] = len(values)
     return out
 

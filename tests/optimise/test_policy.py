@@ -332,6 +332,13 @@ def test_oversight_is_blind_and_votes_come_back(tmp_path):
     assert rates["policy/reference"] > 0.9
     assert rates["policy/reference"] == pytest.approx(1 - rates["reference/policy"])
     assert rates["previous/reference/ci_low"] < 0.5 < rates["previous/reference/ci_high"]
+    assert rates["policy/reference/ci_low"] < rates["policy/reference"] <= rates["policy/reference/ci_high"]
+    alone = win_rates(records[:1])
+    assert (alone["policy/reference/ci_low"], alone["policy/reference/ci_high"]) == (0.0, 1.0)
+    sure = [replace(r, votes=tuple(v for v in r.votes if v.choice != "tie")) for r in records]
+    wins = [r for r in sure if win_rates([r]).get("policy/reference") == 1.0]
+    same = win_rates(wins)  # all agree: the exact binomial interval, Clopper & Pearson 1934
+    assert same["policy/reference/ci_low"] == pytest.approx(0.025 ** (1 / len(wins)), rel=1e-6)
     write(tmp_path / "step-000050.votes.jsonl", [replace(blind[0], prompt_id="other")])
     with pytest.raises(RecordError, match="not in the key"):
         list(read_votes(tmp_path))
