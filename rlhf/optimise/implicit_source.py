@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,14 @@ import torch
 from jaxtyping import Float
 from peft import AutoPeftModelForCausalLM
 from torch import Tensor
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoTokenizer
 
 from rlhf.data.render import Renderer
 from rlhf.judge.calibration import Calibration
 from rlhf.judge.score_source import Scores
 from rlhf.optimise.causal import Spans, spans, token_logp
 from rlhf.record_types import Comparison
+from rlhf.reward.causal_model import load_causal
 
 Row = tuple[int, int, list[int], list[int]]
 """Record, completion, tokens of the prompt, tokens of the completion."""
@@ -134,6 +136,7 @@ def load_implicit(
 
     Raises:
         ValueError: a whole model without a reference, or a reference with another vocabulary.
+        RecordError: a model without a language-model head, such as a reward model.
     """
     options: dict[str, Any] = {"dtype": getattr(torch, dtype)}
     folder = Path(policy).parent if Path(policy).name == "model" else Path(policy)
@@ -144,11 +147,11 @@ def load_implicit(
         raise ValueError(
             f"{policy} is a whole model: its implicit reward needs reference=<folder it was trained from>"
         )
-    kind = AutoPeftModelForCausalLM if adapter else AutoModelForCausalLM
-    model = kind.from_pretrained(str(policy), **options).eval().to(device)
+    load = AutoPeftModelForCausalLM.from_pretrained if adapter else partial(load_causal, key="policy")
+    model = load(str(policy), **options).eval().to(device)
     base = None
     if reference is not None:
-        base = AutoModelForCausalLM.from_pretrained(str(reference), **options).eval().to(device)
+        base = load_causal(str(reference), key="reference", **options).eval().to(device)
         sizes = [m.get_input_embeddings().weight.shape[0] for m in (model, base)]
         if sizes[0] != sizes[1]:
             raise ValueError(

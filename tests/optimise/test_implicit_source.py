@@ -5,12 +5,19 @@ import pytest
 import torch
 import torch.nn.functional as F
 from peft import LoraConfig, get_peft_model
-from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, LlamaConfig
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    GPT2Config,
+    LlamaConfig,
+)
 
 from rlhf.data.batch import Target
 from rlhf.data.render import Renderer
 from rlhf.data.toy import ToyWorld
 from rlhf.optimise.implicit_source import ImplicitSource, Policies, load_implicit
+from rlhf.record_types import RecordError
 from rlhf.reward.losses import dpo
 from rlhf.reward.pretrained import Tiny
 
@@ -150,3 +157,13 @@ def test_bad_settings_say_what_to_do(llama, tmp_path):
     other.save_pretrained(tmp_path / "other")
     with pytest.raises(ValueError, match=r"knows 259 tokens and its reference .* knows 300"):
         load_implicit(llama, tmp_path / "other")
+
+
+@pytest.mark.parametrize("which", ["policy", "reference"])
+def test_a_reward_model_is_no_policy(llama, tmp_path, which):
+    reward = AutoModelForSequenceClassification.from_config(CAUSAL["llama"])
+    reward.save_pretrained(tmp_path / "reward")
+    AutoTokenizer.from_pretrained(llama).save_pretrained(tmp_path / "reward")
+    two = {"policy": llama, "reference": llama} | {which: tmp_path / "reward"}
+    with pytest.raises(RecordError, match=f"{which}.*LlamaForSequenceClassification.*no language-model head"):
+        load_implicit(**two)
