@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -60,7 +61,7 @@ class ShapedReward:
     """What `shape_rewards` gives; float32, without gradient.
 
     token_rewards [B, T]  0 on masked tokens; adds up to seq_reward
-    seq_reward    [B]     the sum of the parts
+    seq_reward    [B]     the sum of the parts, exactly: `sum(parts.values())` gives the same float32 to the last bit
     kl_seq        [B]     nats, summed over the tokens of a completion, by the chosen estimator
     kl_tok_mean           nats per token, k1, over all tokens of the batch
     parts                 score (its clip included), kl (-β · kl_seq), length, repetition, format, eos, uncertainty,
@@ -68,8 +69,8 @@ class ShapedReward:
     beta          [B]     the coefficient of every completion
     raw           [B]     the score as it came, before a rule replaces it and before the clip
 
-    Sums are those of float32: parts and token rewards add up to within 1e-6 of the largest of them, and a clipped
-    reward keeps its bound to the same.
+    Token rewards add up to `seq_reward` within float32 rounding, 1e-6 of the largest of them, and a clipped reward
+    keeps its bound to the same.
     """
 
     token_rewards: Float[Tensor, "B T"]
@@ -143,19 +144,24 @@ def shape_rewards(  # noqa: PLR0913  # the terms of one sum
         raise ValueError("beta differs between completions: group= says which belong to one prompt")
     if group is not None and _differs_within(betas, group):
         parts["beta"] = -betas
-    rest = torch.stack([part for name, part in parts.items() if name != "kl"]).sum(0)
+    rest = sum_of([part for name, part in parts.items() if name != "kl"])
     rewards = _choose(PLACEMENTS, placement, "placement")(-betas[:, None] * kl, last)
     rewards = rewards.scatter_add(1, last[:, None], rest[:, None])
     tokens = (logp - ref_logp).float().where(mask, torch.zeros(()).to(logp))
     return ShapedReward(
         token_rewards=rewards,
-        seq_reward=rest + parts["kl"],
+        seq_reward=sum_of(list(parts.values())),
         kl_seq=kl.sum(1),
         kl_tok_mean=tokens.sum() / mask.sum(),
         parts=parts,
         beta=betas,
         raw=scores,
     )
+
+
+def sum_of(parts: Sequence[Float[Tensor, " B"]]) -> Float[Tensor, " B"]:
+    """The sum from first to last: floating-point sums depend on their order."""
+    return reduce(torch.add, parts)
 
 
 def explain(shaped: ShapedReward, row: int, tokens: Sequence[str], mask: Bool[Tensor, "B T"]) -> str:
