@@ -169,7 +169,7 @@ class ExactGold(pl.Callback):
 
     Args:
         speaker: the policy.
-        tasks: held-out prompts.
+        tasks: held-out prompts that judge; nobody votes on answers to them.
     """
 
     def __init__(self, speaker: Any, tasks: Sequence[Task]) -> None:
@@ -194,7 +194,7 @@ def optimise(loop: Loop, module: PolicyModule, number: int) -> None:
     torch.manual_seed(loop.seed * 1009 + number)
     loader: Any = torch.utils.data.DataLoader(batches, batch_size=None, collate_fn=list)  # type: ignore[arg-type]
     trainer = loop.trainer(loop.plan.steps)
-    trainer.callbacks += [ExactGold(loop.speaker, loop.held_out), EveryStep(loop.progress, len(loop.trace))]
+    trainer.callbacks += [ExactGold(loop.speaker, loop.judging), EveryStep(loop.progress, len(loop.trace))]
     trainer.fit(module, loader)
 
 
@@ -237,7 +237,7 @@ def judged(loop: Loop, module: PolicyModule, *, reference: bool = False) -> Trac
         row["gold/low"], row["gold/high"] = (
             map(float, t_interval(values)) if len(values) > 1 else (math.nan, math.nan)
         )
-    exact = exact_gold(loop.speaker, loop.held_out, reference=reference)
+    exact = exact_gold(loop.speaker, tasks, reference=reference)
     return row if exact is None else row | {"exact_gold": exact}
 
 

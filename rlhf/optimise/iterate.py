@@ -36,8 +36,8 @@ def iterate(loop: Loop) -> dict[str, float]:
     Returns:
         Means over held-out prompts after the last generation, `peak_gold` over the steps, `generation/<n>/gold`, ...,
         and `reference/gold`, ... before the first.
-        Where the speaker's mean gold is known without sampling also `exact_gold` after the last step, and
-        `exact_peak_gold`, its highest value at any step: the same quantity, so that their difference is a fall.
+        Where the speaker's mean gold is known without sampling also `exact_gold` after the last step, on the same
+        prompts, and `exact_peak_gold`, its highest value at any step: their difference is a fall.
     """
     records = list(loop.start)
     judges = judges_of(loop, records)

@@ -61,7 +61,7 @@ def unstopped(loop: Loop, world: str) -> Unstopped:
         loop.folder.mkdir(parents=True, exist_ok=True)
         module = module_of(loop, judges_of(loop, loop.start), 0)
         optimise(loop, module, 0)
-        end = exact_gold(loop.speaker, loop.held_out)
+        end = exact_gold(loop.speaker, loop.judging)
         gold = [*(row["exact_gold"] for row in module.trace), end]
         write_json(path, {"trace": module.trace, "reference": module.reference, "gold": gold})
     return Unstopped(world, loop.seed, **json.loads(path.read_text()))
