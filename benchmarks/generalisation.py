@@ -15,7 +15,7 @@ Per seed one toy world and these models of experiment=generalisation:
 Measured on prompts behind the training data: accuracy, ECE (the run's own temperature) and accuracy on shifts (a domain
 never seen, another sampler, truncated, shuffled, long); what changes of style do to the reward, in log-odds, in size;
 Spearman of reward and length. Intervals are 95 %, Student's t over seeds; differences are paired by seed. Finished runs
-found in the folder are used again. Writes results/generalisation.json.
+and measurements found in the folder are used again. Writes results/generalisation.json.
 """
 
 from __future__ import annotations
@@ -180,6 +180,15 @@ def trained(folder: Path, words: tuple[str, ...], seed: int) -> Path:
 
 
 def measured(run: Path, seed: int, fresh: int) -> dict[str, float]:
+    """What `measure` finds, kept beside the run."""
+    kept = run / f"measured-{fresh}.json"
+    if not kept.is_file():
+        kept.write_text(json.dumps(measure(run, seed, fresh), indent=2) + "\n")
+    found: dict[str, float] = json.loads(kept.read_text())
+    return found
+
+
+def measure(run: Path, seed: int, fresh: int) -> dict[str, float]:
     """Accuracy, calibration and the effects of changes on records that no arm was trained on."""
     scorer = rlhf.load(run)
     source = RunSource(run.name, scorer)
