@@ -8,7 +8,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from rlhf.assemble import CONF
-from rlhf.assemble.ranges import EVALUATE, MONITORED, TRAIN, check_active, check_ranges
+from rlhf.assemble.ranges import EVALUATE, MONITORED, TRAIN, check_active, check_ranges, check_room
 from rlhf.record_types import RecordError
 from rlhf.reward import checkpoint
 
@@ -97,6 +97,33 @@ def test_every_selector_is_let_through(option):
 @pytest.mark.parametrize("task", ["sft", "dpo", "policy", "iterate", "tradeoff", "warnings", "active"])
 def test_the_defaults_of_every_task_are_let_through(task):
     check_ranges(composed("train", f"task={task}"), TRAIN)
+    check_room(composed("train", f"task={task}"))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "key", "length", "longest", "left"),
+    [
+        (["task=policy"], "task", 64, 56, 8),
+        (["task=policy"], "task", 20, 40, 0),
+        (["task=iterate", "speaker=language"], "speaker", 64, 49, 15),
+        (["task=policy", "min_prompt=0"], "task", 40, 40, 0),
+    ],
+)
+def test_a_policy_is_shown_some_of_its_prompt(overrides, key, length, longest, left):
+    key = f"{key}.max_new_tokens"
+    given = [*overrides, f"max_length={length}", f"{key}={longest}"]
+    with pytest.raises(
+        RecordError, match=rf"^key '{key}': max_length={length}.* {left} tokens of a prompt"
+    ) as said:
+        check_room(composed("train", *given))
+    least, most = (int(said.value.remedy.split(word)[1].split()[0]) for word in ("max_length=", "tokens="))
+    for fits, still_not in (
+        (f"max_length={least}", f"max_length={least - 1}"),
+        (f"{key}={most}", f"{key}={most + 1}"),
+    ):
+        check_room(composed("train", *given, fits))
+        with pytest.raises(RecordError, match="tokens of a prompt"):
+            check_room(composed("train", *given, still_not))
 
 
 @pytest.mark.parametrize(
@@ -121,6 +148,7 @@ def test_every_wrong_number_is_said_and_torch_stays_out(root, tmp_path):
         "import sys\nfrom omegaconf import OmegaConf\nfrom rlhf import assemble\n"
         "train, judge = assemble.train, assemble.evaluate\n"
         "for command, wrong in ((train, {'epochs': 0.4, 'batch_size': 0}), (judge, {'bootstrap': 0}),\n"
+        "                       (train, {'max_length': 64, 'min_prompt': 16, 'task': {'max_new_tokens': 56}}),\n"
         "                       (judge, {'part': 'tset'})):\n"
         "    try:\n        command(OmegaConf.create(wrong))\n"
         "    except ValueError as error:\n        print(error)\n"
@@ -131,6 +159,9 @@ def test_every_wrong_number_is_said_and_torch_stays_out(root, tmp_path):
         "epochs=0.4 must be a whole number, 1 or more",
         "batch_size=0 must be a whole number, 1 or more",
         "bootstrap=0 must be a whole number, 1 or more",
+        "key 'task.max_new_tokens': max_length=64, of which task.max_new_tokens=56 are for the completion, leaves the "
+        "policy 8 tokens of a prompt; min_prompt=16: at least 16 "
+        "(task.max_new_tokens=48 or less, or max_length=72 or more)",
         "part=tset: one of train, val, test, all",
         "False",
     ]

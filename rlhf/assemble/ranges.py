@@ -159,6 +159,21 @@ def check_ranges(cfg: DictConfig, rules: Mapping[str, Rule]) -> None:
         raise RecordError("\n".join(wrong))
 
 
+def check_room(cfg: DictConfig) -> None:
+    """Raise RecordError where `max_length` cannot leave `min_prompt` tokens of a prompt beside a policy's longest answer."""
+    if cfg.min_prompt >= cfg.max_length:
+        raise RecordError(f"min_prompt={cfg.min_prompt} must be less than max_length={cfg.max_length}")
+    least = max(1, cfg.min_prompt)
+    for key in ("task.max_new_tokens", "speaker.max_new_tokens"):
+        longest = OmegaConf.select(cfg, key)
+        if longest is not None and cfg.max_length - longest < least:
+            raise RecordError(
+                f"max_length={cfg.max_length}, of which {key}={longest} are for the completion, leaves the policy "
+                f"{max(0, cfg.max_length - longest)} tokens of a prompt; min_prompt={cfg.min_prompt}: at least {least}",
+                key=key, remedy=f"{key}={cfg.max_length - least} or less, or max_length={longest + least} or more",
+            )  # fmt: skip
+
+
 def check_active(cfg: DictConfig) -> None:
     """What `task=active` checks before anything is loaded. Raises RecordError."""
     check_ranges(cfg, ACTIVE)

@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 from rlhf.assemble.loggers import finish_wandb, keep_earlier, quiet
 from rlhf.assemble.named_data import check_data
 from rlhf.assemble.named_models import check_model
-from rlhf.assemble.ranges import TRAIN, check_ranges
+from rlhf.assemble.ranges import TRAIN, check_ranges, check_room
 from rlhf.assemble.resume import checkpoint_to_go_on_from
 from rlhf.record_types import RecordError
 
@@ -34,8 +34,7 @@ def train(cfg: DictConfig) -> float:
         FileNotFoundError: `model.path` is written as a folder, and there is none.
     """
     check_ranges(cfg, TRAIN)
-    if cfg.min_prompt >= cfg.max_length:
-        raise RecordError(f"min_prompt={cfg.min_prompt} must be less than max_length={cfg.max_length}")
+    check_room(cfg)
     check_model(cfg)
     check_data(cfg.get("data"))
     _one_criterion(cfg)

@@ -22,6 +22,7 @@ from rlhf.optimise.generation import Loop, judged, judges_of, load, module_of, o
 from rlhf.optimise.oversight import read_votes, win_rates, with_gold, write_tasks
 from rlhf.optimise.policy import Gold, Judges, Trace, averages
 from rlhf.optimise.policy_training import write_traces
+from rlhf.optimise.prompt_room import count_trimmed
 from rlhf.optimise.speaking import SpeakerPolicy, aside
 from rlhf.optimise.tuning import write_json
 from rlhf.record_types import Comparison, RecordError
@@ -35,13 +36,14 @@ def iterate(loop: Loop) -> dict[str, float]:
 
     Returns:
         Means over held-out prompts after the last generation, `peak_gold` over the steps, `generation/<n>/gold`, ...,
-        and `reference/gold`, ... before the first.
+        and `reference/gold`, ... before the first; `prompts/train/trimmed` of `prompts/train/count`, ...
         Where the speaker's mean gold is known without sampling also `exact_gold` after the last step, on the same
         prompts, and `exact_peak_gold`, its highest value at any step: their difference is a fall.
     """
+    asked = {"train": loop.tasks, "judged": loop.judging, "oversight": loop.overseen}
+    metrics = count_trimmed(loop.speaker, asked, key="speaker.max_new_tokens")
     records = list(loop.start)
     judges = judges_of(loop, records)
-    metrics: dict[str, float] = {}
     rows: dict[str, Trace] = {}
     for number in range(loop.plan.generations):
         folder = loop.folder / f"generation-{number}"

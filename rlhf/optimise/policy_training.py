@@ -20,6 +20,7 @@ from rlhf.optimise.policy import PolicyModule
 from rlhf.optimise.policy_export import export_policy
 from rlhf.optimise.progress import log_end
 from rlhf.optimise.prompt_data import PromptData
+from rlhf.optimise.prompt_room import count_trimmed
 from rlhf.optimise.shaping import explain
 from rlhf.optimise.speaking import CausalSpeaker, Speaker, aside
 from rlhf.optimise.tuning import note_wandb, write_json
@@ -51,14 +52,26 @@ class AskPeople(pl.Callback):
     def on_train_batch_end(self, trainer: pl.Trainer, *args: object, **kwargs: object) -> None:
         """After every `every`-th step."""
         if trainer.global_step % self.oversight.every == 0:
-            every = {split: self.run.data.prompts(split) for split in ("train", "val", "test")}
-            tasks = shares(every, self.oversight.prompts)
+            tasks = overseen(self.run, self.oversight)
             said = ask_all(self.run, tasks, seed=self.oversight.seed + trainer.global_step)
             gold = self.run.module.judges.gold
             folder = self.run.folder / "oversight"
             step = trainer.global_step
             if write_tasks(folder, step, tasks, said, seed=self.oversight.seed, gold=gold) is None:
                 print(f"oversight at step {step}: all answers are alike, there is nothing to vote on")
+
+
+def overseen(run: PolicyRun, oversight: Oversight) -> list[Task]:
+    """The prompts that people are asked about."""
+    return shares({split: run.data.prompts(split) for split in ("train", "val", "test")}, oversight.prompts)
+
+
+def trimmed_prompts(run: PolicyRun) -> dict[str, float]:
+    """How many prompts the policy cannot read whole; see `count_trimmed`."""
+    groups = {"train": run.data.prompts("train"), "judged": run.data.prompts("test")[: run.eval_prompts]}
+    if run.oversight is not None:
+        groups["oversight"] = overseen(run, run.oversight)
+    return count_trimmed(run.module.speaker, groups)
 
 
 def ask_all(run: PolicyRun, tasks: Sequence[Task], *, seed: int) -> dict[str, list[str]]:
@@ -81,11 +94,12 @@ def train_policy(run: PolicyRun) -> dict[str, float]:
     """Leave in the run's folder: checkpoints, traces.csv and .png, metrics.json, oversight/, model/.
 
     Returns:
-        The metrics of metrics.json: kl, reward, gold, ... on held-out prompts,
-        for the policy and (`reference/`) before it.
+        The metrics of metrics.json: kl, reward, gold, ... on held-out prompts, for the policy and (`reference/`)
+        before it; `prompts/train/trimmed` of `prompts/train/count`, ...
     """
     note_wandb(run.module, run.trainer)
     list(read_votes(run.folder / "oversight"))  # bad votes are refused before anything is trained
+    prompts = trimmed_prompts(run)
     tasks = run.data.prompts("train")
     run.module.settle([tasks[i % len(tasks)] for i in range(run.reference_samples)], run.seed)
     if run.dry_run:
@@ -98,7 +112,7 @@ def train_policy(run: PolicyRun) -> dict[str, float]:
     write_traces(run.folder / "traces.csv", run.module.trace)
     if run.trainer.interrupted:
         raise KeyboardInterrupt(f"stopped; go on with ckpt={run.folder}")
-    metrics = {"steps": float(run.trainer.global_step)} | held_out(run)
+    metrics = {"steps": float(run.trainer.global_step)} | held_out(run) | prompts
     if run.module.warned is not None:
         print(
             f"early warning at step {run.module.warned['step']}: {run.module.warned['reason']} "
@@ -158,7 +172,8 @@ def dry_run(run: PolicyRun) -> str:
     if isinstance(run.module.speaker, CausalSpeaker):
         tokenizer: Any = run.module.speaker.renderer.tokenizer
         tokens = [tokenizer.decode([i]) for i in rollout.spoken.tokens[0].tolist()]
-    head = f"policy: {who}\nprompt: {tasks[0].prompt}\ncompletion: {rollout.spoken.texts[0]}\n"
+    cut = ", which the policy reads without its beginning" if run.module.speaker.trimmed(tasks[:1]) else ""
+    head = f"policy: {who}\nprompt{cut}: {tasks[0].prompt}\ncompletion: {rollout.spoken.texts[0]}\n"
     return (
         head
         + explain(shaped, 0, tokens, rollout.mask)

@@ -49,6 +49,9 @@ class Speaker(Protocol):
         They are decoded as in training; otherwise `logp` is not the log-probability they were drawn with.
         """
 
+    def trimmed(self, tasks: Sequence[Task]) -> int:
+        """How many of these prompts lose their beginning before they are read."""
+
     width: int
     """Of `states`."""
 
@@ -70,7 +73,8 @@ class CausalSpeaker(nn.Module):
         renderer: texts to tokens.
         decoding: must leave the distribution whole (top_p 1, top_k 0, min_p 0): log-probabilities are those of the
             whole distribution at this temperature, and anything cut off would bias the KL.
-        max_new_tokens: length limit of a completion.
+        max_new_tokens: length limit of a completion. Of prompts that do not fit beside it into the renderer's
+            `max_length` the end is read; `trimmed` counts them.
 
     Raises:
         RecordError: the decoding cuts something off, or is greedy.
@@ -85,14 +89,22 @@ class CausalSpeaker(nn.Module):
         self.policy, self.renderer = policy, renderer
         self.decoding, self.max_new_tokens = decoding, max_new_tokens
 
+    @property
+    def room(self) -> int:
+        """Tokens of a prompt that fit beside the longest completion."""
+        return max(1, self.renderer.max_length - self.max_new_tokens)
+
+    def trimmed(self, tasks: Sequence[Task]) -> int:
+        """How many of these prompts have more tokens than there is room for."""
+        return sum(len(self.renderer.opening_ids(task.prompt)) > self.room for task in tasks)
+
     @torch.no_grad()
     def speak(
         self, tasks: Sequence[Task], g: int, *, reference: bool = False, decoding: Decoding | None = None
     ) -> Rollout:
         """G completions per prompt."""
         tokenizer: Any = self.renderer.tokenizer
-        room = max(1, self.renderer.max_length - self.max_new_tokens)
-        prompts = [self.renderer.opening_ids(t.prompt)[-room:] for t in tasks]
+        prompts = [self.renderer.opening_ids(t.prompt)[-self.room :] for t in tasks]
         device = next(self.policy.model.parameters()).device
         block = pad([p for p in prompts for _ in range(g)], tokenizer.pad_token_id, left=True).to(device)
         with self.policy.reference() if reference else nullcontext(self.policy.model) as model:

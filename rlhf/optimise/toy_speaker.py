@@ -120,6 +120,10 @@ class ToySpeaker(nn.Module):
         mask = torch.ones_like(chosen, dtype=torch.bool)
         return Rollout(as_words(texts), group, mask, (domain, chosen))
 
+    def trimmed(self, tasks: Sequence[Task]) -> int:
+        """None: it reads no tokens."""
+        return 0
+
     @property
     def width(self) -> int:
         """Of `states`."""
