@@ -160,7 +160,7 @@ def check_ranges(cfg: DictConfig, rules: Mapping[str, Rule]) -> None:
 
 
 def check_room(cfg: DictConfig) -> None:
-    """Raise RecordError where `max_length` cannot leave `min_prompt` tokens of a prompt beside a policy's longest answer."""
+    """Raise RecordError where `max_length` cannot hold `min_prompt` tokens of a prompt and the longest answer."""
     if cfg.min_prompt >= cfg.max_length:
         raise RecordError(f"min_prompt={cfg.min_prompt} must be less than max_length={cfg.max_length}")
     least = max(1, cfg.min_prompt)
