@@ -1,6 +1,9 @@
 """Overoptimisation of learned rewards where everything is exact: curves, the published fits, ensembles, KL penalties.
 
-usage: python benchmarks/rl_overoptimisation.py [--seeds 8]     writes benchmarks/results/rl_overoptimisation.{json,png}
+usage: python benchmarks/rl_overoptimisation.py          writes benchmarks/results/rl_overoptimisation.{json,png}
+       python benchmarks/rl_overoptimisation.py --seeds 2 --out quick.json               writes quick.{json,png}
+
+`worlds` holds what every world has, by β, in the order of the seeds: gold at its start, peak and end, KL at its end.
 """
 
 from __future__ import annotations
@@ -31,6 +34,8 @@ AGGREGATES = {
     "mean - variance": partial(mean_minus_variance, weight=1.0),
 }
 BETAS = (0.0, 0.05, 0.2, 0.5, 1.0)
+SEEDS = 16
+"""Worlds behind the stored results."""
 BOUND = np.sqrt(kl_bound(NS))
 
 
@@ -45,7 +50,7 @@ def until_lost(kl, gold):
 
 
 def measure(seeds: int) -> dict:
-    out: dict = {"rl": {}, "best_of_n": {}, "beta": {}, "seeds": seeds}
+    out: dict = {"rl": {}, "best_of_n": {}, "beta": {}, "worlds": {}, "seeds": seeds}
     for pairs, noise in ((300, 0.25), (1000, 0.25), (1000, 0.0)):
         for name, aggregate in AGGREGATES.items():
             worlds = [Playground(pairs=pairs, noise=noise, seed=s) for s in range(seeds)]
@@ -70,11 +75,14 @@ def measure(seeds: int) -> dict:
             }
     for beta in BETAS:
         curves = [rl_curve(Playground(seed=s), mean, beta=beta, steps=300) for s in range(seeds)]
-        out["beta"][f"{beta:g}"] = {
-            "peak_gold": interval([g.max() for _, g, _ in curves]),
-            "end_gold": interval([g[-1] for _, g, _ in curves]),
-            "end_kl": interval([k[-1] for k, _, _ in curves]),
+        own = {
+            "start_gold": [float(g[0]) for _, g, _ in curves],
+            "peak_gold": [float(g.max()) for _, g, _ in curves],
+            "end_gold": [float(g[-1]) for _, g, _ in curves],
+            "end_kl": [float(k[-1]) for k, _, _ in curves],
         }
+        out["worlds"][f"{beta:g}"] = own
+        out["beta"][f"{beta:g}"] = {name: interval(values) for name, values in own.items()}
     return out
 
 
@@ -101,15 +109,29 @@ def draw(path: Path) -> None:
     figure.savefig(path, dpi=100)
 
 
-if __name__ == "__main__":
+def show(results: dict) -> None:
+    for part in ("rl", "best_of_n", "beta"):
+        for key, row in results[part].items():
+            cells = ", ".join(f"{n} {m:.2f} [{a:.2f}, {b:.2f}]" for n, (m, a, b) in row.items())
+            print(f"{part:10} {key:42} {cells}")
+
+
+def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--seeds", type=int, default=8)
-    results = measure(parser.parse_args().seeds)
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "rl_overoptimisation.json").write_text(json.dumps(results, indent=1))
-    draw(RESULTS / "rl_overoptimisation.png")
-    for part, table in results.items():
-        if isinstance(table, dict):
-            for key, row in table.items():
-                cells = ", ".join(f"{n} {m:.2f} [{a:.2f}, {b:.2f}]" for n, (m, a, b) in row.items())
-                print(f"{part:10} {key:42} {cells}")
+    parser.add_argument("--seeds", type=int, default=SEEDS)
+    parser.add_argument("--out", type=Path)
+    given = parser.parse_args()
+    if given.out is None and given.seeds != SEEDS:
+        parser.error(
+            f"the stored results are of --seeds {SEEDS}; others go into a file of their own: --out <file>.json"
+        )
+    out = given.out or RESULTS / "rl_overoptimisation.json"
+    out.parent.mkdir(parents=True, exist_ok=True)
+    results = measure(given.seeds)
+    out.write_text(json.dumps(results, indent=1))
+    draw(out.with_suffix(".png"))
+    show(results)
+
+
+if __name__ == "__main__":
+    main()
