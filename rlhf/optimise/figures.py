@@ -31,7 +31,7 @@ def draw_traces(
     Args:
         path: of the PNG.
         trace: rows with `step`.
-        votes: step -> win rates of people's votes (`policy/reference` with its interval).
+        votes: step -> win rates of votes (`policy/reference` with its interval).
         generations: steps at which a generation begins.
         stopped: steps at which the early warning fired.
     """
@@ -79,4 +79,4 @@ def _draw_votes(axis: Axes, votes: Mapping[int, Mapping[str, float]]) -> None:
             axis.errorbar(steps, values, [low, high], marker="o", capsize=3, label=f"policy against {other}")
             _legend(axis)
     axis.axhline(0.5, color="grey", linewidth=0.5)
-    axis.set(xlabel="step", ylabel="share of people's votes", ylim=(0, 1))
+    axis.set(xlabel="step", ylabel="share of votes", ylim=(0, 1))

@@ -68,6 +68,7 @@ class ShapedReward:
                           each [B] and as added; with β per completion also `beta`, the correction -β
     beta          [B]     the coefficient of every completion
     raw           [B]     the score as it came, before a rule replaces it and before the clip
+    clipped       [B]     what the clip added to the part `score`; 0 where nothing lay beyond it
 
     Token rewards add up to `seq_reward` within float32 rounding, 1e-6 of the largest of them, and a clipped reward
     keeps its bound to the same.
@@ -80,6 +81,7 @@ class ShapedReward:
     parts: Mapping[str, Float[Tensor, " B"]]
     beta: Float[Tensor, " B"]
     raw: Float[Tensor, " B"]
+    clipped: Float[Tensor, " B"]
 
 
 @torch.no_grad()
@@ -135,11 +137,13 @@ def shape_rewards(  # noqa: PLR0913  # the terms of one sum
     parts |= {name: term.value for name, term in terms.items()}
     parts["uncertainty"] = torch.where(replaced, 0.0, -doubt)
     parts = {name: parts[name] for name in PARTS}
+    clipped = torch.zeros_like(scores)
     if clip is not None:
         if not clip > 0:
             raise ValueError(f"clip={clip} must be positive; null = no clip")
-        before = sum(part for name, part in parts.items() if name != "kl")
-        parts["score"] = parts["score"] + (before.clamp(-clip, clip) - before)  # type: ignore[union-attr]
+        before = sum_of([part for name, part in parts.items() if name != "kl"])
+        clipped = before.clamp(-clip, clip) - before
+        parts["score"] = parts["score"] + clipped
     if group is None and bool((betas != betas[:1]).any()):
         raise ValueError("beta differs between completions: group= says which belong to one prompt")
     if group is not None and _differs_within(betas, group):
@@ -156,6 +160,7 @@ def shape_rewards(  # noqa: PLR0913  # the terms of one sum
         parts=parts,
         beta=betas,
         raw=scores,
+        clipped=clipped,
     )
 
 
@@ -167,9 +172,11 @@ def sum_of(parts: Sequence[Float[Tensor, " B"]]) -> Float[Tensor, " B"]:
 def explain(shaped: ShapedReward, row: int, tokens: Sequence[str], mask: Bool[Tensor, "B T"]) -> str:
     """One completion term by term: the parts, what they add up to, and the reward of every token."""
     raw, score = float(shaped.raw[row]), float(shaped.parts["score"][row])
+    clipped = float(shaped.clipped[row])
     lines = [
         f"  {'raw score':<12} {raw:+.4f}" + ("" if raw == score else ", of which a rule or the clip leaves")
     ]
+    lines += [f"  {'(clip)':<12} {clipped:+.4f} is in the next line"] if clipped else []
     lines += [f"  {name:<12} {float(part[row]):+.4f}" for name, part in shaped.parts.items()]
     lines += [f"  {'= reward':<12} {float(shaped.seq_reward[row]):+.4f}"]
     lines += [

@@ -25,6 +25,9 @@ def test_every_line_is_explained_and_no_legend_covers_a_curve(tmp_path, monkeypa
         said = [text.get_text() for text in axis.get_legend().get_texts()]
         assert said[-2:] == ["a generation begins", "early warning"]
         assert not axis.get_legend().get_window_extent().overlaps(axis.get_window_extent().shrunk(0.98, 0.98))
+    assert (
+        figure.axes[6].get_ylabel() == "share of votes"
+    )  # who voted, people or a simulation, is not known here
     plt.close("all")
 
 

@@ -270,3 +270,15 @@ def test_rules_that_replace_the_score_add_up():
     }
     shaped = shape_rewards(scores, logp, ref, mask, 0.0, **terms)
     assert torch.allclose(shaped.seq_reward, torch.full((6,), -1.5))
+
+
+def test_the_dry_run_says_what_the_clip_did_where_a_rule_replaced_the_score():
+    logp = torch.zeros(1, 2)
+    rule = Term(torch.tensor([-10.0]), torch.tensor([True]))
+    shaped = shape_rewards(
+        torch.tensor([3.0]), logp, logp, torch.ones(1, 2, dtype=torch.bool), 0.0, missing_eos=rule, clip=5.0
+    )
+    assert shaped.clipped.tolist() == [5.0]
+    assert sum(shaped.parts.values()).item() == shaped.seq_reward.item() == -5.0
+    shown = explain(shaped, 0, ["a", "b"], torch.ones(1, 2, dtype=torch.bool))
+    assert "(clip)       +5.0000 is in the next line\n  score        +5.0000" in shown
