@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from rlhf.judge.intervals import cluster_sums, resampled_sums
+from rlhf.judge.intervals import bounds, cluster_sums, resampled_sums
 from rlhf.judge.table import Floats, Ints
 
 Level = Callable[[Floats, Floats], Floats]
@@ -238,8 +238,8 @@ def _quantiles(
     drawn = drawn[np.isfinite(drawn)]
     if not len(drawn):
         return float("nan"), float("nan")
-    low, high = np.quantile(drawn, [0.025, 0.975])
-    return float(low), float(high)
+    low, high = bounds(drawn, len(sums))
+    return float(low), min(1.0, float(high))
 
 
 def _level(level: str | Level) -> Level:

@@ -9,7 +9,7 @@ from scipy.stats import rankdata
 
 from rlhf.judge.agreement import credit
 from rlhf.judge.evidence import Evidence
-from rlhf.judge.intervals import DIFFERENCE, SHARE, cluster_bootstrap, cluster_sums, resampled_sums
+from rlhf.judge.intervals import DIFFERENCE, SHARE, bounds, cluster_bootstrap, cluster_sums, resampled_sums
 from rlhf.judge.ranking import spearman, spearman_influence, stacks
 from rlhf.judge.table import Floats, Ints, Scored
 
@@ -166,5 +166,5 @@ def _quantiles(drawn: Floats, clusters: int) -> tuple[float, float]:
     known = drawn[np.isfinite(drawn)]
     if clusters < 2 or not len(known):
         return np.nan, np.nan
-    low, high = np.quantile(known, [0.025, 0.975])
+    low, high = np.clip(bounds(known, clusters), *DIFFERENCE)
     return float(low), float(high)

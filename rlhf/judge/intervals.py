@@ -11,6 +11,7 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import ndtri, stdtrit
 
 from rlhf.judge.table import Floats, Ints
 
@@ -99,7 +100,7 @@ def cluster_bootstrap(
     level: float = 0.95,
     within: tuple[float, float] | None = None,
 ) -> tuple[Floats, Floats]:
-    """Percentile intervals of S ratios of sums over C clusters (Efron & Tibshirani 1993, ch. 13).
+    """Percentile intervals of S ratios of sums over C clusters (Efron & Tibshirani 1993, ch. 13), stretched (`bounds`).
 
     A resample draws C clusters with replacement (multinomial weights w) and computes (w·numerators) /
     (w·denominators); resamples without any of a statistic's pairs are left out of its quantiles.
@@ -110,7 +111,8 @@ def cluster_bootstrap(
         samples: resamples.
         seed: same seed, same interval.
         level: coverage.
-        within: where the statistics can lie; those that are the same in all clusters get `unanimous` intervals.
+        within: where the statistics can lie; intervals end there, and those that are the same in all clusters get
+            `unanimous` ones.
 
     Returns:
         low [S] and high [S]. NaN where fewer than 2 clusters carry a statistic: nothing is known about its
@@ -125,11 +127,13 @@ def cluster_bootstrap(
         np.hstack([numerators[:, enough], denominators[:, enough]]), samples=samples, seed=seed
     )
     tops, bottoms = np.split(drawn, 2, axis=1)
-    low[enough], high[enough] = bounds(ratio(tops, bottoms), level)
+    units = (denominators > 0).sum(0)
+    low[enough], high[enough] = bounds(ratio(tops, bottoms), units[enough], level)
     if within is None:
         return low, high
+    low, high = np.maximum(low, within[0]), np.minimum(high, within[1])
     value = ratio(numerators.sum(0), denominators.sum(0))
-    return unanimous(value, low, high, (denominators > 0).sum(0), within=within, level=level)
+    return unanimous(value, low, high, units, within=within, level=level)
 
 
 def unanimous(
@@ -169,27 +173,48 @@ def ratio(tops: Floats, bottoms: Floats) -> Floats:
     return found
 
 
-def bounds(drawn: Floats, level: float = 0.95) -> Floats:
-    """Low and high [2, ...] of resamples [samples, ...]; those that are NaN are left out."""
-    tail = [(1 - level) / 2, (1 + level) / 2]
+def bounds(drawn: Floats, units: Ints | int, level: float = 0.95) -> Floats:
+    """Low and high [2, ...] of resamples [samples, ...] of so many `units`, each drawn with the others; NaN left out.
+
+    The percentiles, stretched about the median by `stretched(units)`: resamples of few units are too alike. In
+    simulations of 95% intervals plain percentiles held the truth 51, 79, 86, 90, 92 and 94 times in 100 at 2, 4, 6, 10,
+    18 and 31 units; stretched ones 93, 94, 95, 95, 94 and 95 times where clusters are normal, 90, 92, 93, 94, 94 and 94
+    times where they are ratios over 1 to 40 pairs.
+    """
+    tail = [(1 - level) / 2, 0.5, (1 + level) / 2]
     if np.isfinite(drawn).all():
-        return np.asarray(np.quantile(drawn, tail, axis=0))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # a statistic that no resample defines stays NaN
-        return np.asarray(np.nanquantile(drawn, tail, axis=0))
+        low, middle, high = np.quantile(drawn, tail, axis=0)
+    else:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # a statistic that no resample defines stays NaN
+            low, middle, high = np.nanquantile(drawn, tail, axis=0)
+    factor = stretched(units, level)
+    return np.stack([middle - factor * (middle - low), middle + factor * (high - middle)])
 
 
-def around(estimate: float, drawn: Floats, level: float = 0.95) -> tuple[float, float]:
+def stretched(units: Ints | int, level: float = 0.95) -> Floats:
+    """By how much percentiles of n = `units` resampled together fall short of a t interval: t_{n-1} √(n/(n-1)) / z.
+
+    Resamples have the spread of the sample with divisor n, and their percentiles the tails of a normal distribution
+    where Student's t has wider ones (Hesterberg 2015, section 5.3, who moves the percentiles instead; those of few
+    units cannot reach beyond the sample). 1 for fewer than 2 units, of which no interval is shown.
+    """
+    n = np.maximum(np.asarray(units, dtype=np.float64), 2)
+    factor = stdtrit(n - 1, (1 + level) / 2) * np.sqrt(n / (n - 1)) / ndtri((1 + level) / 2)
+    return np.where(np.asarray(units) < 2, 1.0, factor)
+
+
+def around(estimate: float, drawn: Floats, units: int, level: float = 0.95) -> tuple[float, float]:
     """Percentile interval of resamples [samples], their first the estimate itself, moved by what `estimate` differs.
 
     For a statistic that is resampled on a grid and reported without one: the grid's own error is in the first
     number as in all the others.
     """
-    low, high = bounds(drawn[1:], level) + (estimate - drawn[0])
+    low, high = bounds(drawn[1:], units, level) + (estimate - drawn[0])
     return float(low), float(high)
 
 
-def lowest_interval(tops: Floats, bottoms: Floats, level: float = 0.95) -> tuple[float, float]:
+def lowest_interval(tops: Floats, bottoms: Floats, units: int, level: float = 0.95) -> tuple[float, float]:
     """Interval of the lowest of S ratios, which part is lowest being unknown: a simultaneous band.
 
     With t the level's quantile over resamples of max_s |a*_s - a_s| / se_s, all S true ratios lie within
@@ -200,6 +225,7 @@ def lowest_interval(tops: Floats, bottoms: Floats, level: float = 0.95) -> tuple
 
     Args:
         tops, bottoms: [1 + samples, S], the sums themselves and then their resamples.
+        units: clusters of the part with the fewest; the band is `stretched` by them.
         level: coverage.
 
     Returns:
@@ -211,7 +237,7 @@ def lowest_interval(tops: Floats, bottoms: Floats, level: float = 0.95) -> tuple
     if not np.isfinite(error).all():
         return np.nan, np.nan
     away = np.abs(drawn - value) / np.where(error > 0, error, np.inf)
-    reach = error * np.quantile(np.nan_to_num(away).max(1), level)
+    reach = error * np.quantile(np.nan_to_num(away).max(1), level) * stretched(units, level)
     return max(0.0, float((value - reach).min())), min(1.0, float((value + reach).min()))
 
 
@@ -241,17 +267,17 @@ def ece_interval(
         return None
     sums = np.column_stack([gaps, pairs])
     drawn = resampled_sums(sums, samples=samples, seed=seed)
-    return ece_bounds(sums.sum(0)[:-1], drawn[:, :-1], pairs.sum(), drawn[:, -1], level)
+    return ece_bounds(sums.sum(0)[:-1], drawn[:, :-1], pairs.sum(), drawn[:, -1], len(gaps), level)
 
 
 def ece_bounds(
-    gaps: Floats, drawn_gaps: Floats, pairs: float, drawn_pairs: Floats, level: float = 0.95
+    gaps: Floats, drawn_gaps: Floats, pairs: float, drawn_pairs: Floats, units: int, level: float = 0.95
 ) -> tuple[float, float, float]:
-    """`ece_interval` from sums over all clusters [B] and their resamples [samples, B], pairs and [samples]."""
+    """`ece_interval` from sums over all `units` clusters [B] and their resamples [samples, B], pairs and [samples]."""
     estimate = float(np.abs(gaps).sum() / pairs)
     errors = np.abs(drawn_gaps).sum(1) / drawn_pairs
     noise = np.abs(drawn_gaps / drawn_pairs[:, None] - gaps / pairs).sum(1)
-    q_low, q_high = bounds(errors, level)
-    by_chance = estimate <= np.quantile(noise, level)
+    q_low, q_high = bounds(errors, units, level)
+    by_chance = estimate <= np.quantile(noise, level) * stretched(units, level)
     low = 0.0 if by_chance else max(0.0, 2 * estimate - float(q_high))
-    return low, max(estimate, 2 * estimate - float(q_low)), float(noise.mean())
+    return low, min(1.0, max(estimate, 2 * estimate - float(q_low))), float(noise.mean())

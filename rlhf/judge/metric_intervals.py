@@ -35,6 +35,10 @@ WITHIN = {
     "pair_accuracy/minus_length": DIFFERENCE,
 }
 """Shares, and where they can lie: what `rlhf.judge.intervals.unanimous` needs."""
+ANY = (-np.inf, np.inf)
+NEVER_NEGATIVE = dict.fromkeys(
+    ("nll", "nll_uncalibrated", "nll/votes_entropy", "brier", "brier_uncalibrated"), (0.0, np.inf)
+)
 MOST_PARTS = 200
 """With more domains the worst one has no interval: memory."""
 
@@ -58,25 +62,27 @@ def intervals(scored: Scored, temperature: float, samples: int, seed: int) -> di
         return {}
     drawn = resampled_sums(together, samples=samples, seed=seed)
     count = len(keys)
-    low, high = bounds(ratio(drawn[:, :count], drawn[:, count : 2 * count]))
     full, prompts = together.sum(0), (together[:, count : 2 * count] > 0).sum(0)
+    low, high = bounds(ratio(drawn[:, :count], drawn[:, count : 2 * count]), prompts)
     out: dict[str, float] = {}
     for i, key in enumerate(keys):
+        low[i] = max(low[i], WITHIN.get(key, NEVER_NEGATIVE.get(key, ANY))[0])
         if key in WITHIN:
             value = float(ratio(full[i], full[count + i]))
+            high[i] = min(high[i], WITHIN[key][1])
             low[i], high[i] = unanimous(value, low[i], high[i], prompts[i], within=WITHIN[key])
         out |= _ends(key, low[i], high[i]) if prompts[i] >= 2 else {}
     decided_at = keys.index("pair_accuracy")
     if prompts[decided_at] >= 2:
         share = ratio(drawn[:, 2 * count], drawn[:, count + decided_at])
         side = full[2 * count] / full[count + decided_at]
-        best = bounds(np.maximum(share, 1 - share))
+        best = np.clip(bounds(np.maximum(share, 1 - share), prompts[decided_at]), *SHARE)
         both = unanimous(max(side, 1 - side), best[0], best[1], prompts[decided_at])
         out |= _ends("baseline/majority", float(both[0]), float(both[1]))
     total, start = 2 * count + 1, 2 * count + 2
     for i, key in enumerate(errors):
         bins = slice(start + i * BINS, start + (i + 1) * BINS)
-        *ends, chance = ece_bounds(full[bins], drawn[:, bins], full[total], drawn[:, total])
+        *ends, chance = ece_bounds(full[bins], drawn[:, bins], full[total], drawn[:, total], len(together))
         out |= _ends(key, *ends) | {f"{key}/by_chance": chance}
     return out
 
@@ -151,9 +157,10 @@ def worst_part(
     if samples < 1 or parts < 2 or ((together[:, parts:] > 0).sum(0) < 2).any():
         return np.nan, np.nan
     drawn = np.vstack([together.sum(0), resampled_sums(together, samples=samples, seed=seed)])
-    low, high = lowest_interval(drawn[:, :parts], drawn[:, parts:])
+    fewest = int((together[:, parts:] > 0).sum(0).min())
+    low, high = lowest_interval(drawn[:, :parts], drawn[:, parts:], fewest)
     lowest = float(ratio(drawn[:1, :parts], drawn[:1, parts:]).min())
-    ends = unanimous(lowest, low, high, int((together[:, parts:] > 0).sum(0).min()))
+    ends = unanimous(lowest, low, high, fewest)
     return float(ends[0]), float(ends[1])
 
 
@@ -175,10 +182,9 @@ def reward_intervals(scored: Scored, samples: int, seed: int) -> dict[str, float
         return {}
     s1, s2, within, free, count = resampled_sums(sums, samples=samples, seed=seed).T
     spread = np.sqrt(np.maximum(s2 / count - (s1 / count) ** 2, 0))
-    out = _ends("reward/mean", *(bounds(s1 / count) + scored.reward.mean())) | _ends(
-        "reward/std", *bounds(spread)
-    )
-    out |= _ends("reward/std_within", *bounds(np.sqrt(ratio(within, free))))
+    out = _ends("reward/mean", *(bounds(s1 / count, len(sums)) + scored.reward.mean()))
+    for key, several in {"reward/std": spread, "reward/std_within": np.sqrt(ratio(within, free))}.items():
+        out |= _ends(key, *np.maximum(bounds(several, len(sums)), 0.0))
     rho, influence = spearman_influence(scored.reward, scored.length)
     sums = cluster_sums([rho + influence, np.ones(len(influence))], prompt)
     low, high = cluster_bootstrap(sums[:, :1], sums[:, 1:], samples=samples, seed=seed)

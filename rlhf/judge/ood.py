@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 from scipy.special import expit
-from scipy.stats import norm, rankdata
+from scipy.stats import rankdata
+from scipy.stats import t as student
 
 from rlhf.judge.intervals import around, binned_sums, cluster_sums, graded, resampled_sums, unanimous
 from rlhf.judge.table import Floats, Ints
@@ -169,7 +170,7 @@ def detection(
     count = len(np.unique(np.concatenate(prompts)))
     ends = (
         [
-            map(float, unanimous(value, *around(value, column), count))
+            map(float, unanimous(value, *around(value, column, count), count))
             for value, column in zip((aupr, fpr95), drawn, strict=True)
         ]
         if drawn
@@ -209,7 +210,7 @@ def clustered_auroc(
     """Area under the ROC curve and its interval when examples of one prompt belong together (Obuchowski 1997).
 
     From the placements V (the share of the other side that an example beats), summed per cluster; on both sides
-    together, because a prompt may have ordinary and strange examples. The interval is normal, cut at 0 and 1; NaN
+    together, because a prompt may have ordinary and strange examples. The interval is Student's, cut at 0 and 1; NaN
     where fewer than 2 clusters are known.
     """
     n, s = len(ordinary), len(strange)
@@ -222,6 +223,6 @@ def clustered_auroc(
     if len(sums) < 2:
         return area, np.nan, np.nan
     error = float(np.sqrt(len(sums) / (len(sums) - 1) * (sums**2).sum()))
-    z = float(norm.ppf((1 + level) / 2))
-    ends = unanimous(area, area - z * error, area + z * error, len(sums))
+    reach = error * float(student.ppf((1 + level) / 2, len(sums) - 1))
+    ends = unanimous(area, area - reach, area + reach, len(sums))
     return area, max(0.0, float(ends[0])), min(1.0, float(ends[1]))

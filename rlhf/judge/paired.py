@@ -10,7 +10,14 @@ from typing import Any
 import numpy as np
 from scipy.stats import binomtest
 
-from rlhf.judge.intervals import DIFFERENCE, cluster_bootstrap, cluster_sums, resampled_sums, unanimous
+from rlhf.judge.intervals import (
+    DIFFERENCE,
+    cluster_bootstrap,
+    cluster_sums,
+    resampled_sums,
+    stretched,
+    unanimous,
+)
 from rlhf.judge.parts import holm
 from rlhf.judge.table import Floats, Ints
 
@@ -97,10 +104,14 @@ def _one(
 def bootstrap_p(sums: Floats, *, samples: int, seed: int) -> float:
     """Two-sided p of "the sum over clusters is 0": twice the smaller share of resamples on either side of 0.
 
-    At least 2 / (samples + 1); NaN for fewer than 2 clusters or no resamples.
+    Resamples are `stretched` about the sum, so that p < 0.05 where the 95% interval excludes 0. At least 2 /
+    (samples + 1), and at least 2^(1 - C): as rare as it is that all of C clusters have one sign by chance. NaN for
+    fewer than 2 clusters or no resamples.
     """
     if len(sums) < 2 or samples < 1:
         return np.nan
     drawn = resampled_sums(sums[:, None], samples=samples, seed=seed)[:, 0]
-    side = min(int((drawn <= 0).sum()), int((drawn >= 0).sum()))
-    return float(min(1.0, 2 * (side + 1) / (samples + 1)))
+    carrying = int((sums != 0).sum())
+    away = sums.sum() + (drawn - sums.sum()) * stretched(len(sums))
+    side = min(int((away <= 0).sum()), int((away >= 0).sum()))
+    return float(min(1.0, max(2 * (side + 1) / (samples + 1), 2.0 ** (1 - carrying))))

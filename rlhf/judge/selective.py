@@ -86,5 +86,5 @@ def selective_intervals(
 
 
 def _ends(value: float, drawn: Floats, prompts: int) -> tuple[float, float]:
-    low, high = unanimous(value, *around(value, drawn), prompts)
+    low, high = unanimous(value, *around(value, drawn, prompts), prompts)
     return max(0.0, float(low)), min(1.0, float(high))

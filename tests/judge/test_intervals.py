@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from scipy.special import expit
 from scipy.stats import binom, binomtest
+from scipy.stats import norm as normal
+from scipy.stats import t as student
 
 from rlhf.judge import intervals
 from rlhf.judge.calibration import BINS, ece, equal_width, fold
@@ -158,3 +160,32 @@ def test_the_interval_of_the_calibration_error_finds_an_overconfident_model_and_
     assert covered > 0.84 * SIMULATIONS
     assert covered > ((q_low <= truth) & (truth <= q_high)).sum() + 0.1 * SIMULATIONS
     assert (low > 0).sum() > 0.7 * SIMULATIONS
+
+
+@pytest.mark.parametrize("units", [2, 4, 6])
+def test_intervals_of_few_clusters_hold_the_truth_as_often_as_they_say_and_plain_percentiles_do_not(units):
+    rng, held, plain = np.random.default_rng(units), 0, 0
+    for seed in range(400):
+        values = rng.normal(0.3, 1.0, size=(units, 1))
+        low, high = cluster_bootstrap(values, np.ones((units, 1)), samples=200, seed=seed)
+        held += int(low[0] <= 0.3 <= high[0])
+        drawn = intervals.resampled_sums(values, samples=200, seed=seed)[:, 0] / units
+        plain += int(np.quantile(drawn, 0.025) <= 0.3 <= np.quantile(drawn, 0.975))
+    assert held > 0.905 * 400 > plain  # 95% less four standard errors
+
+
+def test_stretching_gives_means_a_t_interval_and_fades_with_the_number_of_units():
+    for n in (2, 5, 30):
+        wanted = student.ppf(0.975, n - 1) * np.sqrt(n / (n - 1)) / normal.ppf(0.975)
+        assert intervals.stretched(n) == pytest.approx(wanted)
+    assert intervals.stretched(10_000) == pytest.approx(1.0, abs=3e-4)
+    drawn = np.random.default_rng(0).normal(2.0, 1.0, size=(100_000, 2))
+    low, high = intervals.bounds(drawn, np.array([4, 10_000]))
+    assert high - 2.0 == pytest.approx([1.96 * 1.875, 1.96], abs=0.03)
+    assert 2.0 - low == pytest.approx([1.96 * 1.875, 1.96], abs=0.03)
+
+
+def test_intervals_end_where_a_share_ends():
+    right = np.array([[1.0], [4.0], [5.0]])
+    low, high = cluster_bootstrap(right, np.full((3, 1), 5.0), samples=500, seed=0, within=(0.0, 1.0))
+    assert low[0] == 0.0 and high[0] == 1.0

@@ -250,7 +250,7 @@ def test_the_interval_of_the_worst_of_equal_parts_holds_the_truth_and_resampled_
     for _ in range(200):
         sums = rng.binomial(100, 0.7, size=8) / 100
         drawn = rng.binomial(100, sums, size=(200, 8)) / 100
-        low, high = lowest_interval(np.vstack([sums, drawn]), np.ones((201, 8)))
+        low, high = lowest_interval(np.vstack([sums, drawn]), np.ones((201, 8)), 1000)
         held += low <= 0.7 <= high
         naive += np.quantile(drawn.min(1), 0.025) <= 0.7 <= np.quantile(drawn.min(1), 0.975)
     assert held >= 190

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
+from rlhf.judge.intervals import cluster_bootstrap
 from rlhf.judge.paired import bootstrap_p, differences
 from rlhf.judge.parts import holm
 
@@ -62,3 +63,21 @@ def test_three_models_are_corrected_together():
         for x, y in (("a", "b"), ("a", "c"), ("b", "c"))
     ]
     np.testing.assert_allclose([d.mcnemar for d in found], holm([d.mcnemar for d in alone]))
+
+
+@pytest.mark.parametrize("clusters", [2, 4, 6])
+def test_few_prompts_that_agree_show_no_more_than_their_number_can(clusters):
+    sums = np.linspace(1.0, 1.1, clusters)
+    assert bootstrap_p(sums, samples=1000, seed=0) == 2.0 ** (1 - clusters)
+    with_silent = np.concatenate([sums, np.zeros(3)])  # prompts on which the two do not differ say nothing
+    assert bootstrap_p(with_silent, samples=1000, seed=0) >= 2.0 ** (1 - clusters)
+
+
+def test_the_p_of_few_prompts_agrees_with_their_interval():
+    rng, both = np.random.default_rng(5), 0
+    for seed in range(60):
+        sums = rng.normal(0.8, 1.0, size=8)
+        low, high = cluster_bootstrap(sums[:, None], np.ones((8, 1)), samples=400, seed=seed)
+        excludes = not low[0] <= 0 <= high[0]
+        both += excludes == (bootstrap_p(sums, samples=400, seed=seed) < 0.05)
+    assert both >= 54  # they pivot at the median and at the sum, so that a few lie between

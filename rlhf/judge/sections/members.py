@@ -94,7 +94,7 @@ def _spread(right: Floats, cluster: Ints, judged: Judged) -> tuple[float, float]
     place[np.triu_indices(size)] = size + np.arange(size * (size + 1) // 2)
     spread = np.sqrt(np.maximum(drawn[:, np.diag(place)] - means**2, 0))
     together = drawn[:, place[i, j]] - means[:, i] * means[:, j]
-    low, high = bounds(ratio(together, spread[:, i] * spread[:, j]).mean(1))
+    low, high = np.clip(bounds(ratio(together, spread[:, i] * spread[:, j]).mean(1), len(sums)), *DIFFERENCE)
     return float(low), float(high)
 
 

@@ -99,7 +99,9 @@ def _spread(values: Floats, cluster: Ints, *, samples: int, seed: int) -> tuple[
     if len(sums) < 2 or samples < 1:
         return math.nan, math.nan
     first, second, count = resampled_sums(sums, samples=samples, seed=seed).T
-    low, high = bounds(np.sqrt(np.maximum(second / count - (first / count) ** 2, 0)))
+    low, high = np.maximum(
+        bounds(np.sqrt(np.maximum(second / count - (first / count) ** 2, 0)), len(sums)), 0.0
+    )
     return float(low), float(high)
 
 
