@@ -18,6 +18,7 @@ from rlhf.collect.filtering import Filtering
 from rlhf.collect.prompts import Task
 from rlhf.data.prompt_key import prompt_hash
 from rlhf.optimise.choice import Choose
+from rlhf.optimise.controller_state import go_on, to_save
 from rlhf.optimise.policy import Gold, Judges, PolicyModule, Trace
 from rlhf.optimise.policy_training import write_traces
 from rlhf.optimise.progress import EveryStep, Progress
@@ -203,7 +204,7 @@ def save(loop: Loop, module: PolicyModule, folder: Path) -> None:
     write_traces(folder / "trace.csv", module.trace)
     state = {
         "speaker": drop_frozen(loop.speaker, loop.speaker.state_dict()),
-        "controller": loop.shaper.controller.state_dict(),
+        "controller": to_save(loop.shaper.controller),
         "warned": module.warned is not None,
         "reason": _reason(module),
     }
@@ -218,7 +219,7 @@ def load(loop: Loop, folder: Path) -> bool:
     state = torch.load(folder / "policy.pt", weights_only=True)
     missing, unexpected = loop.speaker.load_state_dict(state["speaker"], strict=False)
     check_loaded(loop.speaker, missing, unexpected)
-    loop.shaper.controller.load_state_dict(state["controller"])
+    go_on(loop.shaper.controller, state["controller"])
     with (folder / "trace.csv").open(encoding="utf-8") as file:
         trace = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
     _extend(loop, trace, state.get("reason") or ("stopped" if state["warned"] else ""))

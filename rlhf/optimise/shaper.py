@@ -9,7 +9,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from rlhf.optimise.controllers import Context, Controller, check_domains
+from rlhf.optimise.controller_checks import check_domains
+from rlhf.optimise.controllers import Context, Controller
 from rlhf.optimise.rules import Spoken, Term
 from rlhf.optimise.shaping import ShapedReward, shape_rewards
 from rlhf.optimise.uncertainty import Aggregator, spread
