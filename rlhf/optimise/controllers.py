@@ -21,10 +21,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from rlhf.optimise.controller_state import changed, tell
+from rlhf.optimise.horizon import REFERENCE_STEP, check_horizon
 from rlhf.record_types import RecordError
-
-REFERENCE_STEP = 0.2
-"""Largest relative KL error that counts in one adaptive update (Ziegler et al. 2019, section 2.2)."""
 
 
 @dataclass(frozen=True)
@@ -179,11 +177,7 @@ class Adaptive:
 
     def update(self, kl: float, episodes: int) -> None:
         """One step of the rule."""
-        if episodes * REFERENCE_STEP >= self.horizon:
-            raise RecordError(
-                f"{episodes} episodes per update with shaping.controller.horizon={self.horizon}: a horizon above "
-                f"{REFERENCE_STEP * episodes:g} keeps beta positive, {20 * episodes} changes it by a percent a step"
-            )
+        check_horizon(self.horizon, episodes)
         if not math.isfinite(kl):
             raise RecordError("the mean KL of a batch is not finite")
         error = min(max(kl / self.target - 1, -REFERENCE_STEP), REFERENCE_STEP)
