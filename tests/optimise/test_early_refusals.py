@@ -8,6 +8,7 @@ from pathlib import Path
 
 import hydra
 import pytest
+import torch
 
 from rlhf.annotate.judges import gold_of
 from rlhf.assemble import CONF
@@ -19,6 +20,7 @@ from rlhf.assemble.resume import folder_to_go_on_in
 from rlhf.assemble.rollouts import check_rollouts
 from rlhf.assemble.warnings import early
 from rlhf.optimise.controllers import Fixed
+from rlhf.optimise.rloo import advantages
 from rlhf.optimise.shaper import Shaper
 from rlhf.optimise.shaping import ESTIMATORS, PLACEMENTS
 from rlhf.optimise.uncertainty import mean
@@ -178,6 +180,8 @@ def test_what_is_built_without_a_configuration_names_the_same_keys():
         Shaper(Fixed(0.1), mean, rules={"lenght": None})
     with pytest.raises(RecordError, match=r"'early_warning\.window': 1"):
         EarlyWarning({}, window=1)
+    with pytest.raises(ValueError, match=r"got 1: task\.completions=4$"):
+        advantages(torch.zeros(3, 1))
 
 
 def test_a_missing_truth_is_told_with_its_file_and_where_it_should_be(tmp_path):
