@@ -9,13 +9,15 @@ import json
 import math
 import re
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 from rlhf.annotate.simulated import Gold, gold_in_meta
 from rlhf.collect.endpoint import Endpoint
-from rlhf.record_types import Prompt, prompt_text
+from rlhf.record_types import Comparison, Prompt, RecordError, prompt_text
 
 INSTRUCTION = """You compare two answers to a prompt. {principle}
 
@@ -179,13 +181,42 @@ class RewardJudge:
 
 
 def gold_of(folder: str | None, file: str | None = None) -> Gold:
-    """The truth of simulated annotators: a reward model's, or that of an oversight's gold.json; else `gold_in_meta`."""
+    """The truth of simulated annotators: a reward model's, or that of an oversight's gold.json; else `gold_in_meta`.
+
+    Raises:
+        RecordError: the file is not there, or is not JSON; when it is asked, the file does not know the completions.
+    """
     if file is not None:
-        truth = json.loads(Path(file).read_text(encoding="utf-8"))
-        return lambda record: [float(truth[record.prompt_id][c.id]) for c in record.completions]
+        return partial(_written, _truth(Path(file)), file)
     if folder is None:
         return gold_in_meta
     import rlhf
 
     scorer = rlhf.load(folder)
     return lambda record: scorer.score(record.prompt, [c.text for c in record.completions])
+
+
+Truth = Mapping[str, Mapping[str, float]]
+BESIDE = "the step-<n>.gold.json that lies beside the task file, <run>/oversight/step-<n>.tasks.jsonl"
+
+
+def _truth(path: Path) -> Truth:
+    if not path.is_file():
+        raise RecordError("no such file", key="annotator.gold.file", place=str(path), remedy=BESIDE)
+    try:
+        truth: Truth = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise RecordError(
+            f"is not JSON: {error}", key="annotator.gold.file", place=str(path), remedy=BESIDE
+        ) from error
+    return truth
+
+
+def _written(truth: Truth, file: str, record: Comparison) -> list[float]:
+    known = truth.get(record.prompt_id, {})
+    if missing := [c.id for c in record.completions if c.id not in known]:
+        raise RecordError(
+            f"knows nothing of {', '.join(missing)} of prompt {record.prompt_id}", key="annotator.gold.file",
+            place=file, remedy=BESIDE,
+        )  # fmt: skip
+    return [float(known[c.id]) for c in record.completions]

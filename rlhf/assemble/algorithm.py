@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import hydra
@@ -12,6 +12,20 @@ from rlhf.record_types import RecordError
 
 if TYPE_CHECKING:
     from rlhf.optimise.policy import PolicyModule
+
+
+COMPARED: Mapping[str, int] = {"rlhf.optimise.policy.PolicyModule": 2}
+"""Completions per prompt that an algorithm needs, where it is more than one: said without importing torch."""
+
+
+def enough_of_known(algorithm: DictConfig, completions: int, key: str) -> None:
+    """`enough_completions` before torch is imported; an algorithm that is not known here says it later."""
+    least = COMPARED.get(algorithm._target_, 1)
+    if completions < least:
+        raise RecordError(
+            f"{completions} must be {least} or more per prompt", key=key,
+            remedy="RLOO compares them; algorithm=ppo does not",
+        )  # fmt: skip
 
 
 def enough_completions(algorithm: DictConfig, completions: int, key: str) -> None:

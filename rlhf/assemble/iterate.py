@@ -14,7 +14,9 @@ from omegaconf import DictConfig, OmegaConf
 from rlhf.assemble.algorithm import distinct, enough_completions
 from rlhf.assemble.loggers import job_loggers
 from rlhf.assemble.policy import causal_speaker, toy_gold
+from rlhf.assemble.ranges import TRAIN, check_ranges
 from rlhf.assemble.resume import folder_to_go_on_in
+from rlhf.assemble.rollouts import check_rollouts, told_of
 from rlhf.assemble.run import reward_run, run_folder
 from rlhf.assemble.suggestions import CONF
 from rlhf.assemble.tuning import optimizing
@@ -34,6 +36,28 @@ class IterateRun:
     cfg: DictConfig
     folder: Path
     trainer: Any
+
+
+def sound(cfg: DictConfig) -> None:
+    """Refuse what the configuration alone says cannot be run, under every condition. Raises RecordError."""
+    sound_loop(cfg)
+    for name, change in (cfg.task.conditions or {}).items():
+        with told_of(f"task.conditions.{name}"):
+            own = _condition(cfg, change)
+            check_ranges(own, TRAIN)
+            sound_loop(own)
+
+
+def sound_loop(cfg: DictConfig) -> None:
+    """`check_rollouts`, and in a toy world, whose size is known, enough held-out prompts. Raises RecordError."""
+    from rlhf.data.toy import ToyWorld
+    from rlhf.optimise.held_out import check_oversight, held_out_of
+
+    check_rollouts(cfg)
+    if (
+        hydra.utils.get_object(cfg.data._target_) is ToyWorld
+    ):  # it may repeat a prompt, so these are the most there are
+        check_oversight(cfg.task.plan.oversight, held_out_of(cfg.data.size, cfg.task.held_out))
 
 
 def iterate_run(cfg: DictConfig) -> IterateRun:
@@ -146,10 +170,11 @@ def tasks_of(records: Sequence[Comparison], held_out: float) -> tuple[list[Task]
     """The different prompts of records, and the last share of them apart."""
     from rlhf.collect.prompts import Task
     from rlhf.data.prompt_key import prompt_hash
+    from rlhf.optimise.held_out import held_out_of
 
     keyed = ((prompt_hash(r.prompt), r) for r in records)
     tasks = list({key: Task(key, r.prompt_id, r.prompt, r.domain, None) for key, r in keyed}.values())
-    cut = len(tasks) - max(1, round(held_out * len(tasks)))
+    cut = len(tasks) - held_out_of(len(tasks), held_out)
     return tasks[:cut], tasks[cut:]
 
 

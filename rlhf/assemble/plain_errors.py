@@ -18,12 +18,12 @@ class BadInput(CompactHydraException):
 def plain_errors() -> Iterator[None]:
     """Raise a RecordError, or that a file is not there, as BadInput; whatever else goes wrong keeps its stack.
 
-    A RecordError of something that the configuration names is told without Hydra's words around it.
+    One of something that the configuration names is told without Hydra's words around it.
     """
     try:
         yield
     except InstantiationException as error:
-        if isinstance(error.__cause__, RecordError):
+        if isinstance(error.__cause__, RecordError | FileNotFoundError):
             raise BadInput(f"\n{error.__cause__}") from error
         raise
     except (RecordError, FileNotFoundError) as error:

@@ -10,6 +10,7 @@ from omegaconf import DictConfig
 from rlhf.assemble.algorithm import enough_completions
 from rlhf.assemble.named_models import check_folders, listed
 from rlhf.assemble.resume import checkpoint_to_go_on_from
+from rlhf.assemble.rollouts import check_rollouts
 from rlhf.assemble.run import renderer_of, run_folder, trainer_of
 from rlhf.assemble.tuning import optimizing, policy_of
 from rlhf.record_types import RecordError
@@ -65,6 +66,7 @@ def named(cfg: DictConfig) -> None:
     check_folders(listed(cfg.task.watch), "task.watch", "rlhf.json", "a run of task=reward")
     if cfg.task.previous:
         check_folders([cfg.task.previous], "task.previous", "config.json", "task=sft, dpo or policy")
+    check_rollouts(cfg)
 
 
 def toy_gold(source: Any) -> Any:
@@ -75,11 +77,21 @@ def toy_gold(source: Any) -> Any:
     return ToyGold(source) if isinstance(source, ToyWorld) else None
 
 
-def causal_speaker(cfg: DictConfig, *, decoding: Any, max_new_tokens: int, path: str | None = None) -> Any:
-    """The language model that the groups `model` and `adapter` name, or the one in `path`, as a policy."""
+def causal_speaker(
+    cfg: DictConfig,
+    *,
+    decoding: Any,
+    max_new_tokens: int,
+    path: str | None = None,
+    key: str = "speaker.decoding",
+) -> Any:
+    """The language model that the groups `model` and `adapter` name, or the one in `path`, as a policy.
+
+    Raises RecordError, of `key`, where the decoding is not the whole distribution.
+    """
     from rlhf.optimise.speaking import CausalSpeaker, whole
 
-    whole(decoding)
+    whole(decoding, key)
     maker = hydra.utils.instantiate(cfg.model, **({"path": path} if path else {}))
     tokenizer = maker.tokenizer()
     policy = policy_of(cfg, maker, tokenizer)
@@ -89,7 +101,8 @@ def causal_speaker(cfg: DictConfig, *, decoding: Any, max_new_tokens: int, path:
 
 def _speaker(cfg: DictConfig, path: str | None = None) -> Any:
     decoding = hydra.utils.instantiate(cfg.task.decoding)
-    return causal_speaker(cfg, decoding=decoding, max_new_tokens=cfg.task.max_new_tokens, path=path)
+    tokens = cfg.task.max_new_tokens
+    return causal_speaker(cfg, decoding=decoding, max_new_tokens=tokens, path=path, key="task.decoding")
 
 
 def _previous(cfg: DictConfig) -> Any:

@@ -84,7 +84,32 @@ class OneOf:
         return f"one of {', '.join(self.words)}"
 
 
-Rule = Whole | Real | Share | OneOf
+@dataclass(frozen=True, slots=True)
+class Only:
+    """One number and no other, and why."""
+
+    number: float
+    why: str
+
+    def fits(self, value: Any) -> bool:
+        """Is it that number?"""
+        return _is(value, int | float) and bool(value == self.number)
+
+    def __str__(self) -> str:
+        return f"{self.number:g}: {self.why}"
+
+
+Rule = Whole | Real | Share | OneOf | Only
+
+ESTIMATED, PLACED = OneOf(("k1", "k2", "k3")), OneOf(("token", "sequence"))
+"""What `rlhf.optimise.shaping` knows, said without importing torch."""
+
+WHOLE: Mapping[str, Rule] = {
+    f"{group}.decoding.{name}": Only(off, "a policy is trained on samples of its whole distribution")
+    for group in ("task", "speaker")
+    for name, off in (("top_p", 1), ("top_k", 0), ("min_p", 0))
+}
+"""Of how a policy in training speaks; `rlhf.optimise.speaking.whole` says the same."""
 
 MONITORED = OneOf(("val/nll", "val/pair_accuracy", "val/ece"))
 """What `rlhf.reward.checkpoint` can look at, said without importing torch."""
@@ -117,10 +142,10 @@ TRAIN: Mapping[str, Rule] = {
     "task.loss.beta": Real(0, above=True), "task.loss.label_smoothing": Real(0, below=0.5),
     "task.lr": Real(0, above=True, optional=True), "task.decoding.temperature": Real(0, above=True),
     "speaker.decoding.temperature": Real(0, above=True), "shaping.clip": Real(0, above=True, optional=True),
-    "shaping.controller.init": Real(0, above=True), "shaping.controller.target": Real(0, above=True),
-    "shaping.controller.horizon": Real(0, above=True), "shaping.controller.episodes": Real(0, above=True),
-    "shaping.controller.beta": Real(0), "shaping.controller.start": Real(0), "shaping.controller.end": Real(0),
-    "shaping.controller.controller.beta": Real(0), "speaker.max_new_tokens": Whole(1),
+    "shaping.estimator": ESTIMATED, "shaping.placement": PLACED, "early_warning.window": Whole(2),
+    **{f"shaping.{'controller.' * deep}{name}": Real(0, above=name in ("init", "target", "horizon", "episodes"))
+       for deep in (1, 2, 3) for name in ("init", "target", "horizon", "episodes", "beta", "start", "end")},
+    **WHOLE, "task.window": Whole(2), "speaker.max_new_tokens": Whole(1),
     **{f"task.{key}": Whole(1) for key in ("steps", "prompts", "max_new_tokens", "eval_prompts")},
     **{f"task.plan.{key}": Whole(1) for key in ("generations", "steps", "prompts", "samples", "labelled", "judged")},
     "task.plan.oversight": Whole(0), "task.completions": Whole(1), "task.plan.completions": Whole(1),

@@ -105,6 +105,8 @@ def _lasting(cfg: DictConfig, free: Sequence[str]) -> dict[str, Any]:
 def _comparable(cfg: DictConfig) -> dict[str, Any]:
     """The settings that make two runs the same training, as plain values."""
     plain: Any = OmegaConf.to_container(cfg, resolve=False)
+    if isinstance(plain.get("task"), dict):
+        plain["task"].pop("check", None)  # what is looked at first changes no result
     return {
         k: v
         for k, v in plain.items()

@@ -10,9 +10,10 @@ import hydra
 from omegaconf import DictConfig, OmegaConf
 
 from rlhf.assemble.algorithm import distinct, enough_completions
-from rlhf.assemble.iterate import loop_of, quick_trainer, toy
+from rlhf.assemble.iterate import loop_of, quick_trainer, sound_loop, toy
 from rlhf.assemble.loggers import job_loggers
 from rlhf.assemble.resume import folder_to_go_on_in
+from rlhf.assemble.rollouts import told_of
 from rlhf.assemble.run import run_folder
 from rlhf.record_types import RecordError
 
@@ -38,6 +39,14 @@ def warnings_run(cfg: DictConfig) -> WarningsRun:
     sound(cfg)
     folder = folder_to_go_on_in(cfg, run_folder(), leaves="*/seed-*", free=JUDGING)
     return WarningsRun(cfg, folder, quick_trainer(1, job_loggers(cfg, folder)))
+
+
+def early(cfg: DictConfig) -> None:
+    """What can be seen before anything is loaded: `exact`, and every world. Raises RecordError."""
+    exact(cfg)
+    for world in cfg.task.worlds:
+        with told_of(f"task.worlds.{world}"):
+            sound_loop(_in_world(cfg, world))
 
 
 def exact(cfg: DictConfig) -> None:
@@ -87,9 +96,14 @@ def warnings(run: WarningsRun) -> dict[str, float]:
 def _run(run: WarningsRun, world: str, seed: int) -> Unstopped:
     from rlhf.optimise.warning_study import unstopped
 
-    cfg = OmegaConf.merge(run.cfg, run.cfg.task.worlds[world])
-    assert isinstance(cfg, DictConfig)
+    cfg = _in_world(run.cfg, world)
     return unstopped(loop_of(cfg, run.folder / world / f"seed-{seed}", seed), world)
+
+
+def _in_world(cfg: DictConfig, world: str) -> DictConfig:
+    own = OmegaConf.merge(cfg, cfg.task.worlds[world])
+    assert isinstance(own, DictConfig)
+    return own
 
 
 def _make(task: DictConfig, sign: DictConfig) -> Make:

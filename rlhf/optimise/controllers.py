@@ -12,7 +12,7 @@ texts, and layers have no share of it that adds up. Holding layers near where th
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -20,10 +20,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from rlhf.optimise.controller_state import changed, tell
+from rlhf.optimise.horizon import REFERENCE_STEP, check_horizon
 from rlhf.record_types import RecordError
-
-REFERENCE_STEP = 0.2
-"""Largest relative KL error that counts in one adaptive update (Ziegler et al. 2019, section 2.2)."""
 
 
 @dataclass(frozen=True)
@@ -44,10 +43,10 @@ class Controller(Protocol):
         """Hear the mean KL per sequence of a batch of `episodes` completions."""
 
     def state_dict(self) -> dict[str, Any]:
-        """For the checkpoint."""
+        """What was learned, and under `settings` what a change of would make it worthless."""
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a checkpoint."""
+        """Go on from the state of such a controller (`rlhf.optimise.controller_state`)."""
 
 
 @dataclass
@@ -67,12 +66,11 @@ class Fixed:
         """Nothing to learn."""
 
     def state_dict(self) -> dict[str, Any]:
-        """β."""
-        return {"beta": self.beta}
+        """Nothing: β is configuration."""
+        return {}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """β of the checkpoint."""
-        self.beta = float(state["beta"])
+        """Nothing: β is that of the configuration."""
 
 
 def linear(done: float) -> float:
@@ -128,12 +126,20 @@ class Annealed:
         self.seen += episodes
 
     def state_dict(self) -> dict[str, Any]:
-        """Episodes seen."""
-        return {"seen": self.seen}
+        """Episodes seen, and what they were counted for."""
+        return {"seen": self.seen, "settings": self._settings()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Episodes seen before the checkpoint."""
+        """Episodes seen before the checkpoint; warns where β now goes another way from there."""
         self.seen = int(state["seen"])
+        if other := changed(self._settings(), state):
+            tell(f"{other}: after {self.seen} episodes β goes on at {self.beta:g}")
+
+    def _settings(self) -> dict[str, Any]:
+        curve = getattr(self.curve, "func", self.curve)
+        return {
+            "start": self.start, "end": self.end, "episodes": self.episodes, "curve": getattr(curve, "__name__", "")
+        }  # fmt: skip
 
 
 @dataclass
@@ -171,23 +177,25 @@ class Adaptive:
 
     def update(self, kl: float, episodes: int) -> None:
         """One step of the rule."""
-        if episodes * REFERENCE_STEP >= self.horizon:
-            raise RecordError(
-                f"{episodes} episodes per update with shaping.controller.horizon={self.horizon}: a horizon above "
-                f"{REFERENCE_STEP * episodes:g} keeps beta positive, {20 * episodes} changes it by a percent a step"
-            )
+        check_horizon(self.horizon, episodes)
         if not math.isfinite(kl):
             raise RecordError("the mean KL of a batch is not finite")
         error = min(max(kl / self.target - 1, -REFERENCE_STEP), REFERENCE_STEP)
         self.beta = min(max(self.beta * (1 + error * episodes / self.horizon), self.low), self.high)
 
     def state_dict(self) -> dict[str, Any]:
-        """β now."""
-        return {"beta": self.beta}
+        """β now, and what it was adapted to."""
+        return {"beta": self.beta, "settings": self._settings()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """β at the checkpoint."""
-        self.beta = float(state["beta"])
+        """β at the checkpoint, within the bounds; `init`, with a warning, where it was adapted to something else."""
+        if other := changed(self._settings(), state):
+            tell(f"{other}: β starts from init={self.init:g} again")
+            return
+        self.beta = min(max(float(state["beta"]), self.low), self.high)
+
+    def _settings(self) -> dict[str, Any]:
+        return {"init": self.init, "target": self.target, "horizon": self.horizon}
 
 
 @dataclass
@@ -240,7 +248,7 @@ class PerDomain:
 
     Args:
         controller: gives the β of the other domains.
-        factors: domain -> factor on that β, >= 0; that the data has these domains is for `check_domains` to see.
+        factors: domain -> factor on that β, >= 0; `rlhf.optimise.controller_checks` sees that the data has them.
     """
 
     controller: Controller
@@ -266,30 +274,6 @@ class PerDomain:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Of the inner controller."""
         self.controller.load_state_dict(state)
-
-
-def check_domains(controller: Any, known: Collection[str | None]) -> None:
-    """Look for domains that no prompt has: their factor would never count, and nobody would know.
-
-    Args:
-        controller: whose `PerDomain`, also inside another controller, is looked at.
-        known: the domains of the data's prompts; None = a prompt without one.
-
-    Raises:
-        RecordError: a factor is for a domain that is not known.
-    """
-    named = sorted(set(controller.factors) - set(known)) if isinstance(controller, PerDomain) else []
-    if named:
-        there = ", ".join(sorted(d for d in known if d is not None)) or "none: its records have no `domain`"
-        raise RecordError(
-            f"the data has no prompts of the domain {', '.join(named)}; its domains: {there}",
-            key="shaping.controller.factors",
-            remedy=f"~shaping.controller.factors.{named[0]} takes it out, "
-            "+shaping.controller.factors.<domain>=<factor> adds one",
-        )
-    inner = getattr(controller, "controller", None)
-    if inner is not None:
-        check_domains(inner, known)
 
 
 def _positive(name: str, value: float, *, zero: bool = False) -> None:

@@ -18,6 +18,8 @@ from rlhf.collect.filtering import Filtering
 from rlhf.collect.prompts import Task
 from rlhf.data.prompt_key import prompt_hash
 from rlhf.optimise.choice import Choose
+from rlhf.optimise.controller_state import go_on, to_save
+from rlhf.optimise.held_out import check_oversight
 from rlhf.optimise.policy import Gold, Judges, PolicyModule, Trace
 from rlhf.optimise.policy_training import write_traces
 from rlhf.optimise.progress import EveryStep, Progress
@@ -25,7 +27,7 @@ from rlhf.optimise.proxy import Judge
 from rlhf.optimise.shaper import Shaper
 from rlhf.optimise.speaking import aside
 from rlhf.optimise.warning import EarlyWarning
-from rlhf.record_types import Comparison, RecordError
+from rlhf.record_types import Comparison
 from rlhf.reward.checkpoint import check_loaded, drop_frozen
 from rlhf.select.seed_intervals import t_interval
 
@@ -113,11 +115,7 @@ class Loop:
     warnings: list[str] = field(default_factory=list, init=False)
 
     def __post_init__(self) -> None:
-        if len(self.held_out) - self.plan.oversight < 2:
-            raise RecordError(
-                f"{self.plan.oversight} of {len(self.held_out)} held-out prompts oversee, which leaves fewer than 2 to "
-                "judge with", key="task.plan.oversight", remedy="less of it, a larger task.held_out, or more data",
-            )  # fmt: skip
+        check_oversight(self.plan.oversight, len(self.held_out))
 
     @property
     def overseen(self) -> list[Task]:
@@ -203,7 +201,7 @@ def save(loop: Loop, module: PolicyModule, folder: Path) -> None:
     write_traces(folder / "trace.csv", module.trace)
     state = {
         "speaker": drop_frozen(loop.speaker, loop.speaker.state_dict()),
-        "controller": loop.shaper.controller.state_dict(),
+        "controller": to_save(loop.shaper.controller),
         "warned": module.warned is not None,
         "reason": _reason(module),
     }
@@ -218,7 +216,7 @@ def load(loop: Loop, folder: Path) -> bool:
     state = torch.load(folder / "policy.pt", weights_only=True)
     missing, unexpected = loop.speaker.load_state_dict(state["speaker"], strict=False)
     check_loaded(loop.speaker, missing, unexpected)
-    loop.shaper.controller.load_state_dict(state["controller"])
+    go_on(loop.shaper.controller, state["controller"])
     with (folder / "trace.csv").open(encoding="utf-8") as file:
         trace = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
     _extend(loop, trace, state.get("reason") or ("stopped" if state["warned"] else ""))

@@ -25,6 +25,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from rlhf.collect.prompts import Task
+from rlhf.optimise.controller_state import go_on, to_save
 from rlhf.optimise.proxy import Judge, Proxy
 from rlhf.optimise.rloo import rloo_loss
 from rlhf.optimise.shaper import Shaper
@@ -180,14 +181,14 @@ class PolicyModule(ResumableModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Also the controller, the trace and the warning."""
         super().on_save_checkpoint(checkpoint)
-        checkpoint["controller"] = self.shaper.controller.state_dict()
+        checkpoint["controller"] = to_save(self.shaper.controller)
         checkpoint["trace"], checkpoint["warned"] = self.trace, self.warned
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """The same back."""
         self.same_algorithm(checkpoint)
         super().on_load_checkpoint(checkpoint)
-        self.shaper.controller.load_state_dict(checkpoint["controller"])
+        go_on(self.shaper.controller, checkpoint["controller"])
         self.trace, self.warned = list(checkpoint["trace"]), checkpoint["warned"]
 
     def same_algorithm(self, checkpoint: Mapping[str, Any]) -> None:

@@ -14,6 +14,7 @@ import pytorch_lightning as pl
 import torch
 
 from rlhf.collect.prompts import Task
+from rlhf.optimise.controller_state import go_on
 from rlhf.optimise.figures import draw_traces
 from rlhf.optimise.oversight import Oversight, read_votes, shares, win_rates, write_tasks
 from rlhf.optimise.policy import PolicyModule
@@ -161,7 +162,7 @@ def dry_run(run: PolicyRun) -> str:
         stored = torch.load(run.checkpoint, map_location="cpu", weights_only=True)
         run.module.same_algorithm(stored)
         run.module.load_state_dict(stored["state_dict"], strict=False)
-        run.module.shaper.controller.load_state_dict(stored["controller"])
+        go_on(run.module.shaper.controller, stored["controller"])
         who = f"{run.checkpoint}, after {stored['global_step']} steps"
     tasks = run.data.prompts("train")[:2]
     with aside(run.seed):

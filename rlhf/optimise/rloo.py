@@ -19,7 +19,7 @@ def advantages(reward: Float[Tensor, "P G"]) -> Float[Tensor, "P G"]:
     """
     size = reward.shape[-1]
     if size < 2:
-        raise ValueError(f"RLOO needs at least 2 completions per prompt, got {size}: policy.completions=4")
+        raise ValueError(f"RLOO needs at least 2 completions per prompt, got {size}: task.completions=4")
     others = (reward.sum(-1, keepdim=True) - reward) / (size - 1)
     sound = torch.isfinite(reward).all(-1, keepdim=True)
     return torch.where(sound, reward - others, 0.0).detach()

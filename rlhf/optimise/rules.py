@@ -15,6 +15,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from rlhf.record_types import RecordError
+
 
 @dataclass(frozen=True)
 class Spoken:
@@ -53,7 +55,7 @@ class Penalty:
         replace: False: size · violation is subtracted. True: where the rule is broken at all, -size replaces the score.
 
     Raises:
-        ValueError: size is not positive.
+        RecordError: size is not positive.
     """
 
     violation: Violation
@@ -62,9 +64,10 @@ class Penalty:
 
     def __post_init__(self) -> None:
         if not self.size > 0:
-            raise ValueError(
-                f"size={self.size:g} of a rule must be positive: it is a cost (null removes the rule)"
-            )
+            raise RecordError(
+                f"size={self.size:g} of a rule must be positive: it is a cost", key="shaping.rules",
+                remedy="null removes the rule",
+            )  # fmt: skip
 
     def __call__(self, spoken: Spoken) -> Term:
         """The term of every completion."""
@@ -79,17 +82,19 @@ def overlong(spoken: Spoken, *, limit: int, buffer: int) -> Float[Tensor, " B"]:
     """Length: 0 up to `limit - buffer` tokens, then rising evenly to 1 at `limit` (DAPO, Yu et al. 2025, eq. 13).
 
     Raises:
-        ValueError: not 0 < buffer <= limit.
+        RecordError: not 0 < buffer <= limit.
     """
     if not 0 < buffer <= limit:
-        raise ValueError(f"length rule: buffer={buffer} must lie between 1 and limit={limit}")
+        raise RecordError(
+            f"{buffer} must lie between 1 and limit={limit}", key="shaping.rules.length.violation.buffer"
+        )
     return ((spoken.mask.sum(1) - (limit - buffer)).clamp(0, buffer) / buffer).float()
 
 
 def repeated(spoken: Spoken, *, n: int = 3) -> Float[Tensor, " B"]:
     """Repetition: the share of a completion's n-grams of tokens that occurred in it before; 0 where it has none."""
     if n < 1:
-        raise ValueError(f"repetition rule: n={n} must be at least 1")
+        raise RecordError(f"{n} must be at least 1", key="shaping.rules.repetition.violation.n")
     shares = []
     for row, keep in zip(spoken.tokens, spoken.mask, strict=True):
         ids = row[keep].tolist()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -9,10 +10,12 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from rlhf.optimise.controllers import Context, Controller, check_domains
+from rlhf.optimise.controller_checks import check_domains
+from rlhf.optimise.controllers import Context, Controller
 from rlhf.optimise.rules import Spoken, Term
-from rlhf.optimise.shaping import ShapedReward, shape_rewards
+from rlhf.optimise.shaping import ESTIMATORS, PLACEMENTS, ShapedReward, k1, shape_rewards
 from rlhf.optimise.uncertainty import Aggregator, spread
+from rlhf.record_types import RecordError
 
 RULES = ("missing_eos", "length", "repetition", "format")
 
@@ -24,11 +27,11 @@ class Shaper:
     Args:
         controller: gives β.
         aggregate: members to score and penalty.
-        estimator, placement, clip: as in `shape_rewards`.
+        estimator, placement, clip: as in `shape_rewards`; another estimator than k1 is warned of.
         rules: name -> rule; None = switched off.
 
     Raises:
-        ValueError: there is no rule of that name.
+        RecordError: there is no rule, estimator or placement of that name.
     """
 
     controller: Controller
@@ -41,7 +44,19 @@ class Shaper:
     def __post_init__(self) -> None:
         for name in self.rules:
             if name not in RULES:
-                raise ValueError(f"shaping.rules.{name}: one of {', '.join(RULES)}")
+                raise RecordError(f"one of {', '.join(RULES)}", key=f"shaping.rules.{name}")
+        for key, value, known in (
+            ("estimator", self.estimator, ESTIMATORS),
+            ("placement", self.placement, PLACEMENTS),
+        ):
+            if value not in known:
+                raise RecordError(f"{value}: one of {', '.join(known)}", key=f"shaping.{key}")
+        if ESTIMATORS[self.estimator] is not k1:
+            warnings.warn(
+                f"shaping.estimator={self.estimator}: in the reward its gradient is not that of β · KL, and the policy "
+                "is led away from the optimum; train on k1, the others are logged as kl_k2 and kl_k3 all the same",
+                stacklevel=3,
+            )
 
     def check(self, known: Collection[str | None]) -> None:
         """Raise RecordError where the controller names a domain that is not among those of the data."""

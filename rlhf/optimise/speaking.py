@@ -143,11 +143,11 @@ class CausalSpeaker(nn.Module):
         return self.policy.ref_logp(rollout.state)
 
 
-def whole(decoding: Decoding) -> None:
-    """Raise RecordError where the decoding is not the whole distribution, or greedy."""
+def whole(decoding: Decoding, key: str = "decoding") -> None:
+    """Raise RecordError, of that key, where the decoding is not the whole distribution, or greedy."""
     if decoding.temperature == 0 or (decoding.top_p, decoding.top_k, decoding.min_p) != (1, 0, 0):
         raise RecordError(
-            f"{decoding.as_dict()}: a policy is trained on samples of its whole distribution", key="decoding",
+            f"{decoding.as_dict()}: a policy is trained on samples of its whole distribution", key=key,
             remedy="temperature > 0, top_p=1, top_k=0, min_p=0",
         )  # fmt: skip
 

@@ -17,6 +17,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from rlhf.record_types import RecordError
+
 Row = Mapping[str, float]
 Sign = Callable[[Sequence[Row], int, Row], str | None]
 """`(trace of whole windows, steps per window, means on samples of the reference) -> why to stop, or None`."""
@@ -38,7 +40,7 @@ class EarlyWarning:
 
     def __post_init__(self) -> None:
         if self.window < 2:
-            raise ValueError(f"warning.window={self.window}: at least 2 steps are averaged")
+            raise RecordError(f"{self.window}: at least 2 steps are averaged", key="early_warning.window")
 
     def __call__(self, trace: Sequence[Row], reference: Row) -> str | None:
         """Why to stop after the last of these steps, or None. Looks at the end of every window but the first."""

@@ -15,7 +15,8 @@ from rlhf.assemble.tradeoff import _world
 from rlhf.assemble.warnings import exact
 from rlhf.data.toy import ToyWorld
 from rlhf.data.toy_reading import ToyGold
-from rlhf.optimise.controllers import Fixed, PerDomain, PerPrompt, check_domains
+from rlhf.optimise.controller_checks import check_domains
+from rlhf.optimise.controllers import Fixed, PerDomain, PerPrompt
 from rlhf.record_types import RecordError
 from rlhf.records import read, write
 

@@ -104,7 +104,7 @@ def test_a_distribution_is_whole_before_a_model_is_loaded(exported, policy, tmp_
     monkeypatch.setattr("rlhf.assemble.policy.run_folder", lambda: tmp_path)
     cfg = compose("task=policy", f"reward={exported()}", "task.decoding.top_p=0.9", "data.size=80",
                   "split=balanced", "model=local", f"model.path={policy}")  # fmt: skip
-    with pytest.raises(RecordError, match=r"'decoding'.*'top_p': 0\.9.*whole distribution.*top_p=1"):
+    with pytest.raises(RecordError, match=r"'task\.decoding'.*'top_p': 0\.9.*whole distribution.*top_p=1"):
         policy_run(cfg)
     with pytest.raises(RecordError, match=r"'decoding\.top_p': 2 is out of range"):
         Decoding(top_p=2)
