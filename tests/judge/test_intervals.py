@@ -188,4 +188,4 @@ def test_stretching_gives_means_a_t_interval_and_fades_with_the_number_of_units(
 def test_intervals_end_where_a_share_ends():
     right = np.array([[1.0], [4.0], [5.0]])
     low, high = cluster_bootstrap(right, np.full((3, 1), 5.0), samples=500, seed=0, within=(0.0, 1.0))
-    assert low[0] == 0.0 and high[0] == 1.0
+    assert (low[0], high[0]) == (0.0, 1.0)
