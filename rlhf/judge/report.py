@@ -81,11 +81,12 @@ def draw(figure: Figure, folder: Path) -> bytes:
     with matplotlib.rc_context(STYLE):
         canvas = Canvas(layout="constrained", dpi=DPI)
         figure.draw(canvas)
-        png = FigureCanvasAgg(canvas)
+        png: Any = FigureCanvasAgg(canvas)
         canvas.draw_without_rendering()  # the layout, once for both formats; `savefig` would draw each of them twice
         canvas.set_layout_engine("none")
         png.print_png(folder / f"{figure.name}.png", metadata={"Software": None})
-        FigureCanvasSVG(canvas).print_svg(drawn, metadata={"Date": None, "Creator": None})
+        svg: Any = FigureCanvasSVG(canvas)
+        svg.print_svg(drawn, metadata={"Date": None, "Creator": None})
     return drawn.getvalue()
 
 
