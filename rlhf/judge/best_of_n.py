@@ -14,10 +14,12 @@ from scipy.special import gammaln
 from scipy.stats import rankdata
 
 from rlhf.judge.intervals import cluster_bootstrap
-from rlhf.judge.table import Floats
+from rlhf.judge.table import Floats, Ints
 
 WIN = "/win_rate"
 """Ends the names of win rates in a curve."""
+FIT_FROM = 5
+"""Prompts that a fit needs at least: fewer say nothing about how the gain goes on."""
 
 
 def selection_weights(n: int, size: int) -> Floats:
@@ -139,7 +141,7 @@ class Curve:
     kl_bound  [n] upper bound of the KL divergence in nats, see `kl_bound`
     value     name -> [n] mean; `proxy` first, then what was given beside it
     low, high   name -> [n]; NaN where there is one prompt only
-    fit       name -> `Fit` of the gain over n = 1; empty below four n
+    fit       name -> `Fit` of the gain over n = 1; empty below four n or `FIT_FROM` prompts
     n_prompts   how many prompts took part, n_left_out how many had too few answers
     """
 
@@ -151,6 +153,25 @@ class Curve:
     fit: dict[str, Fit]
     n_prompts: int
     n_left_out: int
+
+    @property
+    def has_intervals(self) -> bool:
+        """Whether prompts could be resampled."""
+        return bool(np.isfinite(self.low["proxy"]).all())
+
+
+def common_size(counts: Ints) -> int:
+    """The largest n that half of the prompts reach, of those with a choice at all (2 answers), and 2 of them at least.
+
+    Args:
+        counts: answers of every prompt.
+
+    Returns:
+        n; of a single prompt with a choice its own number, 0 where there is none.
+    """
+    falling = np.sort(counts[counts > 1])[::-1]
+    needed = min(len(falling), max(2, -(-len(falling) // 2)))
+    return int(falling[needed - 1]) if len(falling) else 0
 
 
 def steps(size: int) -> tuple[int, ...]:
@@ -172,8 +193,7 @@ def curve(
     Args:
         proxies: per prompt the rewards [N_p] of its answers: what best-of-n maximises.
         values: name -> per prompt the [N_p] numbers to follow: a gold reward, a length.
-        size: prompts with fewer answers are left out, so that every n sees the same prompts; None = the largest
-            number that at least half of the prompts have.
+        size: prompts with fewer answers are left out, so that every n sees the same prompts; None = as `common_size`.
         bootstrap: resamples of prompts.
         seed: of the resampling.
 
@@ -185,8 +205,7 @@ def curve(
         ValueError: no prompt has `size` answers, or `size` is below 2.
     """
     counts = np.array([len(p) for p in proxies])
-    if size is None:
-        size = int(np.sort(counts)[len(counts) // 2]) if len(counts) else 0
+    size = common_size(counts) if size is None else size
     taking = np.flatnonzero(counts >= size).tolist()
     if size < 2 or not len(taking):
         raise ValueError(f"best-of-n needs prompts with at least {max(size, 2)} answers; the largest has "
@@ -205,7 +224,7 @@ def curve(
     mean, low, high = (x.reshape(len(names), len(ns)) for x in (flat.mean(0), low, high))
     kl = kl_bound(np.array(ns))
     fits = {}
-    if len(ns) > 3:  # two distances fit any two numbers
+    if len(ns) > 3 and len(taking) >= FIT_FROM:  # two distances fit any two numbers
         gains = {n: rows[:, :, i] - rows[:, :1, i] for i, n in enumerate(names) if not n.endswith(WIN)}
         fits = {name: gao_fit(kl, gain, bootstrap=bootstrap, seed=seed) for name, gain in gains.items()}
     named = [dict(zip(names, column, strict=True)) for column in (mean, low, high)]

@@ -179,6 +179,14 @@ def test_llmbar_makes_a_tie_of_a_judge_that_follows_the_position_and_leaves_out_
     assert record.meta["gold"] == "b"
 
 
+def test_llmbar_gives_the_gold_label_in_place_of_the_verdicts(tmp_path):
+    path = jsonl(tmp_path / "file.jsonl", [LLMBAR, LLMBAR | {"pair_id": 4, "gold": "a"}])
+    records = list(source("llmbar", path=path, importer={"gold": True}).records())
+    assert [choices(r) for r in records] == [{"gold": "b"}, {"gold": "a"}]
+    assert {v.kind for r in records for v in r.votes} == {"human"}
+    assert [r.meta for r in records] == [{"gold": "b"}, {"gold": "a"}]
+
+
 @pytest.mark.parametrize("importer", [pandalm, qa_feedback, llmbar])
 def test_a_row_without_its_keys_is_an_error_with_its_place(importer):
     with pytest.raises(RecordError, match="file:1: key"):

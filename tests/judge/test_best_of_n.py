@@ -7,7 +7,7 @@ from math import comb
 import numpy as np
 import pytest
 
-from rlhf.judge.best_of_n import best_of, curve, gao_fit, kl_bound, selection_weights, steps
+from rlhf.judge.best_of_n import best_of, common_size, curve, gao_fit, kl_bound, selection_weights, steps
 
 
 @pytest.mark.parametrize(("n", "size"), [(1, 1), (1, 7), (3, 7), (7, 7), (16, 100)])
@@ -117,13 +117,15 @@ def test_a_gain_that_never_turns_has_no_peak():
 
 def test_the_curve_follows_gold_and_length_beside_the_proxy():
     rng = np.random.default_rng(0)
-    proxies = [rng.normal(size=k) for k in (16, 16, 20, 16, 3)]
+    proxies = [rng.normal(size=k) for k in (16, 16, 20, 16, 3, 16)]
     gold = [p + rng.normal(size=len(p)) for p in proxies]
     found = curve(proxies, {"gold": gold, "length": [np.full(len(p), 7.0) for p in proxies]}, bootstrap=100)
     assert found.ns == (1, 2, 4, 8, 16)
-    assert (found.n_prompts, found.n_left_out) == (4, 1)
+    assert (found.n_prompts, found.n_left_out) == (5, 1)
     assert (np.diff(found.value["proxy"]) > 0).all()
-    assert found.value["proxy"][-1] == pytest.approx(np.mean([best_of([16], p, p)[0] for p in proxies[:4]]))
+    assert found.value["proxy"][-1] == pytest.approx(
+        np.mean([best_of([16], p, p)[0] for p in proxies if len(p) > 3])
+    )
     np.testing.assert_allclose(found.value["length"], 7)
     np.testing.assert_allclose(found.value["length/win_rate"], 0.5)
     assert found.value["gold/win_rate"][0] == pytest.approx(0.5)
@@ -131,6 +133,29 @@ def test_the_curve_follows_gold_and_length_beside_the_proxy():
     assert (found.low["gold"] <= found.value["gold"]).all()
     assert (found.high["gold"] >= found.value["gold"]).all()
     assert set(found.fit) == {"proxy", "gold", "length"}
+
+
+@pytest.mark.parametrize(
+    ("counts", "size"),
+    [
+        ([3, 114], 3),  # not 114, which one prompt has
+        ([2, 4, 8], 4),
+        ([4, 4, 4, 9], 4),
+        ([2, 2, 9, 9], 9),
+        ([1, 1, 1, 3, 4], 3),  # prompts without a choice have no say
+        ([1, 7], 7),
+        ([1, 1], 0),
+        ([], 0),
+    ],
+)
+def test_n_goes_up_to_what_half_of_the_prompts_and_two_of_them_reach(counts, size):
+    assert common_size(np.array(counts, dtype=int)) == size
+
+
+@pytest.mark.parametrize(("prompts", "fitted"), [(1, False), (4, False), (5, True)])
+def test_a_fit_needs_a_few_prompts(prompts, fitted):
+    proxies = list(np.random.default_rng(0).normal(size=(prompts, 16)))
+    assert bool(curve(proxies, {}, bootstrap=10).fit) == fitted
 
 
 def test_prompts_without_a_choice_are_refused():

@@ -100,7 +100,10 @@ def test_figures_draw_and_tables_fit():
     axes = canvas.axes[0]
     assert "upper bound" in axes.get_xlabel()
     assert [t.get_text() for t in canvas.legends[0].get_texts()] == ["proxy", "gold", "org_model"]
-    assert [row[0] for row in section.tables[0].rows] == [1, 2, 4, 8]
+    assert [row[0] for row in section.tables[0].rows] == ["n = 1", "n = 2", "n = 4", "n = 8"]
+    assert "bands are 95 % intervals" in section.figures[0].caption
+    assert "dashes the fit" in section.figures[0].caption
+    assert "95 % intervals" in section.tables[0].note
 
 
 @pytest.mark.parametrize("ensemble", [False, True])
@@ -118,6 +121,29 @@ def test_the_legend_lies_on_no_curve_and_inside_the_figure(tmp_path, ensemble):
     assert box.x0 >= 0
     assert box.x1 <= canvas.bbox.x1
     assert canvas.axes[0].get_window_extent(renderer).height > 0.4 * canvas.bbox.height
+
+
+def test_two_prompts_of_different_size_are_both_counted():
+    rng = np.random.default_rng(0)
+    section = part(judged([rng.normal(size=3), rng.normal(size=114)]))
+    m = section.metrics
+    assert (m["best_of_n/n_prompts"], m["best_of_n/n_left_out"]) == (2, 0)
+    assert "best_of_n/3/proxy/ci_low" in m
+    assert "best_of_n/114/proxy" not in m
+    assert "on 2 prompts with at least 3 different answers." in section.text
+
+
+def test_one_prompt_gets_no_fit_and_no_word_of_intervals():
+    rewards = [np.arange(16.0), np.array([1.0]), np.array([1.0])]  # two without a choice
+    section = part(judged(rewards, [r**2 for r in rewards]))
+    assert (
+        "on 1 prompt with at least 16 different answers (2 prompts left out for having fewer)."
+        in section.text
+    )
+    assert "Without intervals" in section.text
+    words = [section.figures[0].caption, *(t.note for t in section.tables)]
+    assert not any("95 %" in w or "fit" in w or "resampled" in w for w in words)
+    assert not any(key.endswith(("alpha", "beta", "r2", "ci_low")) for key in section.metrics)
 
 
 def test_where_nothing_can_be_picked_there_is_nothing_to_say():

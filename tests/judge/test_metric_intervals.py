@@ -33,7 +33,18 @@ from rlhf.judge.table import Scored
 
 COUNTS = ("n_", "temperature", "members/n", "best_of_n/n_")
 """Begin counts and what was given."""
-NO_INTERVAL = ("/p", "_p", "/kl_bound", "/r2", "by_chance", "/n", "/n_pairs", "/largest", "/temperature")
+NO_INTERVAL = (
+    "/p",
+    "_p",
+    "/kl_bound",
+    "/r2",
+    "by_chance",
+    "/base_rate",
+    "/n",
+    "/n_pairs",
+    "/largest",
+    "/temperature",
+)
 """Tests, formulas, descriptions of the mean curve, an expectation, counts, a maximum."""
 
 

@@ -12,14 +12,18 @@ from rlhf.data.source import Rows, each
 from rlhf.records import Comparison, OnBad, RecordError, parse
 
 
-def llmbar(rows: Rows, on_bad: OnBad) -> Iterator[Comparison]:
+def llmbar(rows: Rows, on_bad: OnBad, *, gold: bool = False) -> Iterator[Comparison]:
     """One record per pair, one AI vote per judge and prompt style (the annotator is `judge/style`).
 
     The choice is the verdict when both orders agree and a tie when they do not: a verdict that follows the
     position says nothing about the answers. Both verdicts stay in the vote's meta (`given`, `swapped`). A
     judge with an unreadable verdict (null) in either order has no vote. `meta.gold` is the set's own label.
+
+    Args:
+        rows, on_bad: raw rows, and what takes the bad ones.
+        gold: one vote by the annotator `gold`, the set's own label, instead of the AI judges' verdicts.
     """
-    yield from each(rows, on_bad, lambda row: [_pair(row)])
+    yield from each(rows, on_bad, lambda row: [_pair(row, gold)])
 
 
 def llmbar_pairs(rows: Rows, on_bad: OnBad) -> Iterator[Comparison]:
@@ -41,20 +45,25 @@ def _labelled(row: Mapping[str, Any], subset: str) -> list[Comparison]:
     return [hard_pair(text(row, "input"), better, worse, domain=subset)]
 
 
-def _pair(row: Mapping[str, Any]) -> Comparison:
+def _pair(row: Mapping[str, Any], gold: bool) -> Comparison:
+    label = winner(row.get("gold"), "a", "b", "gold")
     raw = {
         "prompt_id": f"llmbar-{row.get('pair_id')}",
         "prompt": row.get("prompt"),
         "domain": "instruction_following",
         "completions": [{"id": side, "text": row.get(side)} for side in "ab"],
-        "votes": [
-            _vote(f"{judge}/{style}", given, swapped)
-            for judge, style, given, swapped in entries(row, "ai_labels", "judge style given swapped")
-            if given is not None and swapped is not None
-        ],
-        "meta": {"gold": winner(row.get("gold"), "a", "b", "gold")},
+        "votes": [{"annotator": "gold", "pair": ["a", "b"], "choice": label}] if gold else _verdicts(row),
+        "meta": {"gold": label},
     }
     return parse(raw)
+
+
+def _verdicts(row: Mapping[str, Any]) -> list[dict[str, Any]]:
+    return [
+        _vote(f"{judge}/{style}", given, swapped)
+        for judge, style, given, swapped in entries(row, "ai_labels", "judge style given swapped")
+        if given is not None and swapped is not None
+    ]
 
 
 def _vote(annotator: str, given: Any, swapped: Any) -> dict[str, Any]:

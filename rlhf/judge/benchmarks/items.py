@@ -103,6 +103,11 @@ def by_subset(items: Sequence[Item], known: Iterable[str], benchmark: str) -> di
     return {name: rows for name, rows in places.items() if rows}
 
 
+def row_counts(places: Mapping[str, list[int]], known: Iterable[str], benchmark: str) -> dict[str, float]:
+    """`<benchmark>/n/<subset>`: rows of every known subset, 0 for one that is missing."""
+    return {f"{benchmark}/n/{name.replace(' ', '_')}": len(places.get(name, [])) for name in known}
+
+
 def key(item: Item) -> str:
     """The subset's name, whatever case a file writes it in."""
     return item.subset.lower()

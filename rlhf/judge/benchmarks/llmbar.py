@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from rlhf.judge.benchmarks.items import Item, by_subset, credit, subset_weights, weighted_means
+from rlhf.judge.benchmarks.items import Item, by_subset, credit, row_counts, subset_weights, weighted_means
 
 ADVERSARIAL = ("neighbor", "gptinst", "gptout", "manual")
 SUBSETS = ("natural", *ADVERSARIAL)
@@ -18,7 +18,7 @@ SUBSETS = ("natural", *ADVERSARIAL)
 def llmbar(items: Sequence[Item], *, bootstrap: int = 1000, seed: int = 0) -> dict[str, float]:
     """Accuracy of every subset; `llmbar/adversarial`, the mean of the four; `llmbar/score`, the mean of the five.
 
-    The two means are given where all their subsets are there.
+    The two means are given where all their subsets are there; `llmbar/n/<subset>` counts rows.
 
     Args:
         items: one chosen and one rejected answer each.
@@ -45,4 +45,5 @@ def llmbar(items: Sequence[Item], *, bootstrap: int = 1000, seed: int = 0) -> di
         bootstrap=bootstrap,
         seed=seed,
     )
-    return found | {"llmbar/tie_rate": float((lead == 0).mean()), "llmbar/n": len(items)}
+    counts = row_counts(places, SUBSETS, "llmbar")
+    return found | counts | {"llmbar/tie_rate": float((lead == 0).mean()), "llmbar/n": len(items)}

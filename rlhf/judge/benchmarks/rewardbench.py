@@ -10,7 +10,7 @@ from types import MappingProxyType
 
 import numpy as np
 
-from rlhf.judge.benchmarks.items import Item, by_subset, credit, subset_weights, weighted_means
+from rlhf.judge.benchmarks.items import Item, by_subset, credit, row_counts, subset_weights, weighted_means
 
 SECTIONS = MappingProxyType(
     {
@@ -44,8 +44,9 @@ def rewardbench(items: Sequence[Item], *, bootstrap: int = 1000, seed: int = 0) 
     """Accuracy of every subset and section, and the score over sections.
 
     `rewardbench/score` = (chat + chat_hard + safety + reasoning + prior/2) / 4.5, or the mean of the four where
-    there are no prior sets; only where all four sections have a row. `n_missing_subsets` counts what the file lacks:
-    sections are then means over what is there.
+    there are no prior sets; only where every subset has a row. `n_missing_subsets` counts what the file lacks,
+    `rewardbench/n/<subset>` is 0 for it: sections are then means over what is there, and so is, where all four have a
+    row, `rewardbench/partial_score`, which no published score can be compared with.
 
     Args:
         items: one chosen and one rejected answer each.
@@ -66,8 +67,11 @@ def rewardbench(items: Sequence[Item], *, bootstrap: int = 1000, seed: int = 0) 
     sections = {s: subset_weights(places, weight, count) for s, weight in SECTIONS.items()}
     sections["prior"] = subset_weights(places, dict.fromkeys(PRIOR, 1.0), count)
     sections = {name: w / w.sum() for name, w in sections.items() if w.any()}
-    total = {"score": sum(w * (0.5 if s == "prior" else 1.0) for s, w in sections.items())}
-    named = parts | sections | (total if set(SECTIONS) <= set(sections) else {})
+    known = (*SUBSETS, *(PRIOR if "prior" in sections else ()))
+    missing = len(set(known) - set(places))
+    total = sum(w * (0.5 if s == "prior" else 1.0) for s, w in sections.items())
+    score = {"partial_score" if missing else "score": total} if set(SECTIONS) <= set(sections) else {}
+    named = parts | sections | score
     found = weighted_means(
         {"": credit(lead), "/strict": (lead > 0).astype(float)},
         {f"rewardbench/{name}": np.asarray(w) for name, w in named.items()},
@@ -75,8 +79,6 @@ def rewardbench(items: Sequence[Item], *, bootstrap: int = 1000, seed: int = 0) 
         bootstrap=bootstrap,
         seed=seed,
     )
-    return found | {
-        "rewardbench/tie_rate": float((lead == 0).mean()),
-        "rewardbench/n": count,
-        "rewardbench/n_missing_subsets": len(set(SUBSETS) - set(places)),
-    }
+    counts = row_counts(places, known, "rewardbench")
+    sizes = {"rewardbench/n": count, "rewardbench/n_missing_subsets": missing}
+    return found | counts | sizes | {"rewardbench/tie_rate": float((lead == 0).mean())}

@@ -11,7 +11,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rlhf.judge.benchmarks.items import Item, by_subset, credit, share_of_best, subset_weights, weighted_means
+from rlhf.judge.benchmarks.items import (
+    Item,
+    by_subset,
+    credit,
+    row_counts,
+    share_of_best,
+    subset_weights,
+    weighted_means,
+)
 from rlhf.judge.table import Floats
 
 PICKED = ("factuality", "precise if", "math", "safety", "focus")
@@ -21,8 +29,8 @@ TIES = "ties"
 def rewardbench2(items: Sequence[Item], *, bootstrap: int = 1000, seed: int = 0) -> dict[str, float]:
     """Best-of-4 accuracy of five subsets (0.25 by chance), the score of Ties, and the mean of the six.
 
-    `rewardbench2/score` is given where all six are there. In the five, equal best rewards share the pick (as the
-    published script does); `/strict` gives them nothing. For Ties see `ties`.
+    `rewardbench2/score` is given where all six are there; `rewardbench2/n/<subset>` counts rows. In the five, equal
+    best rewards share the pick (as the published script does); `/strict` gives them nothing. For Ties see `ties`.
 
     Args:
         items: one or more chosen and rejected answers each.
@@ -53,7 +61,8 @@ def rewardbench2(items: Sequence[Item], *, bootstrap: int = 1000, seed: int = 0)
         seed=seed,
     )
     tied = [bool((item.rejected == item.chosen.max()).any()) for item in items]
-    return out | parts | {"rewardbench2/tie_rate": float(np.mean(tied)), "rewardbench2/n": count}
+    counts = row_counts(places, (*PICKED, TIES), "rewardbench2")
+    return out | parts | counts | {"rewardbench2/tie_rate": float(np.mean(tied)), "rewardbench2/n": count}
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from rlhf.judge.benchmarks.items import Item, credit, subset_weights, weighted_means
+from rlhf.judge.benchmarks.items import Item, credit, row_counts, subset_weights, weighted_means
 
 STYLES = ("concise", "detailed", "markdown")
 DOMAINS = ("chat", "math", "code", "safety")
@@ -25,8 +25,10 @@ LEVELS = (
 def rm_bench(items: Sequence[Item], *, bootstrap: int = 1000, seed: int = 0) -> dict[str, float]:
     """The style matrix, hard, normal and easy accuracy as means over domains, each domain, and the mean of domains.
 
-    A domain's accuracy is the mean of its hard, normal and easy; `rm_bench/score` the mean over the domains that are
-    there (`n_missing_domains` says how many are not); `rm_bench/matrix/<chosen style>/<rejected style>` likewise.
+    A domain's accuracy is the mean of its hard, normal and easy; `rm_bench/score` the mean over the four domains;
+    `rm_bench/matrix/<chosen style>/<rejected style>` likewise. Where a domain has no row, everything is over those
+    that are there, the score is called `rm_bench/partial_score`, `n_missing_domains` counts the domains that are not,
+    and `rm_bench/n/<domain>` is 0 for them.
 
     Args:
         items: three chosen and three rejected answers each, in the order of STYLES.
@@ -58,17 +60,14 @@ def rm_bench(items: Sequence[Item], *, bootstrap: int = 1000, seed: int = 0) -> 
         for cell, suffix in cells
     }
     parts = {f"rm_bench/{d}": subset_weights(places, {d: 1.0}, len(items)) for d in places}
-    out |= weighted_means(level_mean, parts | {"rm_bench/score": everywhere}, prompts, **options)
+    missing = len(DOMAINS) - len(places)
+    score = "rm_bench/partial_score" if missing else "rm_bench/score"
+    out |= weighted_means(level_mean, parts | {score: everywhere}, prompts, **options)
     matrix = np.tensordot(everywhere / everywhere.sum(), cells[0][0], axes=1)
     for i, right in enumerate(STYLES):
         out |= {f"rm_bench/matrix/{right}/{wrong}": float(matrix[i, j]) for j, wrong in enumerate(STYLES)}
-    missing = len(DOMAINS) - len(places)
-    tie_rate = float((lead == 0).mean())
-    return out | {
-        "rm_bench/tie_rate": tie_rate,
-        "rm_bench/n": len(items),
-        "rm_bench/n_missing_domains": missing,
-    }
+    out |= row_counts(places, DOMAINS, "rm_bench") | {"rm_bench/tie_rate": float((lead == 0).mean())}
+    return out | {"rm_bench/n": len(items), "rm_bench/n_missing_domains": missing}
 
 
 def _domain(item: Item) -> str:

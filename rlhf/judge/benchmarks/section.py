@@ -102,8 +102,9 @@ def _rows(name: str, found: dict[str, float]) -> list[str]:
     """Keys of accuracies, score first."""
     hidden = ("strict", "ci_low", "ci_high", "tie_rate", "margin", "n")
     last = {key: key.rpartition("/")[2] for key in found}
-    keys = [key for key in found if last[key] not in hidden and not last[key].startswith("n_")]
-    return sorted(keys, key=lambda k: k != f"{name}/score")
+    shown = [key for key in found if not key.startswith(f"{name}/n/")]
+    keys = [key for key in shown if last[key] not in hidden and not last[key].startswith("n_")]
+    return sorted(keys, key=lambda k: k not in (f"{name}/score", f"{name}/partial_score"))
 
 
 def _table(name: str, found: dict[str, dict[str, float]]) -> Table:
@@ -126,14 +127,24 @@ def _text(name: str, found: dict[str, dict[str, float]]) -> str:
     said = [
         f"{int(values[f'{name}/n'])} rows; equal rewards in {values[f'{name}/tie_rate']:.3f} of the comparisons."
     ]
-    if f"{name}/score" in values:
-        said.append(
-            f"Score {values[f'{name}/score']:.3f}; the longer answer {found[LENGTH][f'{name}/score']:.3f}."
-        )
-    else:
-        said.append("Parts are missing, so there is no overall score.")
+    said.append(_overall(name, values, found[LENGTH]))
     if values[f"{name}/n_left_out"]:
         said.append(
             f"{int(values[f'{name}/n_left_out'])} rows are left out: too long for the model, or dropped."
         )
     return " ".join(said)
+
+
+def _overall(name: str, values: dict[str, float], by_length: dict[str, float]) -> str:
+    """The score, or which parts are missing."""
+    key, partial = f"{name}/score", f"{name}/partial_score"
+    longer = {k: f"; the longer answer {by_length[k]:.3f}" if k in by_length else "" for k in (key, partial)}
+    if key in values:
+        return f"Score {values[key]:.3f}{longer[key]}."
+    absent = [k.removeprefix(f"{name}/n/") for k, n in values.items() if k.startswith(f"{name}/n/") and not n]
+    said = f"Parts are missing, so there is no overall score. Without rows: {', '.join(absent)}."
+    if partial in values:
+        said += (
+            f" The mean over what is there, {values[partial]:.3f}{longer[partial]}, is no published score."
+        )
+    return said

@@ -30,7 +30,8 @@ def best_of_n(judged: Judged, *, size: int | None = None) -> Section | None:
 
     Args:
         judged: what was measured.
-        size: n of the last step; None = as many answers as at least half of the prompts have.
+        size: n of the last step; None = as many answers as at least half of the prompts with a choice have, and 2
+            prompts at least.
 
     Returns:
         None where no prompt has two different answers.
@@ -54,7 +55,7 @@ def best_of_n(judged: Judged, *, size: int | None = None) -> Section | None:
         metrics=_metrics(curve)
         | {k: v for name, c in variants.items() for k, v in _of_variant(name, c).items()},
         tables=[_table(curve), *_fit_table(curve), *([_variant_table(curve, variants)] if variants else [])],
-        figures=[Figure("best_of_n", CAPTION.format(fit=FIT if curve.fit else ""), _draw(curve, variants))],
+        figures=[Figure("best_of_n", _caption(curve), _draw(curve, variants))],
     )
 
 
@@ -143,8 +144,8 @@ def _with_interval(key: str, curve: Curve, name: str, i: int) -> dict[str, float
 def _text(curve: Curve) -> str:
     last, n = len(curve.ns) - 1, curve.ns[-1]
     said = [
-        f"Of {n} answers the one with the highest reward is picked, on {curve.n_prompts} prompts with at least {n} "
-        f"different answers ({curve.n_left_out} have fewer). The reward promises a gain of "
+        f"Of {n} answers the one with the highest reward is picked, on {_counted(curve.n_prompts)} with at least {n} "
+        f"different answers{_fewer(curve.n_left_out)}. The reward promises a gain of "
         f"{_cell(curve, 'proxy', last)} log-odds over a random answer."
     ]
     if "gold" in curve.value:
@@ -154,7 +155,8 @@ def _text(curve: Curve) -> str:
         said.append(
             f"The gold reward gains {_cell(curve, 'gold', last)}; the pick beats a random answer in "
             f"{curve.value['gold/win_rate'][last]:.3f} of the cases. "
-            + ("It is past its peak: more selection makes the answers worse." if turned else
+            + ("Without intervals nothing is known about other prompts." if not curve.has_intervals else
+               "It is past its peak: more selection makes the answers worse." if turned else
                "Within these n it does not surely turn over." if rose else
                "At no n it is surely above a random answer's.")
         )  # fmt: skip
@@ -162,6 +164,14 @@ def _text(curve: Curve) -> str:
         "log n - (n-1)/n bounds the KL divergence from above; answers that repeat move the policy less."
     )
     return "\n\n".join(said)
+
+
+def _counted(prompts: int) -> str:
+    return "1 prompt" if prompts == 1 else f"{prompts} prompts"
+
+
+def _fewer(prompts: int) -> str:
+    return f" ({_counted(prompts)} left out for having fewer)" if prompts else ""
 
 
 def _cell(curve: Curve, name: str, i: int) -> str:
@@ -176,15 +186,15 @@ def _plain(name: str) -> str:
 def _table(curve: Curve) -> Table:
     names = [name for name in curve.value if not name.endswith(WIN)]
     gold = "gold" in names
-    columns = ["n", "KL bound", *(("gold win rate",) if gold else ()), *names]
+    columns = ["", "KL bound", *(("gold win rate",) if gold else ()), *names]
     rows: list[list[Cell]] = []
     for i, n in enumerate(curve.ns):
         win = [float(curve.value[f"gold{WIN}"][i])] if gold else []
         cells = [None if i == 0 and name != "length" else _cell(curve, name, i) for name in names]
-        rows.append([n, float(curve.kl_bound[i]), *win, *cells])
+        rows.append([f"n = {n}", float(curve.kl_bound[i]), *win, *cells])
     note = (
-        "Log-odds with 95 % intervals over prompts; length in characters of the pick; win rate against a random answer "
-        "of the same prompt."
+        f"Log-odds{' with 95 % intervals over prompts' if curve.has_intervals else ''}; length in characters of the "
+        "pick; win rate against a random answer of the same prompt."
     )
     return Table("Gain over a random answer", columns, rows, note)
 
@@ -197,8 +207,9 @@ def _fit_table(curve: Curve) -> list[Table]:
         for name, fit in curve.fit.items()
         if name != "length"
     ]  # fmt: skip
+    resampled = ", prompts resampled" if curve.has_intervals else ""
     note = (
-        "Least squares over the n, prompts resampled; d = √(bound of KL). Peak: α / 2β, where the fit turns over; it "
+        f"Least squares over the n{resampled}; d = √(bound of KL). Peak: α / 2β, where the fit turns over; it "
         "may lie beyond what was measured; a dash where it never does. R² is a description of the mean curve."
     )
     columns = ("gain in", "α", "β", "R²", "peak d")
@@ -213,11 +224,13 @@ def _variant_table(curve: Curve, variants: Mapping[str, Curve]) -> Table:
                  "mean minus variance is mean - 0.5 · variance (ddof 0).")  # fmt: skip
 
 
-CAPTION = (
-    "Gain over a random answer against the square root of the upper bound of the KL divergence; bands are 95 % "
-    "intervals over prompts{fit}. Where gold stays behind the reward, the reward is being gamed."
-)
-FIT = ", dashes the fit d (α - β d)"
+def _caption(curve: Curve) -> str:
+    parts = [
+        "Gain over a random answer against the square root of the upper bound of the KL divergence",
+        *(("bands are 95 % intervals over prompts",) if curve.has_intervals else ()),
+        *(("dashes the fit d (α - β d)",) if curve.fit else ()),
+    ]
+    return f"{'; '.join(parts)}. Where gold stays behind the reward, the reward is being gamed."
 
 
 LINES = ((":", "s"), ("--", "^"), ("-.", "D"), ((0, (1, 3)), "v"))

@@ -26,7 +26,11 @@ DETECTORS = {
 
 
 def shifts(judged: Judged) -> Section | None:
-    """Accuracy, ECE and reward on every named shift, and AUROC, AUPR, FPR95 of every detector."""
+    """Accuracy, ECE and reward on every named shift, and AUROC, AUPR, FPR95 of every detector.
+
+    Beside them what chance gives: `ood/<shift>/ece/by_chance` of a calibrated model at this n, and the AUPR of a blind
+    detector, `ood/<shift>/base_rate`, the share of strange answers.
+    """
     sets = {name: e for name, e in judged.shifts.items() if len(e.scored.reward)}
     if not sets:
         return None
@@ -45,7 +49,9 @@ def shifts(judged: Judged) -> Section | None:
         on_it = evaluate(
             evidence.scored, temperature=judged.temperature, bootstrap=judged.samples, seed=judged.seed
         )
+        sizes = [len(e.scored.reward) for e in (evidence, judged.evidence)]
         metrics |= _flat(shift, found[shift]) | _shifted(shift, evidence, on_it)
+        metrics[f"ood/{shift}/base_rate"] = sizes[0] / sum(sizes)
         effects.append(_effect(shift, evidence, on_it))
     names = [d for d in DETECTORS if any(d in f for f in found.values())]
     words = "; ".join(f"{name}: {DETECTORS[name]}" for name in names)
@@ -54,7 +60,7 @@ def shifts(judged: Judged) -> Section | None:
         f"does not beat it has not been shown to see more.\n\n{_best(found)}\n\n{words}."
     )
     known = {k: v for k, v in metrics.items() if math.isfinite(v)}
-    return Section("Out of distribution", text, known, _tables(effects, found, names), [
+    return Section("Out of distribution", text, known, _tables(effects, found, names, metrics), [
         Figure("ood", "AUROC of every detector on every shift, 95 % intervals clustered by prompt. Dotted: blind.",
                _dots(found)),
         Figure("ood_roc", "ROC curves on every shift: share of strange answers caught against false alarms, the share "
@@ -87,25 +93,40 @@ def _plain(name: str) -> str:
 
 
 def _tables(
-    effects: list[tuple[Cell, ...]], found: Mapping[str, Mapping[str, Detection]], names: list[str]
+    effects: list[tuple[Cell, ...]],
+    found: Mapping[str, Mapping[str, Detection]],
+    names: list[str],
+    metrics: Mapping[str, float],
 ) -> list[Table]:
-    columns = ("", "answers", "pairs", "accuracy", "ECE", "mean reward")
-    note = "A shift that changes texts keeps the votes of the original answers."
+    columns = ("", "answers", "pairs", "accuracy", "ECE", "ECE by chance", "mean reward")
+    note = (
+        "A shift that changes texts keeps the votes of the original answers. By chance: the ECE that a calibrated "
+        "model would show on as many pairs."
+    )
     rows: list[tuple[Cell, ...]] = [
         (
             f"{_plain(shift)}: {n}",
             ranged(d[n].auroc, d[n].low, d[n].high),
             ranged(d[n].aupr, *d[n].aupr_interval),
+            metrics[f"ood/{shift}/base_rate"],
             ranged(d[n].fpr95, *d[n].fpr95_interval),
         )
         for shift, d in found.items()
         for n in names
         if n in d
     ]
-    rates = "AUPR: average precision. FPR95: share of false alarms at the threshold that catches 95 % of the strange."
+    rates = (
+        "AUPR: average precision; a blind detector has the base rate, the share of strange answers. FPR95: share of "
+        "false alarms at the threshold that catches 95 % of the strange."
+    )
     return [
         Table("What the shift does to the model", columns, effects, note),
-        Table("Does it notice? Every detector on every shift", ("", "AUROC", "AUPR", "FPR95"), rows, rates),
+        Table(
+            "Does it notice? Every detector on every shift",
+            ("", "AUROC", "AUPR", "base rate", "FPR95"),
+            rows,
+            rates,
+        ),
     ]
 
 
@@ -162,12 +183,13 @@ def _flat(shift: str, found: Mapping[str, Detection]) -> dict[str, float]:
 
 def _shifted(shift: str, evidence: Evidence, on_it: Mapping[str, float]) -> dict[str, float]:
     keys = [f"{key}{end}" for key in ("pair_accuracy", "ece", "nll", "reward/mean") for end in ENDS]
+    keys.append("ece/by_chance")
     sizes = {f"ood/{shift}/n": float(len(evidence.scored.reward)), f"ood/{shift}/n_pairs": on_it["n_pairs"]}
     return sizes | {f"ood/{shift}/{key}": on_it[key] for key in keys if key in on_it}
 
 
 def _effect(name: str, evidence: Evidence, m: Mapping[str, float]) -> tuple[Cell, ...]:
-    numbers = (cell(m, key) for key in ("pair_accuracy", "ece", "reward/mean"))
+    numbers = (cell(m, key) for key in ("pair_accuracy", "ece", "ece/by_chance", "reward/mean"))
     return _plain(name), len(evidence.scored.reward), int(m["n_pairs"]), *numbers
 
 

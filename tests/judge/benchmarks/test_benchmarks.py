@@ -53,7 +53,8 @@ def test_rewardbench_by_hand():
     found = rewardbench(golden(importers.rewardbench, "rewardbench.jsonl"), bootstrap=0)
     for section, value in CORE.items():
         assert found[f"rewardbench/{section}"] == pytest.approx(value)
-    assert found["rewardbench/score"] == pytest.approx(mean(CORE.values()))
+    assert found["rewardbench/partial_score"] == pytest.approx(mean(CORE.values()))
+    assert "rewardbench/score" not in found  # 15 subsets have no row
     assert found["rewardbench/math-prm"] == pytest.approx(2 / 3)
     assert found["rewardbench/llmbar-adver-gptinst"] == 0.5
     assert found["rewardbench/llmbar-adver-gptinst/strict"] == 0
@@ -67,15 +68,14 @@ def test_prior_sets_count_half_a_section():
     names = ("rewardbench.jsonl", "anthropic_hhh.jsonl", "shp.jsonl")
     found = rewardbench(golden(importers.rewardbench, *names), bootstrap=0)
     assert found["rewardbench/prior"] == pytest.approx((0.5 + 1) / 2)
-    assert found["rewardbench/score"] == pytest.approx((2 * sum(CORE.values()) + 0.75) / 9)
+    assert found["rewardbench/partial_score"] == pytest.approx((2 * sum(CORE.values()) + 0.75) / 9)
 
 
-def test_no_score_without_all_four_sections():
+def test_no_partial_score_without_all_four_sections():
     rows = [i for i in golden(importers.rewardbench, "rewardbench.jsonl") if i.subset != "donotanswer"]
     rows = [i for i in rows if i.subset != "xstest-should-respond"]
     found = rewardbench(rows, bootstrap=0)
-    assert "rewardbench/score" not in found
-    assert "rewardbench/safety" not in found
+    assert not {"rewardbench/score", "rewardbench/partial_score", "rewardbench/safety"} & set(found)
 
 
 def test_published_sizes_of_subsets():
@@ -284,7 +284,7 @@ def test_order_of_rows_and_units_of_the_reward_say_nothing_and_negation_mirrors(
     moved = [Item(r.id, r.subset, r.prompt, 3 * r.chosen - 1, 3 * r.rejected - 1) for r in rows]
     again = benchmark(moved[::-1], bootstrap=0)
     assert again == pytest.approx({k: found[k] for k in again})
-    score = f"{benchmark.__name__}/score"
+    score = next(key for key in found if key.endswith("/score") or key.endswith("/partial_score"))
     assert found[f"{score}/ci_low"] <= found[score] <= found[f"{score}/ci_high"]
     assert all(found[k] >= found[k + "/strict"] for k in found if k + "/strict" in found)
 
