@@ -41,6 +41,8 @@ def wandb_logger(
         resume="allow",
         settings=wandb.Settings(silent=True),
     )
+    # Lightning 2.6 passes anonymous=None on, and W&B takes any value for a setting to warn about
+    getattr(logger, "_wandb_init", {}).pop("anonymous", None)
     config: Any = OmegaConf.to_container(cfg, resolve=True)
     logger.log_hyperparams({**config, "overrides": list(hydra_cfg.overrides.task)})
     return logger
@@ -94,7 +96,6 @@ def quiet() -> None:
     hf.disable_progress_bar()
     for chatty in ("utilities.rank_zero", "trainer.connectors"):
         logging.getLogger(f"pytorch_lightning.{chatty}").setLevel(logging.WARNING)
-    os.environ.setdefault("WANDB_SILENT", "true")  # Lightning passes it a setting that it warns about
     warnings.filterwarnings(
         "ignore", ".*in eval mode at the start of training.*"
     )  # a policy speaks without dropout

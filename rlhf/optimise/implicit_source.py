@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import yaml
 from jaxtyping import Float
 from peft import AutoPeftModelForCausalLM
 from torch import Tensor
@@ -19,7 +20,8 @@ from rlhf.data.render import Renderer
 from rlhf.judge.calibration import Calibration
 from rlhf.judge.score_source import Scores
 from rlhf.optimise.causal import Spans, spans, token_logp
-from rlhf.record_types import Comparison
+from rlhf.optimise.tuning import train_dpo
+from rlhf.record_types import Comparison, RecordError
 from rlhf.reward.causal_model import load_causal
 
 Row = tuple[int, int, list[int], list[int]]
@@ -119,7 +121,7 @@ class ImplicitSource:
 
 
 def load_implicit(
-    policy: str | Path, reference: str | Path | None = None, *, name: str | None = None, beta: float = 0.1,
+    policy: str | Path, reference: str | Path | None = None, *, name: str | None = None, beta: float | None = None,
     max_length: int = 2048, dtype: str = "float32", device: str = "cpu", batch_tokens: int = 4096,
 ) -> ImplicitSource:  # fmt: skip
     """Implicit rewards from folders (or hub ids) of causal language models.
@@ -129,18 +131,20 @@ def load_implicit(
         reference: what it was trained away from; not needed for an adapter, which is switched off instead.
         name: in the report; the policy's folder and `(implicit)` by default, apart from other kinds of model in the
             same folder.
-        beta: β of the training.
+        beta: β of the training; None = as the run's own configuration has it where the policy is a run of `task=dpo`,
+            else 0.1.
         max_length: the most tokens of prompt and completion; the model's own limit where that is less.
         dtype, device: of the weights.
         batch_tokens: tokens per forward pass.
 
     Raises:
         ValueError: a whole model without a reference, or a reference with another vocabulary.
-        RecordError: a model without a language-model head, such as a reward model.
+        RecordError: a model without a language-model head, such as a reward model, or a run whose β cannot be read.
     """
     options: dict[str, Any] = {"dtype": getattr(torch, dtype)}
     folder = Path(policy).parent if Path(policy).name == "model" else Path(policy)
     name = name or f"{folder.name} (implicit)"
+    beta = trained_beta(folder) if beta is None else beta
     policy, reference = _exported(policy), None if reference is None else _exported(reference)
     adapter = (Path(policy) / "adapter_config.json").is_file()
     if reference is None and not adapter:
@@ -162,6 +166,26 @@ def load_implicit(
     limit = min(max_length, known)
     renderer = Renderer(tokenizer, max_length=limit, min_prompt=min(16, limit - 1))
     return ImplicitSource(name, Policies(model, base), renderer, beta=beta, batch_tokens=batch_tokens)
+
+
+def trained_beta(run: Path) -> float:
+    """β of a run of `task=dpo`, from the configuration in its folder; 0.1 for any other folder.
+
+    Raises:
+        RecordError: the configuration has no number there.
+    """
+    stored = run / ".hydra" / "config.yaml"
+    task = (yaml.safe_load(stored.read_text()).get("task") or {}) if stored.is_file() else {}
+    if (task.get("act") or {}).get("_target_") != f"{train_dpo.__module__}.{train_dpo.__name__}":
+        return 0.1
+    beta = (task.get("loss") or {}).get("beta")
+    if not isinstance(beta, int | float):
+        raise RecordError(
+            f"{stored} has no number there: {beta!r}",
+            key="task.loss.beta",
+            remedy="give the one of the training, beta=0.1",
+        )
+    return float(beta)
 
 
 def _exported(folder: str | Path) -> str | Path:

@@ -1,9 +1,14 @@
 """Implicit rewards against transformers' own loss, adapters against merged models, and the DPO loss's identity."""
 
+import shutil
+from pathlib import Path
+
+import hydra
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from omegaconf import OmegaConf
 from peft import LoraConfig, get_peft_model
 from transformers import (
     AutoModelForCausalLM,
@@ -21,6 +26,7 @@ from rlhf.record_types import RecordError
 from rlhf.reward.losses import dpo
 from rlhf.reward.pretrained import Tiny
 
+CONF = Path(__file__).parents[2] / "conf"
 SMALL = {"vocab_size": 259, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
 CAUSAL = {
     "llama": LlamaConfig(**SMALL, intermediate_size=64, num_key_value_heads=2),
@@ -78,6 +84,34 @@ def test_equals_the_losses_that_transformers_computes(folders):
         np.testing.assert_array_equal(
             scores.tokens, [len(encoded.prompt) + len(r) for r in encoded.responses]
         )
+
+
+@pytest.fixture
+def dpo_run(folders, tmp_path):
+    """A run's folder as `task=dpo` leaves it, trained with β = 0.03."""
+    shutil.copytree(folders[0], tmp_path / "run" / "model")
+    (tmp_path / "run" / "model" / "rlhf_policy.json").write_text("{}")
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        cfg = hydra.compose("train", overrides=["task=dpo", "task.loss.beta=0.03"])
+    (tmp_path / "run" / ".hydra").mkdir()
+    OmegaConf.save(cfg, tmp_path / "run" / ".hydra" / "config.yaml")
+    return tmp_path / "run"
+
+
+def test_beta_is_that_of_the_run_unless_it_is_given(folders, dpo_run):
+    assert load_implicit(dpo_run, folders[1]).beta == 0.03
+    assert load_implicit(dpo_run / "model", folders[1]).beta == 0.03
+    assert load_implicit(dpo_run, folders[1], beta=0.5).beta == 0.5
+    assert load_implicit(*folders).beta == 0.1
+
+
+def test_a_run_of_another_task_has_no_beta_and_one_that_cannot_be_read_is_told(folders, dpo_run):
+    config = dpo_run / ".hydra" / "config.yaml"
+    config.write_text(config.read_text().replace("beta: 0.03", "beta: ${mine}"))
+    with pytest.raises(RecordError, match=r"task\.loss\.beta.*no number.*beta=0\.1"):
+        load_implicit(dpo_run, folders[1])
+    config.write_text(config.read_text().replace("train_dpo", "train_sft"))
+    assert load_implicit(dpo_run, folders[1]).beta == 0.1
 
 
 def test_neither_batches_nor_neighbours_matter(folders):
