@@ -20,10 +20,11 @@ from rlhf.data.render import Renderer
 from rlhf.judge.calibration import Calibration
 from rlhf.judge.score_source import Scores
 from rlhf.optimise.causal import Spans, spans, token_logp
-from rlhf.optimise.tuning import train_dpo
 from rlhf.record_types import Comparison, RecordError
 from rlhf.reward.causal_model import load_causal
 
+DPO = "rlhf.optimise.tuning.train_dpo"
+"""What a run of `task=dpo` has done, as its configuration names it."""
 Row = tuple[int, int, list[int], list[int]]
 """Record, completion, tokens of the prompt, tokens of the completion."""
 
@@ -176,7 +177,7 @@ def trained_beta(run: Path) -> float:
     """
     stored = run / ".hydra" / "config.yaml"
     task = (yaml.safe_load(stored.read_text()).get("task") or {}) if stored.is_file() else {}
-    if (task.get("act") or {}).get("_target_") != f"{train_dpo.__module__}.{train_dpo.__name__}":
+    if (task.get("act") or {}).get("_target_") != DPO:
         return 0.1
     beta = (task.get("loss") or {}).get("beta")
     if not isinstance(beta, int | float):
