@@ -315,6 +315,24 @@ def test_runs_of_another_split_are_not_judged_on_prompts_they_may_have_seen(root
     assert "another split" in call(root, "evaluate", f"run={runs[0]}", f"against=[{other}]", *QUICK)
 
 
+def test_a_report_says_how_many_prompts_the_model_was_trained_on(root, runs, tmp_path):
+    write(tmp_path / "again.jsonl", ToyWorld(size=300).records())
+    again = ["data=jsonl", f"data.path={tmp_path}/again.jsonl", f"hydra.run.dir={tmp_path}/r"]
+    said = call(root, "evaluate", f"run={runs[0]}", *again, "shifts=null", "probes=null", *QUICK)
+    found, own = numbers(tmp_path / "r"), json.loads((runs[0] / "data_report.json").read_text())
+    for key, part in (("n_prompts_trained", "train"), ("n_prompts_validated", "val")):
+        prompts = own["splits"]["splits"][part]["prompts"]
+        assert prompts - 5 <= found[key] <= prompts  # answers of some prompts are too long to be judged
+    assert "no held-out result" in said
+    assert "This is no held-out result" in (tmp_path / "r" / "report.html").read_text()
+
+
+def test_a_run_was_not_trained_on_its_own_test_part(ensemble):
+    found = numbers(ensemble)
+    assert (found["n_prompts_trained"], found["n_prompts_validated"]) == (0, 0)
+    assert "held-out result" not in (ensemble / "report.html").read_text()
+
+
 def test_a_language_model_is_not_taken_for_a_reward_model(tmp_path):
     from transformers import AutoModelForCausalLM, LlamaConfig
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ from rlhf.assemble.judged_models import (
     check_names,
     check_split,
     learn,
+    learned,
     members_of,
     name_apart,
     own_config,
@@ -119,6 +121,10 @@ def _red_team(cfg: DictConfig, task: Judging, report: Report) -> None:
     prompts = out.with_name(f"{out.stem}.prompts.jsonl")
     found = red_team(report.judged, task.probes, each=cfg.red_team_size)
     count = write(out, found)
+    if report.judged.part == "test":
+        print(
+            "red_team= was made from the test part: whoever trains on its votes has no test set left (part=train)"
+        )
     write(
         prompts,
         hard_prompts(list(islice(task.data.records(), FITTED_ON)), each=cfg.red_team_size, seed=cfg.seed),
@@ -190,6 +196,7 @@ def judging(cfg: DictConfig, fabric: Any) -> Judging:
         shifts=made["shifts"],
         shifted={**_held_apart(data), **made["shifted"]},
         probes=made["probes"],
+        learned=partial(learned, [*runs, *listed(cfg.against)]),
         sections=made["sections"],
         changed=cfg.changed,
         block=cfg.block,

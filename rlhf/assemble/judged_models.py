@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -55,6 +55,32 @@ def check_split(entries: Sequence[Any]) -> None:
                     f"{entry} was trained with another {group} than {known[0][0]} and may have seen the prompts that "
                     "are judged: name data= that none of them was trained on"
                 )
+
+
+def learned(entries: Sequence[Any], prompts: Collection[str]) -> dict[str, int]:
+    """How many prompts (`prompt_hash`) runs were trained on or chosen by: they read their data once more.
+
+    Returns:
+        `prompts_trained` and `prompts_validated`, over all runs together; nothing where no run brings its
+        configuration, or where the data of one cannot be read any more.
+    """
+    from rlhf.data.part import PARTS, Part
+    from rlhf.data.prompt_key import prompt_hash
+
+    known = [own for entry in entries if (own := own_config(entry)) is not None]
+    if not known:
+        return {}
+    found: dict[str, set[str]] = {name: set() for name in PARTS}
+    try:
+        for own in known:
+            source, splitter = hydra.utils.instantiate(own.data), hydra.utils.instantiate(own.split)
+            Part(source, splitter, "train")  # fits a splitter that needs it
+            for record in source.records():
+                if (key := prompt_hash(record.prompt)) in prompts:
+                    found[splitter.split_of(record)].add(key)
+    except (RecordError, OSError):
+        return {}
+    return {"prompts_trained": len(found["train"]), "prompts_validated": len(found["val"] - found["train"])}
 
 
 def source_of(cfg: DictConfig, entry: Any, device: Any) -> ScoreSource:

@@ -32,6 +32,9 @@ def baseline_table(metrics: Mapping[str, float]) -> str:
     for name, key, remark in rows:
         more = "  ".join(part for part in (_interval(metrics, key), remark) if part)
         lines.append(f"  {name:<{width}}  {_number(metrics, key):>6}  {more}".rstrip())
+    met = int(metrics.get("n_prompts_trained", 0) + metrics.get("n_prompts_validated", 0))
+    if met:
+        lines.append(f"no held-out result: {met} of these prompts were in the training or validation data")
     return "\n".join(lines)
 
 

@@ -43,6 +43,7 @@ class Judging:
     shifts       name -> change of the answers; shifted: name -> data that is shifted already
     probes       name -> change of the answers
     sections     name -> maker of a section, in order
+    learned      how many of some prompts (hashes) the judged models know from their training: counts by name
     changed      records that shifts and probes are made of, at most, and records read of shifted data
     block        records scored together
     rank, world, wait   this process among all, and a barrier
@@ -61,6 +62,7 @@ class Judging:
     shifts: Mapping[str, Change] = field(default_factory=dict)
     shifted: Mapping[str, Readable] = field(default_factory=dict)
     probes: Mapping[str, Change] = field(default_factory=dict)
+    learned: Callable[[Collection[str]], Mapping[str, int]] = lambda _: {}
     changed: int = 500
     block: int = 32
     samples: int = 1000
@@ -104,6 +106,7 @@ class Judging:
                 f"no record of this data has anything to judge ({dict(found.counts)}): choose another part=, or "
                 "the votes are missing"
             )
+        found = replace(found, counts={**found.counts, **self.learned(set(found.prompt_hash))})
         temperatures = self._temperatures()
         temperature = temperatures[self.source.name]
         shifts = {name: self._evidence("main", name) for name in self.shifts}

@@ -30,6 +30,8 @@ from rlhf.judge.table import Floats, Ints
 
 ONE_SIDED = 0.95
 """Where one side wins more often than this, the file was written that way."""
+ENOUGH = 6
+"""With fewer prompts 2^(1 - n) is above 0.05: nothing is significant."""
 FEW = 10
 """A worst part is looked for among those with at least this many prompts."""
 GIVEN = ("domain", "source pair", "length")
@@ -68,7 +70,7 @@ def headline(judged: Judged) -> Section:
     return Section(
         "Accuracy",
         _words(judged, extra),
-        dict(m) | extra,
+        dict(m) | extra | _known(judged),
         [table],
         [Figure("accuracy", caption, draw)] if rows else [],
     )
@@ -223,6 +225,23 @@ def _rows(judged: Judged, extra: dict[str, float]) -> list[tuple[str, tuple[floa
     ]
 
 
+def _known(judged: Judged) -> dict[str, int]:
+    """How many of the judged prompts the models know from training and validation, where that can be known."""
+    names = ("prompts_trained", "prompts_validated")
+    return {f"n_{n}": judged.evidence.counts[n] for n in names if n in judged.evidence.counts}
+
+
+def _met_before(judged: Judged) -> str:
+    known = _known(judged)
+    trained, validated = known.get("n_prompts_trained", 0), known.get("n_prompts_validated", 0)
+    if not trained + validated:
+        return ""
+    return (
+        f"This is no held-out result: of its {judged.metrics['n_prompts']:.0f} prompts {trained} were trained on, and "
+        f"{validated} more chose the checkpoint and the temperature.\n\n"
+    )
+
+
 def _words(judged: Judged, extra: Mapping[str, float]) -> str:
     m, counts = judged.metrics, judged.evidence.counts
     if "pair_accuracy" not in m:
@@ -235,6 +254,7 @@ def _words(judged: Judged, extra: Mapping[str, float]) -> str:
     )
     sure = (
         "" if not lead
+        else f": {m['n_prompts']:.0f} prompts are too few to call that significant." if m["n_prompts"] < ENOUGH
         else ", which is significant." if m["pair_accuracy/minus_length/ci_low"] > 0
         else ": it is worse than that." if m["pair_accuracy/minus_length/ci_high"] < 0
         else ", which is not significant."
@@ -250,14 +270,15 @@ def _words(judged: Judged, extra: Mapping[str, float]) -> str:
     if m["n_prompts"] < 2:
         beside += " One prompt says nothing about others, so there are no intervals."
     few = (
-        f"\n\nOnly {m['n_prompts']:.0f} prompts: intervals resample prompts and cannot be trusted with so few."
+        f"\n\nOnly {m['n_prompts']:.0f} prompts: intervals resample them and are widened as so few demand; no p value "
+        f"can lie below {2 ** (1 - m['n_prompts']):.2g}."
         if 1 < m["n_prompts"] < 2 * FEW
         else ""
     )
     dropped = sum(n for name, n in counts.items() if name.startswith("dropped/"))
     return (
-        f"On {m['n_pairs']:.0f} judged pairs of {m['n_prompts']:.0f} prompt{'s' * (m['n_prompts'] > 1)} the model "
-        f"agrees with the majority of the votes in {accuracy} of the {decided:.0f} decided ones."
+        f"{_met_before(judged)}On {m['n_pairs']:.0f} judged pairs of {m['n_prompts']:.0f} "
+        f"prompt{'s' * (m['n_prompts'] > 1)} the model agrees with the majority of the votes in {accuracy} of the {decided:.0f} decided ones."
         f"{lead}{sure}{beside}\n\n"
         f"{counts.get('records', 0)} records were read, {dropped} of them had nothing to judge, and "
         f"{counts.get('completions_too_long', 0)} completions were too long to be read.{few}"
