@@ -29,3 +29,9 @@ def test_tasks_made_of_the_test_part_come_with_a_caution(part, said, tmp_path, m
     cfg = SimpleNamespace(red_team=str(tmp_path / "tasks.jsonl"), red_team_size=1, seed=0)
     _red_team(cfg, task, SimpleNamespace(judged=None))
     assert ("caution: these tasks are made of the test part" in capsys.readouterr().out) is said
+
+
+@pytest.mark.parametrize("off", ["sections.headline=null", "sections=null"])
+def test_a_report_without_its_headline_is_refused(off):
+    with pytest.raises(RecordError, match=r"sections\.headline"):
+        evaluate(composed("evaluate", "run=x", off))

@@ -116,7 +116,7 @@ def test_judging_refuses_to_keep_all_or_nothing(key, value):
 
 
 def test_judging_refuses_answers_made_no_longer():
-    with pytest.raises(RecordError, match="^shifts.long.times=1 must be a number above 1$"):
+    with pytest.raises(RecordError, match=r"^shifts\.long\.times=1 must be a number above 1$"):
         check_ranges(composed("evaluate", "run=x", "shifts.long.times=1"), EVALUATE)
 
 

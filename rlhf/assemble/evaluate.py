@@ -58,6 +58,12 @@ def evaluate(cfg: DictConfig) -> None:
     if cfg.part not in (None, *PARTS):
         raise RecordError(f"part={cfg.part}: one of {', '.join(PARTS)}")
     check_red_team(cfg)
+    if (cfg.sections or {}).get("headline") is None:
+        raise RecordError(
+            "the numbers that report.json must hold are of this section",
+            key="sections.headline",
+            remedy="leave it in; every other section can be null",
+        )
     if cfg.scores is not None:
         _finish(cfg, _again(cfg))
         return
