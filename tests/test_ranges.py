@@ -135,6 +135,23 @@ def test_judging_refuses(wrong):
         check_ranges(composed("evaluate", "run=x", wrong), EVALUATE)
 
 
+@pytest.mark.parametrize("key", ["shifts.truncated.keep", "probes.truncated_end.keep"])
+@pytest.mark.parametrize("value", ["abc", "0", "1", "2"])
+def test_judging_refuses_to_keep_all_or_nothing(key, value):
+    with pytest.raises(RecordError, match=f"^{key}={value} must be a number above 0, below 1$"):
+        check_ranges(composed("evaluate", "run=x", f"{key}={value}"), EVALUATE)
+
+
+def test_judging_refuses_answers_made_no_longer():
+    with pytest.raises(RecordError, match=r"^shifts\.long\.times=1 must be a number above 1$"):
+        check_ranges(composed("evaluate", "run=x", "shifts.long.times=1"), EVALUATE)
+
+
+@pytest.mark.parametrize("off", [[], ["shifts.truncated=null"], ["shifts=null", "probes=null"]])
+def test_judging_without_shifts_and_probes_is_let_through(off):
+    check_ranges(composed("evaluate", "run=x", *off), EVALUATE)
+
+
 @pytest.mark.parametrize(
     "right",
     [[], ["validate_every=1"], ["bootstrap=0"], ["batch_tokens=4096"], ["experiment=ukpconvarg_tiny"]],

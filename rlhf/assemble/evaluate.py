@@ -42,6 +42,11 @@ if TYPE_CHECKING:
 
 JUDGED_ONLY = "answers in no judged pair are not in the file: length, rewards and best of n are without them"
 """What a file of scores cannot hold, on the page of its report."""
+TEST_TASKS = (
+    "caution: these tasks are made of the test part; training on their votes makes it no held-out test: "
+    "red_team= with part=train, or with other data, gives tasks to train on"
+)
+"""Said where a red-team set is made of the prompts that models are judged on."""
 
 
 def evaluate(cfg: DictConfig) -> None:
@@ -55,10 +60,16 @@ def evaluate(cfg: DictConfig) -> None:
     if cfg.part not in (None, *PARTS):
         raise RecordError(f"part={cfg.part}: one of {', '.join(PARTS)}")
     check_red_team(cfg)
+    if (cfg.sections or {}).get("headline") is None:
+        raise RecordError(
+            "the numbers that report.json must hold are of this section",
+            key="sections.headline",
+            remedy="leave it in; every other section can be null",
+        )
     if cfg.scores is not None:
         _finish(cfg, _again(cfg))
         return
-    if OmegaConf.is_missing(cfg, "run"):
+    if OmegaConf.is_missing(cfg, "run") or not listed(cfg.run):
         raise RecordError(
             "run=<folder of a run, or name or folder of a Hugging Face reward model>, or run=[a,b,c]"
         )
@@ -130,6 +141,8 @@ def _red_team(cfg: DictConfig, task: Judging, report: Report) -> None:
         hard_prompts(list(islice(task.data.records(), FITTED_ON)), each=cfg.red_team_size, seed=cfg.seed),
     )
     print(f"{count} tasks for annotators: {out}; prompts to be answered first: {prompts}")
+    if task.part == "test":
+        print(TEST_TASKS)
 
 
 def _again(cfg: DictConfig) -> Report:

@@ -157,6 +157,8 @@ completions that an algorithm needs are looked at in `rlhf.assemble.algorithm`; 
 EVALUATE: Mapping[str, Rule] = {
     "seed": Whole(0), "bootstrap": Whole(1), "block": Whole(1), "batch_tokens": Whole(1), "max_length": Whole(2),
     "changed": Whole(1), "red_team_size": Whole(1), "devices": Whole(1), "threads": Whole(1, optional=True),
+    "shifts.truncated.keep": Real(0, above=True, below=1), "probes.truncated_end.keep": Real(0, above=True, below=1),
+    "shifts.long.times": Real(1, above=True),
 }  # fmt: skip
 """Of conf/evaluate.yaml."""
 
