@@ -278,7 +278,8 @@ def _words(judged: Judged, extra: Mapping[str, float]) -> str:
     dropped = sum(n for name, n in counts.items() if name.startswith("dropped/"))
     return (
         f"{_met_before(judged)}On {m['n_pairs']:.0f} judged pairs of {m['n_prompts']:.0f} "
-        f"prompt{'s' * (m['n_prompts'] > 1)} the model agrees with the majority of the votes in {accuracy} of the {decided:.0f} decided ones."
+        f"prompt{'s' * (m['n_prompts'] > 1)} the model agrees with the majority of the votes in {accuracy} of the "
+        f"{decided:.0f} decided ones."
         f"{lead}{sure}{beside}\n\n"
         f"{counts.get('records', 0)} records were read, {dropped} of them had nothing to judge, and "
         f"{counts.get('completions_too_long', 0)} completions were too long to be read.{few}"
