@@ -132,10 +132,6 @@ def _red_team(cfg: DictConfig, task: Judging, report: Report) -> None:
     prompts = out.with_name(f"{out.stem}.prompts.jsonl")
     found = red_team(report.judged, task.probes, each=cfg.red_team_size)
     count = write(out, found)
-    if report.judged.part == "test":
-        print(
-            "red_team= was made from the test part: whoever trains on its votes has no test set left (part=train)"
-        )
     write(
         prompts,
         hard_prompts(list(islice(task.data.records(), FITTED_ON)), each=cfg.red_team_size, seed=cfg.seed),
