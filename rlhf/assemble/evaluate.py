@@ -52,11 +52,17 @@ def evaluate(cfg: DictConfig) -> None:
     check_ranges(cfg, EVALUATE)
     if cfg.part not in (None, *PARTS):
         raise RecordError(f"part={cfg.part}: one of {', '.join(PARTS)}")
+    if OmegaConf.select(cfg, "sections.headline") is None:
+        raise RecordError(
+            "is in every report",
+            key="sections.headline",
+            remedy="leave out others, such as sections.parts=null",
+        )
     check_red_team(cfg)
     if cfg.scores is not None:
         _finish(cfg, _again(cfg))
         return
-    if OmegaConf.is_missing(cfg, "run"):
+    if OmegaConf.is_missing(cfg, "run") or not listed(cfg.run):
         raise RecordError(
             "run=<folder of a run, or name or folder of a Hugging Face reward model>, or run=[a,b,c]"
         )
