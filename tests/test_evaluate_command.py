@@ -271,6 +271,10 @@ def test_the_loaded_model_says_how_unusual_an_answer_is(runs):
             ["run=some-org/reward-model", "data=toy", "data.size=20"],
             "no such folder here, and no model of that name",
         ),
+        (
+            ["run=some-org/model", "data=toy", "data.size=20", "criterion=nope"],
+            "is on nope (criterion= one of overall",
+        ),
         (["run=rlhf", "data=jsonl", "data.path=/nope.jsonl"], "/nope.jsonl: no such file"),
         (["run=rlhf", "data=pandalm"], "key 'data.path': no data given (data.path=<file>)"),
         (["run=rlhf", "benchmark=rewardbench"], "benchmark=rewardbench is computed from its own files"),

@@ -7,7 +7,7 @@ import hydra
 import pytest
 
 from rlhf.assemble import CONF
-from rlhf.assemble.named_models import check_model
+from rlhf.assemble.named_models import check_augment, check_model
 from rlhf.assemble.policy import named
 from rlhf.assemble.studies import study_run
 from rlhf.assemble.tradeoff import tradeoff_run
@@ -41,6 +41,18 @@ def test_a_run_is_no_model_but_its_model_is(tmp_path):
     named(compose(*given, f"model.path={tmp_path}/model", f"reward={tmp_path}"))
 
 
+def test_a_model_that_paraphrases_must_be_named_and_there(tmp_path):
+    key = "augment.prompts.0.policy.path"
+    with pytest.raises(RecordError, match=rf"'{key}': is not given"):
+        check_augment(compose("augment=model"))
+    with pytest.raises(FileNotFoundError, match=rf"{key}=/nowhere: no such folder"):
+        check_augment(compose("augment=model", f"{key}=/nowhere"))
+    with pytest.raises(RecordError, match=rf"'{key}': {tmp_path} holds no model"):
+        check_augment(compose("augment=model", f"{key}={tmp_path}"))
+    for right in (["augment=model", f"{key}=organisation/name"], ["augment=rules"], []):
+        check_augment(compose(*right))
+
+
 @pytest.mark.parametrize(
     ("build", "task"), [(study_run, "experiment=temperature"), (tradeoff_run, "task=tradeoff")]
 )
@@ -58,6 +70,7 @@ def test_a_task_without_state_does_not_pretend_to_go_on(build, task):
         ["task=dpo", "task.loss.beta=-1"],
         ["task=policy", "reward=nowhere"],
         ["experiment=early_warning", "speaker=language", "model=toy"],
+        ["augment=model"],
     ],
 )
 def test_torch_is_not_imported_for_it(root, tmp_path, overrides):

@@ -8,6 +8,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from rlhf.assemble import CONF
+from rlhf.assemble.evaluate import evaluate
 from rlhf.assemble.ranges import EVALUATE, MONITORED, TRAIN, check_active, check_ranges, check_room
 from rlhf.record_types import RecordError
 from rlhf.reward import checkpoint
@@ -131,7 +132,7 @@ def test_a_policy_is_shown_some_of_its_prompt(overrides, key, length, longest, l
     ["bootstrap=0", "block=0", "batch_tokens=0", "max_length=1", "changed=0", "red_team_size=0", "devices=0"],
 )
 def test_judging_refuses(wrong):
-    with pytest.raises(RecordError, match=f"^{wrong} must be a whole number, [12] or more$"):
+    with pytest.raises(RecordError, match=f"^{wrong} must be a whole number, [12] or more($|; shifts=null)"):
         check_ranges(composed("evaluate", "run=x", wrong), EVALUATE)
 
 
@@ -150,6 +151,43 @@ def test_judging_refuses_answers_made_no_longer():
 @pytest.mark.parametrize("off", [[], ["shifts.truncated=null"], ["shifts=null", "probes=null"]])
 def test_judging_without_shifts_and_probes_is_let_through(off):
     check_ranges(composed("evaluate", "run=x", *off), EVALUATE)
+
+
+@pytest.mark.parametrize(
+    ("key", "wrong", "right"),
+    [
+        ("shifts.truncated.keep", ("abc", "2", "1", "0"), "0.9"),
+        ("probes.truncated_end.keep", ("abc", "1", "0"), "0.1"),
+        ("shifts.long.times", ("abc", "1", "-3"), "1.5"),
+    ],
+)
+def test_changes_of_answers_that_change_nothing_or_cannot_be_are_refused(key, wrong, right):
+    for value in wrong:
+        with pytest.raises(RecordError, match=rf"^{key}={value} must be a number above [01]"):
+            check_ranges(composed("evaluate", f"{key}={value}"), EVALUATE)
+    change = key.rpartition(".")[0]
+    for fits in (f"{key}={right}", f"{change}=null", f"{change.split('.')[0]}=null"):
+        check_ranges(composed("evaluate", fits), EVALUATE)
+
+
+def test_no_changes_at_all_are_asked_for_by_null():
+    with pytest.raises(RecordError, match="shifts=null probes=null changes no answer"):
+        check_ranges(composed("evaluate", "changed=0"), EVALUATE)
+    check_ranges(composed("evaluate", "shifts=null", "probes=null"), EVALUATE)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["run=[]"], r"^run=<folder of a run"),
+        (["run=x", "sections.headline=null"], r"^key 'sections\.headline': the numbers that report"),
+        (["run=x", "sections=null"], r"^key 'sections\.headline': the numbers that report"),
+        (["scores=x.parquet", "sections.headline=null"], r"^key 'sections\.headline': the numbers that report"),
+    ],
+)
+def test_a_report_of_nothing_or_without_its_numbers_is_refused(overrides, said):
+    with pytest.raises(RecordError, match=said):
+        evaluate(composed("evaluate", *overrides))
 
 
 @pytest.mark.parametrize(

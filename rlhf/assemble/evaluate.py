@@ -25,7 +25,7 @@ from rlhf.assemble.judged_models import (
     source_of,
 )
 from rlhf.assemble.loggers import finish_wandb, quiet
-from rlhf.assemble.named_data import check_benchmarks, check_data
+from rlhf.assemble.named_data import check_benchmarks, check_criterion, check_data
 from rlhf.assemble.named_models import listed
 from rlhf.assemble.ranges import EVALUATE, check_ranges
 from rlhf.data.part import PARTS
@@ -184,6 +184,8 @@ def judging(cfg: DictConfig, fabric: Any) -> Judging:
     if cfg.get("data") is None:
         check_split([*runs, *listed(cfg.against)])
     data = _data(cfg, own_config(runs[0]))  # before any model: what is wrong here is said at once
+    if cfg.get("data") is not None:
+        check_criterion(data.parts[data.part].records(), cfg.judged_by.get("criterion"))
     sources = [source_of(cfg, entry, fabric.device) for entry in runs]
     single = len(sources) == 1
     if data.part == "test":

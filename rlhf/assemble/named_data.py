@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
 from rlhf.assemble.named_models import listed
 from rlhf.data.source import check_files
-from rlhf.record_types import RecordError
+from rlhf.record_types import Comparison, RecordError
 
 BENCHMARK = "rlhf.judge.benchmarks.BenchmarkSection"
 
@@ -48,3 +49,23 @@ def check_benchmarks(cfg: DictConfig) -> None:
                 f"benchmark={name} is computed from its own files, not from a run's data", key="data",
                 remedy=f"data=<importer> data.path=<files>; conf/benchmark/{name}.yaml says which importer",
             )  # fmt: skip
+
+
+def check_criterion(records: Iterable[Comparison], criterion: str | None) -> None:
+    """Some vote is on the criterion that was asked for; records without any vote pass, and are told of later.
+
+    Raises:
+        RecordError: no vote is, though there are others.
+    """
+    if criterion is None:
+        return
+    there: set[str] = set()
+    for record in records:
+        there |= {vote.criterion for vote in record.votes if not vote.gold}
+        if criterion in there:
+            return
+    if there:
+        raise RecordError(
+            f"no vote of the judged records is on {criterion}", key="criterion",
+            remedy=f"criterion= one of {', '.join(sorted(there))}; or leave it out",
+        )  # fmt: skip

@@ -26,23 +26,37 @@ def check_model(cfg: DictConfig) -> None:
         RecordError: `model.path` is not given or holds no model.
         FileNotFoundError: `model.path` is written as a folder, and there is none.
     """
-    if "path" not in cfg.model.keys():  # noqa: SIM118  # `in` does not see ???
-        return
-    if OmegaConf.is_missing(cfg.model, "path") or cfg.model.path is None:
+    if "path" in cfg.model.keys():  # noqa: SIM118  # `in` does not see ???
+        _check_path(cfg.model, "model.path")
+
+
+def check_augment(cfg: DictConfig) -> None:
+    """The models that say prompts in other words are named, there, and models.
+
+    Raises:
+        RecordError: a path is not given or holds no model.
+        FileNotFoundError: a path is written as a folder, and there is none.
+    """
+    for i, rewrite in enumerate(listed(OmegaConf.select(cfg, "augment.prompts"))):
+        policy = rewrite.get("policy") if isinstance(rewrite, DictConfig) else None
+        if isinstance(policy, DictConfig) and "path" in policy.keys():  # noqa: SIM118
+            _check_path(policy, f"augment.prompts.{i}.policy.path")
+
+
+def _check_path(named: DictConfig, key: str) -> None:
+    if OmegaConf.is_missing(named, "path") or named.path is None:
         raise RecordError(
-            "is not given",
-            key="model.path",
-            remedy="model.path=<folder of a Hugging Face model, or its name on the hub>",
+            "is not given", key=key, remedy=f"{key}=<folder of a Hugging Face model, or its name on the hub>"
         )
-    if wrong := missing_folder(str(cfg.model.path), "model.path"):
+    if wrong := missing_folder(str(named.path), key):
         raise FileNotFoundError(wrong)
-    folder = Path(str(cfg.model.path))
+    folder = Path(str(named.path))
     if folder.is_dir() and not (folder / "config.json").is_file():
         inner = (folder / "model" / "config.json").is_file()
         raise RecordError(
             f"{folder} holds no model: no config.json in it",
-            key="model.path",
-            remedy=f"model.path={folder}/model" if inner else "the exported folder: <run>/model",
+            key=key,
+            remedy=f"{key}={folder}/model" if inner else "the exported folder: <run>/model",
         )
 
 

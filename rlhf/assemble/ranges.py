@@ -14,11 +14,12 @@ from rlhf.record_types import RecordError
 
 @dataclass(frozen=True, slots=True)
 class Whole:
-    """A whole number of at least `least`, `most` at most, or null where `optional`."""
+    """A whole number of at least `least`, `most` at most, or null where `optional`; `instead`: what to give else."""
 
     least: int
     optional: bool = False
     most: float = math.inf
+    instead: str = ""
 
     def fits(self, value: Any) -> bool:
         """Is it one?"""
@@ -26,7 +27,7 @@ class Whole:
 
     def __str__(self) -> str:
         size = f"{self.least} or more" if math.isinf(self.most) else f"{self.least} to {self.most}"
-        return f"a whole number, {size}{', or null' if self.optional else ''}"
+        return f"a whole number, {size}{', or null' if self.optional else ''}{self.instead}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,9 +157,9 @@ completions that an algorithm needs are looked at in `rlhf.assemble.algorithm`; 
 
 EVALUATE: Mapping[str, Rule] = {
     "seed": Whole(0), "bootstrap": Whole(1), "block": Whole(1), "batch_tokens": Whole(1), "max_length": Whole(2),
-    "changed": Whole(1), "red_team_size": Whole(1), "devices": Whole(1), "threads": Whole(1, optional=True),
-    "shifts.truncated.keep": Real(0, above=True, below=1), "probes.truncated_end.keep": Real(0, above=True, below=1),
-    "shifts.long.times": Real(1, above=True),
+    "changed": Whole(1, instead="; shifts=null probes=null changes no answer"), "red_team_size": Whole(1),
+    "devices": Whole(1), "threads": Whole(1, optional=True), "shifts.long.times": Real(1, above=True),
+    **{f"{change}.keep": Real(0, above=True, below=1) for change in ("shifts.truncated", "probes.truncated_end")},
 }  # fmt: skip
 """Of conf/evaluate.yaml."""
 

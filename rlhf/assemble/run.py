@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 
 from rlhf.assemble.loggers import finish_wandb, keep_earlier, quiet
 from rlhf.assemble.named_data import check_data
-from rlhf.assemble.named_models import check_model
+from rlhf.assemble.named_models import check_augment, check_model
 from rlhf.assemble.ranges import TRAIN, check_ranges, check_room
 from rlhf.assemble.resume import checkpoint_to_go_on_from
 from rlhf.record_types import RecordError
@@ -36,6 +36,7 @@ def train(cfg: DictConfig) -> float:
     check_ranges(cfg, TRAIN)
     check_room(cfg)
     check_model(cfg)
+    check_augment(cfg)
     check_data(cfg.get("data"))
     _one_criterion(cfg)
     if "check" in cfg.task:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -24,6 +25,11 @@ from rlhf.data.split_report import SplitReport
 from rlhf.data.splits import Splitter
 from rlhf.data.store import SPLITS, Rows, fingerprint, write_store
 from rlhf.records import Comparison
+
+NO_PROMPT = (
+    "augment.prompts changed no prompt of the whole training part: prompts are trained on as they are. Of a model that "
+    "paraphrases: another model, more augment.prompts.0.tries, or a looser augment.prompts.0.same"
+)
 
 
 class RecordSource(Protocol):
@@ -103,6 +109,12 @@ class PreferenceData(pl.LightningDataModule):
         for split, rows in self.rows.items():
             if not len(rows):
                 raise ValueError(_nothing_left(split, self.report["rows"][split]))
+        if (
+            self.augment.copies
+            and self.augment.prompts
+            and not self.report["rows"]["train"]["augmented/prompts"]
+        ):
+            warnings.warn(NO_PROMPT, stacklevel=2)
 
     @property
     def report(self) -> dict[str, Any]:
@@ -156,7 +168,7 @@ class PreferenceData(pl.LightningDataModule):
             report.add(record, split)
             aggregation = label_for[split]
             for version in self.augment(record) if split == "train" else (record,):
-                audits[split].counts["augmented"] += version is not record
+                audits[split].count_variation(record, version)
                 row = prepare_one(
                     version, aggregation=aggregation, renderer=self.renderer, audit=audits[split]
                 )

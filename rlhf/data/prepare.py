@@ -43,9 +43,10 @@ SCHEMA = pa.schema(
 Row = dict[str, Any]
 
 COUNTS = (
-    "records", "augmented", "kept", "dropped/no_votes", "dropped/too_long", "dropped/identical", "duplicate_records",
-    "completions", "completions_too_long", "prompts_trimmed", "prompt_tokens_trimmed", "joints_merged",
-    "pairs_judged", "pairs_tied", "pairs_identical", "pairs_lost_too_long", "tokens",
+    "records", "augmented", "augmented/prompts", "augmented/answers", "kept", "dropped/no_votes", "dropped/too_long",
+    "dropped/identical", "duplicate_records", "completions", "completions_too_long", "prompts_trimmed",
+    "prompt_tokens_trimmed", "joints_merged", "pairs_judged", "pairs_tied", "pairs_identical", "pairs_lost_too_long",
+    "tokens",
 )  # fmt: skip
 
 TRACKED = 1_000_000
@@ -56,8 +57,8 @@ TRACKED = 1_000_000
 class Audit:
     """What happened to the records on their way to rows; `as_dict` is part of data_report.json.
 
-    `records` = `kept` + the `dropped/*`, `augmented` of them variations; `pairs_judged` counts before anything was
-    lost.
+    `records` = `kept` + the `dropped/*`, `augmented` of them variations, with a prompt or with answers that changed
+    (`augmented/*`, or both); `pairs_judged` counts before anything was lost.
     """
 
     counts: Counter[str] = field(default_factory=Counter)
@@ -67,6 +68,12 @@ class Audit:
     def as_dict(self) -> dict[str, int]:
         """Every count, zeros included."""
         return {name: self.counts[name] for name in COUNTS} | {"longest_row_tokens": self.longest}
+
+    def count_variation(self, record: Comparison, version: Comparison) -> None:
+        """Count a variation of the record, and what of it changed; the record itself is none."""
+        self.counts["augmented"] += version is not record
+        self.counts["augmented/prompts"] += version.prompt != record.prompt
+        self.counts["augmented/answers"] += version.completions != record.completions
 
     def look_for_duplicate(self, record: Comparison) -> None:
         """Count a record whose prompt, completions and votes were all seen before."""

@@ -1,5 +1,6 @@
 """Variations of training records: votes stay, validation and test stay, and the same settings give the same records."""
 
+import warnings
 from dataclasses import replace
 from functools import partial
 from random import Random
@@ -90,26 +91,47 @@ def test_what_cannot_vary_is_refused():
         Augment(copies=-1)
 
 
-def test_only_training_rows_are_varied_and_the_report_counts_them(tmp_path):
-    def rows(**options):
-        data = PreferenceData(
-            source=ToyWorld(size=60), aggregation=soft, splitter=HashSplit(val=0.2, test=0.2),
-            renderer=Renderer(Tiny().tokenizer(), max_length=512, min_prompt=16), batch_size=4, eval_batch_size=4,
-            seed=0, cache=tmp_path, **options,
-        )  # fmt: skip
-        data.setup()
-        return data
+def rows(cache, **options):
+    data = PreferenceData(
+        source=ToyWorld(size=60), aggregation=soft, splitter=HashSplit(val=0.2, test=0.2),
+        renderer=Renderer(Tiny().tokenizer(), max_length=512, min_prompt=16), batch_size=4, eval_batch_size=4,
+        seed=0, cache=cache, **options,
+    )  # fmt: skip
+    data.setup()
+    return data
 
-    plain, varied = rows(), rows(augment=Augment(copies=2, styles=STYLES[1:3]))
+
+def test_only_training_rows_are_varied_and_the_report_counts_them(tmp_path):
+    plain, varied = rows(tmp_path), rows(tmp_path, augment=Augment(copies=2, styles=STYLES[1:3]))
     assert plain.data_hash != varied.data_hash
     for split in ("val", "test"):
         assert varied.report["rows"][split] == plain.report["rows"][split]
     before, after = plain.report["rows"]["train"], varied.report["rows"]["train"]
     assert before["augmented"] == 0
     assert after["augmented"] == 2 * before["records"]
+    assert (after["augmented/prompts"], after["augmented/answers"]) == (0, after["augmented"])
     assert after["records"] == 3 * before["records"] == 3 * (after["kept"] + after["dropped/no_votes"]) / 3
     assert len(varied.rows["train"]) == after["kept"]
     assert varied.report["splits"] == plain.report["splits"]
+
+
+def test_changed_prompts_are_counted_apart_from_changed_answers(tmp_path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        counts = rows(
+            tmp_path, augment=Augment(copies=1, prompts=[augment.asked_otherwise], styles=STYLES[:2])
+        ).report["rows"]["train"]
+    assert counts["augmented/prompts"] == counts["augmented"] == counts["records"] / 2
+    assert 0 < counts["augmented/answers"] < counts["augmented"]  # one of four: both answers as they are
+
+
+def test_prompts_none_of_which_changed_are_warned_of_each_time(tmp_path):
+    vain = Augment(copies=1, prompts=[augment.as_it_is], styles=STYLES[1:2])
+    for _ in ("made", "from the cache"):
+        with pytest.warns(UserWarning, match="augment.prompts changed no prompt of the whole training part"):
+            data = rows(tmp_path, augment=vain)
+    counts = data.report["rows"]["train"]
+    assert counts["augmented/prompts"] == 0 < counts["augmented/answers"] == counts["augmented"]
 
 
 class Echo:
