@@ -11,9 +11,9 @@ from functools import lru_cache
 
 import numpy as np
 from scipy.special import gammaln
-from scipy.stats import rankdata
 
 from rlhf.judge.intervals import cluster_bootstrap
+from rlhf.judge.placing import placed
 from rlhf.judge.table import Floats, Ints
 
 WIN = "/win_rate"
@@ -256,5 +256,5 @@ def gao_fit(kl: Floats, gain: Floats, *, bootstrap: int = 1000, seed: int = 0) -
 
 def _columns(proxy: Floats, values: Sequence[Floats]) -> Floats:
     """Proxy [G, N], then every value and its share of answers beaten [G, N, 1 + 2V]; equal ones count half."""
-    beaten = [(rankdata(v, axis=-1) - 0.5) / v.shape[1] for v in values]
+    beaten = [(placed(v) - 0.5) / v.shape[1] for v in values]
     return np.stack([proxy, *(x for pair in zip(values, beaten, strict=True) for x in pair)], axis=2)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import rankdata
 
 from rlhf.judge.agreement import credit
 from rlhf.judge.evidence import Evidence
 from rlhf.judge.intervals import DIFFERENCE, SHARE, bounds, cluster_bootstrap, cluster_sums, resampled_sums
+from rlhf.judge.placing import placed
 from rlhf.judge.ranking import spearman, spearman_influence, stacks
 from rlhf.judge.table import Floats, Ints, Scored
 
@@ -49,7 +49,7 @@ def partial_length_correlation(scored: Scored, *, samples: int, seed: int) -> Es
     """
     numbers, products = [np.zeros(0, np.int64)], [np.zeros((0, 6))]
     for number, reward, rank, length in stacks(scored, scored.rank >= 0):
-        x, y, z = (rankdata(v, axis=-1) - (v.shape[-1] + 1) / 2 for v in (reward, length, -rank))
+        x, y, z = (placed(v) - (v.shape[-1] + 1) / 2 for v in (reward, length, -rank))
         numbers.append(number)
         products.append(
             np.stack([(a * b).sum(-1) for a, b in ((x, x), (y, y), (z, z), (x, y), (x, z), (y, z))], -1)

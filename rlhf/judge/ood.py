@@ -16,11 +16,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
-from scipy.special import expit
-from scipy.stats import rankdata
-from scipy.stats import t as student
+from scipy.special import expit, stdtrit
 
 from rlhf.judge.intervals import around, binned_sums, cluster_sums, graded, resampled_sums, unanimous
+from rlhf.judge.placing import placed
 from rlhf.judge.table import Floats, Ints
 
 QUANTILES = 1001
@@ -214,15 +213,15 @@ def clustered_auroc(
     where fewer than 2 clusters are known.
     """
     n, s = len(ordinary), len(strange)
-    both = rankdata(np.concatenate([ordinary, strange]))
-    placed_strange = (both[n:] - rankdata(strange)) / n
-    placed_ordinary = 1 - (both[:n] - rankdata(ordinary)) / s
+    both = placed(np.concatenate([ordinary, strange]))
+    placed_strange = (both[n:] - placed(strange)) / n
+    placed_ordinary = 1 - (both[:n] - placed(ordinary)) / s
     area = float(placed_strange.mean())
     influence = np.concatenate([(placed_ordinary - area) / n, (placed_strange - area) / s])
     sums = cluster_sums(influence[:, None], np.concatenate(prompts))[:, 0]
     if len(sums) < 2:
         return area, np.nan, np.nan
     error = float(np.sqrt(len(sums) / (len(sums) - 1) * (sums**2).sum()))
-    reach = error * float(student.ppf((1 + level) / 2, len(sums) - 1))
+    reach = error * float(stdtrit(len(sums) - 1, (1 + level) / 2))
     ends = unanimous(area, area - reach, area + reach, len(sums))
     return area, max(0.0, float(ends[0])), min(1.0, float(ends[1]))

@@ -8,7 +8,6 @@ from itertools import combinations
 from typing import Any
 
 import numpy as np
-from scipy.stats import binomtest
 
 from rlhf.judge.intervals import (
     DIFFERENCE,
@@ -74,6 +73,8 @@ def differences(
 def _one(
     right: Mapping[str, Floats], loss: Mapping[str, Floats], cluster: Ints, a: str, b: str, samples: int, seed: int
 ) -> dict[str, Any]:  # fmt: skip
+    from scipy.stats import binomtest  # slow to import, and wanted where models are compared only
+
     lead = right[a] - right[b]
     decided = np.isfinite(lead)
     lead = np.where(decided, lead, 0.0)

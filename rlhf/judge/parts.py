@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import norm
+from scipy.special import ndtr
 
 from rlhf.judge.agreement import EVEN
 from rlhf.judge.intervals import SHARE, cluster_bootstrap, cluster_sums
@@ -88,7 +88,7 @@ def difference_from_rest(right: Floats, inside: NDArray[np.bool_], cluster: Ints
         influence = np.where(inside, (right[:, None] - a) / n, -(right[:, None] - b) / m)
         sums = cluster_sums(influence, cluster)
         error = np.sqrt((sums**2).sum(0) * len(sums) / max(1, len(sums) - 1))
-        p = 2 * norm.sf(np.abs(a - b) / error)
+        p = 2 * ndtr(-np.abs(a - b) / error)
     few = [
         min(len(np.unique(cluster[inside[:, i]])), len(np.unique(cluster[outside[:, i]]))) < least
         for i in range(inside.shape[1])

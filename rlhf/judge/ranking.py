@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 from rlhf.judge.intervals import DIFFERENCE, SHARE, cluster_bootstrap, cluster_sums, unanimous
+from rlhf.judge.placing import placed
 from rlhf.judge.table import Floats, Ints, Scored
 
 CHUNK = 2_000_000
@@ -37,7 +37,7 @@ def stacks(scored: Scored, keep: NDArray[np.bool_]) -> Iterator[tuple[Ints, Floa
 
 def spearman(a: Floats, b: Floats) -> Floats:
     """Spearman's rho [G] of every row of a and b [G, k], ties at their mean rank; NaN where a row is constant."""
-    x, y = (rankdata(values, axis=-1) - (values.shape[-1] + 1) / 2 for values in (a, b))
+    x, y = (placed(values) - (values.shape[-1] + 1) / 2 for values in (a, b))
     return _ratio((x * y).sum(-1), np.sqrt((x**2).sum(-1) * (y**2).sum(-1)))
 
 
@@ -50,7 +50,7 @@ def spearman_influence(a: Floats, b: Floats) -> tuple[float, Floats]:
     influences have mean 0; both are NaN where a or b is constant.
     """
     n = len(a)
-    f, g = ((rankdata(values) - 0.5) / n - 0.5 for values in (a, b))
+    f, g = ((placed(values) - 0.5) / n - 0.5 for values in (a, b))
     product, f2, g2 = (
         float(v.mean()) for v in (f * g, f * f, g * g)
     )  # not BLAS: its sums depend on its threads

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.stats import rankdata
 
 from rlhf.judge.intervals import around, binned_sums, graded, ratio, resampled_sums, unanimous
+from rlhf.judge.placing import placed
 from rlhf.judge.table import Floats, Ints
 
 
@@ -22,7 +22,7 @@ def risk_coverage(confidence: Floats, right: Floats) -> tuple[Floats, Floats]:
     """
     order = np.argsort(-confidence, kind="stable")
     n = len(order)
-    place = rankdata(-confidence[order], method="max").astype(np.int64) - 1
+    place = placed(-confidence[order], "max").astype(np.int64) - 1
     accuracy = np.cumsum(right[order]) / np.arange(1, n + 1)
     return (np.arange(1, n + 1) / n)[place], accuracy[place]
 
