@@ -10,6 +10,7 @@ from rlhf.assemble import CONF
 from rlhf.assemble.named_models import check_augment, check_model
 from rlhf.assemble.policy import named
 from rlhf.assemble.studies import study_run
+from rlhf.assemble.suggestions import _suggest as suggested
 from rlhf.assemble.tradeoff import tradeoff_run
 from rlhf.record_types import RecordError
 
@@ -51,6 +52,13 @@ def test_a_model_that_paraphrases_must_be_named_and_there(tmp_path):
         check_augment(compose("augment=model", f"{key}={tmp_path}"))
     for right in (["augment=model", f"{key}=organisation/name"], ["augment=rules"], []):
         check_augment(compose(*right))
+
+
+def test_a_key_inside_a_list_is_not_taken_for_a_mistyped_one():
+    path, tries = (f"augment.prompts.0.{key}" for key in ("policy.path=/nowhere", "trise=3"))
+    assert not list(suggested("train", ["augment=model", path]))
+    (said,) = suggested("train", ["augment=model", tries])
+    assert "did you mean augment.prompts.0.tries=3 ?" in said
 
 
 @pytest.mark.parametrize(

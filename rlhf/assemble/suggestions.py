@@ -77,7 +77,8 @@ def _known(config_name: str, groups: Sequence[str]) -> list[str]:
 
 
 def _keys(plain: Any, prefix: str = "") -> list[str]:
-    found = [f"{prefix}{key}" for key in plain]
-    for key, value in plain.items():
-        found += _keys(value, f"{prefix}{key}.") if isinstance(value, dict) else []
+    inside = dict(enumerate(plain)) if isinstance(plain, list) else plain
+    found = [f"{prefix}{key}" for key in inside]
+    for key, value in inside.items():
+        found += _keys(value, f"{prefix}{key}.") if isinstance(value, dict | list) else []
     return found
