@@ -182,7 +182,10 @@ def test_no_changes_at_all_are_asked_for_by_null():
         (["run=[]"], r"^run=<folder of a run"),
         (["run=x", "sections.headline=null"], r"^key 'sections\.headline': the numbers that report"),
         (["run=x", "sections=null"], r"^key 'sections\.headline': the numbers that report"),
-        (["scores=x.parquet", "sections.headline=null"], r"^key 'sections\.headline': the numbers that report"),
+        (
+            ["scores=x.parquet", "sections.headline=null"],
+            r"^key 'sections\.headline': the numbers that report",
+        ),
     ],
 )
 def test_a_report_of_nothing_or_without_its_numbers_is_refused(overrides, said):

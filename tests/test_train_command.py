@@ -144,7 +144,7 @@ def test_the_best_checkpoint_is_the_best_by_the_monitored_metric(train, monitor,
 def test_a_metric_that_is_not_measured_is_refused_before_training(train, tmp_path, capsys):
     with pytest.raises(SystemExit):
         train("monitor=val/accuracy", folder=tmp_path / "out")
-    assert "validation measures val/nll, val/pair_accuracy" in capsys.readouterr().err
+    assert "monitor=val/accuracy must be one of val/nll, val/pair_accuracy" in capsys.readouterr().err
     assert not (tmp_path / "out" / "data_report.json").exists()
 
 

@@ -7,6 +7,7 @@ import pytest
 from small_studies import best_of_n
 
 from rlhf.judge.aggregators import mean
+from rlhf.judge.intervals import stretched
 from rlhf.record_types import RecordError
 from rlhf.studies.feature_world import WIDTH
 
@@ -54,8 +55,9 @@ def test_kl_is_the_closed_form_and_the_fit_recovers_its_curve():
     best = int(curve.argmax())
     assert m["single/best_n"] == study.ns[best]
     assert m["single/lost_after_peak"] == pytest.approx(curve[best] - curve[-1])
-    assert m["single/lost_after_peak/ci_low"] == pytest.approx(0.9 * (curve[best] - curve[-1]))
-    assert (m["mean/lead/64"], m["mean/lead/64/ci_high"]) == pytest.approx((0.0, 0.1))
+    reach = 0.1 * stretched(2)
+    assert m["single/lost_after_peak/ci_low"] == pytest.approx((1 - reach) * (curve[best] - curve[-1]))
+    assert (m["mean/lead/64"], m["mean/lead/64/ci_high"]) == pytest.approx((0.0, reach))
     assert set(found.headline) <= set(m)
     assert len({len(row) for row in (found.columns, *found.rows)}) == 1
     (legend,) = found.figure.legends
