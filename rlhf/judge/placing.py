@@ -12,5 +12,7 @@ from rlhf.judge.table import Floats
 
 def placed(values: Floats, method: Literal["average", "max"] = "average") -> Floats:
     """Ranks from 1 of values [..., k], finite, within the last axis; equal values share their mean or highest rank."""
+    if not values.size:
+        return np.zeros(values.shape)
     rows = pd.DataFrame(values.reshape(-1, values.shape[-1]).T)  # ranked down its columns
     return np.asarray(rows.rank(method=method).to_numpy(dtype=np.float64).T.reshape(values.shape))

@@ -5,10 +5,12 @@ import math
 import numpy as np
 import pytest
 from scipy import stats
+from scipy.stats import rankdata
 from scored_sets import group, random_groups
 
 from rlhf.judge import ranking
 from rlhf.judge.metrics import evaluate
+from rlhf.judge.placing import placed
 from rlhf.judge.ranking import kendall, length_metrics, rank_metrics, spearman
 from rlhf.judge.table import Scored
 
@@ -104,3 +106,13 @@ def test_equal_lengths_say_nothing_and_are_counted():
     assert out["length/spearman"] == 1.0
     assert out["n_length_undefined"] == 1
     assert "length/spearman" not in length_metrics(Scored.from_groups(rows[:1]))
+
+
+@pytest.mark.parametrize("shape", [(7,), (5, 3), (2, 4, 6), (1, 0), (0,), (0, 3)])
+@pytest.mark.parametrize("method", ["average", "max"])
+def test_ranks_are_those_of_scipy_ties_and_empty_sets_included(shape, method):
+    values = np.random.default_rng(0).integers(0, 4, size=shape).astype(float)
+    found = placed(values, method)
+    assert found.shape == values.shape
+    if values.size:
+        np.testing.assert_array_equal(found, rankdata(values, method=method, axis=-1))
