@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from random import Random
 
 from rlhf.collect.decoding import Decoding
 from rlhf.collect.sampling import Policy
+from rlhf.data.augment import name_of
 from rlhf.record_types import RecordError
 
 INSTRUCTION = "Say the following in other words. Keep its meaning, answer with the new text alone.\n\n{}"
@@ -76,11 +76,8 @@ class Paraphrase:
     @property
     def fingerprint(self) -> str:
         """What the cache of prepared data knows it by."""
-        check = self.same.func if isinstance(self.same, partial) else self.same
-        options = sorted(self.same.keywords.items()) if isinstance(self.same, partial) else []
-        same = f"{getattr(check, '__qualname__', check)}{options}"
         asked = f"{self.instruction!r}, {self.temperature}, {self.longest}, {self.tries}"
-        return f"Paraphrase({self.policy.provenance}, {asked}, {same})"
+        return f"Paraphrase({self.policy.provenance}, {asked}, {name_of(self.same)})"
 
     def __repr__(self) -> str:
         return self.fingerprint

@@ -98,7 +98,7 @@ class Augment:
     @property
     def fingerprint(self) -> str:
         """What the cache of prepared data knows it by."""
-        rewrites = [[_name(rewrite) for rewrite in several] for several in (self.prompts, self.styles)]
+        rewrites = [[name_of(rewrite) for rewrite in several] for several in (self.prompts, self.styles)]
         return f"Augment({self.copies}, {rewrites}, {self.seed})"
 
     def __call__(self, record: Comparison) -> Iterator[Comparison]:
@@ -125,7 +125,7 @@ class Augment:
         return (*before, Message(role=last["role"], content=rewrite(last["content"], rng)))
 
 
-def _name(rewrite: Any) -> str:
+def name_of(rewrite: Any) -> str:
     """A function by its name, a partial by that and its arguments, anything else by its repr."""
     function = getattr(rewrite, "func", rewrite)
     return f"{getattr(function, '__qualname__', repr(function))}{sorted(getattr(rewrite, 'keywords', {}).items())}"
