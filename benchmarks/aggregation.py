@@ -25,11 +25,11 @@ import torch
 from crowdkit.aggregation import BradleyTerry, NoisyBradleyTerry
 from scipy.special import logit
 
-from rlhf.annotate.annotator_bradley_terry import as_shown, fit
-from rlhf.annotate.ballots import Ballots, collect
 from rlhf.data.importers import ukpconvarg
 from rlhf.data.source import Source
-from rlhf.data.toy import ToyWorld
+from rlhf.labels.annotator_bradley_terry import as_shown, fit
+from rlhf.labels.vote_table import Ballots, collect
+from rlhf.toy.world import ToyWorld
 
 RESULTS = Path(__file__).parent / "results"
 Predict = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]

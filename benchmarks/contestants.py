@@ -21,13 +21,13 @@ from workload import Workload
 
 from rlhf.data.collate import collate
 from rlhf.data.order import GroupOrder, ResumableLoader
-from rlhf.reward import layouts
-from rlhf.reward.backbone import Backbone
-from rlhf.reward.heads import LinearHead
+from rlhf.models import layouts
+from rlhf.models.backbone import Backbone
+from rlhf.models.heads import LinearHead
+from rlhf.models.pretrained import Tiny
+from rlhf.models.reward_model import RewardModel
 from rlhf.reward.losses import ranking
-from rlhf.reward.model import RewardModel
 from rlhf.reward.module import RewardModule
-from rlhf.reward.pretrained import Tiny
 from rlhf.reward.schedule import linear
 
 BATCH = 8

@@ -29,20 +29,20 @@ from pathlib import Path
 import numpy as np
 from memory import peak_during
 
-from rlhf.annotate.aggregation import soft
-from rlhf.judge.calibration import Calibration
-from rlhf.judge.evidence import Judged
-from rlhf.judge.judging import Judging, SectionMaker
-from rlhf.judge.score_source import Scores
-from rlhf.judge.sections.accuracy import headline, parts
-from rlhf.judge.sections.best_of_n import best_of_n
-from rlhf.judge.sections.biases import bias
-from rlhf.judge.sections.calibrated import calibration, selective
-from rlhf.judge.sections.members import comparison
-from rlhf.judge.sections.mistakes import mistakes
-from rlhf.judge.sections.rankings import rankings, rewards
-from rlhf.judge.table import Floats
-from rlhf.record_types import Comparison, Completion, Vote
+from rlhf.evaluation.metrics.calibration import Calibration
+from rlhf.evaluation.report.sections.accuracy import headline, parts
+from rlhf.evaluation.report.sections.best_of_n import best_of_n
+from rlhf.evaluation.report.sections.bias import bias
+from rlhf.evaluation.report.sections.calibration import calibration, selective
+from rlhf.evaluation.report.sections.ensemble_members import comparison
+from rlhf.evaluation.report.sections.mistakes import mistakes
+from rlhf.evaluation.report.sections.rankings import rankings, rewards
+from rlhf.evaluation.results import Judged
+from rlhf.evaluation.run import Judging, SectionMaker
+from rlhf.evaluation.score_source import Scores
+from rlhf.labels.aggregation import soft
+from rlhf.records import Comparison, Completion, Vote
+from rlhf.stats.arrays import Floats
 
 RESULTS = Path(__file__).parent / "results"
 BAR = 10.0

@@ -32,15 +32,15 @@ from length_bias_toy import interval
 
 import rlhf
 from rlhf import records
-from rlhf.annotate.aggregation import soft
-from rlhf.data.toy import ToyWorld, gold_reward
-from rlhf.judge import changes
-from rlhf.judge.bias import probe
-from rlhf.judge.collect import Pass, evidence
-from rlhf.judge.evidence import Evidence
-from rlhf.judge.metrics import evaluate
-from rlhf.record_types import Comparison
-from rlhf.reward.run_source import RunSource
+from rlhf.evaluation import perturbations
+from rlhf.evaluation.metrics.bias import probe
+from rlhf.evaluation.metrics.metrics import evaluate
+from rlhf.evaluation.results import Evidence
+from rlhf.evaluation.score_pass import Pass, evidence
+from rlhf.labels.aggregation import soft
+from rlhf.records import Comparison
+from rlhf.reward.scoring.score_source import RunSource
+from rlhf.toy.world import ToyWorld, gold_reward
 
 ROOT = Path(__file__).parent.parent
 RESULTS = Path(__file__).parent / "results"
@@ -67,11 +67,15 @@ Rewrite: Note 7 from Karl: Let Rita know that the party will be at noon.
 Request: {}
 Rewrite:"""
 """Examples help small models; nothing in them is of the toy world."""
-SHIFTS = {"truncated": changes.truncated, "shuffled": changes.shuffled, "long": changes.long}
+SHIFTS = {
+    "truncated": perturbations.truncated,
+    "shuffled": perturbations.shuffled,
+    "long": perturbations.long,
+}
 PROBES = {
-    "filler": changes.filler, "flattery": changes.flattery, "markdown": changes.markdown,
-    "repetition": changes.repetition, "refusal": changes.refusal, "truncated_end": changes.truncated_end,
-    "swapped": changes.swapped,
+    "filler": perturbations.filler, "flattery": perturbations.flattery, "markdown": perturbations.markdown,
+    "repetition": perturbations.repetition, "refusal": perturbations.refusal, "truncated_end": perturbations.truncated_end,
+    "swapped": perturbations.swapped,
 }  # fmt: skip
 
 

@@ -26,8 +26,8 @@ from workload import Workload, llama
 
 from rlhf.data.collate import collate
 from rlhf.data.order import TokenOrder
-from rlhf.data.packing import shared
-from rlhf.reward.backbone import Backbone
+from rlhf.data.token_layout import shared
+from rlhf.models.backbone import Backbone
 
 RESULTS = Path(__file__).parent / "results"
 LENGTHS = (50, 100, 200, 400, 800)

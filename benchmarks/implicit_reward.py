@@ -63,7 +63,7 @@ def one(folder: Path, shared: tuple[str, ...]) -> dict[str, float]:
         "dpo": run([*train, *start, "task=dpo"], folder / "dpo"),
     }
     implicit = (
-        "{_target_:rlhf.optimise.implicit_source.load_implicit,"
+        "{_target_:rlhf.optimise.direct.implicit_reward.load_implicit,"
         f"policy:{folder}/dpo,reference:{folder}/sft,name:dpo,max_length:512}}"
     )
     run(

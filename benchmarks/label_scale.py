@@ -21,12 +21,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from rlhf.annotate.aggregation import discard, majority, soft
-from rlhf.annotate.annotator_models import DawidSkene
-from rlhf.annotate.label import Label
 from rlhf.data.batch import Target
-from rlhf.judge.calibration import ece, fit_temperature
-from rlhf.record_types import Comparison, Completion, Vote
+from rlhf.evaluation.metrics.calibration import ece, fit_temperature
+from rlhf.labels.aggregation import discard, majority, soft
+from rlhf.labels.dawid_skene import DawidSkene
+from rlhf.labels.label import Label
+from rlhf.records import Comparison, Completion, Vote
 from rlhf.reward.losses import LearnedDavidson, LearnedRaoKupper, Loss, plackett_luce, ranking, soft_label
 from rlhf.reward.ties import davidson_log_probabilities, rao_kupper_log_probabilities
 

@@ -23,9 +23,9 @@ from numpy.typing import NDArray
 from scipy.special import expit
 from torch import Tensor
 
-from rlhf.judge.intervals import cluster_bootstrap
-from rlhf.reward.heads import LinearHead
-from rlhf.reward.length_head import LengthControlledHead, log_length, within_slope
+from rlhf.models.heads import LinearHead
+from rlhf.models.length_head import LengthControlledHead, log_length, within_slope
+from rlhf.stats.bootstrap import cluster_bootstrap
 
 Floats = NDArray[np.float64]
 RESULTS = Path(__file__).parent / "results"

@@ -21,7 +21,7 @@ from scipy.stats import rankdata, spearmanr
 from scipy.stats import t as student
 
 import rlhf
-from rlhf.data.toy import ToyWorld
+from rlhf.toy.world import ToyWorld
 
 ROOT = Path(__file__).parent.parent
 RESULTS = Path(__file__).parent / "results"

@@ -24,12 +24,12 @@ from workload import Workload, llama
 
 from rlhf.data.collate import collate
 from rlhf.data.order import GroupOrder, ResumableLoader
-from rlhf.data.packing import shared
 from rlhf.data.store import Rows
-from rlhf.reward.backbone import Backbone
-from rlhf.reward.heads import LinearHead
+from rlhf.data.token_layout import shared
+from rlhf.models.backbone import Backbone
+from rlhf.models.heads import LinearHead
+from rlhf.models.reward_model import RewardModel
 from rlhf.reward.losses import pairwise
-from rlhf.reward.model import RewardModel
 from rlhf.reward.module import RewardModule
 from rlhf.reward.schedule import linear
 

@@ -18,12 +18,12 @@ from pathlib import Path
 
 from memory import peak_during
 
-from rlhf.annotate.aggregation import soft
 from rlhf.data.datamodule import PreferenceData
 from rlhf.data.render import Renderer
 from rlhf.data.splits import HashSplit
-from rlhf.data.toy import ToyWorld
-from rlhf.reward.pretrained import Tiny
+from rlhf.labels.aggregation import soft
+from rlhf.models.pretrained import Tiny
+from rlhf.toy.world import ToyWorld
 
 RESULTS = Path(__file__).parent / "results"
 

@@ -19,11 +19,11 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 
-from rlhf.judge.aggregators import mean, mean_minus_variance, worst_case
-from rlhf.judge.best_of_n import gao_fit, kl_bound
-from rlhf.optimise.ablation import interval
-from rlhf.optimise.overoptimisation import fit_rl
-from rlhf.optimise.playground import Playground, best_of_n_curve, rl_curve, single
+from rlhf.evaluation.metrics.best_of_n import gao_fit, kl_bound
+from rlhf.stats.ensemble import mean, mean_minus_variance, worst_case
+from rlhf.studies.ablation import interval
+from rlhf.studies.gao_fit import fit_rl
+from rlhf.studies.gaussian_world import Playground, best_of_n_curve, rl_curve, single
 
 RESULTS = Path(__file__).parent / "results"
 NS = 2 ** np.arange(11)

@@ -27,17 +27,17 @@ from train_step import quiet
 from transformers import pipeline
 from workload import Workload, llama
 
-from rlhf.data.packing import shared
 from rlhf.data.pool import Pool
 from rlhf.data.render import Renderer
+from rlhf.data.token_layout import shared
+from rlhf.models.backbone import Backbone
+from rlhf.models.heads import LinearHead
+from rlhf.models.pretrained import Tiny
+from rlhf.models.reward_model import RewardModel
 from rlhf.records import Comparison, Completion
-from rlhf.reward.backbone import Backbone
-from rlhf.reward.heads import LinearHead
 from rlhf.reward.losses import pairwise
-from rlhf.reward.model import RewardModel
 from rlhf.reward.module import RewardModule
 from rlhf.reward.pool import score_pool
-from rlhf.reward.pretrained import Tiny
 
 RESULTS = Path(__file__).parent / "results"
 BATCH_SIZES = (1, 2, 4, 8, 16, 32)

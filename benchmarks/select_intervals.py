@@ -19,8 +19,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from rlhf.select.curve import BASELINE, saved
-from rlhf.select.seed_intervals import caution, expanded, t_interval
+from rlhf.select.loop.learning_curve import BASELINE, saved
+from rlhf.stats.t_interval import caution, expanded, t_interval
 
 Floats = NDArray[np.floating]
 Table = dict[str, dict[int, list[dict[str, tuple[int, float]]]]]

@@ -21,21 +21,21 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-from rlhf.annotate.aggregation import soft
 from rlhf.annotate.simulated import SimulatedAnnotators
 from rlhf.data.splits import OfficialSplit
-from rlhf.data.toy import ToyWorld
+from rlhf.labels.aggregation import soft
 from rlhf.records import Comparison
 from rlhf.select import at_random
-from rlhf.select.arm import Arm
-from rlhf.select.curve import compare, curves, table
 from rlhf.select.features import ToyQualities
-from rlhf.select.learners import LinearHead
-from rlhf.select.mixing import policy_aware
-from rlhf.select.plan import Plan
-from rlhf.select.uncertainty import laplace_power
-from rlhf.select.voters import Simulated
-from rlhf.select.world import World, build_world, with_policy
+from rlhf.select.loop.arm import Arm
+from rlhf.select.loop.budget import Plan
+from rlhf.select.loop.label_sources import Simulated
+from rlhf.select.loop.learners import LinearHead
+from rlhf.select.loop.learning_curve import compare, curves, table
+from rlhf.select.pool_builder import World, build_world, with_policy
+from rlhf.select.strategies.mixed import policy_aware
+from rlhf.select.strategies.uncertainty import laplace_power
+from rlhf.toy.world import ToyWorld
 
 RESULTS = Path(__file__).parent / "results"
 SELECTORS = {"random": at_random, "laplace_power": laplace_power, "policy_aware": policy_aware}

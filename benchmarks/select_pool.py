@@ -26,12 +26,12 @@ import numpy as np
 from memory import peak_during
 
 from rlhf.select import LabelState, PairPool, at_random, query
-from rlhf.select.diversity import badge, clusters, k_centre, prompt_coverage
 from rlhf.select.laplace import fit
-from rlhf.select.log_det import log_det
-from rlhf.select.mixing import mixed, safe
 from rlhf.select.pool import Candidates, Selection
-from rlhf.select.uncertainty import bald, laplace_power, margin
+from rlhf.select.strategies.diversity import badge, clusters, k_centre, prompt_coverage
+from rlhf.select.strategies.log_det import log_det
+from rlhf.select.strategies.mixed import mixed, safe
+from rlhf.select.strategies.uncertainty import bald, laplace_power, margin
 
 RESULTS = Path(__file__).parent / "results"
 LARGEST = {"naive log-det": 1_000_000, "skactiveml CoreSet": 100_000, "skactiveml Badge": 10_000}

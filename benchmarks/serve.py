@@ -111,12 +111,12 @@ def prepare(folder: Path, options: argparse.Namespace) -> list[dict[str, Any]]:
     from workload import llama
 
     from rlhf.data.render import Renderer
-    from rlhf.judge.calibration import Calibration
-    from rlhf.reward.backbone import Backbone
+    from rlhf.evaluation.metrics.calibration import Calibration
+    from rlhf.models.backbone import Backbone
+    from rlhf.models.heads import LinearHead
+    from rlhf.models.pretrained import Tiny
+    from rlhf.models.reward_model import RewardModel
     from rlhf.reward.export import export
-    from rlhf.reward.heads import LinearHead
-    from rlhf.reward.model import RewardModel
-    from rlhf.reward.pretrained import Tiny
 
     torch.set_num_threads(options.threads)
     quiet()

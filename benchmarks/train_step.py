@@ -30,10 +30,10 @@ from contestants import BATCH, CONTESTANTS, Contestant
 from memory import peak_during
 from workload import Workload, llama, minilm
 
-from rlhf.data.packing import packed, padded, shared
-from rlhf.reward.backbone import Backbone
-from rlhf.reward.heads import LinearHead
-from rlhf.reward.model import RewardModel
+from rlhf.data.token_layout import packed, padded, shared
+from rlhf.models.backbone import Backbone
+from rlhf.models.heads import LinearHead
+from rlhf.models.reward_model import RewardModel
 
 RESULTS = Path(__file__).parent / "results"
 MODELS: dict[str, Callable[[], Any]] = {"llama": llama, "minilm": minilm}

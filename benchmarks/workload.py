@@ -19,7 +19,7 @@ from transformers import AutoModelForSequenceClassification, BertConfig, LlamaCo
 from rlhf.data.store import Rows, write_store
 
 VOCABULARY = 259
-"""Bytes and three special tokens: the tokenizer of `rlhf.reward.pretrained.Tiny`."""
+"""Bytes and three special tokens: the tokenizer of `rlhf.models.pretrained.Tiny`."""
 
 
 def llama(width: int = 256, depth: int = 4) -> PreTrainedModel:

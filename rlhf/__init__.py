@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from rlhf.reward.scorer import Scorer
+    from rlhf.reward.scoring.scorer import Scorer
 
 
 def load(folder: str | Path, *, device: str = "cpu") -> Scorer:
-    """The reward model of a run folder or an exported folder; see `rlhf.reward.scorer.load`."""
-    from rlhf.reward.scorer import load as load_scorer  # torch is imported only when it is needed
+    """The reward model of a run folder or an exported folder; see `rlhf.reward.scoring.scorer.load`."""
+    from rlhf.reward.scoring.scorer import load as load_scorer  # torch is imported only when it is needed
 
     return load_scorer(folder, device=device)

@@ -42,13 +42,13 @@ def exported(tmp_path_factory):
     import numpy as np
 
     from rlhf.data.render import Renderer
-    from rlhf.judge.calibration import Calibration
-    from rlhf.judge.ood import fit_reference, with_typical
-    from rlhf.reward.backbone import Backbone
+    from rlhf.evaluation.metrics.calibration import Calibration
+    from rlhf.evaluation.metrics.ood import fit_reference, with_typical
+    from rlhf.models.backbone import Backbone
+    from rlhf.models.heads import EnsembleHead, LinearHead
+    from rlhf.models.pretrained import Tiny
+    from rlhf.models.reward_model import RewardModel
     from rlhf.reward.export import export
-    from rlhf.reward.heads import EnsembleHead, LinearHead
-    from rlhf.reward.model import RewardModel
-    from rlhf.reward.pretrained import Tiny
 
     @cache
     def build(seed=0, members=1):
@@ -77,7 +77,7 @@ def policy(tmp_path_factory):
     from transformers import AutoModelForCausalLM, LlamaConfig
 
     from rlhf.data.render import PLAIN_CAUSAL
-    from rlhf.reward.pretrained import Tiny
+    from rlhf.models.pretrained import Tiny
 
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("policy")

@@ -62,7 +62,7 @@ def test_links_lead_somewhere(document):
 
 
 def test_the_python_example_uses_names_that_exist():
-    from rlhf.reward.scorer import Scorer
+    from rlhf.reward.scoring.scorer import Scorer
 
     assert callable(rlhf.load)
     for method in re.findall(r"scorer\.([a-z]+)\(", README):

@@ -14,8 +14,8 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from rlhf.judge.intervals import bounds, cluster_sums, resampled_sums
-from rlhf.judge.table import Floats, Ints
+from rlhf.stats.arrays import Floats, Ints
+from rlhf.stats.bootstrap import bounds, cluster_sums, resampled_sums
 
 Level = Callable[[Floats, Floats], Floats]
 """Squared difference [..., V, V] of two values, from how often each occurs [..., V] and the values [V]."""

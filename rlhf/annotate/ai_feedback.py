@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 from rlhf.annotate.job import Job
 from rlhf.annotate.judges import OVERALL, Judge, Unreadable
-from rlhf.record_types import Comparison, Completion, Prompt, RecordError, Vote
+from rlhf.records import Comparison, Completion, Prompt, RecordError, Vote
 
 
 @dataclass(frozen=True)

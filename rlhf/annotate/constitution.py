@@ -14,7 +14,7 @@ from rlhf.annotate.judges import EndpointJudge
 from rlhf.collect.decoding import Decoding
 from rlhf.collect.endpoint import EndpointPolicy
 from rlhf.collect.sampling import Policy
-from rlhf.record_types import Comparison, Completion, Message, Prompt, RecordError, prompt_text
+from rlhf.records import Comparison, Completion, Message, Prompt, RecordError, prompt_text
 
 EXAMPLE = 'a name and a text per line: helpfulness: "Prefer the answer that ..."'
 CRITIQUE = (

@@ -13,7 +13,7 @@ from hashlib import sha256
 from itertools import combinations
 from typing import Any
 
-from rlhf.record_types import Comparison, RecordError, Vote, prompt_text
+from rlhf.records import Comparison, RecordError, Vote, prompt_text
 
 SAME = "give the tasks= file that was exported"
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Any, Literal
 
-from rlhf.annotate.ballots import levels
-from rlhf.record_types import Comparison, Prompt, RecordError, Vote
+from rlhf.labels.vote_table import levels
+from rlhf.records import Comparison, Prompt, RecordError, Vote
 
 Form = Literal["pair", "ranking", "likert"]
 LETTERS = string.ascii_uppercase

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from rlhf.annotate.ballots import BallotBox
 from rlhf.annotate.report import ReportOptions, beside, printed, write_queue, write_report
+from rlhf.labels.vote_table import BallotBox
 from rlhf.records import Comparison, RecordError, read, write
 
 

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 from rlhf.annotate.simulated import Gold, gold_in_meta
 from rlhf.collect.endpoint import Endpoint
-from rlhf.record_types import Comparison, Prompt, RecordError, prompt_text
+from rlhf.records import Comparison, Prompt, RecordError, prompt_text
 
 INSTRUCTION = """You compare two answers to a prompt. {principle}
 

@@ -8,9 +8,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from rlhf.annotate.job import Job
-from rlhf.data.prompt_key import prompt_hash
-from rlhf.record_types import Comparison, RecordError, Vote
-from rlhf.records import read
+from rlhf.records import Comparison, RecordError, Vote, prompt_hash, read
 
 
 def merge(job: Job, *, answers: Sequence[str]) -> None:

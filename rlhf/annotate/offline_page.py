@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from rlhf.annotate.items import LETTERS, AnswerError, Form, Item, items_of, turns, votes_of
-from rlhf.record_types import Comparison, RecordError, Vote, prompt_text
+from rlhf.records import Comparison, RecordError, Vote, prompt_text
 
 PAGE = Path(__file__).parent / "page"
 SCRIPTS = ("parts.js", "drag.js", "ranking.js", "forms.js", "desk.js", "offline.js")

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from rlhf.annotate.ballots import Ballots
-from rlhf.judge.table import Floats, Ints
+from rlhf.labels.vote_table import Ballots
+from rlhf.stats.arrays import Floats, Ints
 
 VERDICTS = 3
 COPY_UNITS = 20

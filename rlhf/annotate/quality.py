@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from rlhf.annotate.ballots import FIRST, SECOND, TIE, UNKNOWN, Ballots
 from rlhf.annotate.overlap import copies
-from rlhf.judge.table import Floats, Ints
+from rlhf.labels.vote_table import FIRST, SECOND, TIE, UNKNOWN, Ballots
+from rlhf.stats.arrays import Floats, Ints
 
 Number = TypeVar("Number", np.float64, np.int64)
 

@@ -18,7 +18,6 @@ from pathlib import Path
 
 import numpy as np
 
-from rlhf.annotate.aggregation import count
 from rlhf.annotate.agreement import (
     LEVELS,
     alpha_interval,
@@ -31,12 +30,12 @@ from rlhf.annotate.agreement import (
     percent_agreement,
     percent_interval,
 )  # fmt: skip
-from rlhf.annotate.ballots import FIRST, SECOND, TIE, UNKNOWN, BallotBox, Ballots, Ratings, table
 from rlhf.annotate.overlap import shared
 from rlhf.annotate.quality import Quality, bonus, displayed, quality
-from rlhf.judge.table import Floats, Ints
-from rlhf.record_types import Comparison
-from rlhf.records import write
+from rlhf.labels.aggregation import count
+from rlhf.labels.vote_table import FIRST, SECOND, TIE, UNKNOWN, BallotBox, Ballots, Ratings, table
+from rlhf.records import Comparison, write
+from rlhf.stats.arrays import Floats, Ints
 
 SLICES = 50
 """Domains and criteria shown one by one, the largest first."""

@@ -11,8 +11,7 @@ from rlhf.annotate.items import check_form
 from rlhf.annotate.job import Job
 from rlhf.annotate.session import Plan, Session
 from rlhf.annotate.store import Store
-from rlhf.record_types import RecordError
-from rlhf.records import read, write
+from rlhf.records import RecordError, read, write
 
 
 @dataclass(frozen=True)

@@ -29,8 +29,7 @@ from rlhf.annotate.items import (
     votes_of,
 )
 from rlhf.annotate.store import BEFORE, DONE, EXPIRED, OPEN, SKIPPED, Person, Store, assignments, items
-from rlhf.record_types import Comparison, RecordError, Vote, prompt_text
-from rlhf.records import dump, parse
+from rlhf.records import Comparison, RecordError, Vote, dump, parse, prompt_text
 
 
 @dataclass(frozen=True)

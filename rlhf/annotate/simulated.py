@@ -1,6 +1,6 @@
 """Simulated annotators vote on tasks whose gold reward is known: to test a collection before anybody is paid.
 
-careful     random utility with ties, position and length bias (see `rlhf.data.toy_annotators.Annotator`)
+careful     random utility with ties, position and length bias (see `rlhf.annotate.annotator.Annotator`)
 fatigue     care falls with every item: care_n = care · exp(-fatigue · n)
 clickers    choose at random, quickly
 patterns    always the same side, or sides in turns
@@ -17,9 +17,9 @@ from typing import Literal
 
 import numpy as np
 
+from rlhf.annotate.annotator import Annotator, pool
 from rlhf.annotate.job import Job
-from rlhf.data.toy_annotators import Annotator, pool
-from rlhf.record_types import Comparison, Completion, RecordError, Vote
+from rlhf.records import Comparison, Completion, RecordError, Vote
 
 Form = Literal["pair", "ranking", "likert"]
 Gold = Callable[[Comparison], Sequence[float]]

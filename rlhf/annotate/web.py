@@ -14,11 +14,11 @@ from typing import Any
 from fastapi import FastAPI, HTTPException, Request, Response
 from fastapi.responses import FileResponse, PlainTextResponse, StreamingResponse
 
-from rlhf.annotate.ballots import collect
 from rlhf.annotate.items import AnswerError
 from rlhf.annotate.report import ReportOptions, annotator_rows, report
 from rlhf.annotate.session import Gone, Session, TooSoon
 from rlhf.annotate.store import Person
+from rlhf.labels.vote_table import collect
 from rlhf.records import dump
 
 PAGE = Path(__file__).parent / "page"

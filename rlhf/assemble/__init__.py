@@ -4,14 +4,14 @@ Everything heavy is imported inside functions, so that a mistyped override answe
 """
 
 from rlhf.assemble.annotate import annotate
+from rlhf.assemble.checks.plain_errors import plain_errors
+from rlhf.assemble.checks.suggestions import CONF, suggestions
 from rlhf.assemble.comparison import Comparison
 from rlhf.assemble.evaluate import evaluate
 from rlhf.assemble.loggers import no_logger, wandb_logger
-from rlhf.assemble.plain_errors import plain_errors
 from rlhf.assemble.run import train
 from rlhf.assemble.sample import sample
 from rlhf.assemble.serve import serve, serve_command
-from rlhf.assemble.suggestions import CONF, suggestions
 
 __all__ = [
     "CONF", "Comparison", "annotate", "evaluate", "no_logger", "plain_errors", "sample", "serve",

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 import hydra
 from omegaconf import DictConfig
 
-from rlhf.record_types import RecordError
+from rlhf.records import RecordError
 
 if TYPE_CHECKING:
-    from rlhf.optimise.policy import PolicyModule
+    from rlhf.optimise.policy.module import PolicyModule
 
 
-COMPARED: Mapping[str, int] = {"rlhf.optimise.policy.PolicyModule": 2}
+COMPARED: Mapping[str, int] = {"rlhf.optimise.policy.module.PolicyModule": 2}
 """Completions per prompt that an algorithm needs, where it is more than one: said without importing torch."""
 
 

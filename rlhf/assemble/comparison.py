@@ -14,13 +14,13 @@ class Comparison(Callback):
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Write comparison.csv and comparison.md at the sweep's root; learning curves too, where jobs left some."""
-        from rlhf.judge.comparison import write_comparison
+        from rlhf.evaluation.sweep_table import write_comparison
 
         root = Path(config.hydra.sweep.dir)
         for path in write_comparison(root):
             print(f"comparison: {path}", flush=True)
         curves = sorted(root.glob("*/curve.csv"))
         if curves:
-            from rlhf.select.figure import combine
+            from rlhf.select.loop.figure import combine
 
             print(f"comparison: {combine(curves, root)}", flush=True)

@@ -13,7 +13,9 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from rlhf.assemble.judged_models import (
+from rlhf.assemble.checks.paths import listed
+from rlhf.assemble.checks.schema import EVALUATE, check_ranges
+from rlhf.assemble.evaluated_models import (
     FITTED_ON,
     check_names,
     check_split,
@@ -26,18 +28,16 @@ from rlhf.assemble.judged_models import (
 )
 from rlhf.assemble.loggers import finish_wandb, quiet
 from rlhf.assemble.named_data import check_benchmarks, check_criterion, check_data
-from rlhf.assemble.named_models import listed
-from rlhf.assemble.ranges import EVALUATE, check_ranges
 from rlhf.data.part import PARTS
-from rlhf.record_types import RecordError
+from rlhf.records import RecordError
 
 if TYPE_CHECKING:
-    from rlhf.annotate.label import Aggregation
     from rlhf.data.part import Part
     from rlhf.data.pool import Records
-    from rlhf.judge.judging import Judging
-    from rlhf.judge.report import Report
-    from rlhf.judge.score_source import ScoreSource
+    from rlhf.evaluation.report.write import Report
+    from rlhf.evaluation.run import Judging
+    from rlhf.evaluation.score_source import ScoreSource
+    from rlhf.labels.label import Aggregation
 
 
 JUDGED_ONLY = "answers in no judged pair are not in the file: length, rewards and best of n are without them"
@@ -125,7 +125,7 @@ def _red_team(cfg: DictConfig, task: Judging, report: Report) -> None:
     """With red_team=<file>: tasks for annotators where the model fails or is likely to, and hard prompts."""
     if cfg.red_team is None:
         return
-    from rlhf.judge.red_team import hard_prompts, red_team
+    from rlhf.evaluation.red_team import hard_prompts, red_team
     from rlhf.records import write
 
     out = Path(cfg.red_team)
@@ -145,8 +145,8 @@ def _again(cfg: DictConfig) -> Report:
     """A report of scores that are there already: no model, no texts, no torch."""
     if not OmegaConf.is_missing(cfg, "run") or cfg.get("data") is not None or cfg.against:
         raise RecordError("scores=<file> is judged as it is: leave out run=, against= and data=")
-    from rlhf.judge.cached import cached
-    from rlhf.judge.report import write_report
+    from rlhf.evaluation.cached import cached
+    from rlhf.evaluation.report.write import write_report
 
     judged = cached(cfg.scores, samples=cfg.bootstrap, seed=cfg.seed)
     found = [section for make in present(cfg.sections).values() if (section := make(judged)) is not None]
@@ -158,7 +158,7 @@ def _again(cfg: DictConfig) -> Report:
 def _finish(cfg: DictConfig, report: Report) -> None:
     """Log it, print the headline and where it is."""
     _log(cfg, report)
-    from rlhf.judge.baselines import baseline_table
+    from rlhf.evaluation.metrics.baselines import baseline_table
 
     print("\n" + baseline_table(report.metrics))
     print(f"report: {report.folder}", flush=True)
@@ -177,8 +177,8 @@ class _Data:
 
 def judging(cfg: DictConfig, fabric: Any) -> Judging:
     """The task, built from the configuration."""
-    from rlhf.judge.ensemble import Ensemble
-    from rlhf.judge.judging import Judging
+    from rlhf.evaluation.ensemble import Ensemble
+    from rlhf.evaluation.run import Judging
 
     runs = listed(cfg.run)
     if cfg.get("data") is None:
@@ -267,7 +267,7 @@ def _bag_of_words(cfg: DictConfig, data: _Data) -> list[ScoreSource]:
     """The baseline, trained on what the run was trained on."""
     if not cfg.bag_of_words or data.trained_on is None:
         return []
-    from rlhf.judge.bag_of_words import BagOfWords
+    from rlhf.evaluation.bag_of_words import BagOfWords
 
     return [BagOfWords(data.trained_on.records(), data.judge)]
 
@@ -276,7 +276,7 @@ def _log(cfg: DictConfig, report: Report) -> None:
     """The report as a W&B run, where `logger=wandb`."""
     logger = hydra.utils.instantiate(cfg.logger)(cfg=cfg, folder=report.folder, checkpoint=None)
     if logger is not None:
-        from rlhf.judge.report import log_to_wandb
+        from rlhf.evaluation.report.write import log_to_wandb
 
         log_to_wandb(logger.experiment, report)
         finish_wandb()

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
-from rlhf.assemble.named_models import listed
+from rlhf.assemble.checks.paths import listed
 from rlhf.data.source import check_files
-from rlhf.record_types import Comparison, RecordError
+from rlhf.records import Comparison, RecordError
 
-BENCHMARK = "rlhf.judge.benchmarks.BenchmarkSection"
+BENCHMARK = "rlhf.evaluation.benchmarks.BenchmarkSection"
 
 
 def check_data(data: DictConfig | None) -> None:

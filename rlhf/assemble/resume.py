@@ -8,7 +8,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from rlhf.record_types import RecordError
+from rlhf.records import RecordError
 
 ACTIVE = ("compare_with", "compare_votes", "seeds", "policy", "ceiling")
 """Keys of `task=active` that may change between two visits: what it is compared with."""

@@ -10,9 +10,9 @@ from typing import Any
 from omegaconf import DictConfig
 
 from rlhf.assemble.algorithm import enough_of_known
-from rlhf.assemble.ranges import Real, Rule, Whole, check_ranges
-from rlhf.optimise.horizon import check_horizon
-from rlhf.record_types import RecordError
+from rlhf.assemble.checks.schema import Real, Rule, Whole, check_ranges
+from rlhf.optimise.limits import check_horizon
+from rlhf.records import RecordError
 
 RULE: Mapping[str, Rule] = {
     "size": Real(0, above=True), "violation.limit": Whole(1), "violation.buffer": Whole(1), "violation.n": Whole(1)

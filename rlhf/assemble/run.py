@@ -10,12 +10,12 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
+from rlhf.assemble.checks.paths import check_augment, check_model
+from rlhf.assemble.checks.schema import TRAIN, check_ranges, check_room
 from rlhf.assemble.loggers import finish_wandb, keep_earlier, quiet
 from rlhf.assemble.named_data import check_data
-from rlhf.assemble.named_models import check_augment, check_model
-from rlhf.assemble.ranges import TRAIN, check_ranges, check_room
 from rlhf.assemble.resume import checkpoint_to_go_on_from
-from rlhf.record_types import RecordError
+from rlhf.records import RecordError
 
 if TYPE_CHECKING:
     from pytorch_lightning.loggers import Logger
@@ -120,7 +120,7 @@ def run_folder() -> Path:
 def renderer_of(cfg: DictConfig, tokenizer: Any, maker: Any) -> Renderer:
     """Texts to tokens for the model that is trained. Raises ValueError where it knows fewer positions than asked."""
     from rlhf.data.render import Renderer
-    from rlhf.reward.pretrained import positions
+    from rlhf.models.pretrained import positions
 
     known = positions(maker, tokenizer)
     if known is not None and cfg.max_length > known:
@@ -153,8 +153,8 @@ def data_of(cfg: DictConfig, renderer: Renderer, *, source: Any = None, labels: 
 def _module(cfg: DictConfig, maker: Any, tokenizer: Any) -> RewardModule:
     import torch
 
-    from rlhf.reward.backbone import Backbone
-    from rlhf.reward.model import RewardModel
+    from rlhf.models.backbone import Backbone
+    from rlhf.models.reward_model import RewardModel
     from rlhf.reward.module import RewardModule
 
     backbone = hydra.utils.instantiate(cfg.adapter.build)(Backbone(maker.carrier(tokenizer)))

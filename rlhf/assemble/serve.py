@@ -10,10 +10,10 @@ from pathlib import Path
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
+from rlhf.assemble.checks.schema import SERVE, check_ranges
+from rlhf.assemble.checks.suggestions import CONF
 from rlhf.assemble.loggers import quiet
-from rlhf.assemble.ranges import SERVE, check_ranges
-from rlhf.assemble.suggestions import CONF
-from rlhf.record_types import RecordError
+from rlhf.records import RecordError
 
 LEVELS = ("debug", "info", "warning", "error", "critical")
 
@@ -48,7 +48,7 @@ def serve(cfg: DictConfig) -> None:
     import torch
 
     import rlhf
-    from rlhf.reward.group_scorer import GroupScorer
+    from rlhf.reward.scoring.group_scorer import GroupScorer
 
     quiet()
     logging.basicConfig(

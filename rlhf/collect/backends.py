@@ -7,8 +7,8 @@ from typing import Any
 
 from rlhf.collect.endpoint import Endpoint, EndpointPolicy
 from rlhf.collect.sampling import Policy
-from rlhf.collect.toy_policy import ToyPolicy
-from rlhf.data.toy import ToyWorld
+from rlhf.toy.sampler import ToyPolicy
+from rlhf.toy.world import ToyWorld
 
 
 def auto(source: Any, *, path: str | None, **options: Any) -> list[Policy]:

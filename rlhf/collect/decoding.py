@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
-from rlhf.record_types import RecordError
+from rlhf.records import RecordError
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from typing import Any
 
 from rlhf.collect.decoding import Decoding
 from rlhf.collect.sampling import Draft
-from rlhf.record_types import Message, Prompt, RecordError
+from rlhf.records import Message, Prompt, RecordError
 
 
 @dataclass

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from rlhf.collect.filters import Filter
 from rlhf.collect.prompts import Dropped
 from rlhf.data.near_duplicates import jaccard, shingles
-from rlhf.record_types import Comparison, Completion
+from rlhf.records import Comparison, Completion
 
 
 @dataclass

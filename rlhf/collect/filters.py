@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from rlhf.record_types import Prompt
+from rlhf.records import Prompt
 
 
 class Filter(Protocol):

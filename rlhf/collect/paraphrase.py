@@ -10,7 +10,7 @@ from random import Random
 from rlhf.collect.decoding import Decoding
 from rlhf.collect.sampling import Policy
 from rlhf.data.augment import name_of
-from rlhf.record_types import RecordError
+from rlhf.records import RecordError
 
 INSTRUCTION = "Say the following in other words. Keep its meaning, answer with the new text alone.\n\n{}"
 WORD = re.compile(r"\d+(?:[.,]\d+)*|\w+")

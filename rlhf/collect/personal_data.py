@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from rlhf.record_types import Prompt
+from rlhf.records import Prompt
 
 Check = tuple[str, re.Pattern[str]]
 BYTE = r"(?:25[0-5]|2[0-4]\d|1?\d?\d)"

@@ -9,7 +9,7 @@ from hashlib import sha256
 
 import numpy as np
 
-from rlhf.record_types import Comparison, Completion, Prompt
+from rlhf.records import Comparison, Completion, Prompt
 
 Reward = Callable[[Prompt, Sequence[str]], list[float]]
 """Rewards of the completions of a prompt; `rlhf.load(run).score` is one."""

@@ -14,8 +14,7 @@ from hashlib import sha256
 from itertools import zip_longest
 
 from rlhf.data.near_duplicates import NearDuplicates
-from rlhf.data.prompt_key import prompt_hash
-from rlhf.record_types import Comparison, Prompt, prompt_text
+from rlhf.records import Comparison, Prompt, prompt_hash, prompt_text
 
 Dropped = dict[str, str]
 """What was left out: prompt_id, reason, and the text of the prompt or of the completion."""

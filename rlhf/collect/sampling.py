@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from rlhf.collect.decoding import Decoding, Sampler, Slot
 from rlhf.collect.prompts import Task
 from rlhf.data.near_duplicates import jaccard, shingles
-from rlhf.record_types import Comparison, Completion, Prompt
+from rlhf.records import Comparison, Completion, Prompt
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import rlhf
 from rlhf.collect.pick import Reward
-from rlhf.record_types import Prompt
+from rlhf.records import Prompt
 
 
 def reward_of(folder: str) -> Reward:

@@ -15,8 +15,8 @@ from transformers import AutoTokenizer, GenerationConfig
 from rlhf.collect.decoding import Decoding
 from rlhf.collect.sampling import Draft
 from rlhf.data.render import Renderer
-from rlhf.record_types import Prompt
-from rlhf.reward.causal_model import load_causal
+from rlhf.models.causal_lm import load_causal
+from rlhf.records import Prompt
 
 BLOCK = 1 << 20
 LOADING = threading.Lock()

@@ -11,7 +11,7 @@ from rlhf.collect.decoding import Decoding
 from rlhf.collect.endpoint import as_messages
 from rlhf.collect.sampling import Draft
 from rlhf.collect.transformers_policy import fingerprint
-from rlhf.record_types import Prompt
+from rlhf.records import Prompt
 
 
 @dataclass

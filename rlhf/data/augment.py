@@ -14,7 +14,7 @@ from hashlib import blake2b
 from random import Random
 from typing import Any
 
-from rlhf.record_types import Comparison, Message, Prompt, prompt_text
+from rlhf.records import Comparison, Message, Prompt, prompt_text
 
 Rewrite = Callable[[str, Random], str]
 """A text to another of the same meaning; equal random states give equal texts."""

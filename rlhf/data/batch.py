@@ -43,7 +43,7 @@ class Moves:
 
 @dataclass(frozen=True)
 class Target(Moves):
-    """What the votes say about each group: made by `rlhf.annotate.aggregation`, read by losses.
+    """What the votes say about each group: made by `rlhf.labels.aggregation`, read by losses.
 
     win_prob   P(i beats j), a tie counting one half for each: win_prob[i,j] + win_prob[j,i] = 1 where
                observed, 0 where not
@@ -86,7 +86,7 @@ class Padded(Moves):
 
 @dataclass(frozen=True)
 class Packed(Moves):
-    """All tokens of the batch in one row without padding, cut into segments; made by `rlhf.data.packing`.
+    """All tokens of the batch in one row without padding, cut into segments; made by `rlhf.data.token_layout`.
 
     input_ids     the row
     position_ids  of each token in its own sequence: a completion goes on where its prompt ended

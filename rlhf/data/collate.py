@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from rlhf.data.batch import Batch, Target
-from rlhf.data.packing import Layout
+from rlhf.data.token_layout import Layout
 
 Columns = Mapping[str, Sequence[Any]]
 """Column name -> one value per group, as `rlhf.data.prepare.SCHEMA` names them, and `row`."""
@@ -50,7 +50,7 @@ def collate(columns: Columns, *, layout: Layout, denominator: float) -> Batch:
 
     Args:
         columns: the groups.
-        layout: where the tokens lie; see `rlhf.data.packing`.
+        layout: where the tokens lie; see `rlhf.data.token_layout`.
         denominator: nominal number of groups of a batch; see `Batch.denominator`.
     """
     sizes = torch.tensor([len(r) for r in columns["responses"]])

@@ -13,17 +13,17 @@ import pytorch_lightning as pl
 import torch
 import torch.distributed as dist
 
-from rlhf.annotate.aggregation import soft
-from rlhf.annotate.label import Aggregation, FittedAggregation
 from rlhf.data.augment import AS_THEY_ARE, Augment
 from rlhf.data.collate import collate
 from rlhf.data.order import GroupOrder, ResumableLoader, TokenOrder
-from rlhf.data.packing import Layout, padded
 from rlhf.data.prepare import Audit, Row, prepare_one
 from rlhf.data.render import Renderer
 from rlhf.data.split_report import SplitReport
 from rlhf.data.splits import Splitter
 from rlhf.data.store import SPLITS, Rows, fingerprint, write_store
+from rlhf.data.token_layout import Layout, padded
+from rlhf.labels.aggregation import soft
+from rlhf.labels.label import Aggregation, FittedAggregation
 from rlhf.records import Comparison
 
 NO_PROMPT = (
@@ -33,7 +33,7 @@ NO_PROMPT = (
 
 
 class RecordSource(Protocol):
-    """Where records come from: `rlhf.data.source.Source` or `rlhf.data.toy.ToyWorld`."""
+    """Where records come from: `rlhf.data.source.Source` or `rlhf.toy.world.ToyWorld`."""
 
     skipped: list[str]
     skipped_count: int

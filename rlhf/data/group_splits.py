@@ -11,9 +11,8 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from rlhf.data.near_duplicates import NearDuplicates, UnionFind
-from rlhf.data.prompt_key import prompt_hash
 from rlhf.data.splits import SPLITS, Split, at_least_one, by_hash, by_unit, check_shares, fitted
-from rlhf.record_types import Comparison, RecordError, prompt_text
+from rlhf.records import Comparison, RecordError, prompt_hash, prompt_text
 
 
 @dataclass

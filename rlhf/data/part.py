@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from rlhf.record_types import Comparison, RecordError
+from rlhf.records import Comparison, RecordError
 
 if TYPE_CHECKING:
     from rlhf.data.pool import Records  # brings torch, which is not needed to know the parts

@@ -13,13 +13,13 @@ import torch.distributed as dist
 from torch.utils.data import IterableDataset
 
 from rlhf.data.batch import Moves, Tokens
-from rlhf.data.packing import Layout
 from rlhf.data.render import Encoded, Renderer
+from rlhf.data.token_layout import Layout
 from rlhf.records import Comparison
 
 
 class Records(Protocol):
-    """Anything that gives records from the start: `rlhf.data.source.Source`, `rlhf.data.toy.ToyWorld`."""
+    """Anything that gives records from the start: `rlhf.data.source.Source`, `rlhf.toy.world.ToyWorld`."""
 
     def records(self) -> Iterator[Comparison]:
         """The records from the start."""
@@ -49,7 +49,7 @@ class Pool(IterableDataset[PoolBatch]):
     Args:
         source: the records.
         renderer: texts to tokens.
-        layout: where the tokens lie; see `rlhf.data.packing`.
+        layout: where the tokens lie; see `rlhf.data.token_layout`.
         batch_tokens: tokens per batch, every prompt counted once; a longer record is a batch of its own.
     """
 

@@ -14,10 +14,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from rlhf.annotate.label import Aggregation, Label, informative, restricted, without_identical
-from rlhf.data.prompt_key import prompt_hash
 from rlhf.data.render import Encoded, Renderer
-from rlhf.records import Comparison, prompt_text
+from rlhf.labels.label import Aggregation, Label, informative, restricted, without_identical
+from rlhf.records import Comparison, prompt_hash, prompt_text
 
 SCHEMA = pa.schema(
     {

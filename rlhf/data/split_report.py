@@ -10,9 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rlhf.data.near_duplicates import NearDuplicates
-from rlhf.data.prompt_key import prompt_hash
 from rlhf.data.spill import Spill
-from rlhf.record_types import Comparison, prompt_text
+from rlhf.records import Comparison, prompt_hash, prompt_text
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")

@@ -18,9 +18,8 @@ from hashlib import blake2b
 from math import floor
 from typing import ClassVar, Protocol
 
-from rlhf.data.prompt_key import prompt_hash
 from rlhf.data.split_report import SPLITS, Split, SplitReport
-from rlhf.record_types import Comparison, RecordError
+from rlhf.records import Comparison, RecordError, prompt_hash
 
 __all__ = [
     "SPLITS", "BalancedSplit", "HashSplit", "OfficialSplit", "Split", "SplitReport", "Splitter",

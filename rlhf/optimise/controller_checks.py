@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
-from rlhf.optimise.controllers import PerDomain
-from rlhf.record_types import RecordError
+from rlhf.optimise.shaping.kl_controllers import PerDomain
+from rlhf.records import RecordError
 
 
 def check_domains(controller: Any, known: Collection[str | None]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rlhf.record_types import RecordError
+from rlhf.records import RecordError
 
 
 def held_out_of(prompts: int, share: float) -> int:

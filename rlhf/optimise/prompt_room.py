@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 
 from rlhf.collect.prompts import Task
-from rlhf.optimise.speaking import Speaker
+from rlhf.optimise.policy.rollout import Speaker
 
 
 def count_trimmed(

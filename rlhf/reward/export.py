@@ -24,13 +24,13 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from rlhf.data.render import Renderer
-from rlhf.judge.calibration import Calibration
-from rlhf.judge.ood import Reference
+from rlhf.evaluation.metrics.calibration import Calibration
+from rlhf.evaluation.metrics.ood import Reference
+from rlhf.models.backbone import Backbone, replace
+from rlhf.models.heads import AttributeHead
+from rlhf.models.reward_model import RewardModel
 from rlhf.records import Prompt
-from rlhf.reward.backbone import Backbone, replace
-from rlhf.reward.heads import AttributeHead
-from rlhf.reward.model import RewardModel
-from rlhf.reward.scorer import Scorer
+from rlhf.reward.scoring.scorer import Scorer
 
 TOLERANCE = 1e-5
 """Largest difference allowed between a score before the save and after it, relative to 1 + |score|, in float32."""

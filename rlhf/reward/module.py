@@ -13,8 +13,8 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from rlhf.data.batch import Batch, Target
 from rlhf.data.pool import PoolBatch
+from rlhf.models.reward_model import RewardModel
 from rlhf.reward.losses import LearnedDavidson, LearnedRaoKupper, centring, dpo
-from rlhf.reward.model import RewardModel
 from rlhf.reward.resumable import PreferenceModule
 
 Loss = Callable[[Tensor, Target], Tensor]

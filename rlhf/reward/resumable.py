@@ -15,10 +15,10 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from rlhf.data.batch import Batch
-from rlhf.judge.metrics import evaluate
+from rlhf.evaluation.metrics.metrics import evaluate
 from rlhf.reward.checkpoint import check_loaded, drop_frozen, random_state, set_random_state
 from rlhf.reward.schedule import parameter_groups
-from rlhf.reward.scoring import Rewards, gather, scored, take
+from rlhf.reward.scoring.splits import Rewards, gather, scored, take
 
 
 class ResumableModule(pl.LightningModule):

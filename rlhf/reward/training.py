@@ -14,14 +14,14 @@ import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
 
 from rlhf.data.datamodule import PreferenceData
-from rlhf.judge.baselines import baseline_table
-from rlhf.judge.calibration import Calibration, fit_temperature
-from rlhf.judge.metrics import evaluate
-from rlhf.judge.ood import MOST, Reference, fit_reference, with_typical
-from rlhf.judge.table import Scored
+from rlhf.evaluation.metrics.baselines import baseline_table
+from rlhf.evaluation.metrics.calibration import Calibration, fit_temperature
+from rlhf.evaluation.metrics.metrics import evaluate
+from rlhf.evaluation.metrics.ood import MOST, Reference, fit_reference, with_typical
+from rlhf.evaluation.metrics.scored import Scored
 from rlhf.reward.export import export
 from rlhf.reward.module import RewardModule, learned_tie_width
-from rlhf.reward.scoring import gather, score_split, scored, split_states
+from rlhf.reward.scoring.splits import gather, score_split, scored, split_states
 
 
 @dataclass

@@ -4,8 +4,8 @@
 `python train.py task=active selector=...` runs the whole loop.
 """
 
-from rlhf.select.choosing import at_random
 from rlhf.select.pool import LabelState, PairPool, Selection
 from rlhf.select.querying import query
+from rlhf.select.strategies.selector import at_random
 
 __all__ = ["LabelState", "PairPool", "Selection", "at_random", "query"]

@@ -5,11 +5,9 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numpy.typing import NDArray
 
-from rlhf.record_types import RecordError
-
-Floats = NDArray[np.floating]
+from rlhf.records import RecordError
+from rlhf.stats.arrays import Floats
 
 BLOCK = 65_536
 """Rows looked at together, so that memory stays flat in a large pool."""

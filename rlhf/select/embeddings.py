@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from transformers import AutoModel, AutoTokenizer
 
-from rlhf.data.packing import padded
 from rlhf.data.render import Renderer
+from rlhf.data.token_layout import padded
+from rlhf.models.backbone import Backbone
 from rlhf.records import Prompt
-from rlhf.reward.backbone import Backbone
-from rlhf.select.pool import Floats
+from rlhf.stats.arrays import Floats
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Trunk:
     """The hidden state that a reward head would read, from any model of `conf/model`; an exported run is one too.
 
     Args:
-        maker: gives tokenizer and carrier (`rlhf.reward.pretrained`).
+        maker: gives tokenizer and carrier (`rlhf.models.pretrained`).
         max_length: tokens of prompt and answer together.
         min_prompt: tokens of the prompt that stay.
         batch_size: answers at a time.

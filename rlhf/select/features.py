@@ -17,10 +17,10 @@ import numpy as np
 from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import HashingVectorizer
 
-from rlhf.data.toy_annotators import LENGTH_SCALE
+from rlhf.annotate.annotator import LENGTH_SCALE
 from rlhf.records import prompt_text
-from rlhf.select.pool import Bools, Floats, Ints
-from rlhf.select.world import Answer
+from rlhf.select.pool_builder import Answer
+from rlhf.stats.arrays import Bools, Floats, Ints
 
 Embed = Callable[[Sequence[tuple[str, str]]], Floats]
 """(prompt, answer) texts to embeddings [N, D]."""

@@ -14,15 +14,12 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve, solve_triangular
 from scipy.special import expit
 from sklearn.model_selection import GroupKFold, KFold
 
 from rlhf.select.checks import option
-
-Floats = NDArray[np.floating]
-Ints = NDArray[np.int64]
+from rlhf.stats.arrays import Floats, Ints
 
 GRID = tuple(float(10.0**e) for e in np.arange(-1.5, 2.01, 0.5))
 """λ over the mean squared length of z: from nearly free to nearly silent."""

@@ -19,13 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from rlhf.record_types import RecordError
+from rlhf.records import RecordError
 from rlhf.select.checks import finite, within
 from rlhf.select.laplace import Posterior, information
-
-Floats = NDArray[np.floating]
-Ints = NDArray[np.int64]
-Bools = NDArray[np.bool_]
+from rlhf.stats.arrays import Bools, Floats, Ints
 
 MEASURED = ("margin", "probability", "weight", "variance", "side")
 """What is computed once for every candidate, when a selector first asks."""

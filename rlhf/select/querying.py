@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from rlhf.record_types import RecordError
-from rlhf.select.choosing import Selector
-from rlhf.select.mixing import safe
+from rlhf.records import RecordError
 from rlhf.select.pool import Candidates, LabelState, PairPool, Selection
+from rlhf.select.strategies.mixed import safe
+from rlhf.select.strategies.selector import Selector
 
 
 def query(
@@ -66,7 +66,9 @@ def _check(pool: PairPool, state: LabelState, budget: Any, rng: Any, selector: A
     if not isinstance(rng, np.random.Generator):
         raise TypeError(f"rng={rng!r} must be a numpy Generator: np.random.default_rng(<seed>)")
     if not callable(selector):
-        raise TypeError(f"selector={selector!r} must be a function, such as rlhf.select.uncertainty.bald")
+        raise TypeError(
+            f"selector={selector!r} must be a function, such as rlhf.select.strategies.uncertainty.bald"
+        )
     width = len(state.posterior.theta)
     if width != pool.width:
         raise RecordError(

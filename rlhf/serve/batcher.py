@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol, TypeVar
 
 from rlhf.data.render import Encoded
-from rlhf.reward.group_scorer import Scores
+from rlhf.reward.scoring.group_scorer import Scores
 
 T = TypeVar("T")
 
@@ -23,7 +23,7 @@ class Busy(RuntimeError):
 
 
 class Model(Protocol):
-    """What is needed of `rlhf.reward.group_scorer.GroupScorer`."""
+    """What is needed of `rlhf.reward.scoring.group_scorer.GroupScorer`."""
 
     batch_tokens: int
 

@@ -8,8 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator
 
-from rlhf.record_parsing import parse_prompt
-from rlhf.record_types import Prompt, RecordError
+from rlhf.records import Prompt, RecordError, parse_prompt
 
 ROLES = ("system", "developer", "user", "assistant", "tool")
 """Who may speak in a chat."""

@@ -18,8 +18,8 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from rlhf.data.render import Encoded
-from rlhf.record_types import Prompt
-from rlhf.reward.group_scorer import GroupScorer, Scores
+from rlhf.records import Prompt
+from rlhf.reward.scoring.group_scorer import GroupScorer, Scores
 from rlhf.serve.batcher import Batcher, Busy
 from rlhf.serve.bodies import Batch, Group, Pair, Refused, Rendered, refusal, unread
 

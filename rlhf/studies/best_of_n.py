@@ -1,6 +1,6 @@
 """Overoptimisation by best-of-n, and how far ensembles help (Gao et al. 2023; Coste et al. 2024).
 
-A reward model learned from votes on ordinary answers picks the best of n sampled ones (`rlhf.judge.best_of_n`: without
+A reward model learned from votes on ordinary answers picks the best of n sampled ones (`rlhf.evaluation.metrics.best_of_n`: without
 bias; log n - (n-1)/n is the exact KL here, because no two answers are alike). Compared with the single model are
 aggregators of an ensemble: mean, worst case, mean - λ · variance.
 """
@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from rlhf.judge.best_of_n import gao_fit, kl_bound
-from rlhf.judge.drawing import SERIES, legend_below, plot
+from rlhf.evaluation.metrics.best_of_n import gao_fit, kl_bound
+from rlhf.evaluation.report.style import SERIES, legend_below, plot
 from rlhf.studies.picking import SINGLE, Picking, plain
 from rlhf.studies.study import Findings, Row, cell, over_worlds, within
 

@@ -11,13 +11,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from scipy.special import expit
 
 from rlhf.data.batch import Target
 from rlhf.reward.losses import soft_label
+from rlhf.stats.arrays import Floats
 
-Floats = NDArray[np.float64]
 WIDTH = 8
 """Numbers that an answer is."""
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 from matplotlib.figure import Figure
 
-from rlhf.judge.agreement import credit
-from rlhf.judge.drawing import FAINT, SERIES, legend_below, plot
-from rlhf.record_types import RecordError
+from rlhf.evaluation.metrics.pair_credit import credit
+from rlhf.evaluation.report.style import FAINT, SERIES, legend_below, plot
+from rlhf.records import RecordError
 from rlhf.studies.picking import SINGLE, Picking, plain
 from rlhf.studies.study import Findings, Row, cell, over_worlds, whole, within
 

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rlhf.judge.aggregators import Aggregator, standardise
-from rlhf.judge.best_of_n import best_of, steps
-from rlhf.record_types import RecordError
-from rlhf.studies.feature_world import WIDTH, Floats, Members, World, train
+from rlhf.evaluation.metrics.best_of_n import best_of, steps
+from rlhf.records import RecordError
+from rlhf.stats.arrays import Floats
+from rlhf.stats.ensemble import Aggregator, standardise
+from rlhf.studies.feature_world import WIDTH, Members, World, train
 from rlhf.studies.study import whole, within
 
 SINGLE = "single"
@@ -76,7 +77,7 @@ class Picking:
     def gains(self, world: World, rng: np.random.Generator, model: Members) -> dict[str, Floats]:
         """Gold gained over a random answer by best-of-n, [len(ns)] for the single model and every aggregator.
 
-        Exact for the sampled answers: the mean over all subsets of n (`rlhf.judge.best_of_n.best_of`).
+        Exact for the sampled answers: the mean over all subsets of n (`rlhf.evaluation.metrics.best_of_n.best_of`).
         """
         sampled = self.sampled_spread * rng.normal(size=(self.answers, WIDTH))
         gold = world.gold(sampled)

@@ -12,13 +12,11 @@ from typing import Protocol
 
 import numpy as np
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
-from rlhf.judge.comparison import HEADLINE
-from rlhf.judge.intervals import SAME, cluster_bootstrap
-from rlhf.record_types import RecordError
+from rlhf.evaluation.sweep_table import HEADLINE
+from rlhf.records import RecordError
+from rlhf.stats.bootstrap import SAME, cluster_bootstrap
 
-Floats = NDArray[np.float64]
 FEW = 5
 """With fewer worlds a table says that its intervals are not to be trusted."""
 Row = dict[str, float]

@@ -1,7 +1,7 @@
 """Temperature scaling of an overconfident reward model, single and ensemble (Guo et al. 2017).
 
 Trained on few votes for many steps, a reward model is sure of what it has learned by heart. One temperature, fitted on
-other votes (`rlhf.judge.calibration`), is measured on fresh ones. Expected: a large fall of the calibration error, the
+other votes (`rlhf.evaluation.metrics.calibration`), is measured on fresh ones. Expected: a large fall of the calibration error, the
 accuracy unchanged to the last digit.
 """
 
@@ -14,10 +14,11 @@ import numpy as np
 from matplotlib.figure import Figure
 from scipy.special import expit
 
-from rlhf.judge.agreement import credit
-from rlhf.judge.calibration import ece, fit_temperature, nll
-from rlhf.judge.drawing import AMBER, BLUE, legend_below, plot
-from rlhf.studies.feature_world import Floats, World, train
+from rlhf.evaluation.metrics.calibration import ece, fit_temperature, nll
+from rlhf.evaluation.metrics.pair_credit import credit
+from rlhf.evaluation.report.style import AMBER, BLUE, legend_below, plot
+from rlhf.stats.arrays import Floats
+from rlhf.studies.feature_world import World, train
 from rlhf.studies.study import Findings, Row, cell, over_worlds, whole, within
 
 MODELS = ("single", "ensemble")

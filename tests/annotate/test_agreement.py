@@ -9,9 +9,9 @@ from sklearn.metrics import cohen_kappa_score
 from statsmodels.stats.inter_rater import fleiss_kappa as statsmodels_fleiss
 
 from rlhf.annotate import agreement as ag
-from rlhf.annotate.ballots import collect, table
 from rlhf.data.importers import pandalm
 from rlhf.data.source import Source
+from rlhf.labels.vote_table import collect, table
 
 
 @st.composite

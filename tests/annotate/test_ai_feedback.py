@@ -9,7 +9,6 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from rlhf.annotate.aggregation import soft
 from rlhf.annotate.ai_feedback import AiFeedback, Principle
 from rlhf.annotate.constitution import constitutional, principles_from
 from rlhf.annotate.job import Job
@@ -17,9 +16,9 @@ from rlhf.annotate.judges import EndpointJudge, LocalJudge, Unreadable, letters,
 from rlhf.annotate.report import ReportOptions
 from rlhf.collect.decoding import Decoding
 from rlhf.collect.endpoint import Endpoint, EndpointPolicy
-from rlhf.data.toy import ToyWorld
-from rlhf.record_types import Comparison, Completion, RecordError
-from rlhf.records import read, write
+from rlhf.labels.aggregation import soft
+from rlhf.records import Comparison, Completion, RecordError, read, write
+from rlhf.toy.world import ToyWorld
 
 
 class Server(ThreadingHTTPServer):
@@ -276,7 +275,7 @@ def test_threads_share_one_load_of_a_local_judge(tmp_path, monkeypatch):
     import transformers
     from transformers import AutoModelForCausalLM, LlamaConfig
 
-    from rlhf.reward.pretrained import Tiny
+    from rlhf.models.pretrained import Tiny
 
     tokenizer = Tiny().tokenizer()
     sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
@@ -286,7 +285,7 @@ def test_threads_share_one_load_of_a_local_judge(tmp_path, monkeypatch):
     tokenizer.save_pretrained(tmp_path)
     loads, real = [], transformers.AutoModelForCausalLM.from_pretrained
     monkeypatch.setattr(
-        "rlhf.reward.causal_model.AutoModelForCausalLM.from_pretrained",
+        "rlhf.models.causal_lm.AutoModelForCausalLM.from_pretrained",
         lambda *a, **k: (loads.append(1), time.sleep(0.05), real(*a, **k))[2],
     )
     local = LocalJudge(str(tmp_path), max_length=256)

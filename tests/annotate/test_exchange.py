@@ -9,7 +9,7 @@ import pytest
 
 from rlhf.annotate.exchange import from_argilla, from_label_studio, to_argilla, to_label_studio
 from rlhf.annotate.offline_page import offline_page, votes_from_page
-from rlhf.record_types import Comparison, Completion, RecordError
+from rlhf.records import Comparison, Completion, RecordError
 
 HOW = {"criteria": ("helpfulness", "honesty"), "scale": (1, 5), "seed": 3}
 

@@ -8,9 +8,8 @@ from rlhf.annotate.job import Job
 from rlhf.annotate.merge import merge
 from rlhf.annotate.report import ReportOptions, disputed
 from rlhf.annotate.simulated import SimulatedAnnotators
-from rlhf.data.toy import ToyWorld
-from rlhf.record_types import RecordError, Vote
-from rlhf.records import read, write
+from rlhf.records import RecordError, Vote, read, write
+from rlhf.toy.world import ToyWorld
 
 
 @pytest.fixture

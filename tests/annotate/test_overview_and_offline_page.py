@@ -11,7 +11,7 @@ from projects import person, project, tasks, work
 
 from rlhf.annotate.offline_page import offline_page, votes_from_page
 from rlhf.annotate.serve import GUIDELINES
-from rlhf.record_types import Comparison, Completion, RecordError
+from rlhf.records import Comparison, Completion, RecordError
 
 HOSTILE = (
     "<script>document.title='owned'</script>", "<img src=x onerror=\"document.title='owned'\">",

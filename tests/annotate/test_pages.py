@@ -4,7 +4,7 @@ import pytest
 from desk import begin, only_vote, press, progress, ready, slots, texts_of
 from projects import project, tasks
 
-from rlhf.record_types import Comparison, Completion
+from rlhf.records import Comparison, Completion
 
 pytestmark = pytest.mark.slow
 

@@ -6,7 +6,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from rlhf.annotate.ballots import collect
 from rlhf.annotate.job import Job, report_only
 from rlhf.annotate.judges import gold_of
 from rlhf.annotate.quality import bonus, quality
@@ -14,9 +13,9 @@ from rlhf.annotate.report import ReportOptions, disputed, next_votes, spot_check
 from rlhf.annotate.simulated import SimulatedAnnotators, gold_in_meta
 from rlhf.data.importers import jsonl
 from rlhf.data.source import Source
-from rlhf.data.toy import ToyWorld
-from rlhf.record_types import Comparison, Completion, RecordError, Vote
-from rlhf.records import read, write
+from rlhf.labels.vote_table import collect
+from rlhf.records import Comparison, Completion, RecordError, Vote, read, write
+from rlhf.toy.world import ToyWorld
 
 
 def tasks(size=300):

@@ -9,13 +9,12 @@ from dataclasses import replace
 import pytest
 from projects import person, project, tasks, work
 
-from rlhf.annotate.annotator_models import adjudicated
-from rlhf.annotate.ballots import collect
 from rlhf.annotate.items import AnswerError, Item, votes_of
 from rlhf.annotate.report import ReportOptions, report, write_queue
 from rlhf.annotate.session import Gone, TooSoon
-from rlhf.record_types import RecordError, Vote
-from rlhf.records import read, write
+from rlhf.labels.dawid_skene import adjudicated
+from rlhf.labels.vote_table import collect
+from rlhf.records import RecordError, Vote, read, write
 
 
 @pytest.mark.parametrize("form", ["pair", "ranking", "likert"])

@@ -15,8 +15,7 @@ from projects import project, some_answer, tasks
 
 from rlhf.annotate.report import ReportOptions
 from rlhf.annotate.web import app
-from rlhf.record_types import Comparison, Completion
-from rlhf.records import read, write
+from rlhf.records import Comparison, Completion, read, write
 
 EVIL = "<script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">"
 

@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 from rlhf.collect import filters as f
 from rlhf.collect.filtering import Filtering
 from rlhf.collect.personal_data import PersonalData
-from rlhf.record_types import Comparison, Completion, Vote
+from rlhf.records import Comparison, Completion, Vote
 
 WORDS = (
     "The quick brown fox jumps over the lazy dog while seven wise owls watch from an old oak tree at night."

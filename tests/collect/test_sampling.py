@@ -15,12 +15,11 @@ from rlhf.collect.pick import BestOfN, Rejection, everything
 from rlhf.collect.prompts import Curation
 from rlhf.collect.run import SamplingRun
 from rlhf.collect.sampling import Completer, Draft
-from rlhf.collect.toy_policy import ToyPolicy
 from rlhf.data.importers import prompts as prompt_rows
 from rlhf.data.source import Source
-from rlhf.data.toy import ToyWorld
-from rlhf.record_types import Comparison, Completion, RecordError
-from rlhf.records import read
+from rlhf.records import Comparison, Completion, RecordError, read
+from rlhf.toy.sampler import ToyPolicy
+from rlhf.toy.world import ToyWorld
 
 
 def prompts(*texts, domain=None):
@@ -276,7 +275,7 @@ def small_model(tmp_path):
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    from rlhf.reward.pretrained import Tiny
+    from rlhf.models.pretrained import Tiny
 
     tokenizer = Tiny().tokenizer()
     torch.manual_seed(0)

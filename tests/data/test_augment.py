@@ -8,7 +8,6 @@ from random import Random
 import numpy as np
 import pytest
 
-from rlhf.annotate.aggregation import soft
 from rlhf.collect.paraphrase import Paraphrase, keeps_facts, names
 from rlhf.collect.sampling import Draft
 from rlhf.data import augment
@@ -16,9 +15,10 @@ from rlhf.data.augment import Augment
 from rlhf.data.datamodule import PreferenceData
 from rlhf.data.render import Renderer
 from rlhf.data.splits import HashSplit
-from rlhf.data.toy import ToyWorld
-from rlhf.record_types import Comparison, Completion, RecordError, Vote
-from rlhf.reward.pretrained import Tiny
+from rlhf.labels.aggregation import soft
+from rlhf.models.pretrained import Tiny
+from rlhf.records import Comparison, Completion, RecordError, Vote
+from rlhf.toy.world import ToyWorld
 
 STYLES = (augment.as_it_is, augment.opening, augment.closing, augment.listed, augment.lines, augment.plain)
 RECORD = Comparison(

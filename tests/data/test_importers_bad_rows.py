@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import rlhf.data.importers as importers
-from rlhf.annotate.aggregation import soft
 from rlhf.data.source import Source
+from rlhf.labels.aggregation import soft
 from rlhf.records import RecordError
 
 JUNK = [None, 3, "x", "", [], {}, [1], {"a": 1}, True, float("nan"), [[]], ["x"]]

@@ -4,7 +4,7 @@ import pytest
 from golden_rows import USER, Q, best, read
 
 import rlhf.data.importers as importers
-from rlhf.annotate.aggregation import soft
+from rlhf.labels.aggregation import soft
 from rlhf.records import RecordError, stop
 
 

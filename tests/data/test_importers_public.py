@@ -8,10 +8,9 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 import rlhf.data.importers as importers
-from rlhf.annotate.aggregation import soft
-from rlhf.data.prompt_key import prompt_hash
 from rlhf.data.source import Source
-from rlhf.records import parse
+from rlhf.labels.aggregation import soft
+from rlhf.records import parse, prompt_hash
 
 CONF = Path(__file__).parents[2] / "conf" / "data"
 

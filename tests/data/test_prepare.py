@@ -5,11 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from rlhf.annotate.aggregation import soft
 from rlhf.data.prepare import Audit, prepare, prepare_one
 from rlhf.data.render import Renderer
-from rlhf.record_types import Comparison, Completion, Vote
-from rlhf.reward.pretrained import Tiny
+from rlhf.labels.aggregation import soft
+from rlhf.models.pretrained import Tiny
+from rlhf.records import Comparison, Completion, Vote
 
 LONG = "x" * 100
 

@@ -3,7 +3,7 @@
 import pytest
 
 from rlhf.data.render import FIXED_DATE, Renderer
-from rlhf.reward.pretrained import Tiny
+from rlhf.models.pretrained import Tiny
 
 CHAT = (
     {"role": "system", "content": "Be kind."},

@@ -9,7 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from rlhf.data.prompt_key import prompt_hash
 from rlhf.data.splits import (
     OFFICIAL_NAMES,
     SPLITS,
@@ -18,7 +17,7 @@ from rlhf.data.splits import (
     OfficialSplit,
     at_least_one,
 )
-from rlhf.records import Comparison, Completion, RecordError, lines
+from rlhf.records import Comparison, Completion, RecordError, lines, prompt_hash
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = sorted((ROOT / "conf" / "split").glob("*.yaml"))

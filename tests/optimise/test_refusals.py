@@ -7,18 +7,18 @@ from omegaconf import OmegaConf
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaModel
 
 from rlhf.assemble import CONF
-from rlhf.assemble.iterate import iterate_run
-from rlhf.assemble.policy import policy_run
-from rlhf.assemble.tradeoff import tradeoff_run
-from rlhf.assemble.warnings import sound
+from rlhf.assemble.tasks.early_stopping import sound
+from rlhf.assemble.tasks.iterate import iterate_run
+from rlhf.assemble.tasks.policy import policy_run
+from rlhf.assemble.tasks.tradeoff import tradeoff_run
 from rlhf.collect.decoding import Decoding
-from rlhf.optimise.controllers import Context, Fixed, PerPrompt
-from rlhf.optimise.oversight import Oversight
-from rlhf.optimise.policy import PolicyModule
-from rlhf.optimise.ppo_module import PpoModule
-from rlhf.record_types import RecordError
-from rlhf.reward.causal_model import load_causal
-from rlhf.reward.pretrained import Pretrained
+from rlhf.models.causal_lm import load_causal
+from rlhf.models.pretrained import Pretrained
+from rlhf.optimise.policy.module import PolicyModule
+from rlhf.optimise.policy.oversight import Oversight
+from rlhf.optimise.policy.ppo_module import PpoModule
+from rlhf.optimise.shaping.kl_controllers import Context, Fixed, PerPrompt
+from rlhf.records import RecordError
 
 
 def compose(*overrides):
@@ -101,7 +101,7 @@ def test_oversight_happens_sometimes():
 
 
 def test_a_distribution_is_whole_before_a_model_is_loaded(exported, policy, tmp_path, monkeypatch):
-    monkeypatch.setattr("rlhf.assemble.policy.run_folder", lambda: tmp_path)
+    monkeypatch.setattr("rlhf.assemble.tasks.policy.run_folder", lambda: tmp_path)
     cfg = compose("task=policy", f"reward={exported()}", "task.decoding.top_p=0.9", "data.size=80",
                   "split=balanced", "model=local", f"model.path={policy}")  # fmt: skip
     with pytest.raises(RecordError, match=r"'task\.decoding'.*'top_p': 0\.9.*whole distribution.*top_p=1"):
@@ -124,12 +124,12 @@ def test_a_single_head_cannot_doubt():
     ],
 )  # fmt: skip
 def test_a_checkpoint_of_another_algorithm_is_refused(kind, stored, said):
-    from rlhf.data.toy import ToyWorld
-    from rlhf.data.toy_reading import ToyGold
-    from rlhf.optimise.shaper import Shaper
-    from rlhf.optimise.toy_speaker import ToySpeaker
-    from rlhf.optimise.uncertainty import mean
+    from rlhf.optimise.shaping.ensemble import mean
+    from rlhf.optimise.shaping.shaper import Shaper
     from rlhf.reward.schedule import constant
+    from rlhf.toy.gold import ToyGold
+    from rlhf.toy.tabular_policy import ToySpeaker
+    from rlhf.toy.world import ToyWorld
 
     module = kind(
         ToySpeaker(ToyGold(ToyWorld(size=40))), None, Shaper(Fixed(0.1), mean), completions=2, warning=None,

@@ -7,19 +7,19 @@ import pytest
 import torch
 import torch.multiprocessing as mp
 
-from rlhf.annotate.aggregation import soft
 from rlhf.data.datamodule import PreferenceData
 from rlhf.data.render import Renderer
 from rlhf.data.splits import HashSplit
-from rlhf.data.toy import ToyWorld
-from rlhf.reward.backbone import Backbone
-from rlhf.reward.heads import EnsembleHead, LinearHead
+from rlhf.labels.aggregation import soft
+from rlhf.models.backbone import Backbone
+from rlhf.models.heads import EnsembleHead, LinearHead
+from rlhf.models.pretrained import Tiny
+from rlhf.models.reward_model import RewardModel
 from rlhf.reward.losses import dpo, plackett_luce, ranking, soft_label
-from rlhf.reward.model import RewardModel
 from rlhf.reward.module import RewardModule
-from rlhf.reward.pretrained import Tiny
 from rlhf.reward.schedule import constant, linear, parameter_groups
-from rlhf.reward.scoring import gather, score_split, scored
+from rlhf.reward.scoring.splits import gather, score_split, scored
+from rlhf.toy.world import ToyWorld
 
 
 def build_data(cache, size=120, **kwargs):

@@ -9,9 +9,9 @@ import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
 from test_module import build_data, build_module
 
-from rlhf.judge.calibration import fit_temperature
+from rlhf.evaluation.metrics.calibration import fit_temperature
 from rlhf.reward import training
-from rlhf.reward.scoring import score_split, scored
+from rlhf.reward.scoring.splits import score_split, scored
 from rlhf.reward.training import RewardRun, train_reward
 
 

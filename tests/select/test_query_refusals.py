@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 from worlds import pool_of, state_of
 
-from rlhf.record_types import RecordError
+from rlhf.records import RecordError
 from rlhf.select import LabelState, query
-from rlhf.select.diversity import facility_location, k_centre, prompt_coverage
-from rlhf.select.duels import delta_ucb, max_min_lcb
-from rlhf.select.errors import error_focused
-from rlhf.select.log_det import log_det
-from rlhf.select.mixing import policy_aware, safe, without_copies
-from rlhf.select.uncertainty import bald, disagreement, fisher, laplace_power
+from rlhf.select.strategies.diversity import facility_location, k_centre, prompt_coverage
+from rlhf.select.strategies.duels import delta_ucb, max_min_lcb
+from rlhf.select.strategies.error_focused import error_focused
+from rlhf.select.strategies.log_det import log_det
+from rlhf.select.strategies.mixed import policy_aware, safe, without_copies
+from rlhf.select.strategies.uncertainty import bald, disagreement, fisher, laplace_power
 
 
 @pytest.fixture(scope="module")

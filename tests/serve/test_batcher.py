@@ -10,7 +10,7 @@ from fastapi.testclient import TestClient
 
 import rlhf
 from rlhf.data.render import Encoded
-from rlhf.reward.group_scorer import GroupScorer, Scores
+from rlhf.reward.scoring.group_scorer import GroupScorer, Scores
 from rlhf.serve.batcher import Batcher, Busy
 from rlhf.serve.web import Limits, Service, app
 

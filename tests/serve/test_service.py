@@ -15,7 +15,7 @@ from running import WAIT, Served
 
 import rlhf
 from rlhf.assemble.serve import usable
-from rlhf.data.toy import ToyWorld
+from rlhf.toy.world import ToyWorld
 
 RECORDS = [r for r in ToyWorld(size=40).records()]
 CHAT = [

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from small_studies import best_of_n
 
-from rlhf.judge.aggregators import mean
-from rlhf.judge.intervals import stretched
-from rlhf.record_types import RecordError
+from rlhf.records import RecordError
+from rlhf.stats.bootstrap import stretched
+from rlhf.stats.ensemble import mean
 from rlhf.studies.feature_world import WIDTH
 
 

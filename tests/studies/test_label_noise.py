@@ -3,7 +3,7 @@
 import pytest
 from small_studies import best_of_n, label_noise
 
-from rlhf.record_types import RecordError
+from rlhf.records import RecordError
 
 
 def test_every_level_is_the_world_that_best_of_n_measures():

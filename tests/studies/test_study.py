@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from small_studies import label_noise, temperature
 
-from rlhf.judge.intervals import cluster_bootstrap
+from rlhf.stats.bootstrap import cluster_bootstrap
 from rlhf.studies.study import cell, markdown, over_worlds, run, words
 
 

@@ -5,8 +5,8 @@ import pytest
 from scipy.special import expit
 from small_studies import temperature
 
-from rlhf.judge.calibration import fit_temperature
-from rlhf.record_types import RecordError
+from rlhf.evaluation.metrics.calibration import fit_temperature
+from rlhf.records import RecordError
 from rlhf.studies.feature_world import World
 from rlhf.studies.temperature import difference, judged
 

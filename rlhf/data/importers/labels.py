@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from rlhf.data.importers.raw import listed
-from rlhf.record_types import RecordError
+from rlhf.records import RecordError
 
 
 def entries(row: Mapping[str, Any], key: str, fields: str) -> list[list[Any]]:

@@ -6,9 +6,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from rlhf.data.importers.labels import entries, winner
-from rlhf.data.prompt_key import prompt_hash
 from rlhf.data.source import Rows, each
-from rlhf.records import Comparison, OnBad, RecordError, parse
+from rlhf.records import Comparison, OnBad, RecordError, parse, prompt_hash
 
 
 def pandalm(rows: Rows, on_bad: OnBad) -> Iterator[Comparison]:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from rlhf.data.prompt_key import prompt_hash
 from rlhf.data.source import Rows, each
-from rlhf.records import Comparison, OnBad, RecordError, parse_prompt
+from rlhf.records import Comparison, OnBad, RecordError, parse_prompt, prompt_hash
 
 
 def prompts(

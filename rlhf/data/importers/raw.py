@@ -8,9 +8,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from rlhf.data.prompt_key import prompt_hash
 from rlhf.data.source import Rows
-from rlhf.records import Comparison, OnBad, RecordError, parse, parse_prompt
+from rlhf.records import Comparison, OnBad, RecordError, parse, parse_prompt, prompt_hash
 
 Row = Mapping[str, Any]
 

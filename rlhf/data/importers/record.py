@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from rlhf.data.source import Rows
-from rlhf.record_parsing import parse_header
-from rlhf.records import LIKERT, Comparison, OnBad, RecordError, parse
+from rlhf.records import LIKERT, Comparison, OnBad, RecordError, parse, parse_header
 
 
 def jsonl(rows: Rows, on_bad: OnBad) -> Iterator[Comparison]:

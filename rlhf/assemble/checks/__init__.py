@@ -1,0 +1,1 @@
+"""What is looked at before torch is imported: bounds, paths, misspelt keys."""

@@ -1,0 +1,131 @@
+"""`task=active`: configuration to objects."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from rlhf.assemble.checks.suggestions import CONF
+from rlhf.assemble.resume import folder_to_go_on_in
+from rlhf.assemble.run import reward_run, run_folder, trainer_of
+from rlhf.records import RecordError
+
+if TYPE_CHECKING:
+    from rlhf.reward.training import RewardRun
+    from rlhf.select.loop.run import ActiveRun
+    from rlhf.select.pool_builder import World
+
+
+DEFAULT = "one"
+"""The option of `votes` that arms are not named after."""
+
+
+def active_run(cfg: DictConfig) -> ActiveRun:
+    """What `task=active` needs.
+
+    Raises:
+        RecordError: `task.compare_with` or `task.compare_votes` names what is no option.
+    """
+    from rlhf.select.loop.run import ActiveRun
+
+    folder = folder_to_go_on_in(cfg, run_folder())
+    voter = hydra.utils.instantiate(cfg.voter, _convert_="all")
+    only_judged = cfg.task.only_judged
+    if only_judged is None:
+        only_judged = voter.holds_back
+    selectors, plan = _selectors(cfg), hydra.utils.instantiate(cfg.task.plan)
+    plans = {
+        _named(next(iter(selectors)), name): replace(plan, votes=hydra.utils.instantiate(option))
+        for name, option in _options(cfg.task.compare_votes, "votes").items()
+    }
+    others = {name: next(iter(selectors.values())) for name in plans}
+    votes = str(HydraConfig.get().runtime.choices["votes"])
+    selectors = {_named(name, votes): selector for name, selector in selectors.items()}
+    return ActiveRun(
+        folder=folder,
+        trainer=trainer_of(cfg, folder, None, steps=0),
+        world=_worlds(cfg, only_judged),
+        selectors=selectors | others,
+        seeds=range(cfg.seed, cfg.seed + cfg.task.seeds),
+        learner=_learner(cfg),
+        voter=voter,
+        aggregation=hydra.utils.instantiate(cfg.aggregation, _convert_="all"),
+        plan=plan,
+        plans=plans,
+        ceiling=cfg.task.ceiling,
+    )
+
+
+def bought_run(cfg: DictConfig, *, folder: Path, source: Any) -> RewardRun:
+    """A training run of the task `reward` in `folder` on records that say themselves in which split they are.
+
+    It is one of many, and only its rewards are read: no export, no intervals.
+    """
+    own = OmegaConf.create(OmegaConf.to_container(cfg, resolve=True))
+    own.split = OmegaConf.load(CONF / "split" / "official.yaml")
+    own.logger = OmegaConf.load(CONF / "logger" / "csv.yaml")
+    own.aggregation = own.judged_by
+    own.bootstrap = 0
+    run: RewardRun = reward_run(own, folder=folder, source=source)  # type: ignore[arg-type]
+    return replace(run, export=False)
+
+
+def _learner(cfg: DictConfig) -> Any:
+    """The learner; one that trains whole models is given the configuration to build their runs from."""
+    learner = hydra.utils.instantiate(cfg.learner, _convert_="all")
+    return replace(learner, build=partial(learner.build, cfg)) if "build" in cfg.learner else learner
+
+
+def _selectors(cfg: DictConfig) -> dict[str, Any]:
+    """The selector in question under its option's name, then those it is compared with, as their files have them."""
+    name = str(HydraConfig.get().runtime.choices["selector"])
+    found = {name: hydra.utils.instantiate(cfg.selector, _convert_="all")}
+    for other, option in _options(cfg.task.compare_with, "selector").items():
+        if other not in found:
+            found[other] = hydra.utils.instantiate(option, _convert_="all")
+    return found
+
+
+def _named(selector: str, votes: str) -> str:
+    """The arm's name: the selector, and the option of `votes` where it is not the default."""
+    return selector if votes == DEFAULT else f"{selector}+{votes}"
+
+
+def _options(names: Sequence[str], group: str) -> dict[str, Any]:
+    """Name -> configuration of options of a group, as their files have them."""
+    found = {}
+    for name in names:
+        path = CONF / group / f"{name}.yaml"
+        if not path.is_file():
+            known = ", ".join(sorted(p.stem for p in path.parent.glob("*.yaml")))
+            key = "compare_votes" if group == "votes" else "compare_with"
+            raise RecordError(f"task.{key} names {name!r}: one of {known}")
+        found[str(name)] = OmegaConf.load(path)
+    return found
+
+
+def _worlds(cfg: DictConfig, only_judged: bool) -> Callable[[int], World]:
+    def world(seed: int) -> World:
+        from rlhf.records import read
+        from rlhf.select.pool_builder import build_world, skewed, with_policy
+
+        moved = {"seed": cfg.split.seed + seed} if cfg.task.resplit and "seed" in cfg.split else {}
+        built = build_world(
+            hydra.utils.instantiate(cfg.data),
+            hydra.utils.instantiate(cfg.split, **moved),
+            hydra.utils.instantiate(cfg.features, _convert_="all"),
+            hydra.utils.instantiate(cfg.judged_by, _convert_="all"),
+            only_judged=only_judged,
+        )
+        if cfg.task.skew is not None:
+            built = skewed(built, cfg.task.skew, seed)
+        return built if cfg.task.policy is None else with_policy(built, read(Path(cfg.task.policy)))
+
+    return world

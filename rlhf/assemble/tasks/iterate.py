@@ -1,0 +1,245 @@
+"""`task=iterate`: configuration to the loop over generations, once or as an ablation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import hydra
+from omegaconf import DictConfig, OmegaConf
+
+from rlhf.assemble.algorithm import distinct, enough_completions
+from rlhf.assemble.checks.schema import TRAIN, check_ranges
+from rlhf.assemble.checks.suggestions import CONF
+from rlhf.assemble.loggers import job_loggers
+from rlhf.assemble.resume import folder_to_go_on_in
+from rlhf.assemble.rollouts import check_rollouts, told_of
+from rlhf.assemble.run import reward_run, run_folder
+from rlhf.assemble.tasks.policy import causal_speaker, toy_gold
+from rlhf.assemble.tasks.tuning import optimizing
+
+if TYPE_CHECKING:
+    from rlhf.collect.prompts import Task
+    from rlhf.optimise.iterate.generation import Loop
+    from rlhf.optimise.iterate.progress import Progress
+    from rlhf.records import Comparison
+    from rlhf.reward.training import RewardRun
+
+
+@dataclass
+class IterateRun:
+    """One loop, or several conditions of it."""
+
+    cfg: DictConfig
+    folder: Path
+    trainer: Any
+
+
+def sound(cfg: DictConfig) -> None:
+    """Refuse what the configuration alone says cannot be run, under every condition. Raises RecordError."""
+    sound_loop(cfg)
+    for name, change in (cfg.task.conditions or {}).items():
+        with told_of(f"task.conditions.{name}"):
+            own = _condition(cfg, change)
+            check_ranges(own, TRAIN)
+            sound_loop(own)
+
+
+def sound_loop(cfg: DictConfig) -> None:
+    """`check_rollouts`, and in a toy world, whose size is known, enough held-out prompts. Raises RecordError."""
+    from rlhf.optimise.held_out import check_oversight, held_out_of
+    from rlhf.toy.world import ToyWorld
+
+    check_rollouts(cfg)
+    if (
+        hydra.utils.get_object(cfg.data._target_) is ToyWorld
+    ):  # it may repeat a prompt, so these are the most there are
+        check_oversight(cfg.task.plan.oversight, held_out_of(cfg.data.size, cfg.task.held_out))
+
+
+def iterate_run(cfg: DictConfig) -> IterateRun:
+    """What `task=iterate` needs; with `ckpt=<run folder>` it goes on there.
+
+    Raises:
+        RecordError: the algorithm needs more completions per prompt, or a seed of an ablation is named twice or alone.
+    """
+    enough_completions(cfg.algorithm, cfg.task.plan.completions, "task.plan.completions")
+    if cfg.task.conditions:
+        distinct(cfg.task.seeds, "task.seeds")
+    folder = folder_to_go_on_in(cfg, run_folder(), leaves="**/generation-0", free=("seeds",))
+    return IterateRun(cfg, folder, quick_trainer(1, job_loggers(cfg, folder)))
+
+
+def iterate(run: IterateRun) -> dict[str, float]:
+    """One loop, or `task.conditions` with `task.seeds`."""
+    from rlhf.optimise.iterate.progress import Progress, log_end
+    from rlhf.optimise.iterate.run import run as loops
+    from rlhf.studies.ablation import ablation, table
+
+    loggers = run.trainer.loggers
+    if not run.cfg.task.conditions:
+        progress = Progress(loggers)
+        metrics = loops.iterate(loop_of(run.cfg, run.folder, run.cfg.seed, progress))
+        print("\n" + "\n".join(progress.rows))
+    else:
+        conditions = {str(n): _condition(run.cfg, c) for n, c in run.cfg.task.conditions.items()}
+
+        def one(name: str, seed: int, folder: Path) -> dict[str, float]:
+            print(f"{name}, seed {seed}", flush=True)
+            progress = Progress(loggers, prefix=f"{name}/seed-{seed}/")
+            return loops.iterate(loop_of(conditions[name], folder, seed, progress))
+
+        runs = {name: partial(one, name) for name in conditions}
+        metrics = ablation(runs, list(run.cfg.task.seeds), run.folder)
+        print(table(metrics, list(runs)))
+    log_end(loggers, metrics, run.folder, step=int(metrics.get("steps", 0)))
+    return metrics
+
+
+def loop_of(cfg: DictConfig, folder: Path, seed: int, progress: Progress | None = None) -> Loop:
+    """The loop of one seed: another world of prompts and votes, another policy run.
+
+    Raises:
+        RecordError: it needs the toy world and the data is another, or `shaping` names a domain that the data has not.
+    """
+    from rlhf.optimise.iterate.generation import Loop
+    from rlhf.optimise.iterate.pair_selection import PairChoice
+    from rlhf.optimise.iterate.progress import Progress
+    from rlhf.records import prompt_hash
+
+    cfg = OmegaConf.merge(cfg, {"seed": seed})  # type: ignore[assignment]
+    source, records = world_of(cfg, seed)
+    tasks, held_out = tasks_of(records, cfg.task.held_out)
+    known = {task.key for task in tasks}
+    gold = toy_gold(source)
+    shaper = hydra.utils.instantiate(cfg.shaping, _convert_="all")
+    shaper.check({r.domain for r in records})
+    return Loop(
+        folder=folder,
+        speaker=hydra.utils.instantiate(cfg.speaker)(cfg, gold),
+        start=[r for r in records if prompt_hash(r.prompt) in known],
+        tasks=tasks,
+        held_out=held_out,
+        teach=_teach(cfg, folder, gold),
+        shaper=shaper,
+        trainer=partial(_trainer, cfg),
+        optimizing=optimizing(cfg),
+        plan=hydra.utils.instantiate(cfg.task.plan),
+        gold=gold,
+        choose=PairChoice(
+            hydra.utils.instantiate(cfg.selector, _convert_="all"),
+            partial(hydra.utils.instantiate, cfg.features, _convert_="all"),
+        ),
+        sampler=hydra.utils.instantiate(cfg.sampler, _convert_="all"),
+        filtering=partial(hydra.utils.instantiate, cfg.task.filter, _convert_="all"),
+        voter=_voter(cfg, gold, seed),
+        algorithm=hydra.utils.instantiate(cfg.algorithm),
+        warning=hydra.utils.instantiate(cfg.early_warning, _convert_="all"),
+        seed=seed,
+        progress=progress or Progress(),
+    )
+
+
+def world_of(cfg: DictConfig, seed: int) -> tuple[Any, list[Comparison]]:
+    """The data and its records; a generated world is another one for every seed, a file stays what it is."""
+    source = hydra.utils.instantiate(cfg.data, **({"seed": seed} if "seed" in cfg.data else {}))
+    return source, list(source.records())
+
+
+def _voter(cfg: DictConfig, gold: Any, seed: int) -> Any:
+    """Who votes on answers; None = people. Raises RecordError for simulated ones who would not know the truth."""
+    from rlhf.annotate.simulated import SimulatedAnnotators, gold_in_meta
+    from rlhf.records import RecordError
+
+    if cfg.task.voter is None:
+        return None
+    voter = hydra.utils.instantiate(cfg.task.voter, seed=seed, _convert_="all")
+    if gold is None and isinstance(voter, SimulatedAnnotators) and voter.gold is gold_in_meta:
+        raise RecordError(
+            "simulated annotators need the true rewards, which are known for data=toy only", key="task.voter",
+            remedy="task.voter=null: people vote; or a reward model as the truth: "
+            "'+task.voter.gold={_target_: rlhf.annotate.judges.gold_of, folder: <run>}'",
+        )  # fmt: skip
+    return voter.vote
+
+
+def tasks_of(records: Sequence[Comparison], held_out: float) -> tuple[list[Task], list[Task]]:
+    """The different prompts of records, and the last share of them apart."""
+    from rlhf.collect.prompts import Task
+    from rlhf.optimise.held_out import held_out_of
+    from rlhf.records import prompt_hash
+
+    keyed = ((prompt_hash(r.prompt), r) for r in records)
+    tasks = list({key: Task(key, r.prompt_id, r.prompt, r.domain, None) for key, r in keyed}.values())
+    cut = len(tasks) - held_out_of(len(tasks), held_out)
+    return tasks[:cut], tasks[cut:]
+
+
+def _teach(cfg: DictConfig, folder: Path, gold: Any) -> Any:
+    """Records and seed to a reward model; one that trains whole models is told how and where."""
+    teach = hydra.utils.instantiate(cfg.teacher, _convert_="all")
+    if "build" in cfg.teacher:
+        return replace(teach, build=partial(teach.build, cfg), folder=folder / "rewards")
+    more = {"reads": gold} if cfg.task.reads_qualities else {}
+    return lambda records, seed: teach(records, seed=seed, **more)
+
+
+def rewarded_run(
+    cfg: DictConfig, changes: dict[str, Any], *, folder: Path, source: Any, seed: int
+) -> RewardRun:
+    """A run of the task `reward` on these records, with the settings of `teacher.changes`."""
+    own: Any = OmegaConf.merge(cfg, changes, {"seed": seed})
+    own.logger = OmegaConf.load(CONF / "logger" / "csv.yaml")
+    own.aggregation = own.judged_by
+    own.speaker = None  # the policy's learning rate is not the reward model's
+    return reward_run(own, folder=folder, source=source)
+
+
+def _condition(cfg: DictConfig, change: DictConfig) -> DictConfig:
+    """The configuration under one condition: other files of `shaping` and `early_warning`, other keys of the task."""
+
+    def file(group: str) -> Any:
+        return OmegaConf.load(CONF / group / f"{change[group]}.yaml") if group in change else cfg[group]
+
+    shaping = OmegaConf.merge(file("shaping"), change.get("override", {}))
+    task = OmegaConf.merge(cfg.task, change.get("task", {}))
+    return OmegaConf.create({**cfg, "shaping": shaping, "early_warning": file("early_warning"), "task": task})
+
+
+def toy(cfg: DictConfig, gold: Any, *, learning_rate: float, **options: Any) -> Any:
+    """The toy world's policy of decisions; its learning rate is for `optimizer.build.lr` to read."""
+    from rlhf.records import RecordError
+    from rlhf.toy.tabular_policy import ToySpeaker
+
+    if gold is None:
+        raise RecordError(
+            "toy speaks in the toy world only", key="speaker",
+            remedy="data=toy, or speaker=language with model= and model.path=",
+        )  # fmt: skip
+    return ToySpeaker(gold, **options)
+
+
+def language(cfg: DictConfig, gold: Any, **options: Any) -> Any:
+    """The language model that the groups `model` and `adapter` name."""
+    return causal_speaker(cfg, **options)
+
+
+def _trainer(cfg: DictConfig, steps: int) -> Any:
+    """The trainer of the group, for so many steps, writing nothing."""
+    return hydra.utils.instantiate(
+        cfg.trainer, max_steps=steps, max_epochs=-1, logger=False, enable_checkpointing=False,
+        enable_progress_bar=False, enable_model_summary=False,
+    )  # fmt: skip
+
+
+def quick_trainer(steps: int, loggers: Sequence[Any] = ()) -> Any:
+    """A trainer of so many steps that writes nothing but what its loggers are told."""
+    import pytorch_lightning as pl
+
+    return pl.Trainer(
+        accelerator="cpu", max_steps=steps, max_epochs=-1, logger=list(loggers) or False, enable_checkpointing=False,
+        enable_progress_bar=False, enable_model_summary=False, gradient_clip_val=1.0,
+    )  # fmt: skip

@@ -1,0 +1,109 @@
+"""`task=policy`: configuration to objects."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import hydra
+from omegaconf import DictConfig
+
+from rlhf.assemble.algorithm import enough_completions
+from rlhf.assemble.checks.paths import check_folders, listed
+from rlhf.assemble.resume import checkpoint_to_go_on_from
+from rlhf.assemble.rollouts import check_rollouts
+from rlhf.assemble.run import renderer_of, run_folder, trainer_of
+from rlhf.assemble.tasks.tuning import optimizing, policy_of
+from rlhf.records import RecordError
+
+if TYPE_CHECKING:
+    from rlhf.optimise.policy.train import PolicyRun
+
+
+def policy_run(cfg: DictConfig) -> PolicyRun:
+    """What `task=policy` needs.
+
+    Raises:
+        RecordError: fewer completions than the algorithm needs, no reward model is named, a named one is not there, or
+            `shaping` names a domain that no prompt has.
+    """
+    named(cfg)
+    from rlhf.optimise.policy.module import Judges
+    from rlhf.optimise.policy.prompts import PromptData
+    from rlhf.optimise.policy.train import PolicyRun
+    from rlhf.optimise.shaping.reward_source import RunJudge
+
+    enough_completions(cfg.algorithm, cfg.task.completions, "task.completions")
+    folder = run_folder()
+    checkpoint = checkpoint_to_go_on_from(cfg, folder)
+    source = hydra.utils.instantiate(cfg.data)
+    proxy, watch = RunJudge(listed(cfg.reward)), listed(cfg.task.watch)
+    gold = hydra.utils.instantiate(cfg.task.gold)
+    judges = Judges(proxy, RunJudge(watch) if watch else None, gold(source) if gold is not None else None)
+    splitter = hydra.utils.instantiate(cfg.split)
+    data = PromptData(source.records(), splitter, batch_size=cfg.task.prompts, seed=cfg.seed)
+    shaper = hydra.utils.instantiate(cfg.shaping, _convert_="all")
+    shaper.check({task.domain for tasks in data.tasks.values() for task in tasks.values()})
+    module = hydra.utils.instantiate(cfg.algorithm)(
+        _speaker(cfg),
+        judges,
+        shaper,
+        completions=cfg.task.completions,
+        warning=hydra.utils.instantiate(cfg.early_warning, _convert_="all"),
+        **optimizing(cfg),
+    )
+    trainer = trainer_of(cfg, folder, checkpoint, steps=cfg.task.steps)
+    return PolicyRun(
+        folder, data, module, trainer, checkpoint, cfg.seed, cfg.task.reference_samples, cfg.task.eval_prompts,
+        oversight=hydra.utils.instantiate(cfg.task.oversight), previous=_previous(cfg), dry_run=cfg.task.dry_run,
+    )  # fmt: skip
+
+
+def named(cfg: DictConfig) -> None:
+    """Refuse what is not there before anything is loaded. Raises RecordError."""
+    if not listed(cfg.reward):
+        raise RecordError("task=policy needs a reward model", key="reward", remedy="reward=<run folder>")
+    check_folders(listed(cfg.reward), "reward", "rlhf.json", "a run of task=reward")
+    check_folders(listed(cfg.task.watch), "task.watch", "rlhf.json", "a run of task=reward")
+    if cfg.task.previous:
+        check_folders([cfg.task.previous], "task.previous", "config.json", "task=sft, dpo or policy")
+    check_rollouts(cfg)
+
+
+def toy_gold(source: Any) -> Any:
+    """Gold rewards where the prompts are the toy world's; None elsewhere."""
+    from rlhf.toy.gold import ToyGold
+    from rlhf.toy.world import ToyWorld
+
+    return ToyGold(source) if isinstance(source, ToyWorld) else None
+
+
+def causal_speaker(
+    cfg: DictConfig,
+    *,
+    decoding: Any,
+    max_new_tokens: int,
+    path: str | None = None,
+    key: str = "speaker.decoding",
+) -> Any:
+    """The language model that the groups `model` and `adapter` name, or the one in `path`, as a policy.
+
+    Raises RecordError, of `key`, where the decoding is not the whole distribution.
+    """
+    from rlhf.optimise.policy.rollout import CausalSpeaker, whole
+
+    whole(decoding, key)
+    maker = hydra.utils.instantiate(cfg.model, **({"path": path} if path else {}))
+    tokenizer = maker.tokenizer()
+    policy = policy_of(cfg, maker, tokenizer)
+    renderer = renderer_of(cfg, tokenizer, maker)
+    return CausalSpeaker(policy, renderer, decoding=decoding, max_new_tokens=max_new_tokens)
+
+
+def _speaker(cfg: DictConfig, path: str | None = None) -> Any:
+    decoding = hydra.utils.instantiate(cfg.task.decoding)
+    tokens = cfg.task.max_new_tokens
+    return causal_speaker(cfg, decoding=decoding, max_new_tokens=tokens, path=path, key="task.decoding")
+
+
+def _previous(cfg: DictConfig) -> Any:
+    return _speaker(cfg, str(cfg.task.previous)).eval() if cfg.task.previous else None

@@ -1,0 +1,68 @@
+"""The baseline that reads words but no order: logistic regression on tf-idf differences of the two answers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import islice
+
+import numpy as np
+from scipy.sparse import vstack
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
+
+from rlhf.evaluation.metrics.calibration import Calibration
+from rlhf.evaluation.score_source import Scores
+from rlhf.labels.label import Aggregation
+from rlhf.records import Comparison
+
+MOST = 5000
+"""Training records that are read."""
+
+
+class BagOfWords:
+    """A Bradley-Terry model whose features are tf-idf weights of words and word pairs of the answer.
+
+    Args:
+        records: the training part; its first `MOST` records are read.
+        judge: votes to labels.
+
+    Raises:
+        ValueError: no judged pair among them.
+    """
+
+    name = "bag of words"
+    calibration: Calibration | None = None
+
+    def __init__(self, records: Iterable[Comparison], judge: Aggregation) -> None:
+        texts: list[str] = []
+        first, second, win_prob = [], [], []
+        for record in islice(records, MOST):
+            label = judge(record)
+            i, j = np.nonzero(np.triu(label.observed, 1))
+            first += (i + len(texts)).tolist()
+            second += (j + len(texts)).tolist()
+            win_prob += label.win_prob[i, j].tolist()
+            texts += [c.text for c in record.completions]
+        if not first:
+            raise ValueError("the bag of words needs a judged pair in the training part of the data")
+        self.words = TfidfVectorizer(ngram_range=(1, 2), min_df=2, sublinear_tf=True, max_features=50_000)
+        features = self.words.fit_transform(texts)
+        difference = features[first] - features[second]
+        won = np.array(win_prob)
+        self.model = LogisticRegression(fit_intercept=False, max_iter=500)
+        self.model.fit(
+            vstack(
+                [difference, difference]
+            ),  # a share of the votes is that much of a win and the rest of a loss
+            np.repeat([1, 0], len(won)),
+            sample_weight=np.concatenate([won, 1 - won]),
+        )
+
+    def score(self, records: Sequence[Comparison]) -> list[Scores]:
+        """Log-odds of every answer."""
+        return [
+            Scores.plain(
+                (self.words.transform([c.text for c in r.completions]) @ self.model.coef_[0]).tolist()
+            )
+            for r in records
+        ]

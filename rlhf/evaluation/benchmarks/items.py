@@ -1,0 +1,160 @@
+"""What a benchmark reads: per prompt, the rewards of right and of wrong answers; and how credits are averaged."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from rlhf.records import Comparison, RecordError
+from rlhf.stats.arrays import Floats
+from rlhf.stats.bootstrap import SHARE, cluster_bootstrap, cluster_sums
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One row of a benchmark, scored.
+
+    id        the row's own id, "" where it has none
+    subset    which part of the benchmark it belongs to
+    prompt    key of the prompt: what intervals resample
+    chosen    [C] rewards of the right answers, in the order of the file
+    rejected  [R] rewards of the wrong ones
+    """
+
+    id: str
+    subset: str
+    prompt: str
+    chosen: Floats
+    rejected: Floats
+
+
+class Benchmark(Protocol):
+    """Items to flat metrics, `<benchmark>/<part>`, in 0..1."""
+
+    def __call__(self, items: Sequence[Item], *, bootstrap: int = 1000, seed: int = 0) -> dict[str, float]:
+        """Raises ValueError for items that the benchmark does not have, or that are not of its form."""
+
+
+def items(scored: Iterable[tuple[Comparison, Floats]]) -> Iterator[Item]:
+    """Items of records with the rewards [K] of their completions.
+
+    The right answers are those that the record's one vote puts first, as the importers of benchmarks store it.
+
+    Raises:
+        RecordError: a record without a subset (its domain), or whose votes are not one that tells right from wrong.
+    """
+    for record, reward in scored:
+        right = _right(record)
+        if record.domain is None:
+            raise RecordError(
+                "a row without a subset belongs to no part", key="subset", place=record.prompt_id
+            )
+        yield Item(
+            id=str(record.meta.get("row_id", "")),
+            subset=record.domain,
+            prompt=record.prompt_id,
+            chosen=np.asarray(reward)[right],
+            rejected=np.asarray(reward)[~right],
+        )
+
+
+def _right(record: Comparison) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+    best: set[str | None] = set()
+    if len(record.votes) == 1:
+        (vote,) = record.votes
+        best = set(vote.ranking[0]) if vote.ranking else {vote.choice}
+    right = np.array([c.id in best for c in record.completions], dtype=np.bool_)
+    if not right.any() or right.all():
+        remedy = "benchmark records hold one vote, as data=rewardbench, rm_bench or llmbar_pairs read them"
+        raise RecordError(
+            "no single vote tells right from wrong", key="votes", place=record.prompt_id, remedy=remedy
+        )
+    return right
+
+
+def credit(lead: Floats) -> Floats:
+    """1 for a lead above 0, half for none, 0 below."""
+    return np.asarray(np.sign(lead) / 2 + 0.5)
+
+
+def share_of_best(item: Item) -> float:
+    """Probability that the pick of the highest reward is right, equal ones being picked alike (RewardBench 2)."""
+    best = max(item.chosen.max(), item.rejected.max())
+    right, wrong = int((item.chosen == best).sum()), int((item.rejected == best).sum())
+    return right / (right + wrong)
+
+
+def by_subset(items: Sequence[Item], known: Iterable[str], benchmark: str) -> dict[str, list[int]]:
+    """Places of the items of every known subset, lower case, in the order of `known`; empty ones left out.
+
+    Raises:
+        ValueError: no items, or a subset that the benchmark does not have.
+    """
+    places: dict[str, list[int]] = {name: [] for name in known}
+    strange = sorted({item.subset for item in items} - {item.subset for item in items if key(item) in places})
+    if not items or strange:
+        found = f"has no subset {', '.join(strange)}" if strange else "got no rows"
+        raise ValueError(f"{benchmark} {found}; its subsets are {', '.join(places)}")
+    for i, item in enumerate(items):
+        places[key(item)].append(i)
+    return {name: rows for name, rows in places.items() if rows}
+
+
+def row_counts(places: Mapping[str, list[int]], known: Iterable[str], benchmark: str) -> dict[str, float]:
+    """`<benchmark>/n/<subset>`: rows of every known subset, 0 for one that is missing."""
+    return {f"{benchmark}/n/{name.replace(' ', '_')}": len(places.get(name, [])) for name in known}
+
+
+def key(item: Item) -> str:
+    """The subset's name, whatever case a file writes it in."""
+    return item.subset.lower()
+
+
+def subset_weights(places: Mapping[str, list[int]], weight: Mapping[str, float], count: int) -> Floats:
+    """Weight [I] of every item so that the weighted mean of items is the weighted mean of subset means.
+
+    Args:
+        places: subset -> its items.
+        weight: subset -> its weight; subsets left out count nothing.
+        count: I, the number of items.
+    """
+    out = np.zeros(count)
+    for name, rows in places.items():
+        out[rows] = weight.get(name, 0.0) / len(rows)
+    return out
+
+
+def weighted_means(
+    credits: Mapping[str, Floats],
+    weights: Mapping[str, Floats],
+    prompts: Sequence[str],
+    *,
+    bootstrap: int,
+    seed: int,
+) -> dict[str, float]:
+    """Weighted means of credits, under every name, with intervals that resample prompts.
+
+    Args:
+        credits: suffix -> [I] credit of every item ("" and "/strict").
+        weights: name -> [I] weights, not negative, not all 0.
+        prompts: [I] the clusters.
+        bootstrap, seed: resamples.
+
+    Returns:
+        `<name><suffix>`, and `<name>/ci_low`, `/ci_high` for the suffix "".
+    """
+    names, columns = list(weights), np.stack(list(weights.values()), axis=1)
+    out: dict[str, float] = {}
+    for suffix, earned in credits.items():
+        mean = earned @ columns / columns.sum(0)
+        out |= {f"{name}{suffix}": float(m) for name, m in zip(names, mean, strict=True)}
+    codes = np.unique(np.asarray(prompts), return_inverse=True)[1]
+    tops, bottoms = cluster_sums(credits[""][:, None] * columns, codes), cluster_sums(columns, codes)
+    low, high = cluster_bootstrap(tops, bottoms, samples=bootstrap, seed=seed, within=SHARE)
+    for i, name in enumerate(names):
+        if np.isfinite(low[i]):
+            out |= {f"{name}/ci_low": float(low[i]), f"{name}/ci_high": float(high[i])}
+    return out

@@ -1,0 +1,150 @@
+"""A benchmark as a part of the report: every judged model, and the longer answer, on the benchmark's own files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from typing import Protocol
+
+import numpy as np
+
+from rlhf.evaluation.benchmarks.items import Benchmark, Item, items
+from rlhf.evaluation.report.section import Cell, Section, Table, as_key
+from rlhf.evaluation.results import Judged
+from rlhf.evaluation.score_source import ScoreSource
+from rlhf.records import Comparison
+from rlhf.stats.arrays import Floats
+
+BLOCK = 64
+"""Records scored together; texts are forgotten after that."""
+
+LENGTH = "the longer answer"
+
+
+class Records(Protocol):
+    """Where a benchmark's rows come from: a `rlhf.data.source.Source` with the benchmark's importer."""
+
+    def records(self) -> Iterator[Comparison]:
+        """The records from the start."""
+
+
+class BenchmarkSection:
+    """A benchmark's scores of every model of a report.
+
+    Keys: the benchmark's own for the judged model; `others/<name>/<key>` for the other models;
+    `baseline/length/<key>` for a reward that is the answer's length. Rows with an answer that a model cannot read
+    (too long), or that scoring dropped, are left out for that model and counted in `<benchmark>/n_left_out`.
+
+    Args:
+        name: heading, and the prefix of the benchmark's keys.
+        benchmark: items to metrics, such as `rlhf.evaluation.benchmarks.rewardbench`.
+        source: the benchmark's rows as records; None = the judged data are the benchmark's.
+    """
+
+    def __init__(self, name: str, benchmark: Benchmark, source: Records | None = None) -> None:
+        self.name, self.benchmark, self.source = name, benchmark, source
+
+    def __call__(self, judged: Judged) -> Section:
+        """The section. Raises as the benchmark and the reading of its files do."""
+        total, scored = self._read(judged) if self.source is None else self._score(self.source, judged.models)
+        options = {"bootstrap": judged.samples, "seed": judged.seed}
+        found: dict[str, dict[str, float]] = {}
+        for name, rows in scored.items():
+            if total and not rows:
+                raise ValueError(
+                    f"{name} can read none of the {total} rows of {self.name}: max_length is too small"
+                )
+            left_out = {f"{self.name}/n_left_out": total - len(rows)}
+            found[name] = self.benchmark(rows, **options) | left_out
+        first = next(iter(found))
+        metrics: dict[str, float] = {}
+        for name, values in found.items():
+            other = "baseline/length/" if name == LENGTH else f"others/{as_key(name)}/"
+            metrics |= {("" if name == first else other) + key: value for key, value in values.items()}
+        return Section(self.name, _text(self.name, found), metrics, [_table(self.name, found)])
+
+    def _score(self, source: Records, models: Sequence[ScoreSource]) -> tuple[int, dict[str, list[Item]]]:
+        """How many rows there are, and the items of every model, `LENGTH` last."""
+        scored: dict[str, list[Item]] = {name: [] for name in (*(model.name for model in models), LENGTH)}
+        total, stream = 0, source.records()
+        while block := list(islice(stream, BLOCK)):
+            total += len(block)
+            for model in models:
+                rewards = [scores.reward for scores in model.score(block)]
+                read = [(r, x) for r, x in zip(block, rewards, strict=True) if np.isfinite(x).all()]
+                scored[model.name] += items(read)
+            scored[LENGTH] += items((record, _lengths(record)) for record in block)
+        return total, scored
+
+    def _read(self, judged: Judged) -> tuple[int, dict[str, list[Item]]]:
+        """The same from rewards that the report has already."""
+        evidence = judged.evidence
+        records = judged.look_up(evidence.record.tolist())
+        columns = {judged.name: evidence.scored.reward, **evidence.others, LENGTH: evidence.scored.length}
+        starts = np.searchsorted(evidence.scored.group, np.arange(len(evidence.record) + 1))
+        whole = [
+            (records[number], slice(*starts[g : g + 2]), evidence.place[slice(*starts[g : g + 2])])
+            for g, number in enumerate(evidence.record.tolist())
+            if len(records[number].completions) == starts[g + 1] - starts[g]
+        ]
+        scored = {
+            name: list(items((record, column[rows][np.argsort(place)]) for record, rows, place in whole))
+            for name, column in columns.items()
+        }
+        return evidence.counts.get("records", len(evidence.record)), scored
+
+
+def _lengths(record: Comparison) -> Floats:
+    return np.array([len(c.text) for c in record.completions], dtype=np.float64)
+
+
+def _rows(name: str, found: dict[str, float]) -> list[str]:
+    """Keys of accuracies, score first."""
+    hidden = ("strict", "ci_low", "ci_high", "tie_rate", "margin", "n")
+    last = {key: key.rpartition("/")[2] for key in found}
+    shown = [key for key in found if not key.startswith(f"{name}/n/")]
+    keys = [key for key in shown if last[key] not in hidden and not last[key].startswith("n_")]
+    return sorted(keys, key=lambda k: k not in (f"{name}/score", f"{name}/partial_score"))
+
+
+def _table(name: str, found: dict[str, dict[str, float]]) -> Table:
+    first, *others = found
+    rows: list[list[Cell]] = []
+    for key in _rows(name, found[first]):
+        values = found[first]
+        low, high = values.get(f"{key}/ci_low"), values.get(f"{key}/ci_high")
+        interval = "" if low is None or high is None else f" [{low:.3f}, {high:.3f}]"
+        cells = [found[other].get(key) for other in others]
+        label = key.removeprefix(f"{name}/")
+        rows.append([label, f"{values[key]:.3f}{interval}", values.get(f"{key}/strict"), *cells])
+    return Table(name, ["", first, "ties count nothing", *others], rows, "Equal rewards get half the credit, or their "
+                 "share of the pick; 95% intervals resample prompts.")  # fmt: skip
+
+
+def _text(name: str, found: dict[str, dict[str, float]]) -> str:
+    first = next(iter(found))
+    values = found[first]
+    said = [
+        f"{int(values[f'{name}/n'])} rows; equal rewards in {values[f'{name}/tie_rate']:.3f} of the comparisons."
+    ]
+    said.append(_overall(name, values, found[LENGTH]))
+    if values[f"{name}/n_left_out"]:
+        said.append(
+            f"{int(values[f'{name}/n_left_out'])} rows are left out: too long for the model, or dropped."
+        )
+    return " ".join(said)
+
+
+def _overall(name: str, values: dict[str, float], by_length: dict[str, float]) -> str:
+    """The score, or which parts are missing."""
+    key, partial = f"{name}/score", f"{name}/partial_score"
+    longer = {k: f"; the longer answer {by_length[k]:.3f}" if k in by_length else "" for k in (key, partial)}
+    if key in values:
+        return f"Score {values[key]:.3f}{longer[key]}."
+    absent = [k.removeprefix(f"{name}/n/") for k, n in values.items() if k.startswith(f"{name}/n/") and not n]
+    said = f"Parts are missing, so there is no overall score. Without rows: {', '.join(absent)}."
+    if partial in values:
+        said += (
+            f" The mean over what is there, {values[partial]:.3f}{longer[partial]}, is no published score."
+        )
+    return said

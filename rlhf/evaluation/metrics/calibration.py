@@ -1,0 +1,228 @@
+"""Does sigmoid(r_a - r_b) mean what it says? Temperature, calibration errors, and the artefact a run stores.
+
+Everything is symmetric in the two sides: with the preferred answer always first, every label is 1 and the usual
+binary calibration error of a perfect model is 0.35 (T49).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import warnings
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+import numpy as np
+from scipy.optimize import minimize_scalar
+from scipy.special import expit
+
+from rlhf.stats.arrays import Floats, Ints
+
+BINS = 15
+"""Guo et al. 2017; of equal width over the confidences 0.5..1, so that all of them can be filled."""
+
+LOG_RANGE = 10.0
+"""Temperatures lie within exp(±10) of the root mean square difference."""
+
+
+def nll(difference: Floats, win_prob: Floats) -> Floats:
+    """Cross-entropy of every pair [P]: -p log σ(D) - (1-p) log σ(-D), in nats; no clamp, stable for any D."""
+    return win_prob * np.logaddexp(0, -difference) + (1 - win_prob) * np.logaddexp(0, difference)
+
+
+def fit_temperature(difference: Floats, win_prob: Floats, weight: Floats | None = None) -> float:
+    """T > 0 that minimises the mean NLL of σ(D / T) (Guo et al. 2017); the NLL is convex in 1/T.
+
+    Scaling the rewards scales T: fit(c·D) = c·fit(D), unless T = 1 is already the best. No finite T is best in two
+    cases, both warned about. Rewards that order every pair as all its voters did ask for T -> 0; their labels are
+    then smoothed to 1/(n+2) and (n+1)/(n+2) (Platt 1999). Rewards that order the pairs no better than chance ask
+    for T -> ∞ and get the largest one.
+
+    Args:
+        difference: [P] reward differences of the validation pairs, never of the test pairs (T50).
+        win_prob: [P] vote shares of the first, ties counting one half.
+        weight: [P] how much each pair counts, >= 0; None = all alike.
+
+    Returns:
+        T; 1 where nothing beats it, so that fitting never raises the NLL it was fitted on.
+    """
+    weight = np.ones(len(difference)) if weight is None else weight
+    used = (difference != 0) & (weight > 0)  # equal rewards give log 2 at any temperature
+    if not used.any():
+        return 1.0
+    difference, win_prob, weight = difference[used], win_prob[used], weight[used]
+    scale = float(np.sqrt(np.average(difference**2, weights=weight)))
+
+    def mean_nll(temperature: float, target: Floats) -> float:
+        return float(np.average(nll(difference / temperature, target), weights=weight))
+
+    if np.average(difference * (win_prob - 0.5), weights=weight) <= 0:
+        found = scale * math.exp(LOG_RANGE)
+        warnings.warn(
+            "the rewards order the validation pairs no better than chance: probabilities become one half "
+            f"(temperature {found:.3g})",
+            stacklevel=2,
+        )
+    else:
+        found = _minimum(mean_nll, scale, _finite_target(difference, win_prob))
+    return found if mean_nll(found, win_prob) < mean_nll(1.0, win_prob) else 1.0
+
+
+def _finite_target(difference: Floats, win_prob: Floats) -> Floats:
+    """The vote shares; smoothed where the rewards separate them, because then no T > 0 is best."""
+    n = len(difference)
+    if not np.array_equal(win_prob, difference > 0):
+        return win_prob
+    warnings.warn(
+        f"the rewards order all {n} validation pairs as the votes do, which fits any low temperature: smoothed the "
+        "votes (Platt 1999); more validation pairs make the probabilities reliable",
+        stacklevel=3,
+    )
+    return (win_prob * n + 1) / (n + 2)
+
+
+def _minimum(mean_nll: Callable[[float, Floats], float], scale: float, target: Floats) -> float:
+    found = minimize_scalar(
+        lambda log_t: mean_nll(scale * math.exp(log_t), target),
+        bounds=(-LOG_RANGE, LOG_RANGE),
+        method="bounded",
+        options={"xatol": 1e-8},
+    )
+    return scale * math.exp(float(found.x))
+
+
+def fold(probability: Floats, win_prob: Floats) -> tuple[Floats, Floats]:
+    """Confidence max(p, 1-p) and vote share of the predicted side, [P] each; swapping sides changes neither.
+
+    Confidences are rounded to 12 digits, because σ(D) and 1 - σ(-D) differ in the last one and would fall into
+    two bins at an edge.
+
+    Raises:
+        ValueError: something outside [0, 1], such as reward differences instead of probabilities.
+    """
+    if len(probability) and not (probability.min() >= 0 and probability.max() <= 1):
+        raise ValueError("probabilities must lie in [0, 1]; apply the sigmoid to reward differences first")
+    confidence = np.maximum(probability, 1 - probability).round(12)
+    agreement = np.where(probability > 0.5, win_prob, 1 - win_prob)
+    return confidence, np.where(probability == 0.5, 0.5, agreement)  # p = 0.5 predicts no side
+
+
+def equal_width(confidence: Floats, bins: int = BINS) -> Ints:
+    """Bin [P] of each confidence among `bins` of equal width over [0.5, 1]; 1.0 is in the last one."""
+    return np.minimum(((confidence - 0.5) * (2 * bins)).astype(np.int64), bins - 1)
+
+
+def equal_count(confidence: Floats, bins: int = BINS) -> Ints:
+    """Bin [P] of each confidence between quantiles (Nixon et al. 2019); equal confidences share a bin."""
+    edges = np.quantile(confidence, np.linspace(0, 1, bins + 1)[1:-1]) if len(confidence) else np.zeros(0)
+    return np.searchsorted(edges, confidence, side="right").astype(np.int64)
+
+
+@dataclass(frozen=True, slots=True)
+class Bin:
+    """One bar of a reliability diagram: mean confidence, share of votes that agreed, number of pairs."""
+
+    confidence: float
+    agreement: float
+    count: int
+
+
+def reliability(
+    probability: Floats, win_prob: Floats, *, bins: int = BINS, adaptive: bool = False
+) -> list[Bin]:
+    """Confidence against agreement in the bins that hold a pair, by rising confidence.
+
+    Args:
+        probability: [P] stated P(first wins).
+        win_prob: [P] vote shares of the first.
+        bins: how many.
+        adaptive: bins of equal count instead of equal width.
+
+    Raises:
+        ValueError: as `fold`.
+    """
+    confidence, agreement = fold(probability, win_prob)
+    place = (equal_count if adaptive else equal_width)(confidence, bins)
+    count = np.bincount(place, minlength=bins)
+    sums = np.bincount(place, confidence, bins), np.bincount(place, agreement, bins)
+    return [
+        Bin(float(sums[0][b] / count[b]), float(sums[1][b] / count[b]), int(count[b]))
+        for b in np.flatnonzero(count)
+    ]
+
+
+def ece(probability: Floats, win_prob: Floats, *, bins: int = BINS) -> float:
+    """Expected calibration error Σ_b n_b/n · |agreement_b - confidence_b| (Naeini et al. 2015); 0 is perfect."""
+    return _error(reliability(probability, win_prob, bins=bins))
+
+
+def adaptive_ece(probability: Floats, win_prob: Floats, *, bins: int = BINS) -> float:
+    """The same over bins of equal count, which no crowded bin dominates (Nixon et al. 2019)."""
+    return _error(reliability(probability, win_prob, bins=bins, adaptive=True))
+
+
+def _error(table: list[Bin]) -> float:
+    total = sum(b.count for b in table)
+    return sum(b.count * abs(b.agreement - b.confidence) for b in table) / total if total else 0.0
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """calibration.json: how a raw reward becomes a probability or a normalised reward.
+
+    temperature     of the reward differences, fitted on validation pairs
+    reward_mean, reward_std   over the validation completions
+    n_pairs, n_completions    how many those were
+    data_hash       which data
+    tie_width       the tie parameter a tie loss learned, else None
+    fitted_on       the split
+
+    Raises:
+        ValueError: a temperature or a spread that cannot be.
+    """
+
+    temperature: float
+    reward_mean: float
+    reward_std: float
+    n_pairs: int
+    n_completions: int
+    data_hash: str
+    tie_width: float | None = None
+    fitted_on: str = "val"
+
+    def __post_init__(self) -> None:
+        if not 0 < self.temperature < math.inf:
+            raise ValueError(f"temperature={self.temperature} must be positive and finite")
+        if not (math.isfinite(self.reward_mean) and 0 <= self.reward_std < math.inf):
+            raise ValueError(f"reward_mean={self.reward_mean}, reward_std={self.reward_std} must be finite")
+
+    @classmethod
+    def identity(cls) -> Calibration:
+        """Changes nothing: temperature 1, mean 0, std 1."""
+        return cls(1.0, 0.0, 1.0, 0, 0, "", None, "nothing")
+
+    def probability(self, a: Floats | float, b: Floats | float) -> Floats:
+        """P(a beats b) = σ((a - b) / T) for raw rewards a and b, elementwise."""
+        return np.asarray(expit((np.asarray(a, dtype=np.float64) - b) / self.temperature))
+
+    def normalise(self, reward: Floats | float) -> Floats:
+        """(r - mean) / std, which the KL coefficient of a policy refers to (Ziegler et al. 2019); std 0 counts as 1."""
+        return (np.asarray(reward, dtype=np.float64) - self.reward_mean) / (self.reward_std or 1.0)
+
+    def to_json(self, path: Path) -> None:
+        """Write calibration.json; numbers round-trip exactly (T45)."""
+        path.write_text(json.dumps(asdict(self), indent=2, allow_nan=False) + "\n")
+
+    @classmethod
+    def from_json(cls, path: Path) -> Calibration:
+        """Read calibration.json.
+
+        Raises:
+            ValueError: the file is not one, with its name and what is wrong.
+        """
+        stored = json.loads(path.read_text())
+        known = {f.name for f in fields(cls)}
+        if not isinstance(stored, dict) or set(stored) != known:
+            raise ValueError(f"{path}: a calibration has exactly the keys {', '.join(sorted(known))}")
+        return cls(**stored)

@@ -1,0 +1,164 @@
+"""Rank agreement inside each group, then averaged over groups; never pooled across prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rlhf.evaluation.metrics.scored import Scored
+from rlhf.stats.arrays import Floats, Ints
+from rlhf.stats.bootstrap import DIFFERENCE, SHARE, cluster_bootstrap, cluster_sums, unanimous
+from rlhf.stats.ranks import placed
+
+CHUNK = 2_000_000
+"""Comparisons of two completions held at once; bounds memory at some 16 MB per array."""
+
+
+def stacks(scored: Scored, keep: NDArray[np.bool_]) -> Iterator[tuple[Ints, Floats, Floats, Floats]]:
+    """Number [G_k] and reward, rank, length [G_k, k] of groups with k >= 2 kept completions, in stacks of equal k.
+
+    Args:
+        scored: the set.
+        keep: [N] which completions take part.
+    """
+    group = scored.group[keep]
+    sizes = np.bincount(group, minlength=len(scored.prompt))
+    columns = [c[keep].astype(np.float64) for c in (scored.reward, scored.rank, scored.length)]
+    for k in np.unique(sizes[sizes >= 2]):
+        rows = (sizes == k)[group]
+        reward, rank, length = (c[rows].reshape(-1, k) for c in columns)
+        number = group[rows].reshape(-1, k)[:, 0]
+        step = max(1, CHUNK // int(k) ** 2)
+        for start in range(0, len(reward), step):
+            part = slice(start, start + step)
+            yield number[part], reward[part], rank[part], length[part]
+
+
+def spearman(a: Floats, b: Floats) -> Floats:
+    """Spearman's rho [G] of every row of a and b [G, k], ties at their mean rank; NaN where a row is constant."""
+    x, y = (placed(values) - (values.shape[-1] + 1) / 2 for values in (a, b))
+    return _ratio((x * y).sum(-1), np.sqrt((x**2).sum(-1) * (y**2).sum(-1)))
+
+
+def spearman_influence(a: Floats, b: Floats) -> tuple[float, Floats]:
+    """Spearman's rho of a and b [N], ties at their mean rank, and the influence [N] of every entry on it.
+
+    With F and G the mid-distribution functions less one half, rho = N / √(A B) of N = mean FG, A = mean F²,
+    B = mean G². An entry moves them itself and by moving the ranks of all others, k(x, y) = [x < y] + [x = y] / 2:
+    dN_i = F_i G_i + mean_j k(a_i, a_j) G_j + mean_j k(b_i, b_j) F_j - 3 N, and so on (Croux & Dehon 2010). The
+    influences have mean 0; both are NaN where a or b is constant.
+    """
+    n = len(a)
+    f, g = ((placed(values) - 0.5) / n - 0.5 for values in (a, b))
+    product, f2, g2 = (
+        float(v.mean()) for v in (f * g, f * f, g * g)
+    )  # not BLAS: its sums depend on its threads
+    if not f2 > 0 or not g2 > 0:
+        return np.nan, np.full(n, np.nan)
+    by_a, by_b = _above(a, np.stack([g, f])), _above(b, np.stack([f, g]))
+    d_product = f * g + by_a[0] + by_b[0] - 3 * product
+    d_f2, d_g2 = f**2 + 2 * by_a[1] - 3 * f2, g**2 + 2 * by_b[1] - 3 * g2
+    rho = product / np.sqrt(f2 * g2)
+    return float(rho), d_product / np.sqrt(f2 * g2) - rho / 2 * (d_f2 / f2 + d_g2 / g2)
+
+
+def _above(x: Floats, values: Floats) -> Floats:
+    """mean_j k(x_i, x_j) values_j [V, N] of values [V, N], k = 1 where x_j is larger, one half where it is equal."""
+    _, place = np.unique(x, return_inverse=True)
+    sums = np.stack([np.bincount(place, row) for row in values])
+    larger = sums.sum(1, keepdims=True) - np.cumsum(sums, axis=1) + sums / 2
+    return np.asarray(larger[:, place] / len(x))
+
+
+def kendall(a: Floats, b: Floats) -> Floats:
+    """Kendall's tau-b [G] of every row of a and b [G, k]; NaN where a row is constant."""
+    x, y = (np.sign(values[..., :, None] - values[..., None, :]) for values in (a, b))
+    return _ratio((x * y).sum((-1, -2)), np.sqrt((x**2).sum((-1, -2)) * (y**2).sum((-1, -2))))
+
+
+def ndcg(reward: Floats, rank: Floats) -> Floats:
+    """Normalised discounted cumulative gain [G] of the order that the rewards [G, k] give (Järvelin & Kekäläinen 2002).
+
+    An answer gains as many points as there are answers ranked below it; equal rewards share their places.
+    """
+    gain = (rank[:, :, None] < rank[:, None, :]).sum(-1).astype(np.float64)
+    equal = reward[:, :, None] == reward[:, None, :]
+    shared = (equal * gain[:, None, :]).sum(-1) / equal.sum(-1)
+    discount = 1 / np.log2(np.arange(2, reward.shape[-1] + 2))
+    found = np.take_along_axis(shared, np.argsort(-reward, axis=-1, kind="stable"), -1) @ discount
+    return _ratio(found, -np.sort(-gain, axis=-1) @ discount)
+
+
+def rank_values(scored: Scored) -> tuple[Ints, dict[str, Floats], int]:
+    """Number [R] of every ranked group, its `spearman`, `kendall`, `top1`, `ndcg` [R], and how many had no order.
+
+    Ranked are the groups whose votes rank at least two completions apart. A group on which the model gives only
+    equal rewards has no correlation: it counts as 0, so that a model gains nothing by being silent where it is hard.
+    """
+    numbers, undefined = [np.zeros(0, np.int64)], 0
+    rows: dict[str, list[Floats]] = {name: [np.zeros(0)] for name in ("spearman", "kendall", "top1", "ndcg")}
+    for number, reward, rank, _ in stacks(scored, scored.rank >= 0):
+        apart = rank.max(-1) > rank.min(-1)
+        reward, rank = reward[apart], rank[apart]
+        undefined += int((reward.max(-1) == reward.min(-1)).sum())
+        numbers.append(number[apart])
+        rows["spearman"].append(np.nan_to_num(spearman(reward, -rank)))
+        rows["kendall"].append(np.nan_to_num(kendall(reward, -rank)))
+        highest = reward == reward.max(-1, keepdims=True)
+        best = rank == rank.min(-1, keepdims=True)
+        rows["top1"].append((highest & best).sum(-1) / highest.sum(-1))
+        rows["ndcg"].append(ndcg(reward, rank))
+    return np.concatenate(numbers), {name: np.concatenate(parts) for name, parts in rows.items()}, undefined
+
+
+def rank_metrics(scored: Scored) -> dict[str, float]:
+    """`spearman`, `kendall`, `top1`, `ndcg`, `n_ranked`, `n_rank_undefined` against the ranks that the votes give.
+
+    Averages over the ranked groups, never over pooled prompts; see `rank_values`. `n_rank_undefined` counts the
+    groups without an order of rewards (T51). `top1`: is the highest reward among the best ranked? Equal highest
+    rewards share the credit. Unlike `pair_accuracy` it looks at one choice per group (T53); chance is the share of
+    the best ranked.
+    """
+    numbers, values, undefined = rank_values(scored)
+    out: dict[str, float] = {"n_ranked": len(numbers), "n_rank_undefined": undefined}
+    return out | ({name: float(v.mean()) for name, v in values.items()} if len(numbers) else {})
+
+
+def rank_intervals(scored: Scored, samples: int, seed: int) -> dict[str, float]:
+    """95% intervals of the averages of `rank_metrics`, prompts resampled; NaN for a single prompt."""
+    numbers, values, _ = rank_values(scored)
+    sums = cluster_sums(np.column_stack([*values.values(), np.ones(len(numbers))]), scored.prompt[numbers])
+    low, high = cluster_bootstrap(
+        sums[:, :-1], np.repeat(sums[:, -1:], len(values), 1), samples=samples, seed=seed
+    )
+    whole, carrying = sums.sum(0), int((sums[:, -1] > 0).sum())
+    for i, name in enumerate(values if carrying >= 2 else ()):
+        within = SHARE if name in ("top1", "ndcg") else DIFFERENCE
+        low[i], high[i] = unanimous(whole[i] / whole[-1], low[i], high[i], carrying, within=within)
+    return {f"{name}/ci_low": float(low[i]) for i, name in enumerate(values)} | {
+        f"{name}/ci_high": float(high[i]) for i, name in enumerate(values)
+    }
+
+
+def length_metrics(scored: Scored) -> dict[str, float]:
+    """How far the reward follows length: 0 not at all, 1 longer is always better.
+
+    `length/spearman`: inside groups, averaged over those with unequal lengths and unequal rewards
+    (`n_length_undefined` counts the others); `length/spearman_pooled`: over all completions.
+    """
+    inside = [spearman(reward, length) for _, reward, _, length in stacks(scored, np.isfinite(scored.reward))]
+    rho = np.concatenate([np.zeros(0), *inside])
+    defined = rho[~np.isnan(rho)]
+    out: dict[str, float] = {"n_length_undefined": len(rho) - len(defined)}
+    if len(defined):
+        out["length/spearman"] = float(defined.mean())
+    pooled = spearman(scored.reward[None], scored.length[None])[0]
+    return out if np.isnan(pooled) else out | {"length/spearman_pooled": float(pooled)}
+
+
+def _ratio(a: Floats, b: Floats) -> Floats:
+    out = np.full(a.shape, np.nan)
+    np.divide(a, b, out=out, where=b > 0)
+    return out

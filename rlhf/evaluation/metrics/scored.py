@@ -1,0 +1,133 @@
+"""A scored set as flat columns of numbers: what every metric reads. Texts are gone, memory holds scalars only."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rlhf.stats.arrays import Floats, Ints
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredGroup:
+    """One prompt with K scored completions; matrices [K, K] as in `rlhf.labels.label.Label`.
+
+    prompt    key of the prompt; groups with the same key are one cluster for the intervals
+    domain    None where the record has none
+    reward    [K], length [K] (characters or tokens), rank [K] (0 = best, equal = tied, -1 = not ranked)
+    win_prob  [K, K], tie_prob [K, K], observed [K, K], votes [K, K]
+    """
+
+    prompt: str
+    domain: str | None
+    reward: Floats
+    length: NDArray[np.number]
+    rank: NDArray[np.number]
+    win_prob: Floats
+    tie_prob: Floats
+    observed: NDArray[np.bool_]
+    votes: Floats
+
+
+@lru_cache(maxsize=64)
+def _above(size: int) -> NDArray[np.bool_]:
+    """True above the diagonal."""
+    return np.triu(np.ones((size, size), dtype=bool), 1)
+
+
+@dataclass(frozen=True)
+class Scored:
+    """G groups, N completions, P judged pairs (first before second in the stored order).
+
+    per completion [N]  group, reward, length (characters or tokens), rank (-1 = not ranked)
+    per group [G]       prompt (code of the prompt: groups may share one), domain (code, -1 = none)
+    per pair [P]        first, second (indices of completions), win_prob (of the first), tie_prob, votes
+    domains             names behind the codes
+    """
+
+    group: Ints
+    reward: Floats
+    length: Floats
+    rank: Ints
+    prompt: Ints
+    domain: Ints
+    first: Ints
+    second: Ints
+    win_prob: Floats
+    tie_prob: Floats
+    votes: Floats
+    domains: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        bad = np.flatnonzero(~np.isfinite(self.reward))
+        if len(bad):
+            raise ValueError(
+                f"{len(bad)} of {len(self.reward)} rewards are NaN or infinite (first in group "
+                f"{self.group[bad[0]]}): the training diverged; lower optimizer.lr or check the precision"
+            )
+
+    @classmethod
+    def from_groups(cls, groups: Iterable[ScoredGroup]) -> Scored:
+        """Columns of the groups, in their order.
+
+        Raises:
+            ValueError: a reward is not finite.
+        """
+        prompts: dict[str, int] = {}
+        domains: dict[str, int] = {}
+        of_group = {name: array("q") for name in ("prompt", "domain", "size", "pairs")}
+        of_item = {name: array("d") for name in ("reward", "length", "rank")}
+        of_pair = {name: array("d") for name in ("first", "second", "win_prob", "tie_prob", "votes")}
+        start = 0
+        for g in groups:
+            i, j = np.nonzero(g.observed & _above(len(g.reward)))
+            of_group["prompt"].append(prompts.setdefault(g.prompt, len(prompts)))
+            of_group["domain"].append(-1 if g.domain is None else domains.setdefault(g.domain, len(domains)))
+            of_group["size"].append(len(g.reward))
+            for name, part in (("reward", g.reward), ("length", g.length), ("rank", g.rank)):
+                of_item[name].extend(part.tolist())
+            of_pair["first"].extend((i + start).tolist())
+            of_pair["second"].extend((j + start).tolist())
+            for name, square in (("win_prob", g.win_prob), ("tie_prob", g.tie_prob), ("votes", g.votes)):
+                of_pair[name].extend(square[i, j].tolist())
+            start += len(g.reward)
+        sizes = np.asarray(of_group["size"], dtype=np.int64)
+        return cls(
+            group=np.repeat(np.arange(len(sizes)), sizes),
+            reward=np.asarray(of_item["reward"]),
+            length=np.asarray(of_item["length"]),
+            rank=np.asarray(of_item["rank"]).astype(np.int64),
+            prompt=np.asarray(of_group["prompt"], dtype=np.int64),
+            domain=np.asarray(of_group["domain"], dtype=np.int64),
+            first=np.asarray(of_pair["first"]).astype(np.int64),
+            second=np.asarray(of_pair["second"]).astype(np.int64),
+            win_prob=np.asarray(of_pair["win_prob"]),
+            tie_prob=np.asarray(of_pair["tie_prob"]),
+            votes=np.asarray(of_pair["votes"]),
+            domains=tuple(domains),
+        )
+
+    @property
+    def difference(self) -> Floats:
+        """Reward of the first less reward of the second, per pair [P]."""
+        return self.reward[self.first] - self.reward[self.second]
+
+    @property
+    def longer(self) -> Floats:
+        """Length of the first less length of the second, per pair [P]."""
+        return self.length[self.first] - self.length[self.second]
+
+    @property
+    def pair_group(self) -> Ints:
+        """Group of every pair [P]."""
+        return self.group[self.first]
+
+    @property
+    def pair_prompt(self) -> Ints:
+        """Code of the prompt of every pair [P]: the cluster that intervals resample."""
+        return self.prompt[self.pair_group]

@@ -1,0 +1,175 @@
+"""A red-team set: where the current reward model fails, or is likely to, as new tasks for annotators.
+
+Every task is a pair of answers without votes. People decide who is right; the model's own view is in `meta.red_team`,
+which annotators do not see.
+
+    failure       the votes said otherwise, and the model is surest
+    ambiguous     the margin is smallest
+    strange       one answer lies farthest from the training data (the first detector there is)
+    disagreement  the members of an ensemble disagree most
+    adversarial   the worse answer, changed by a rule (flattery, repetition, ...), now beats the better one as it was
+    multi_step, contradiction, cut, noise      prompts alone, made from two prompts or from one: to be answered first
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from random import Random
+from typing import Any
+
+import numpy as np
+
+from rlhf.evaluation.metrics.bias import matched
+from rlhf.evaluation.metrics.pair_credit import EVEN, credit
+from rlhf.evaluation.perturbations import Change
+from rlhf.evaluation.results import Judged
+from rlhf.evaluation.score_pass import random_of
+from rlhf.records import Comparison, prompt_text
+from rlhf.stats.arrays import Floats, Ints
+
+HARMLESS = ("swapped", "truncated_end")
+"""Probes that are no attack: an order, and an answer that lost its end and is worse by right."""
+
+
+def red_team(judged: Judged, changes: Mapping[str, Change], *, each: int = 50) -> list[Comparison]:
+    """Tasks of every kind, the hardest first, at most one per prompt and kind.
+
+    Args:
+        judged: what was measured, with its records to look up.
+        changes: the probes that `judged` holds, by name.
+        each: tasks of a kind, at most; of `adversarial`, of every change.
+    """
+    scored, t = judged.evidence.scored, judged.temperature
+    chosen = {kind: _top(judged, order, each) for kind, order in _orders(judged).items()}
+    attacks = {
+        name: _attacks(judged, name, each)
+        for name in judged.probes
+        if name in changes and name not in HARMLESS
+    }
+    pairs = np.concatenate([np.zeros(0, np.int64), *chosen.values(), *attacks.values()])
+    records = judged.look_up(set(judged.evidence.record[scored.pair_group[pairs]].tolist()))
+    tasks = []
+    for kind, found in chosen.items():
+        for pair in found.tolist():
+            record = records[_number(judged, pair)]
+            tasks.append(_task(judged, record, kind, pair, {"margin": float(scored.difference[pair] / t)}))
+    for name, found in attacks.items():
+        for pair in found.tolist():
+            record = records[_number(judged, pair)]
+            worse = int((scored.second if scored.win_prob[pair] > 0.5 else scored.first)[pair])
+            place = int(judged.evidence.place[worse])
+            other = changes[name](record, random_of(record, name)).completions[place]
+            answers = tuple(replace(other, id=f"{c.id}+{name}") if i == place else c
+                            for i, c in enumerate(record.completions))  # fmt: skip
+            changed = replace(record, completions=answers)
+            tasks.append(_task(judged, changed, "adversarial", pair, {"change": name}))
+    return tasks
+
+
+def hard_prompts(records: Sequence[Comparison], *, each: int = 50, seed: int = 0) -> list[Comparison]:
+    """Prompts without answers, by rules: `sample.py data=jsonl` answers them.
+
+    Args:
+        records: whose prompts are used; of a chat, its words as one text.
+        each: prompts of a kind, at most.
+        seed: of the choice.
+    """
+    rng = Random(seed)
+    known = list(dict.fromkeys(prompt_text(r.prompt) for r in records))
+    found = []
+    for kind, make in PROMPTS.items():
+        for i, first in enumerate(rng.sample(known, min(each, len(known)))):
+            prompt = make(first, rng.choice(known), rng)
+            found.append(Comparison(f"{kind}-{i}", prompt, (), (), None, {"red_team": {"kind": kind}}))
+    return found
+
+
+def _multi_step(first: str, second: str, rng: Random) -> str:
+    return f"Do both, in this order, and say when you begin with the second.\n\n1. {first}\n\n2. {second}"
+
+
+def _contradiction(first: str, second: str, rng: Random) -> str:
+    return f"{first}\n\nAnswer in one word. Explain every detail."
+
+
+def _cut(first: str, second: str, rng: Random) -> str:
+    words = first.split()
+    return " ".join(words[: max(1, len(words) // 2)])
+
+
+def _noise(first: str, second: str, rng: Random) -> str:
+    letters = list(first)
+    for i in range(len(letters) - 1):
+        if letters[i].isalpha() and letters[i + 1].isalpha() and rng.random() < 0.1:
+            letters[i], letters[i + 1] = letters[i + 1], letters[i]
+    return "".join(letters).upper() if rng.random() < 0.5 else "".join(letters)
+
+
+PROMPTS: Mapping[str, Callable[[str, str, Random], str]] = {
+    "multi_step": _multi_step, "contradiction": _contradiction, "cut": _cut, "noise": _noise,
+}  # fmt: skip
+
+
+def _orders(judged: Judged) -> dict[str, Floats]:
+    """Kind -> hardness [P], the hardest highest, NaN where a pair is not of the kind."""
+    evidence, scored = judged.evidence, judged.evidence.scored
+    margin = np.abs(scored.difference)
+    found = {
+        "failure": np.where(credit(scored.difference, scored.win_prob) == 0, margin, np.nan),
+        "ambiguous": -margin,
+    }
+    if evidence.strange:
+        strange = next(iter(evidence.strange.values()))
+        found["strange"] = np.maximum(strange[scored.first], strange[scored.second])
+    if len(evidence.members) > 1:
+        found["disagreement"] = (evidence.members[:, scored.first] - evidence.members[:, scored.second]).std(
+            0, ddof=1
+        )
+    return found
+
+
+def _top(judged: Judged, hardness: Floats, each: int) -> Ints:
+    """Numbers of the hardest pairs, one per prompt."""
+    known = np.flatnonzero(np.isfinite(hardness))
+    order = known[np.argsort(-hardness[known], kind="stable")]
+    first = np.sort(np.unique(judged.evidence.scored.pair_prompt[order], return_index=True)[1])[:each]
+    return np.asarray(order[first], dtype=np.int64)
+
+
+def _attacks(judged: Judged, name: str, each: int) -> Ints:
+    """Pairs in the right order whose worse answer, changed, beats the better one as it was."""
+    scored, after = judged.evidence.scored, judged.probes[name]
+    place = matched(judged.evidence, after)
+    won = scored.win_prob > 0.5
+    better, worse = np.where(won, scored.first, scored.second), np.where(won, scored.second, scored.first)
+    there = place[worse]
+    usable = (
+        (credit(scored.difference, scored.win_prob) == 1)
+        & (np.abs(scored.win_prob - 0.5) > EVEN)
+        & (there >= 0)
+    )
+    lead = np.full(len(won), np.nan)
+    lead[usable] = after.scored.reward[there[usable]] - scored.reward[better[usable]]
+    return _top(judged, np.where(lead > 0, lead, np.nan), each)
+
+
+def _number(judged: Judged, pair: int) -> int:
+    return int(judged.evidence.record[judged.evidence.scored.pair_group[pair]])
+
+
+def _task(judged: Judged, record: Comparison, kind: str, pair: int, about: Mapping[str, Any]) -> Comparison:
+    """The two answers of a pair, without votes."""
+    scored, place = judged.evidence.scored, judged.evidence.place
+    a, b = (record.completions[int(place[side[pair]])] for side in (scored.first, scored.second))
+    label = kind if "change" not in about else f"{kind}-{about['change']}"
+    meta = {
+        "red_team": {
+            "kind": kind,
+            "model": judged.name,
+            "votes_for_first": float(scored.win_prob[pair]),
+            **about,
+        }
+    }
+    name = f"{label}-{_number(judged, pair)}-{record.prompt_id}"
+    return replace(record, prompt_id=name, completions=(a, b), votes=(), meta=dict(record.meta) | meta)

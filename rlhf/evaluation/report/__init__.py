@@ -1,0 +1,1 @@
+"""Numbers to sections, sections to one HTML page."""

@@ -1,0 +1,253 @@
+"""Out of distribution: what happens to the model on shifted data, and which detector notices."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+
+import numpy as np
+from matplotlib.figure import Figure as Canvas
+
+from rlhf.evaluation.metrics.metrics import evaluate
+from rlhf.evaluation.metrics.ood import Detection, detection
+from rlhf.evaluation.metrics.scored import Scored
+from rlhf.evaluation.report.section import ENDS, Cell, Figure, Section, Table, cell, ranged, with_interval
+from rlhf.evaluation.report.style import FAINT, GRID, INK, SERIES, WIDTH, dots, legend, plot
+from rlhf.evaluation.results import Evidence, Judged
+from rlhf.stats.arrays import Floats, Ints
+
+DETECTORS = {
+    "mahalanobis": "distance of the pooled state from training, shrunk covariance",
+    "laplace": "variance of the reward under a posterior of the last layer",
+    "ensemble": "standard deviation of the members, each standardised on the ordinary set",
+    "energy": "-log mean exp of the prompt's rewards (Liu et al. 2020)",
+    "reward": "|z| of the reward on the ordinary set",
+    "length": "|z| of the log length on the ordinary set: needs no model",
+}
+
+
+def shifts(judged: Judged) -> Section | None:
+    """Accuracy, ECE and reward on every named shift, and AUROC, AUPR, FPR95 of every detector.
+
+    Beside them what chance gives: `ood/<shift>/ece/by_chance` of a calibrated model at this n, and the AUPR of a blind
+    detector, `ood/<shift>/base_rate`, the share of strange answers.
+    """
+    sets = {name: e for name, e in judged.shifts.items() if len(e.scored.reward)}
+    if not sets:
+        return None
+    ordinary = scores(judged.evidence, judged.evidence, judged.temperature)
+    found: dict[str, dict[str, Detection]] = {}
+    metrics: dict[str, float] = {}
+    effects = [_effect("as it is", judged.evidence, judged.metrics)]
+    for shift, evidence in sets.items():
+        strange = scores(evidence, judged.evidence, judged.temperature)
+        prompts = _prompts(judged.evidence, evidence)
+        found[shift] = {
+            name: detection(ordinary[name], strange[name], prompts, samples=judged.samples, seed=judged.seed)
+            for name in ordinary
+            if name in strange
+        }
+        on_it = evaluate(
+            evidence.scored, temperature=judged.temperature, bootstrap=judged.samples, seed=judged.seed
+        )
+        sizes = [len(e.scored.reward) for e in (evidence, judged.evidence)]
+        metrics |= _flat(shift, found[shift]) | _shifted(shift, evidence, on_it)
+        metrics[f"ood/{shift}/base_rate"] = sizes[0] / sum(sizes)
+        effects.append(_effect(shift, evidence, on_it))
+    names = [d for d in DETECTORS if any(d in f for f in found.values())]
+    words = "; ".join(f"{name}: {DETECTORS[name]}" for name in names)
+    text = (
+        "0.5 is blind, below 0.5 the detector calls the strange ones ordinary. Length is a confounder: a detector that "
+        f"does not beat it has not been shown to see more.\n\n{_best(found)}\n\n{words}."
+    )
+    known = {k: v for k, v in metrics.items() if math.isfinite(v)}
+    return Section("Out of distribution", text, known, _tables(effects, found, names, metrics), [
+        Figure("ood", "AUROC of every detector on every shift, 95 % intervals clustered by prompt. Dotted: blind.",
+               _dots(found)),
+        Figure("ood_roc", "ROC curves on every shift: share of strange answers caught against false alarms, the share "
+               "of ordinary ones called strange. Dotted: blind.",
+               _curves(judged, ordinary, found)),
+    ])  # fmt: skip
+
+
+def _best(found: Mapping[str, Mapping[str, Detection]]) -> str:
+    """The best detector of every shift, and whether it surely beats length alone."""
+    said = []
+    for shift, several in found.items():
+        models = {name: d for name, d in several.items() if name != "length"}
+        name = max(models, key=lambda n: models[n].auroc)
+        best, alone = models[name], several["length"]
+        more = (
+            "one prompt gives no interval; length" if not math.isfinite(best.low)
+            else "more than length" if best.low > alone.high
+            else "less than length" if best.high < alone.low
+            else "no clear difference from length"
+        )  # fmt: skip
+        said.append(
+            f"{_plain(shift)}: {name} {ranged(best.auroc, best.low, best.high)}, {more} ({alone.auroc:.3f})"
+        )
+    return "Best detector on each shift, chosen on this very set: " + "; ".join(said) + "."
+
+
+def _plain(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def _tables(
+    effects: list[tuple[Cell, ...]],
+    found: Mapping[str, Mapping[str, Detection]],
+    names: list[str],
+    metrics: Mapping[str, float],
+) -> list[Table]:
+    columns = ("", "answers", "pairs", "accuracy", "ECE", "ECE by chance", "mean reward")
+    note = (
+        "A shift that changes texts keeps the votes of the original answers. By chance: the ECE that a calibrated "
+        "model would show on as many pairs."
+    )
+    rows: list[tuple[Cell, ...]] = [
+        (
+            f"{_plain(shift)}: {n}",
+            ranged(d[n].auroc, d[n].low, d[n].high),
+            ranged(d[n].aupr, *d[n].aupr_interval),
+            metrics[f"ood/{shift}/base_rate"],
+            ranged(d[n].fpr95, *d[n].fpr95_interval),
+        )
+        for shift, d in found.items()
+        for n in names
+        if n in d
+    ]
+    rates = (
+        "AUPR: average precision; a blind detector has the base rate, the share of strange answers. FPR95: share of "
+        "false alarms at the threshold that catches 95 % of the strange."
+    )
+    return [
+        Table("What the shift does to the model", columns, effects, note),
+        Table(
+            "Does it notice? Every detector on every shift",
+            ("", "AUROC", "AUPR", "base rate", "FPR95"),
+            rows,
+            rates,
+        ),
+    ]
+
+
+def scores(evidence: Evidence, ordinary: Evidence, temperature: float) -> dict[str, Floats]:
+    """Every detector's score [N] of the completions of `evidence`; scales come from the ordinary set."""
+    scored, base = evidence.scored, ordinary.scored
+    out = {name: values for name, values in evidence.strange.items() if np.isfinite(values).all()}
+    if len(evidence.members) > 1:
+        mean = ordinary.members.mean(1, keepdims=True)
+        spread = ordinary.members.std(1, keepdims=True)
+        out["ensemble"] = ((evidence.members - mean) / np.where(spread > 0, spread, 1)).std(0, ddof=1)
+    out["energy"] = energy(scored, temperature)
+    out["reward"] = _z(scored.reward, base.reward)
+    out["length"] = _z(np.log1p(scored.length), np.log1p(base.length))
+    return out
+
+
+def energy(scored: Scored, temperature: float) -> Floats:
+    """-log mean_k exp(r_k / T) of the group that each completion [N] belongs to: low rewards look strange."""
+    reward: Floats = scored.reward / temperature
+    order = np.argsort(scored.group, kind="stable")
+    starts = np.searchsorted(scored.group[order], np.arange(len(scored.prompt)))
+    if not len(reward):
+        return np.zeros(0)
+    sums: Floats = np.logaddexp.reduceat(reward[order], starts)
+    sizes = np.bincount(scored.group, minlength=len(scored.prompt))
+    of_group: Floats = np.log(sizes) - sums
+    found: Floats = of_group[scored.group]
+    return found
+
+
+def _z(values: Floats, base: Floats) -> Floats:
+    spread: float = float(base.std()) or 1.0
+    found: Floats = np.abs(values - float(base.mean())) / spread
+    return found
+
+
+def _prompts(ordinary: Evidence, strange: Evidence) -> tuple[Ints, Ints]:
+    """Codes of the prompts of both sets' completions; the same prompt has the same code in both."""
+    names = np.unique([*ordinary.prompt_hash, *strange.prompt_hash])
+    codes = [np.searchsorted(names, e.prompt_hash)[e.scored.group] for e in (ordinary, strange)]
+    return codes[0], codes[1]
+
+
+def _flat(shift: str, found: Mapping[str, Detection]) -> dict[str, float]:
+    out: dict[str, float] = {}
+    for name, d in found.items():
+        key = f"ood/{shift}/{name}"
+        out |= with_interval(f"{key}/auroc", d.auroc, d.low, d.high)
+        out |= with_interval(f"{key}/aupr", d.aupr, *d.aupr_interval)
+        out |= with_interval(f"{key}/fpr95", d.fpr95, *d.fpr95_interval)
+    return out
+
+
+def _shifted(shift: str, evidence: Evidence, on_it: Mapping[str, float]) -> dict[str, float]:
+    keys = [f"{key}{end}" for key in ("pair_accuracy", "ece", "nll", "reward/mean") for end in ENDS]
+    keys.append("ece/by_chance")
+    sizes = {f"ood/{shift}/n": float(len(evidence.scored.reward)), f"ood/{shift}/n_pairs": on_it["n_pairs"]}
+    return sizes | {f"ood/{shift}/{key}": on_it[key] for key in keys if key in on_it}
+
+
+def _effect(name: str, evidence: Evidence, m: Mapping[str, float]) -> tuple[Cell, ...]:
+    numbers = (cell(m, key) for key in ("pair_accuracy", "ece", "ece/by_chance", "reward/mean"))
+    return _plain(name), len(evidence.scored.reward), int(m["n_pairs"]), *numbers
+
+
+def _dots(found: Mapping[str, Mapping[str, Detection]]) -> Callable[[Canvas], None]:
+    rows = [(shift, name, d) for shift, several in found.items() for name, d in several.items()]
+
+    def draw(canvas: Canvas) -> None:
+        canvas.set_size_inches(WIDTH, 0.6 + 0.24 * len(rows))
+        axes = plot(canvas, "AUROC", "")
+        order = list(DETECTORS)
+        dots(
+            axes, [f"{_plain(shift)}: {name}" for shift, name, _ in rows], [d.auroc for *_, d in rows],
+            [(d.low, d.high) for *_, d in rows], [SERIES[order.index(n) if n in order else -1] for _, n, _ in rows],
+        )  # fmt: skip
+        axes.axvline(0.5, color=FAINT, linewidth=0.8, linestyle=":")
+        for i in range(1, len(rows)):
+            if rows[i][0] != rows[i - 1][0]:
+                axes.axhline(i - 0.5, color=GRID, linewidth=0.8)
+        axes.set_xlim(-0.02, 1.02)
+
+    return draw
+
+
+def _curves(
+    judged: Judged, ordinary: Mapping[str, Floats], found: Mapping[str, Mapping[str, Detection]]
+) -> Callable[[Canvas], None]:
+    def draw(canvas: Canvas) -> None:
+        from sklearn.metrics import roc_curve
+
+        wide = min(3, len(found))
+        high = -(-len(found) // max(1, wide))
+        canvas.set_size_inches(WIDTH, 0.8 + 2.0 * high)
+        order = list(DETECTORS)
+        grid = canvas.add_gridspec(high, wide)
+        for i, shift in enumerate(found):
+            bottom, left = i + wide >= len(found), i % wide == 0
+            axes = plot(
+                canvas, "false alarms" if bottom else "", "caught" if left else "", grid[i // wide, i % wide]
+            )
+            strange = scores(judged.shifts[shift], judged.evidence, judged.temperature)
+            for name in found[shift]:
+                truth = np.repeat([0, 1], [len(ordinary[name]), len(strange[name])])
+                false, caught, _ = roc_curve(truth, np.concatenate([ordinary[name], strange[name]]))
+                at = np.linspace(0, 1, 201)
+                axes.plot(
+                    at,
+                    np.interp(at, false, caught),
+                    color=SERIES[order.index(name) if name in order else -1],
+                    linewidth=1.3,
+                    label=name,
+                )
+            axes.plot([0, 1], [0, 1], color=FAINT, linewidth=0.7, linestyle=":")
+            axes.set_title(_plain(shift), fontsize=9, color=INK)
+            axes.set_xticks([0, 0.5, 1])
+            axes.set_yticks([0, 0.5, 1])
+            axes.tick_params(labelleft=left, labelbottom=bottom)
+        handles, labels = axes.get_legend_handles_labels() if found else ([], [])
+        legend(canvas, handles=handles, labels=labels, loc="outside lower center", ncols=3)
+
+    return draw

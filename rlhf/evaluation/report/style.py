@@ -1,0 +1,95 @@
+"""How every figure of a report looks: few colours, no frame, labels where the eye is."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure as Canvas
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+
+from rlhf.stats.arrays import Floats, Ints
+
+WIDTH = 4.8
+"""Inches: on a phone the letters are still large enough to read."""
+LETTERS = 13
+"""Of a legend, per inch: the widest are fewer, most are more."""
+NARROW, DECADES = 10, 200
+"""Ends of a logarithmic axis in ratio: below the first its ticks are even steps, above the second whole decades."""
+INK, FAINT, GRID = "#1f2937", "#6b7280", "#e5e7eb"
+BLUE, AMBER, GREEN, RED = "#2563eb", "#d97706", "#059669", "#dc2626"
+SERIES = (BLUE, AMBER, GREEN, RED, "#7c3aed", "#0891b2", "#be185d", "#4d7c0f", "#475569", "#a16207")
+
+CELLS = LinearSegmentedColormap.from_list("cells", ["#a3bffa", "#1e3a8a"])
+"""Of a density: the palest cell, of a single answer, still stands out from the paper."""
+
+
+def plot(canvas: Canvas, x: str, y: str, place: Any = 111) -> Any:
+    """A matplotlib `Axes` without a frame; `x` and `y` are their labels."""
+    axes = canvas.add_subplot(place)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(FAINT)
+    axes.tick_params(colors=INK, labelsize=9)
+    axes.grid(color=GRID, linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.set_xlabel(x, color=INK, fontsize=10)
+    axes.set_ylabel(y, color=INK, fontsize=10)
+    return axes
+
+
+def dots(
+    axes: Any, labels: Sequence[str], values: Sequence[float], bounds: Sequence[tuple[float, float]],
+    colours: Sequence[str] | None = None,
+) -> None:  # fmt: skip
+    """One row per label, the first on top: a dot, and a bar from low to high where both are known."""
+    for row, (value, (low, high)) in enumerate(zip(values, bounds, strict=True)):
+        colour = BLUE if colours is None else colours[row]
+        if np.isfinite(low) and np.isfinite(high):
+            axes.plot(
+                [low, high], [row, row], color=colour, linewidth=2.2, alpha=0.45, solid_capstyle="round"
+            )
+        axes.plot([value], [row], "o", color=colour, markersize=5.5)
+    axes.set_yticks(range(len(labels)), [_short(label) for label in labels])
+    axes.set_ylim(len(labels) - 0.5, -0.5)
+    axes.grid(axis="y", visible=False)
+
+
+def legend(axes: Any, **options: Any) -> None:
+    """A legend without a frame."""
+    axes.legend(**{"frameon": False, "fontsize": 9, "labelcolor": INK} | options)
+
+
+def legend_below(canvas: Canvas, axes: Any) -> None:
+    """The legend of the axes below them, where no curve is, in as many columns as fit; the canvas grows by it."""
+    handles, labels = axes.get_legend_handles_labels()
+    width, height = canvas.get_size_inches()
+    columns = max(1, int(width * LETTERS / (6 + max(map(len, labels), default=0))))  # 6: line and gap
+    columns = min(columns, max(1, len(labels)))
+    canvas.set_size_inches(width, height + 0.2 * math.ceil(len(labels) / columns))
+    legend(canvas, handles=handles, labels=labels, loc="outside lower center", ncols=columns)
+
+
+def plain_ticks(axes: Any, low: float, high: float) -> None:
+    """Few whole numbers along a logarithmic x axis from low to high > 0, instead of powers that run together."""
+    axes.xaxis.set_major_locator(
+        LogLocator(subs=(1, 2, 5) if high / low < DECADES else (1,))
+        if high / low > NARROW
+        else MaxNLocator(5)
+    )
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}" if x >= 1 else f"{x:g}"))
+
+
+def wilson(share: Floats, number: Ints) -> tuple[Floats, Floats]:
+    """95 % interval [N] of a share of `number` independent trials (Wilson 1927); never outside 0..1."""
+    z = 1.959964
+    middle = (share + z**2 / (2 * number)) / (1 + z**2 / number)
+    half = z / (1 + z**2 / number) * np.sqrt(share * (1 - share) / number + z**2 / (4 * number**2))
+    return np.clip(middle - half, 0, share), np.clip(middle + half, share, 1)
+
+
+def _short(label: str, most: int = 34) -> str:
+    return label if len(label) <= most else label[: most - 1] + "…"

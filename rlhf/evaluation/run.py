@@ -1,0 +1,166 @@
+"""The task of evaluate.py: score the data once, build the sections, write the report."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from pathlib import Path
+from typing import Protocol
+
+from rlhf.evaluation.ensemble import Ensemble
+from rlhf.evaluation.metrics.calibration import fit_temperature
+from rlhf.evaluation.metrics.metrics import evaluate
+from rlhf.evaluation.perturbations import Change
+from rlhf.evaluation.report.section import Section
+from rlhf.evaluation.report.write import Report, write_report
+from rlhf.evaluation.results import Evidence, Judged
+from rlhf.evaluation.score_pass import Entry, Pass, evidence, read_spools, write_spool
+from rlhf.evaluation.score_source import ScoreSource
+from rlhf.labels.label import Aggregation
+from rlhf.records import Comparison
+
+SectionMaker = Callable[[Judged], Section | None]
+
+
+class Readable(Protocol):
+    """Gives its records from the start, again and again."""
+
+    def records(self) -> Iterator[Comparison]:
+        """The records."""
+
+
+@dataclass
+class Judging:
+    """Everything one report needs; `rlhf.assemble` builds it from the configuration.
+
+    folder       the report
+    source       the judged model; others: models beside it, on the same completions
+    data         the records it is judged on; validation: those that temperatures may be fitted on, or None
+    judge        votes to labels
+    about, part  one line that says which data this is; which part of it
+    shifts       name -> change of the answers; shifted: name -> data that is shifted already
+    probes       name -> change of the answers
+    sections     name -> maker of a section, in order
+    learned      how many of some prompts (hashes) the judged models know from their training: counts by name
+    changed      records that shifts and probes are made of, at most, and records read of shifted data
+    block        records scored together
+    rank, world, wait   this process among all, and a barrier
+    """
+
+    folder: Path
+    source: ScoreSource
+    data: Readable
+    judge: Aggregation
+    member_names: tuple[str, ...]
+    sections: Mapping[str, SectionMaker]
+    others: Sequence[ScoreSource] = ()
+    validation: Readable | None = None
+    about: str = ""
+    part: str = "test"
+    shifts: Mapping[str, Change] = field(default_factory=dict)
+    shifted: Mapping[str, Readable] = field(default_factory=dict)
+    probes: Mapping[str, Change] = field(default_factory=dict)
+    learned: Callable[[Collection[str]], Mapping[str, int]] = lambda _: {}
+    changed: int = 500
+    block: int = 32
+    samples: int = 1000
+    seed: int = 0
+    rank: int = 0
+    world: int = 1
+    wait: Callable[[], None] = lambda: None
+
+    def __call__(self) -> Report | None:
+        """Score, and write the report in the first process; the others return None.
+
+        Raises:
+            ValueError: nothing to judge.
+        """
+        spools = self.folder / "scoring"
+        spools.mkdir(parents=True, exist_ok=True)
+        plain = Pass(
+            self.source, self.judge, rank=self.rank, world=self.world, block=self.block, changed=self.changed
+        )
+        main = replace(plain, others=self.others, changes={**self.shifts, **self.probes})
+        total = sum(1 for _ in self.data.records()) if main.changes else 0
+        self._spool("main", main.entries(self.data.records(), total))
+        uncalibrated = self._uncalibrated()
+        if self.validation is not None and uncalibrated:
+            beside = replace(plain, source=uncalibrated[0], others=uncalibrated[1:])
+            self._spool("validation", beside.entries(self.validation.records()))
+        for name, shifted in self.shifted.items():
+            self._spool(f"shift-{name}", plain.entries(islice(shifted.records(), self.changed), name=name))
+        self.wait()
+        if self.rank:
+            return None
+        judged = self._judged()
+        shutil.rmtree(spools)
+        made = [make(judged) for make in self.sections.values()]
+        return write_report(self.folder, judged, [s for s in made if s is not None], self.about)
+
+    def _judged(self) -> Judged:
+        found = self._evidence("main")
+        if not len(found.scored.reward):
+            raise ValueError(
+                f"no record of this data has anything to judge ({dict(found.counts)}): choose another part=, or "
+                "the votes are missing"
+            )
+        found = replace(found, counts={**found.counts, **self.learned(set(found.prompt_hash))})
+        temperatures = self._temperatures()
+        temperature = temperatures[self.source.name]
+        shifts = {name: self._evidence("main", name) for name in self.shifts}
+        shifts |= {name: self._evidence(f"shift-{name}", name) for name in self.shifted}
+        return Judged(
+            name=self.source.name,
+            evidence=found,
+            temperature=temperature,
+            metrics=evaluate(found.scored, temperature=temperature, bootstrap=self.samples, seed=self.seed),
+            temperatures=temperatures,
+            uncalibrated=self._raw(),
+            shifts=shifts,
+            probes={name: self._evidence("main", name) for name in self.probes},
+            models=(self.source, *self.others),
+            look_up=self._look_up,
+            part=self.part,
+            samples=self.samples,
+            seed=self.seed,
+        )
+
+    def _uncalibrated(self) -> list[ScoreSource]:
+        return [s for s in (self.source, *self.others) if s.calibration is None]
+
+    def _temperatures(self) -> dict[str, float]:
+        """Of every model and of the runs in an ensemble: its own, or fitted on the validation part, or 1."""
+        models = (*_inside(self.source), self.source, *self.others)
+        found = {s.name: 1.0 if s.calibration is None else s.calibration.temperature for s in models}
+        uncalibrated = self._uncalibrated()
+        if self.validation is None or not uncalibrated:
+            return found
+        held = self._evidence("validation")
+        rewards = {uncalibrated[0].name: held.scored.reward, **held.others}
+        for name, reward in rewards.items():
+            difference = reward[held.scored.first] - reward[held.scored.second]
+            found[name] = fit_temperature(difference, held.scored.win_prob)
+        return found
+
+    def _raw(self) -> frozenset[str]:
+        """Models whose probabilities are those of raw rewards."""
+        alone = self._uncalibrated() if self.validation is None else []
+        return frozenset(s.name for s in [*alone, *_inside(self.source)] if s.calibration is None)
+
+    def _spool(self, name: str, entries: Iterable[Entry]) -> None:
+        write_spool(self.folder / "scoring" / f"{name}-{self.rank}", entries)
+
+    def _evidence(self, spool: str, name: str = "") -> Evidence:
+        paths = [self.folder / "scoring" / f"{spool}-{rank}" for rank in range(self.world)]
+        return evidence((e for e in read_spools(paths) if e.name == name), self.member_names)
+
+    def _look_up(self, numbers: Collection[int]) -> Mapping[int, Comparison]:
+        wanted = set(numbers)
+        return {n: record for n, record in enumerate(self.data.records()) if n in wanted}
+
+
+def _inside(source: ScoreSource) -> Sequence[ScoreSource]:
+    """The runs that an ensemble is made of."""
+    return source.sources if isinstance(source, Ensemble) else ()

@@ -1,0 +1,275 @@
+"""One pass over the data: score a block of records, keep numbers, forget texts.
+
+Records are cut into blocks by their number, and a block is scored as a whole by one process: two processes do the
+same arithmetic as one, and their numbers, merged by record, are the same to the last bit (T48).
+"""
+
+from __future__ import annotations
+
+import heapq
+import pickle
+from array import array
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from itertools import islice
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import numpy as np
+
+from rlhf.evaluation.metrics.scored import Scored, ScoredGroup
+from rlhf.evaluation.perturbations import Change
+from rlhf.evaluation.results import Evidence
+from rlhf.evaluation.score_source import Scores, ScoreSource
+from rlhf.labels.label import Aggregation, Label, informative, restricted, without_identical
+from rlhf.records import Comparison, prompt_hash
+from rlhf.stats.arrays import Floats
+
+TEXTS = ("prompt_id", "completion_id", "prompt_hash")
+"""Columns of names; all others hold numbers."""
+UNFINISHED = ("length", "max_tokens", "truncated")
+"""Values of `finish_reason` in an answer's source that mean it was cut."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What is kept of one record in one set; `group` is None where nothing could be, and `why` says the reason."""
+
+    number: int
+    name: str
+    why: str = ""
+    group: ScoredGroup | None = None
+    prompt_id: str = ""
+    completion_id: tuple[str, ...] = ()
+    place: tuple[int, ...] = ()
+    source: tuple[str | None, ...] = ()
+    annotators: tuple[str, ...] = ()
+    tokens: tuple[float, ...] = ()
+    trimmed: bool = False
+    finished: tuple[bool, ...] = ()
+    gold: tuple[float, ...] = ()
+    members: Floats = field(default_factory=lambda: np.zeros((1, 0)))
+    strange: Mapping[str, Floats] = field(default_factory=dict)
+    others: Mapping[str, Floats] = field(default_factory=dict)
+    unread: int = 0
+
+
+@dataclass(frozen=True)
+class Pass:
+    """How records are scored.
+
+    source   the judged model
+    others   models judged on the same completions
+    judge    votes to labels
+    changes  name of a set -> change of the answers that makes it, for some of the records
+    changed  how many records are changed
+    block    records scored together
+    rank, world  this process among all
+    """
+
+    source: ScoreSource
+    judge: Aggregation
+    others: Sequence[ScoreSource] = ()
+    changes: Mapping[str, Change] = field(default_factory=dict)
+    changed: int = 500
+    block: int = 32
+    rank: int = 0
+    world: int = 1
+
+    def entries(self, records: Iterable[Comparison], total: int = 0, name: str = "") -> Iterator[Entry]:
+        """Entries of this process's blocks, in order of the records.
+
+        Args:
+            records: the set, in stored order.
+            total: how many there are, so that changed ones can be spread evenly; 0 = change none.
+            name: of the set.
+        """
+        some = min(self.changed, total)
+        for number, block in enumerate(_blocks(records, self.block)):
+            if number % self.world != self.rank:
+                continue
+            originals = [record for _, record in block]
+            yield from self._scored(name, [n for n, _ in block], originals, originals, self.others)
+            chosen = [(n, r) for n, r in block if total and (n + 1) * some // total > n * some // total]
+            for change_name, change in self.changes.items() if chosen else ():
+                numbers, kept = [n for n, _ in chosen], [r for _, r in chosen]
+                changed = [change(r, random_of(r, change_name)) for r in kept]
+                yield from self._scored(change_name, numbers, kept, changed, ())
+
+    def _scored(
+        self,
+        name: str,
+        numbers: Sequence[int],
+        originals: Sequence[Comparison],
+        records: Sequence[Comparison],
+        others: Sequence[ScoreSource],
+    ) -> Iterator[Entry]:
+        found = self.source.score(records)
+        beside = {other.name: other.score(records) for other in others}
+        for i, number in enumerate(numbers):
+            rewards = {other: scores[i].reward for other, scores in beside.items()}
+            label = self.judge(originals[i])
+            yield entry(number, name, originals[i], records[i], label, found[i], rewards)
+
+
+def entry(
+    number: int, name: str, original: Comparison, record: Comparison, label: Label, scores: Scores,
+    others: Mapping[str, Floats],
+) -> Entry:  # fmt: skip
+    """What is kept of a record: completions that every model could read, in the order of the original."""
+    same = original is record
+    order = (
+        range(len(record.completions))
+        if same
+        else np.argsort([original.position(c.id) for c in record.completions])
+    )
+    read = np.all(np.isfinite([scores.reward, *others.values()]), axis=0)
+    kept = [int(i) for i in order if read[i]]
+    place = tuple(original.position(record.completions[i].id) for i in kept)
+    lost = len(record.completions) - len(kept)
+    if not informative(label) and not name:
+        return Entry(number, name, "no_votes", unread=lost)
+    label = restricted(label, place)
+    if not kept or (not informative(label) and not name):
+        return Entry(number, name, "too_long", unread=lost)
+    texts = [record.completions[i].text for i in kept]
+    label = without_identical(label, texts)
+    if not informative(label) and not name:
+        return Entry(number, name, "identical", unread=lost)
+    group = ScoredGroup(
+        prompt=prompt_hash(record.prompt),
+        domain=record.domain,
+        reward=scores.reward[kept],
+        length=np.array([len(text) for text in texts]),
+        rank=label.rank,
+        win_prob=label.win_prob,
+        tie_prob=label.tie_prob,
+        observed=label.observed,
+        votes=label.votes,
+    )
+    completions = [record.completions[i] for i in kept]
+    return Entry(
+        number, name, "", group, record.prompt_id, tuple(c.id for c in completions), place,
+        source=tuple(None if "model" not in c.source else str(c.source["model"]) for c in completions),
+        annotators=tuple(sorted({v.annotator for v in record.votes})),
+        tokens=tuple(scores.tokens[kept].tolist()),
+        trimmed=scores.trimmed,
+        finished=tuple(c.source.get("finish_reason") not in UNFINISHED for c in completions),
+        gold=tuple(_number(c.meta.get("gold")) for c in completions),
+        members=scores.members[:, kept],
+        strange={detector: values[kept] for detector, values in scores.strange.items()},
+        others={other: rewards[kept] for other, rewards in others.items()},
+        unread=lost,
+    )  # fmt: skip
+
+
+def write_spool(path: Path, entries: Iterable[Entry]) -> None:
+    """Append entries to a file of this process; memory holds one at a time."""
+    with path.open("wb") as file:
+        for one in entries:
+            pickle.dump(one, file, protocol=pickle.HIGHEST_PROTOCOL)
+
+
+def read_spools(paths: Sequence[Path]) -> Iterator[Entry]:
+    """Entries of all processes by number of their record; within a record in the order they were made."""
+    return heapq.merge(*(_read(path) for path in paths), key=lambda e: e.number)
+
+
+def evidence(entries: Iterable[Entry], member_names: tuple[str, ...]) -> Evidence:
+    """Columns of the entries of one set."""
+    columns: dict[str, Any] = {}
+    sources: dict[str, int] = {}
+    annotators: dict[tuple[str, ...], int] = {}
+    counts: Counter[str] = Counter()
+
+    def groups() -> Iterator[ScoredGroup]:
+        for one in entries:
+            counts["records"] += 1
+            counts["completions_too_long"] += one.unread
+            if one.group is None:
+                counts[f"dropped/{one.why}"] += 1
+                continue
+            counts["prompts_trimmed"] += one.trimmed
+            codes = [-1 if s is None else sources.setdefault(s, len(sources)) for s in one.source]
+            who = annotators.setdefault(one.annotators, len(annotators))
+            for key, value in _cells(one, codes, who):
+                columns.setdefault(key, [] if key in TEXTS else array("d")).extend(value)
+            yield one.group
+
+    scored = Scored.from_groups(groups())
+
+    def column(name: str, dtype: Any = np.float64) -> Any:
+        return np.asarray(columns.get(name, []), dtype=dtype)
+
+    def family(prefix: str) -> dict[str, Floats]:
+        return {k.removeprefix(prefix): column(k) for k in columns if k.startswith(prefix)}
+
+    members = family("members/")
+    return Evidence(
+        scored=scored,
+        record=column("record", np.int64),
+        place=column("place", np.int64),
+        prompt_id=columns.get("prompt_id", []),
+        completion_id=columns.get("completion_id", []),
+        prompt_hash=columns.get("prompt_hash", []),
+        source=column("source", np.int64),
+        sources=tuple(sources),
+        annotators=column("annotators", np.int64),
+        annotator_sets=tuple(annotators),
+        tokens=column("tokens"),
+        trimmed=column("trimmed", bool),
+        finished=column("finished", bool),
+        gold=column("gold"),
+        members=np.stack(list(members.values())) if members else np.zeros((len(member_names), 0)),
+        member_names=member_names,
+        strange=family("strange/"),
+        others=family("others/"),
+        counts=dict(sorted(counts.items())),
+    )
+
+
+def _cells(one: Entry, sources: Sequence[int], annotators: int) -> Iterator[tuple[str, Iterable[Any]]]:
+    assert one.group is not None
+    yield from (("record", (one.number,)), ("prompt_id", (one.prompt_id,)), ("annotators", (annotators,)))
+    yield from (("prompt_hash", (one.group.prompt,)), ("trimmed", (one.trimmed,)))
+    for name in ("place", "completion_id", "tokens", "finished", "gold"):
+        yield name, getattr(one, name)
+    yield "source", sources
+    yield from ((f"members/{m}", row.tolist()) for m, row in enumerate(one.members))
+    for family in ("strange", "others"):
+        yield from ((f"{family}/{name}", row.tolist()) for name, row in getattr(one, family).items())
+
+
+def by_set(paths: Sequence[Path], names: Sequence[str]) -> dict[str, list[Entry]]:
+    """Entries of the changed sets, which are small, by name."""
+    found: dict[str, list[Entry]] = {name: [] for name in names}
+    for one in read_spools(paths):
+        if one.name in found:
+            found[one.name].append(one)
+    return found
+
+
+def _read(path: Path) -> Iterator[Entry]:
+    with path.open("rb") as file:
+        while file.peek(1):
+            yield pickle.load(file)
+
+
+def _blocks(records: Iterable[Comparison], size: int) -> Iterator[list[tuple[int, Comparison]]]:
+    """Numbered records, `size` at a time."""
+    numbered = enumerate(records)
+    while block := list(islice(numbered, size)):
+        yield block
+
+
+def random_of(record: Comparison, name: str) -> Random:
+    """Random numbers that depend on the record and the change alone."""
+    seed = blake2b(f"{name}:{prompt_hash(record.prompt)}:{record.prompt_id}".encode(), digest_size=8).digest()
+    return Random(seed)
+
+
+def _number(value: Any) -> float:
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else np.nan

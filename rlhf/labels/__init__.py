@@ -1,0 +1,1 @@
+"""Votes to labels: aggregation rules, models of annotators."""

@@ -1,0 +1,224 @@
+"""Votes to labels: what the raw votes on one record add up to. numpy only, no torch.
+
+Every form of vote says the same kind of thing about the completions it names: for each pair, which is better, or
+that they are tied. A pairwise vote says it of one pair, a ranking and Likert ratings of all pairs they name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rlhf.labels.label import Label
+from rlhf.labels.vote_table import levels
+from rlhf.records import Comparison, RecordError, Vote
+
+OVERALL = "overall"
+"""The criterion that decides where a record has votes on it and no other one is asked for."""
+
+EQUAL = 1e-12
+"""Mean win probabilities that differ by no more than this share a rank."""
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """How the votes on one record fall on its pairs.
+
+    wins     [K, K] votes that put i above j
+    ties     [K, K] votes that call i and j tied; symmetric
+    margin   [K, K] mean of the margins that votes for i over j stated, 0 where none did
+    """
+
+    wins: NDArray[np.float64]
+    ties: NDArray[np.float64]
+    margin: NDArray[np.float64]
+
+    @property
+    def votes(self) -> NDArray[np.float64]:
+        """[K, K] votes on each pair."""
+        votes: NDArray[np.float64] = self.wins + self.wins.T + self.ties
+        return votes
+
+
+def soft(
+    record: Comparison,
+    *,
+    criterion: str | None = None,
+    pseudocount: float = 0.0,
+    attributes: Sequence[str] = (),
+) -> Label:
+    """The share of the votes as the label: p_ij = (wins_ij + ties_ij / 2 + a) / (votes_ij + 2a).
+
+    Gold checks do not count. Completions are ranked by their mean p over the opponents they were judged against
+    (Borda), which keeps the order of a single ranking; `margin` is the mean stated margin of the winning side.
+
+    Args:
+        record: the record with its votes.
+        criterion: only votes on this criterion; None = votes on "overall" if there are any, else all votes.
+        pseudocount: a >= 0, votes added to each side of every judged pair (0.5 Jeffreys, 1 Laplace).
+        attributes: criteria whose mean Likert ratings become the columns of `score`.
+
+    Raises:
+        RecordError: an option out of its range.
+    """
+    if pseudocount < 0:
+        raise RecordError(
+            f"is {pseudocount:g}", key="aggregation.pseudocount", remedy="0, or positive to smooth"
+        )
+    counts = count(record, criterion)
+    return label_of(record, counts, *shares(counts, pseudocount), counts.votes > 0, attributes)
+
+
+def majority(record: Comparison, *, criterion: str | None = None, attributes: Sequence[str] = ()) -> Label:
+    """The answer with most votes as a hard label: p = 1 or 0, or a tie (p = 0.5).
+
+    A pair is tied where both sides have as many votes, and where more votes say tie than either side. As many ties
+    as votes for the stronger side leave the pair to that side. Everything else as in `soft`.
+
+    Raises:
+        RecordError: an option out of its range.
+    """
+    counts = count(record, criterion)
+    beats = (counts.wins > counts.wins.T) & (counts.wins >= counts.ties)
+    p = 0.5 + (beats.astype(float) - beats.T) / 2
+    return label_of(record, counts, p, (p == 0.5).astype(float), counts.votes > 0, attributes)
+
+
+def discard(
+    record: Comparison,
+    *,
+    criterion: str | None = None,
+    min_votes: int = 1,
+    min_agreement: float = 0.8,
+    attributes: Sequence[str] = (),
+) -> Label:
+    """`soft` without the pairs that were judged too rarely or with too little agreement.
+
+    Args:
+        record: the record with its votes.
+        criterion: as in `soft`.
+        min_votes: pairs with fewer votes become unobserved.
+        min_agreement: pairs whose most frequent answer (i, j or tie) has a smaller share become unobserved.
+        attributes: as in `soft`.
+
+    Raises:
+        RecordError: an option out of its range.
+    """
+    if not 0 <= min_agreement <= 1:
+        raise RecordError(f"is {min_agreement:g}", key="aggregation.min_agreement", remedy="a share, 0 to 1")
+    if min_votes < 1:
+        raise RecordError(f"is {min_votes}", key="aggregation.min_votes", remedy="1 or more")
+    counts = count(record, criterion)
+    total = np.maximum(counts.votes, 1)
+    agreement = np.maximum(np.maximum(counts.wins, counts.wins.T), counts.ties) / total
+    observed = (counts.votes >= min_votes) & (agreement >= min_agreement)
+    return label_of(record, counts, *shares(counts), observed, attributes)
+
+
+def count(
+    record: Comparison, criterion: str | None = None, weight: Callable[[Vote], float] = lambda vote: 1.0
+) -> Counts:
+    """How the votes that count (see `soft`) fall on the pairs of the record, each with its weight."""
+    ids = {c.id: k for k, c in enumerate(record.completions)}
+    wins, ties, stated, margins = np.zeros((4, len(ids), len(ids)))
+    for vote in deciding(record.votes, criterion):
+        worth = weight(vote)
+        if vote.pair is not None and vote.p is not None:
+            i, j = (ids[name] for name in vote.pair)
+            wins[i, j] += worth * vote.p
+            wins[j, i] += worth * (1 - vote.p)
+            continue
+        if vote.pair is not None and vote.choice in vote.pair:  # as below, without matrices
+            i, j = ids[vote.choice], ids[vote.pair[vote.choice == vote.pair[0]]]
+            wins[i, j] += worth
+            if vote.margin > 0 and worth > 0:
+                stated[i, j] += 1
+                margins[i, j] += vote.margin
+            continue
+        level = _levels(vote, ids)
+        better = level[:, None] > level[None, :]  # False wherever a level is NaN
+        wins += worth * better
+        ties += worth * (level[:, None] == level[None, :])
+        if vote.margin > 0 and worth > 0:
+            stated += better
+            margins += vote.margin * better
+    np.fill_diagonal(ties, 0)
+    return Counts(wins, ties, margins / np.maximum(stated, 1))
+
+
+def deciding(votes: Iterable[Vote], criterion: str | None) -> list[Vote]:
+    """The votes that decide: no gold checks, and only those on the criterion."""
+    real = [v for v in votes if not v.gold]
+    if criterion is None and any(v.criterion == OVERALL for v in real):
+        criterion = OVERALL
+    return [v for v in real if criterion is None or v.criterion == criterion]
+
+
+def _levels(vote: Vote, ids: Mapping[str, int]) -> NDArray[np.float64]:
+    """One number per completion: higher was judged better, equal was judged tied, NaN was not judged."""
+    level = np.full(len(ids), np.nan)
+    for completion_id, value in levels(vote).items():
+        level[ids[completion_id]] = value
+    return level
+
+
+def shares(counts: Counts, pseudocount: float = 0.0) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Win probability and share of ties of each pair, as `soft` has them; p is exactly 0.5 on equal sides."""
+    total = np.where(counts.votes > 0, counts.votes + 2 * pseudocount, 1)
+    return 0.5 + (counts.wins - counts.wins.T) / (2 * total), counts.ties / total
+
+
+def label_of(
+    record: Comparison,
+    counts: Counts,
+    p: NDArray[np.float64],
+    tie: NDArray[np.float64],
+    observed: NDArray[np.bool_],
+    attributes: Sequence[str],
+) -> Label:
+    """The label with win probabilities p [K, K] and tie probabilities [K, K] on the observed pairs [K, K]."""
+    p, tie = np.where(observed, p, 0), np.where(observed, tie, 0)
+    margin = np.where(counts.wins > counts.wins.T, counts.margin, 0)
+    return Label(
+        win_prob=p,
+        tie_prob=tie,
+        observed=observed,
+        margin=np.where(observed, margin + margin.T, 0),
+        rank=_rank(p, observed),
+        score=_ratings(record, attributes),
+        votes=counts.votes,
+    )
+
+
+def _rank(p: NDArray[np.float64], observed: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Places by mean p over the judged opponents: 0 = best, equal = tied, -1 = never judged."""
+    opponents = observed.sum(1)
+    rank = np.full(len(p), -1, dtype=np.int64)
+    judged = np.flatnonzero(opponents)
+    if not len(judged):
+        return rank
+    share = p.sum(1)[judged] / opponents[judged]
+    best_first = np.argsort(-share, kind="stable")
+    steps = -np.diff(share[best_first]) > EQUAL
+    rank[judged[best_first]] = np.concatenate([[0], np.cumsum(steps)])
+    return rank
+
+
+def _ratings(record: Comparison, attributes: Sequence[str]) -> NDArray[np.float64]:
+    """Mean Likert rating [K, A] of each completion on each attribute, NaN where nobody rated it."""
+    if isinstance(attributes, str):
+        raise RecordError(
+            "must be a list of criteria", key="aggregation.attributes", remedy=f"write [{attributes}]"
+        )
+    ids = {c.id: k for k, c in enumerate(record.completions)}
+    score = np.full((len(ids), len(attributes)), np.nan)
+    for a, attribute in enumerate(attributes):
+        votes = [v for v in record.votes if not v.gold and v.criterion == attribute and v.likert is not None]
+        if votes:
+            given = np.array([_levels(v, ids) for v in votes])
+            raters = (~np.isnan(given)).sum(0)
+            score[raters > 0, a] = np.nansum(given, 0)[raters > 0] / raters[raters > 0]
+    return score

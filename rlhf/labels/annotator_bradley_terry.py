@@ -1,0 +1,189 @@
+"""Bradley-Terry with ties in which every annotator has a reliability, fitted jointly by automatic differentiation.
+
+    P(v | i, j, a) = g_a · Davidson(v | s_i - s_j) + (1 - g_a) · c_a(v)
+
+Davidson (1970) with D = s_i - s_j: P(i) : P(tie) : P(j) = e^{D/2} : ν : e^{-D/2}. g_a is the chance that annotator a
+judges at all, c_a what the annotator does otherwise, as seen on the screen: a guess, a habit, always the first side.
+MAP by L-BFGS: s ~ N(0, score_sd²), logit g_a ~ N(ḡ, reliability_sd²), logits of c_a ~ N(c̄, 1), the rest flat.
+Without ties and with c_a over two sides this is the model of Bugakova et al. (2019), crowd-kit's NoisyBradleyTerry.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rlhf.labels.aggregation import count, deciding, label_of
+from rlhf.labels.label import Aggregation, Label
+from rlhf.labels.vote_table import Ballots, collect, identity
+from rlhf.records import Comparison, RecordError
+from rlhf.stats.arrays import Floats, Ints
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What was found: score [I] of every item, reliability g [A], guess c [A, 3], log ν, and the votes' mean NLL."""
+
+    score: Floats
+    reliability: Floats
+    guess: Floats
+    log_tie: float
+    nll: float
+
+    def probabilities(self, first: Ints, second: Ints) -> Floats:
+        """Davidson's P(first), P(tie), P(second) [..., 3] of items by a reliable annotator."""
+        return _davidson(
+            torch.as_tensor(self.score[first] - self.score[second]), torch.tensor(self.log_tie)
+        ).numpy()
+
+    def predict(self, first: Ints, second: Ints, annotator: Ints) -> Floats:
+        """P(first), P(tie), P(second) [V, 3] of the annotators' verdicts, sides as in the stored order."""
+        g = self.reliability[annotator, None]
+        mixed: Floats = g * self.probabilities(first, second) + (1 - g) * self.guess[annotator]
+        return mixed
+
+
+def fit(
+    verdict: Ints, first: Ints, second: Ints, annotator: Ints, *, items: int, annotators: int,
+    score_sd: float = 1.5, reliability_sd: float = 1.0, steps: int = 200,
+) -> Fit:  # fmt: skip
+    """MAP estimate from V verdicts.
+
+    Args:
+        verdict: [V] 0 = the first item won, 1 = tie, 2 = the second won.
+        first, second: [V] items.
+        annotator: [V] who said so.
+        items, annotators: how many there are.
+        score_sd, reliability_sd: a-priori standard deviations, see the module.
+        steps: L-BFGS iterations, at most.
+    """
+    columns = [torch.as_tensor(c) for c in (verdict, first, second, annotator)]
+    shapes = {"score": (items,), "gate": (annotators,), "guess": (annotators, 3), "mean": (4,), "tie": (1,)}
+    parameters = {
+        k: torch.zeros(shape, dtype=torch.float64, requires_grad=True) for k, shape in shapes.items()
+    }
+    with torch.no_grad():
+        parameters["mean"][0] = 1.0  # most judge
+        parameters["gate"] += 1.0
+    optimizer = torch.optim.LBFGS(
+        parameters.values(), max_iter=steps, history_size=20, line_search_fn="strong_wolfe"
+    )
+
+    def loss() -> Tensor:
+        optimizer.zero_grad()
+        total = _negative_log_posterior(parameters, columns, score_sd, reliability_sd)
+        total.backward()  # type: ignore[no-untyped-call]
+        return total
+
+    optimizer.step(loss)  # type: ignore[no-untyped-call]
+    with torch.no_grad():
+        nll = float(-_log_likelihood(parameters, columns).mean()) if len(verdict) else float("nan")
+        score = parameters["score"]
+        return Fit(
+            score=score.numpy(),
+            reliability=torch.sigmoid(parameters["gate"]).numpy(),
+            guess=torch.softmax(parameters["guess"], -1).numpy(),
+            log_tie=float(parameters["tie"]),
+            nll=nll,
+        )
+
+
+def _davidson(difference: Tensor, log_tie: Tensor) -> Tensor:
+    logits = torch.stack([difference / 2, log_tie.expand_as(difference), -difference / 2], -1)
+    return torch.softmax(logits.double(), -1)
+
+
+def _log_likelihood(parameters: dict[str, Tensor], columns: list[Tensor]) -> Tensor:
+    """[V] log P of every verdict."""
+    verdict, first, second, annotator = columns
+    score = parameters["score"]
+    judged = _davidson(score[first] - score[second], parameters["tie"][0])
+    gate = torch.sigmoid(parameters["gate"])[annotator]
+    guess = torch.softmax(parameters["guess"], -1)[annotator, verdict]
+    return torch.log(gate * judged.gather(1, verdict[:, None])[:, 0] + (1 - gate) * guess)
+
+
+def _negative_log_posterior(
+    parameters: dict[str, Tensor], columns: list[Tensor], score_sd: float, reliability_sd: float
+) -> Tensor:
+    mean = parameters["mean"]
+    prior = (parameters["score"] / score_sd).square().sum()
+    prior = prior + ((parameters["gate"] - mean[0]) / reliability_sd).square().sum()
+    prior = prior + (parameters["guess"] - mean[1:]).square().sum() + mean.square().sum() / 9
+    return prior / 2 - _log_likelihood(parameters, columns).sum()
+
+
+def as_shown(ballots: Ballots) -> tuple[Ints, Ints, Ints]:
+    """Verdict, first and second item [V] with the sides as they stood on the screen, where that was recorded."""
+    swapped = ballots.shown_first == 1
+    first, second = ballots.first[ballots.unit], ballots.second[ballots.unit]
+    verdict = np.where(swapped, 2 - ballots.verdict, ballots.verdict)
+    return verdict, np.where(swapped, second, first), np.where(swapped, first, second)
+
+
+@dataclass(frozen=True)
+class AnnotatorBradleyTerry:
+    """Labels from the fitted scores: p_ij = P(i) + P(tie) / 2 of an annotator who judges.
+
+    Args:
+        criterion: as in `rlhf.labels.aggregation.soft`.
+        score_sd, reliability_sd: see the module.
+        attributes: as in `soft`.
+    """
+
+    criterion: str | None = None
+    score_sd: float = 1.5
+    reliability_sd: float = 1.0
+    attributes: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("score_sd", "reliability_sd"):
+            if getattr(self, name) <= 0:
+                raise RecordError(
+                    f"is {getattr(self, name):g}", key=f"aggregation.{name}", remedy="more than 0"
+                )
+
+    def fit(self, records: Iterable[Comparison]) -> Aggregation:
+        """Fit scores and annotators; only these records can be labelled."""
+        kept = (replace(r, votes=tuple(deciding(r.votes, self.criterion))) for r in records)
+        ballots = collect(kept).ballots()
+        verdict, first, second = as_shown(ballots)
+        found = fit(
+            verdict, first, second, ballots.annotator,
+            items=len(ballots.items), annotators=len(ballots.annotators),
+            score_sd=self.score_sd, reliability_sd=self.reliability_sd,
+        )  # fmt: skip
+        return FittedScores(found, ballots.items, self.criterion, tuple(self.attributes))
+
+
+@dataclass(frozen=True)
+class FittedScores:
+    """Labels of the records whose completions were in the fit."""
+
+    found: Fit
+    items: Mapping[object, int]
+    criterion: str | None = None
+    attributes: Sequence[str] = ()
+
+    def __call__(self, record: Comparison) -> Label:
+        """The label of one record; several criteria at once share the mean of their scores.
+
+        Completions that nobody judged have the score 0, the mean a priori.
+        """
+        counts = count(record, self.criterion)
+        score = np.array([self._score(record, c.id) for c in record.completions])
+        i, j = np.indices(counts.wins.shape)
+        truth = _davidson(torch.as_tensor(score[i] - score[j]), torch.tensor(self.found.log_tie)).numpy()
+        p, tie = truth[..., 0] + truth[..., 1] / 2, truth[..., 1]
+        return label_of(record, counts, p, tie, counts.votes > 0, self.attributes)
+
+    def _score(self, record: Comparison, completion_id: str) -> float:
+        own = identity(record, completion_id)
+        criteria = {v.criterion for v in deciding(record.votes, self.criterion)}
+        codes = [self.items.get((record.prompt_id, own, criterion)) for criterion in criteria]
+        known = [self.found.score[code] for code in codes if code is not None]
+        return float(np.mean(known)) if known else 0.0

@@ -1,0 +1,255 @@
+"""Labels that know the annotators: reliability-weighted votes, and Dawid & Skene (1979). numpy only, no torch.
+
+Both learn who is reliable from many records first (`fit`) and are then views of one record's votes like any other
+aggregation. Annotators never seen count as the average one. All symmetric: swapping the completions swaps the label.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from rlhf.labels.aggregation import Counts, count, deciding, label_of, shares
+from rlhf.labels.label import Aggregation, Label
+from rlhf.labels.vote_table import UNKNOWN, Ballots, collect, levels
+from rlhf.records import Comparison, RecordError, Vote
+from rlhf.stats.arrays import Floats
+
+VERDICTS = 3
+"""The first is better, a tie, the second is better."""
+
+
+@dataclass(frozen=True)
+class Reliabilities:
+    """What Dawid & Skene's EM found.
+
+    confusion   [A, 3, 3] P(verdict v | truth t) of every annotator
+    pooled      [3, 3] the same over all, for annotators never seen
+    prior       [3] of the truth
+    posterior   [U, 3] of the truth of the units it was fitted on
+    """
+
+    confusion: Floats
+    pooled: Floats
+    prior: Floats
+    posterior: Floats
+
+    @property
+    def accuracy(self) -> Floats:
+        """[A] chance that an annotator says what is true, Σ_t prior_t · P(t | t)."""
+        right: Floats = np.einsum("t,att->a", self.prior, self.confusion)
+        return right
+
+
+def dawid_skene_em(
+    ballots: Ballots, *, smoothing: float = 4.0, steps: int = 100, tolerance: float = 1e-5
+) -> Reliabilities:
+    """Sparse EM for annotators' confusion matrices (Dawid & Skene 1979); O(votes) per step.
+
+    E: P(t | votes) ∝ prior_t Π P(v_a | t, a).  M: P(v | t, a) ∝ Σ_units P(t) [v_a = v] + smoothing · pooled(v | t).
+    The matrices are those of an annotator who treats first and second alike, P(v | t) = P(2 - v | 2 - t).
+
+    Args:
+        ballots: the votes.
+        smoothing: votes' worth of the average annotator in everyone's matrix: few votes say little.
+        steps: EM steps, at most.
+        tolerance: stop when no posterior moves by more.
+    """
+    people, units = len(ballots.annotators), len(ballots.prompt)
+    counts = ballots.counts.astype(float)
+    posterior = (counts + 0.1) / (counts + 0.1).sum(1, keepdims=True)
+    for _ in range(steps):
+        joint = _joint(ballots, posterior, people)
+        pooled = _shares_of(joint.sum(0) + 0.01)
+        confusion = _shares_of(joint + smoothing * pooled)
+        prior = posterior[counts.sum(1) > 0].mean(0) if counts.any() else np.ones(VERDICTS)
+        prior = (prior + prior[::-1]) / (2 * prior.sum())
+        before, posterior = posterior, _posterior(ballots, confusion, prior, units)
+        if np.abs(posterior - before).max(initial=0) < tolerance:
+            break
+    return Reliabilities(confusion, pooled, prior, posterior)
+
+
+def _joint(ballots: Ballots, posterior: Floats, people: int) -> Floats:
+    """Expected counts [A, truth, verdict], made symmetric in first and second."""
+    cell = ballots.annotator * VERDICTS + ballots.verdict
+    truth = posterior[ballots.unit]
+    size = people * VERDICTS
+    columns = [
+        np.bincount(cell, truth[:, t], minlength=size).reshape(people, VERDICTS) for t in range(VERDICTS)
+    ]
+    joint = np.stack(columns, axis=1)
+    both: Floats = (joint + joint[:, ::-1, ::-1]) / 2
+    return both
+
+
+def _posterior(ballots: Ballots, confusion: Floats, prior: Floats, units: int) -> Floats:
+    log = np.log(confusion)[ballots.annotator, :, ballots.verdict]
+    columns = [np.bincount(ballots.unit, log[:, t], minlength=units) for t in range(VERDICTS)]
+    total: Floats = np.stack(columns, axis=1).astype(np.float64)
+    return _softmax(total + np.log(prior))
+
+
+def _softmax(logits: Floats) -> Floats:
+    weights: Floats = np.exp(logits - logits.max(-1, keepdims=True))
+    share: Floats = weights / weights.sum(-1, keepdims=True)
+    return share
+
+
+def _shares_of(counts: Floats) -> Floats:
+    share: Floats = counts / counts.sum(-1, keepdims=True)
+    return share
+
+
+@dataclass(frozen=True)
+class Weighted:
+    """Vote shares weighted by reliability: log(q / (1 - q)) (Nitzan & Paroush 1982), q the chance to be right.
+
+    q is the accuracy on gold items for annotators with at least `gold_votes` of them, else Dawid & Skene's; clipped to
+    [0.55, 0.99]. Weights have mean 1, so the number of votes keeps its meaning. p_ij = Σ w (win + tie / 2) / Σ w.
+
+    Args:
+        criterion: as in `rlhf.labels.aggregation.soft`.
+        gold_votes: gold items from which on they decide an annotator's reliability.
+        attributes: as in `soft`.
+    """
+
+    criterion: str | None = None
+    gold_votes: int = 10
+    attributes: Sequence[str] = ()
+
+    def fit(self, records: Iterable[Comparison]) -> Aggregation:
+        """Learn the weights; gold checks count here and nowhere else."""
+        ballots = collect(_only(r, self.criterion, checks=True) for r in records).ballots()
+        found = dawid_skene_em(ballots.of(~ballots.check))
+        people = len(ballots.annotators)
+        gold = ballots.gold[ballots.unit]
+        known = (gold != UNKNOWN) & ballots.check
+        number = np.bincount(ballots.annotator[known], minlength=people)
+        right = np.bincount(ballots.annotator[known], (gold == ballots.verdict)[known], minlength=people)
+        accuracy = np.where(
+            number >= self.gold_votes, (right + 1) / (number + 2), found.accuracy if people else np.zeros(0)
+        )
+        weights = np.log(1 / (1 / np.clip(accuracy, 0.55, 0.99) - 1))
+        mean = weights[ballots.annotator].mean() if len(ballots.annotator) else 1.0
+        by_name = dict(zip(ballots.annotators, (weights / mean).tolist(), strict=True))
+        return WeightedVotes(by_name, self.criterion, tuple(self.attributes))
+
+
+@dataclass(frozen=True)
+class WeightedVotes:
+    """Vote shares with a weight per annotator; 1 for those without one."""
+
+    weights: Mapping[str, float]
+    criterion: str | None = None
+    attributes: Sequence[str] = ()
+
+    def __call__(self, record: Comparison) -> Label:
+        """The label of one record."""
+        counts = count(record, self.criterion, lambda vote: self.weights.get(vote.annotator, 1.0))
+        return label_of(record, counts, *shares(counts), counts.votes > 0, self.attributes)
+
+
+@dataclass(frozen=True)
+class DawidSkene:
+    """The posterior of the true verdict as the label: p_ij = P(i) + P(tie) / 2.
+
+    Sharper than a share of votes: it says what is true, not what the next annotator would say, so rewards come out
+    larger; probabilities need the temperature fitted on raw votes.
+
+    Args:
+        criterion: as in `rlhf.labels.aggregation.soft`.
+        smoothing: votes' worth of the average annotator in everyone's matrix.
+        attributes: as in `soft`.
+    """
+
+    criterion: str | None = None
+    smoothing: float = 4.0
+    attributes: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        if self.smoothing <= 0:
+            raise RecordError(
+                f"is {self.smoothing:g}", key="aggregation.smoothing", remedy="more than 0; 4 is the default"
+            )
+
+    def fit(self, records: Iterable[Comparison]) -> Aggregation:
+        """Learn the confusion matrices."""
+        ballots = collect(_only(r, self.criterion) for r in records).ballots()
+        found = dawid_skene_em(ballots, smoothing=self.smoothing)
+        by_name = dict(zip(ballots.annotators, np.log(found.confusion), strict=True))
+        return TruthPosterior(
+            by_name, np.log(found.pooled), np.log(found.prior), self.criterion, tuple(self.attributes)
+        )
+
+
+@dataclass(frozen=True)
+class TruthPosterior:
+    """P(truth | votes) of each pair, from log confusion matrices [3, 3] per annotator and a log prior [3]."""
+
+    confusion: Mapping[str, Floats]
+    pooled: Floats
+    prior: Floats
+    criterion: str | None = None
+    attributes: Sequence[str] = ()
+
+    def __call__(self, record: Comparison) -> Label:
+        """The label of one record."""
+        counts = count(record, self.criterion)
+        logits: Floats = np.zeros((*counts.wins.shape, VERDICTS)) + self.prior
+        place = {c.id: k for k, c in enumerate(record.completions)}
+        for vote in deciding(record.votes, self.criterion):
+            matrix = self.confusion.get(vote.annotator, self.pooled)
+            for i, j, verdict in _verdicts(vote, place):
+                logits[i, j] += matrix[:, verdict]
+        truth = _softmax(logits)
+        p, tie = truth[..., 0] + truth[..., 1] / 2, truth[..., 1]
+        return label_of(record, counts, p, tie, counts.votes > 0, self.attributes)
+
+
+def _verdicts(vote: Vote, place: Mapping[str, int]) -> list[tuple[int, int, int]]:
+    """(i, j, verdict) for every ordered pair the vote judged."""
+    level = {place[i]: value for i, value in levels(vote).items()}
+    return [
+        (i, j, 1 + int(level[i] < level[j]) - int(level[i] > level[j]))
+        for i in level
+        for j in level
+        if i != j
+    ]
+
+
+def _only(record: Comparison, criterion: str | None, *, checks: bool = False) -> Comparison:
+    """The record with the votes that decide, and with its gold checks where asked."""
+    votes = deciding(record.votes, criterion)
+    return replace(record, votes=tuple(votes + [v for v in record.votes if checks and v.gold]))
+
+
+def adjudicated(
+    record: Comparison,
+    *,
+    experts: Sequence[str],
+    criterion: str | None = None,
+    attributes: Sequence[str] = (),
+) -> Label:
+    """`soft`, but on pairs that an expert judged only the experts' votes count.
+
+    Args:
+        record: the record with its votes.
+        experts: annotators whose word is final; see the adjudication queue of the agreement report.
+        criterion: as in `rlhf.labels.aggregation.soft`.
+        attributes: as in `soft`.
+
+    Raises:
+        RecordError: no experts named.
+    """
+    if isinstance(experts, str) or not experts:
+        raise RecordError("names nobody", key="aggregation.experts", remedy="e.g. aggregation.experts=[ann1]")
+    everybody = count(record, criterion)
+    expert = count(record, criterion, lambda vote: float(vote.annotator in experts))
+    final = expert.votes > 0
+    counts = Counts(
+        *(np.where(final, getattr(expert, n), getattr(everybody, n)) for n in ("wins", "ties", "margin"))
+    )
+    return label_of(record, counts, *shares(counts), counts.votes > 0, attributes)

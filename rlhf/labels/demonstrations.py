@@ -1,0 +1,31 @@
+"""Labels for imitation: which completions of a record a policy should learn to say.
+
+`score[K, 1]` is 1 for a demonstration and NaN for a completion that is none; nothing is compared.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rlhf.labels.aggregation import soft
+from rlhf.labels.label import Label
+from rlhf.records import Comparison
+
+
+def every(record: Comparison, *, criterion: str | None = None) -> Label:
+    """All completions: to learn how they were sampled; votes of no criterion count."""
+    return _label(np.ones(len(record.completions), dtype=bool))
+
+
+def best(record: Comparison, *, criterion: str | None = None) -> Label:
+    """The completions that nobody's votes put below another (rank 0); all of them where there are no votes."""
+    rank = soft(record, criterion=criterion).rank
+    return _label(rank == 0 if (rank >= 0).any() else np.ones(len(rank), dtype=bool))
+
+
+def _label(chosen: NDArray[np.bool_]) -> Label:
+    k = len(chosen)
+    none = np.zeros((k, k))
+    score = np.where(chosen, 1.0, np.nan)[:, None]
+    return Label(none, none, none.astype(bool), none, np.full(k, -1), score, none)

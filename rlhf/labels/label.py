@@ -1,0 +1,85 @@
+"""A label: what the votes on one record add up to. numpy only, no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rlhf.records import Comparison
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """Fields as in `rlhf.data.batch.Target`, for one record with K completions and A attributes.
+
+    win_prob [K, K], tie_prob [K, K], observed [K, K], margin [K, K], rank [K], score [K, A], weight,
+    and `votes` [K, K]: how many votes each pair got (a weighted count where votes are weighted).
+    """
+
+    win_prob: NDArray[np.float64]
+    tie_prob: NDArray[np.float64]
+    observed: NDArray[np.bool_]
+    margin: NDArray[np.float64]
+    rank: NDArray[np.int64]
+    score: NDArray[np.float64]
+    votes: NDArray[np.float64]
+    weight: float = 1.0
+
+
+Aggregation = Callable[[Comparison], Label]
+"""Votes to a label. A record whose votes decide nothing gives a label with nothing observed."""
+
+
+@runtime_checkable
+class FittedAggregation(Protocol):
+    """An aggregation that first learns from many records, e.g. who is reliable."""
+
+    def fit(self, records: Iterable[Comparison]) -> Aggregation:
+        """Learn from the records; returns the aggregation that labels them."""
+
+
+def informative(label: Label) -> bool:
+    """Does the label say anything: a judged pair, a rating, or two ranked completions?"""
+    return bool(label.observed.any() or np.isfinite(label.score).any() or (label.rank >= 0).sum() > 1)
+
+
+def restricted(label: Label, kept: Sequence[int]) -> Label:
+    """The label of the completions that are kept; ranks keep their order."""
+    if len(kept) == len(label.rank):
+        return label
+    square = np.ix_(kept, kept)
+    matrices = ("win_prob", "tie_prob", "observed", "margin", "votes")
+    rank = np.full(len(kept), -1)
+    ranked = label.rank[list(kept)]
+    rank[ranked >= 0] = np.unique(ranked[ranked >= 0], return_inverse=True)[1]
+    return replace(
+        label, rank=rank, score=label.score[list(kept)], **{m: getattr(label, m)[square] for m in matrices}
+    )
+
+
+def without_identical(label: Label, contents: Sequence[Any]) -> Label:
+    """Pairs of equal contents (texts or tokens) teach nothing: they are no longer observed.
+
+    Their ranks go too, where the label ranks one above the other (T14).
+    """
+    if len({str(c) for c in contents}) == len(contents):
+        return label
+    groups = np.unique([str(c) for c in contents], return_inverse=True)[1]
+    same = groups[:, None] == groups[None, :]
+    if not (same & label.observed).any():
+        return label
+    clash = (same & (label.rank[:, None] != label.rank[None, :])).any(1)
+    keep = ~same
+    return replace(
+        label,
+        observed=label.observed & keep,
+        win_prob=label.win_prob * keep,
+        tie_prob=label.tie_prob * keep,
+        margin=label.margin * keep,
+        votes=label.votes * keep,
+        rank=np.where(clash, -1, label.rank),
+    )

@@ -1,0 +1,243 @@
+"""All votes of a set as flat columns: what agreement, quality and annotator models read. numpy only, no torch.
+
+Every form of vote becomes verdicts on pairs: a pairwise vote gives one, a ranking and Likert ratings one for every
+pair they name. A unit is what several people can judge: a pair of completions of a prompt under one criterion.
+Likert ratings are kept as ratings too, with a completion under one criterion as the unit.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from itertools import combinations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rlhf.records import Comparison, Vote, prompt_hash
+from rlhf.stats.arrays import Floats, Ints
+
+FIRST, TIE, SECOND = 0, 1, 2
+"""Verdicts on a pair, in the order of an ordinal scale: the first is better, a tie, the second is better."""
+
+UNKNOWN = -1
+"""Where a column has no value: no side recorded, no gold answer, no domain."""
+
+VERDICT_COLUMNS = ("unit", "annotator", "verdict", "shown_first", "seconds", "share", "check")
+UNIT_COLUMNS = (
+    "prompt", "domain", "criterion", "gold", "session", "longer", "characters", "record", "first", "second",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Ballots:
+    """V verdicts of A annotators on U pairs, in the order in which they were read.
+
+    per verdict [V]  unit, annotator (codes), verdict (FIRST, TIE, SECOND), shown_first (0 = the unit's first completion
+                     stood on the first side, 1 = its second, UNKNOWN), seconds (NaN = not measured; for the whole
+                     vote), share (1 / verdicts that the vote gave), check (True = cast on a gold item)
+    per unit [U]     prompt, domain, criterion (codes; domain may be UNKNOWN), gold (right verdict or UNKNOWN),
+                     session (True = of the calibration session),
+                     longer (characters of the first less those of the second), characters (of both),
+                     record (number of the first record that has it, from 1 in the order of reading),
+                     first, second (codes of the items), keys (prompt_id, id of the first, id of the second)
+    names            annotators [A], domains, criteria; items: (prompt_id, identity, criterion) -> code
+    """
+
+    unit: Ints
+    annotator: Ints
+    verdict: Ints
+    shown_first: Ints
+    seconds: Floats
+    share: Floats
+    check: NDArray[np.bool_]
+    prompt: Ints
+    domain: Ints
+    criterion: Ints
+    gold: Ints
+    session: NDArray[np.bool_]
+    longer: Ints
+    characters: Ints
+    record: Ints
+    first: Ints
+    second: Ints
+    keys: list[tuple[str, str, str]]
+    annotators: tuple[str, ...]
+    domains: tuple[str, ...]
+    criteria: tuple[str, ...]
+    items: Mapping[object, int]
+
+    @property
+    def counts(self) -> Ints:
+        """Verdicts of each kind on each unit [U, 3]."""
+        return table(self.unit, self.verdict, len(self.prompt), 3)
+
+    def of(self, keep: NDArray[np.bool_]) -> Ballots:
+        """The verdicts that `keep` [V] marks; units and names stay as they are."""
+        return replace(self, **{name: getattr(self, name)[keep] for name in VERDICT_COLUMNS})
+
+
+@dataclass(frozen=True)
+class Ratings:
+    """R Likert ratings: unit, annotator (codes), value [R]; prompt, criterion (codes) [U]; criteria (names)."""
+
+    unit: Ints
+    annotator: Ints
+    value: Floats
+    prompt: Ints
+    criterion: Ints
+    criteria: tuple[str, ...]
+
+
+def table(row: Ints, column: Ints, rows: int, columns: int) -> Ints:
+    """How often each (row, column) occurs [rows, columns]."""
+    flat = np.bincount(row * columns + column, minlength=rows * columns)
+    return flat.reshape(rows, columns).astype(np.int64)
+
+
+@dataclass
+class _Codes:
+    """Codes 0, 1, 2, ... for values in the order they come."""
+
+    codes: dict[object, int] = field(default_factory=dict)
+
+    def __getitem__(self, value: object) -> int:
+        return self.codes.setdefault(value, len(self.codes))
+
+    def names(self) -> tuple[str, ...]:
+        return tuple(str(name) for name in self.codes)
+
+
+class BallotBox:
+    """Collects the votes of records one by one; memory holds numbers and ids, never texts."""
+
+    def __init__(self) -> None:
+        self._units, self._annotators, self._prompts = _Codes(), _Codes(), _Codes()
+        self._domains, self._criteria, self._rated, self._items = _Codes(), _Codes(), _Codes(), _Codes()
+        self._verdicts = {name: array("d") for name in VERDICT_COLUMNS}
+        self._of_unit = {name: array("q") for name in UNIT_COLUMNS}
+        self._ratings = {name: array("d") for name in ("unit", "annotator", "value")}
+        self._of_rated = {name: array("q") for name in ("prompt", "criterion")}
+        self._keys: list[tuple[str, str, str]] = []
+        self._records = 0
+
+    def add(self, record: Comparison) -> None:
+        """Add every vote of one record."""
+        self._records += 1
+        prompt = self._prompts[prompt_hash(record.prompt)]
+        place = {c.id: k for k, c in enumerate(record.completions)}
+        units: dict[tuple[str, str, str], int] = {}
+        for vote in record.votes:
+            level = levels(vote)
+            pairs = list(combinations(sorted(level, key=place.__getitem__), 2))
+            for first, second in pairs:
+                key = (vote.criterion, first, second)
+                unit = units.get(key, UNKNOWN)
+                if unit == UNKNOWN:
+                    unit = units[key] = self._unit(record, prompt, vote.criterion, first, second)
+                shown = vote.meta.get("first")
+                side = (first, second).index(shown) if shown in (first, second) else UNKNOWN
+                seconds = np.nan if vote.seconds is None else vote.seconds
+                verdict = TIE + int(level[first] < level[second]) - int(level[first] > level[second])
+                who = self._annotators[vote.annotator]
+                values = (unit, who, verdict, side, seconds, 1 / len(pairs), vote.gold)
+                for column, value in zip(self._verdicts.values(), values, strict=True):
+                    column.append(value)
+            for completion, rating in (vote.likert or {}).items():
+                self._rate(record, prompt, vote, completion, rating)
+
+    def taking(self, records: Iterable[Comparison]) -> Iterator[Comparison]:
+        """The same records, their votes added as they pass."""
+        for record in records:
+            self.add(record)
+            yield record
+
+    def _unit(self, record: Comparison, prompt: int, criterion: str, first: str, second: str) -> int:
+        known = len(self._keys)
+        items = [self._items[(record.prompt_id, identity(record, i), criterion)] for i in (first, second)]
+        unit = self._units[tuple(items)]
+        if unit == known:
+            lengths = {c.id: len(c.text) for c in record.completions}
+            values = (
+                prompt,
+                UNKNOWN if record.domain is None else self._domains[record.domain],
+                self._criteria[criterion],
+                {first: FIRST, second: SECOND, "tie": TIE}.get(str(record.meta.get("gold")), UNKNOWN),
+                int(record.meta.get("session") == "calibration"),
+                lengths[first] - lengths[second],
+                lengths[first] + lengths[second],
+                self._records,
+                *items,
+            )
+            for column, value in zip(self._of_unit.values(), values, strict=True):
+                column.append(value)
+            self._keys.append((record.prompt_id, first, second))
+        return unit
+
+    def _rate(self, record: Comparison, prompt: int, vote: Vote, completion: str, rating: float) -> None:
+        known = len(self._of_rated["prompt"])
+        unit = self._rated[(record.prompt_id, identity(record, completion), vote.criterion)]
+        if unit == known:
+            self._of_rated["prompt"].append(prompt)
+            self._of_rated["criterion"].append(self._criteria[vote.criterion])
+        for column, value in zip(
+            self._ratings.values(), (unit, self._annotators[vote.annotator], rating), strict=True
+        ):
+            column.append(value)
+
+    def ballots(self) -> Ballots:
+        """The verdicts on pairs so far."""
+        given = {name: np.array(column) for name, column in self._verdicts.items()}
+        whole = {n: given[n].astype(np.int64) for n in ("unit", "annotator", "verdict", "shown_first")}
+        of_unit = {name: np.array(column, dtype=np.int64) for name, column in self._of_unit.items()}
+        return Ballots(
+            **whole,
+            seconds=given["seconds"],
+            share=given["share"],
+            check=given["check"].astype(bool),
+            session=of_unit.pop("session").astype(bool),
+            **of_unit,
+            keys=list(self._keys),
+            annotators=self._annotators.names(),
+            domains=self._domains.names(),
+            criteria=self._criteria.names(),
+            items=self._items.codes,
+        )
+
+    def ratings(self) -> Ratings:
+        """The Likert ratings so far."""
+        given = {name: np.array(column) for name, column in self._ratings.items()}
+        return Ratings(
+            unit=given["unit"].astype(np.int64),
+            annotator=given["annotator"].astype(np.int64),
+            value=given["value"],
+            **{name: np.array(column, dtype=np.int64) for name, column in self._of_rated.items()},
+            criteria=self._criteria.names(),
+        )
+
+
+def identity(record: Comparison, completion_id: str) -> int:
+    """What makes a completion the same in another record of the prompt: its id, its text and its model.
+
+    Sources that name their sides `a` and `b` in every record would otherwise be one pair for all.
+    """
+    completion = record.completions[record.position(completion_id)]
+    return hash((completion.id, completion.text, str(completion.source.get("model"))))
+
+
+def levels(vote: Vote) -> dict[str, float]:
+    """Completion id -> level: higher was judged better, equal was judged tied; the ids that the vote judged."""
+    if vote.pair is not None:
+        return {i: float(i == vote.choice) for i in vote.pair}
+    if vote.ranking is not None:
+        return {i: -float(place) for place, group in enumerate(vote.ranking) for i in group}
+    return dict(vote.likert or {})
+
+
+def collect(records: Iterable[Comparison]) -> BallotBox:
+    """The votes of a stream of records."""
+    box = BallotBox()
+    for record in records:
+        box.add(record)
+    return box

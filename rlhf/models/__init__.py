@@ -1,0 +1,1 @@
+"""Networks: the pretrained trunk, attention over shared prompts, heads, LoRA, the policy."""

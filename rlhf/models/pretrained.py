@@ -1,0 +1,253 @@
+"""Where a model comes from: a Hugging Face folder or hub id, or a small configuration that needs no download.
+
+Both give a tokenizer and a *carrier*: the stock `AutoModelForSequenceClassification` with one label. The carrier
+is what we export, so the reward model never lives in a format of its own; its last layer is taken over by
+`rlhf.models.heads` while training.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    BitsAndBytesConfig,
+    LlamaConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
+)
+
+from rlhf.models.causal_lm import load_causal
+from rlhf.models.names import missing_folder, not_found
+from rlhf.records import RecordError
+
+PAD_TOKEN = "<|pad|>"
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """A model of the hub or of a local folder.
+
+    Args:
+        path: hub id or folder.
+        revision: branch, tag or commit of the hub repository.
+        dtype: dtype of the stored weights while training; the head is always float32.
+        attention: transformers' attention implementation (`sdpa`, `eager`, `flash_attention_2`, ...).
+        dropout: dropout inside the trunk. 0 is the field's default for reward models; the head has its own.
+        gradient_checkpointing: recompute activations in the backward pass: less memory, about 25% slower.
+        trust_remote_code: run code that the hub repository ships.
+        load_in_4bit: QLoRA: 4-bit NF4 weights through bitsandbytes; the head stays float32.
+        learning_rate: the peak rate that suits training all of it; the optimizer's default (conf/optimizer).
+
+    Raises:
+        FileNotFoundError: `path` is written as a folder, and there is none.
+    """
+
+    path: str
+    revision: str | None = None
+    dtype: str = "float32"
+    attention: str = "sdpa"
+    dropout: float = 0.0
+    gradient_checkpointing: bool = False
+    trust_remote_code: bool = False
+    load_in_4bit: bool = False
+    learning_rate: float = 2e-5
+
+    def __post_init__(self) -> None:
+        if wrong := missing_folder(self.path, "model.path"):
+            raise FileNotFoundError(wrong)
+
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """The tokenizer, with a padding token that differs from the end token (see `separate_pad`)."""
+        options = {"revision": self.revision, "trust_remote_code": self.trust_remote_code}
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(self.path, **options)
+        except OSError as error:
+            if Path(self.path).is_dir():
+                raise
+            raise FileNotFoundError(not_found(self.path, "model.path")) from error
+        return separate_pad(tokenizer)
+
+    def carrier(self, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
+        """The stock classifier with `num_labels=1`, its embeddings as long as the tokenizer.
+
+        Raises:
+            ValueError: the architecture has no sequence-classification class, or is an encoder-decoder.
+        """
+        source: dict[str, Any] = {"revision": self.revision, "trust_remote_code": self.trust_remote_code}
+        config = AutoConfig.from_pretrained(self.path, **source)
+        if config.is_encoder_decoder:
+            raise ValueError(
+                f"model.path={self.path} is an encoder-decoder; use a causal model or an encoder"
+            )
+        config.num_labels = 1
+        set_dropout(config, self.dropout)
+        quantization = _four_bit() if self.load_in_4bit else None
+        carrier = AutoModelForSequenceClassification.from_pretrained(
+            self.path,
+            config=config,
+            dtype=getattr(torch, self.dtype),
+            attn_implementation=self.attention,
+            quantization_config=quantization,
+            ignore_mismatched_sizes=True,
+            **source,
+        )
+        return fit_carrier(carrier, tokenizer, self.gradient_checkpointing)
+
+    def causal(self, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
+        """The language model itself, for policies.
+
+        Raises:
+            RecordError: the architecture cannot continue a text, or the stored model has no language-model head.
+        """
+        source: dict[str, Any] = {"revision": self.revision, "trust_remote_code": self.trust_remote_code}
+        config = AutoConfig.from_pretrained(self.path, **source)
+        if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING and not self.trust_remote_code:
+            raise RecordError(
+                f"{self.path} is a {config.model_type}: a policy must be a causal language model",
+                key="model.path",
+            )
+        set_dropout(config, self.dropout)
+        model = load_causal(
+            self.path,
+            config=config,
+            dtype=getattr(torch, self.dtype),
+            attn_implementation=self.attention,
+            quantization_config=_four_bit() if self.load_in_4bit else None,
+            **source,
+        )
+        return fit_carrier(model, tokenizer, self.gradient_checkpointing)
+
+
+@dataclass(frozen=True)
+class Tiny:
+    """A small random Llama over bytes: works offline, trains on a CPU.
+
+    Args:
+        width: hidden size. depth: number of layers. heads: attention heads.
+        max_length: positions the model knows.
+        dropout: dropout on attention weights inside the trunk.
+        gradient_checkpointing: recompute activations in the backward pass.
+        seed: of the random weights.
+        learning_rate: the peak rate that suits it; the optimizer's default (conf/optimizer).
+    """
+
+    width: int = 64
+    depth: int = 2
+    heads: int = 4
+    max_length: int = 2048
+    dropout: float = 0.0
+    gradient_checkpointing: bool = False
+    seed: int = 0
+    learning_rate: float = 1e-3
+    special: tuple[str, ...] = field(default=("<pad>", "<s>", "</s>"), repr=False)
+
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """One token per UTF-8 byte plus padding, begin and end; `AutoTokenizer` loads it from a saved folder."""
+        alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+        vocabulary = {token: i for i, token in enumerate((*self.special, *alphabet))}
+        tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+        tokenizer.decoder = decoders.ByteLevel()
+        pad, begin, end = self.special
+        return PreTrainedTokenizerFast(
+            tokenizer_object=tokenizer,
+            pad_token=pad,
+            bos_token=begin,
+            eos_token=end,
+            model_max_length=self.max_length,
+            clean_up_tokenization_spaces=False,
+        )
+
+    def carrier(self, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
+        """A `LlamaForSequenceClassification` with random weights drawn from `seed`."""
+        return self._build(AutoModelForSequenceClassification, tokenizer, num_labels=1)
+
+    def causal(self, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
+        """A `LlamaForCausalLM` with random weights drawn from `seed`."""
+        return self._build(AutoModelForCausalLM, tokenizer)
+
+    def _build(self, kind: Any, tokenizer: PreTrainedTokenizerBase, **options: Any) -> PreTrainedModel:
+        config = LlamaConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=self.width,
+            intermediate_size=3 * self.width,
+            num_hidden_layers=self.depth,
+            num_attention_heads=self.heads,
+            num_key_value_heads=self.heads,
+            max_position_embeddings=self.max_length,
+            attention_dropout=self.dropout,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+            **options,
+        )
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)
+            model = kind.from_config(config)
+        return fit_carrier(model, tokenizer, self.gradient_checkpointing)
+
+
+def separate_pad(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
+    """Give the tokenizer a padding token that is not its end token, and right padding.
+
+    Stock classifiers read the last token that is not padding; where padding is the end token, a finished
+    answer would be read before its end and a cut one would look finished (transformers#35352).
+    """
+    if tokenizer.pad_token_id is None or tokenizer.pad_token_id == tokenizer.eos_token_id:
+        tokenizer.add_special_tokens({"pad_token": PAD_TOKEN})
+    tokenizer.padding_side = "right"
+    return tokenizer
+
+
+def positions(maker: Pretrained | Tiny, tokenizer: PreTrainedTokenizerBase) -> int | None:
+    """How many positions the model knows, or None where the configuration does not say."""
+    if isinstance(maker, Tiny):
+        return maker.max_length
+    config = AutoConfig.from_pretrained(
+        maker.path, revision=maker.revision, trust_remote_code=maker.trust_remote_code
+    )
+    stated = getattr(config.get_text_config(), "max_position_embeddings", None)
+    known = [n for n in (stated, tokenizer.model_max_length) if n is not None and 0 < n < 10**9]
+    return min(known) if known else None
+
+
+def fit_carrier(
+    carrier: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, gradient_checkpointing: bool
+) -> PreTrainedModel:
+    """Make embeddings, padding id and memory options of the carrier agree with tokenizer and config."""
+    rows = carrier.get_input_embeddings().weight.shape[0]
+    if len(tokenizer) > rows:
+        carrier.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+    carrier.config.get_text_config().pad_token_id = tokenizer.pad_token_id
+    carrier.config.pad_token_id = tokenizer.pad_token_id
+    carrier.config.use_cache = False
+    if gradient_checkpointing:
+        carrier.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
+    return carrier
+
+
+def set_dropout(config: Any, rate: float) -> None:
+    """Set every dropout rate that the configuration names (`attention_dropout`, `resid_pdrop`, ...)."""
+    for key, value in vars(config).items():
+        if isinstance(value, float) and ("dropout" in key or key.endswith("_pdrop")):
+            setattr(config, key, rate)
+
+
+def _four_bit() -> BitsAndBytesConfig:
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.bfloat16,
+        llm_int8_skip_modules=["score", "classifier"],
+    )

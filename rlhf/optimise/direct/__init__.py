@@ -1,0 +1,1 @@
+"""Policies without a reward model: supervised fine-tuning and DPO."""

@@ -1,0 +1,1 @@
+"""Policy, votes, reward model, policy: generation by generation."""

@@ -1,0 +1,171 @@
+"""Iterated RLHF: policy -> sample -> filter -> select -> vote -> reward model -> policy, generation by generation.
+
+Every generation leaves `generation-<n>/`: `trace.csv`, `policy.pt`, the blinded task file of its oversight and the
+votes on it, `unlabelled.jsonl` (what is voted on; its true rewards, where known, lie apart in `unlabelled.gold.json`),
+`records.jsonl` (the same with votes: what the next reward model learns from). A loop that is started again goes on
+after the last generation that is whole. Without a voter it stops after writing the tasks, and goes on once people
+have voted.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from rlhf.collect.sampling import Completer
+from rlhf.optimise.direct.train import write_json
+from rlhf.optimise.iterate.generation import Loop, judged, judges_of, load, module_of, optimise, save
+from rlhf.optimise.policy.figures import draw_traces
+from rlhf.optimise.policy.module import Gold, Judges, Trace, averages
+from rlhf.optimise.policy.oversight import read_votes, win_rates, with_gold, write_tasks
+from rlhf.optimise.policy.rollout import SpeakerPolicy, aside
+from rlhf.optimise.policy.train import write_traces
+from rlhf.optimise.prompt_room import count_trimmed
+from rlhf.records import Comparison, RecordError, read, write
+
+WHO = ("policy", "reference", "previous")
+
+
+def iterate(loop: Loop) -> dict[str, float]:
+    """Run all generations that are not there yet; leaves traces.csv, traces.png, generations.csv, metrics.json.
+
+    Returns:
+        Means over held-out prompts after the last generation, `peak_gold` over the steps, `generation/<n>/gold`, ...,
+        and `reference/gold`, ... before the first; `prompts/train/trimmed` of `prompts/train/count`, ...
+        Where the speaker's mean gold is known without sampling also `exact_gold` after the last step, on the same
+        prompts, and `exact_peak_gold`, its highest value at any step: their difference is a fall.
+    """
+    asked = {"train": loop.tasks, "judged": loop.judging, "oversight": loop.overseen}
+    metrics = count_trimmed(loop.speaker, asked, key="speaker.max_new_tokens")
+    records = list(loop.start)
+    judges = judges_of(loop, records)
+    rows: dict[str, Trace] = {}
+    for number in range(loop.plan.generations):
+        folder = loop.folder / f"generation-{number}"
+        folder.mkdir(parents=True, exist_ok=True)
+        previous = _answers(loop, "previous") if number and loop.overseen else None
+        module = module_of(loop, judges, number)
+        new = not (folder / "policy.pt").is_file()
+        if number == 0:
+            rows["reference"] = judged(loop, module, reference=True)
+            loop.progress.generation("reference", rows["reference"], 0, new=new)
+        if not load(loop, folder):
+            optimise(loop, module, number)
+            save(loop, module, folder)
+        rows[str(number)] = final = judged(loop, module)
+        loop.progress.generation(str(number), final, len(loop.trace), warned=loop.warnings[-1], new=new)
+        metrics |= {f"generation/{number}/{name}": value for name, value in final.items()} | final
+        voted = _label(loop, folder, records, judges, previous, number)
+        if voted is None:
+            print(_ask(folder, number))
+            break
+        if loop.plan.update_reward and number + 1 < loop.plan.generations:
+            records += voted
+            judges = judges_of(loop, records)
+    metrics |= {f"reference/{name}": value for name, value in rows["reference"].items()}
+    write_traces(loop.folder / "traces.csv", loop.trace)
+    write_generations(loop.folder / "generations.csv", rows)
+    ends = [*loop.starts[1:], len(loop.trace)]
+    votes = dict(zip(ends, _votes(loop), strict=False))
+    draw_traces(loop.folder / "traces.png", loop.trace, votes, generations=loop.starts, stopped=loop.stopped)
+    if loop.trace and "gold" in loop.trace[0]:
+        metrics["peak_gold"] = max(
+            averages(loop.trace[i : i + 10])["gold"] for i in range(0, len(loop.trace), 10)
+        )
+    if loop.trace and all("exact_gold" in row for row in loop.trace):
+        metrics["exact_peak_gold"] = max(metrics["exact_gold"], *(row["exact_gold"] for row in loop.trace))
+    metrics |= {"steps": float(len(loop.trace)), "warnings": float(len(loop.stopped))}
+    write_json(loop.folder / "metrics.json", metrics)
+    return metrics
+
+
+def _answers(loop: Loop, who: str) -> list[str]:
+    """What the policy (or its reference) says to the prompts of the oversight now.
+
+    Everyone draws with random numbers of their own: with the same ones, a policy that is its reference says the same.
+    """
+    with aside(loop.seed + 2 + 1_000_003 * WHO.index(who)):
+        return list(loop.speaker.speak(loop.overseen, 1, reference=who == "reference").spoken.texts)
+
+
+def _label(
+    loop: Loop, folder: Path, known: Sequence[Comparison], judges: Judges, previous: list[str] | None, number: int
+) -> list[Comparison] | None:  # fmt: skip
+    """The generation's records with votes, its oversight's among them; None where people have not voted yet."""
+    votes = folder / f"step-{number:06d}.votes.jsonl"
+    tasks = folder / f"step-{number:06d}.tasks.jsonl"
+    done, waiting, truth = (folder / n for n in ("records.jsonl", "unlabelled.jsonl", "unlabelled.gold.json"))
+    if not waiting.is_file():
+        if loop.overseen:
+            said = {who: _answers(loop, who) for who in ("policy", "reference")}
+            said |= {"previous": previous} if previous is not None else {}
+            if write_tasks(folder, number, loop.overseen, said, seed=loop.seed, gold=loop.gold) is None:
+                print(f"generation {number}: all answers are alike, its oversight has nothing to vote on")
+        rng = np.random.default_rng((loop.seed, 11, number))
+        new = _sampled(loop, number, rng)
+        chosen = list(loop.choose(new, known, judges.proxy, loop.plan.labelled, rng))
+        if loop.gold is not None:
+            write_json(truth, {r.prompt_id: _true_rewards(r, loop.gold) for r in chosen})
+        write(waiting, chosen)
+    if loop.voter is not None and not done.is_file():
+        if _any(tasks):
+            write(votes, loop.voter(with_gold(read(tasks), folder / f"step-{number:06d}.gold.json")))
+        write(done, loop.voter(with_gold(read(waiting), truth)))
+    if (_any(tasks) and not votes.is_file()) or not done.is_file():
+        return None
+    return [*read(done), *(r for _, records in read_votes(folder) for r in records)]
+
+
+def _any(tasks: Path) -> bool:
+    """Is there something to vote on?"""
+    return tasks.is_file() and tasks.stat().st_size > 0
+
+
+def _sampled(loop: Loop, number: int, rng: np.random.Generator) -> list[Comparison]:
+    """Answers of the policy to training prompts, filtered."""
+    chosen = [loop.tasks[i] for i in rng.permutation(len(loop.tasks))[: loop.plan.samples].tolist()]
+    policy = SpeakerPolicy(loop.speaker, "policy", f"generation-{number}")
+    completer = Completer([policy], loop.sampler, k=loop.plan.k, min_distance=0.0, attempts=1, seed=loop.seed)
+    filtering = loop.filtering()
+    drafts = (completer(replace(task, prompt_id=f"g{number}-{task.prompt_id}")) for task in chosen)
+    records = list(filtering(drafts))
+    if not records:
+        raise RecordError(
+            f"generation {number}: the filters left none of {len(chosen)} records", key="task.filter",
+            remedy="loosen them, or look at what the policy says (generation-*/trace.csv: length, ended)",
+        )  # fmt: skip
+    return records
+
+
+def write_generations(path: Path, rows: Mapping[str, Trace]) -> None:
+    """One row per generation, after the reference's: the columns of the trace on held-out prompts."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, fieldnames=["generation", *rows["reference"]])
+        writer.writeheader()
+        writer.writerows({"generation": name} | row for name, row in rows.items())
+
+
+def _true_rewards(record: Comparison, gold: Gold) -> dict[str, float]:
+    values = gold([record.prompt] * len(record.completions), [c.text for c in record.completions])
+    return {c.id: value for c, value in zip(record.completions, values, strict=True)}
+
+
+def _votes(loop: Loop) -> list[dict[str, float]]:
+    folders = (loop.folder / f"generation-{n}" for n in range(loop.plan.generations))
+    return [win_rates(records) for folder in folders for _, records in read_votes(folder)]
+
+
+def _ask(folder: Path, number: int) -> str:
+    step = f"step-{number:06d}"
+    pairs = [("unlabelled.jsonl", "records.jsonl")]
+    if _any(folder / f"{step}.tasks.jsonl"):
+        pairs.insert(0, (f"{step}.tasks.jsonl", f"{step}.votes.jsonl"))
+    return "votes are needed; then start the loop again with the same folder:" + "".join(
+        f"\n  python annotate.py annotator=web tasks={folder / tasks} out={folder / out}"
+        for tasks, out in pairs
+        if not (folder / out).is_file()
+    )

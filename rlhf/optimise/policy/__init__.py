@@ -1,0 +1,1 @@
+"""A policy trained on a shaped reward: RLOO and PPO."""

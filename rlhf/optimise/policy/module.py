@@ -1,0 +1,209 @@
+"""The LightningModule that trains a policy on a shaped reward with RLOO: one batch of prompts, one rollout, one step.
+
+`rlhf.optimise.policy.ppo_module` makes more of a rollout.
+
+Traces (one row per step; `traces.csv`, and under `train/` in the loggers):
+    reward        mean score of the completions: members aggregated, in standard deviations on the reference's samples
+    shaped        mean of what is trained on: reward with uncertainty, rules, clip and KL
+    gold          mean true reward, where it is known
+    watch         mean of a second reward model that is not trained on, where there is one
+    kl, kl_error  nats per completion, summed over its tokens, k1; its standard error
+    kl_k2, kl_k3  the same by the other estimators: biased and of small variance; unbiased and never negative
+    beta, disagreement (std over members), distance (Mahalanobis, 1 = reference), length (characters), ended,
+    group_std (within a prompt), flat_groups (prompts all of whose rewards are equal: they teach nothing)
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from rlhf.collect.prompts import Task
+from rlhf.optimise.policy.early_stopping import EarlyWarning
+from rlhf.optimise.policy.rloo import rloo_loss
+from rlhf.optimise.policy.rollout import Rollout, Speaker, aside
+from rlhf.optimise.shaping.controller_state import go_on, to_save
+from rlhf.optimise.shaping.ensemble import spread
+from rlhf.optimise.shaping.reward_source import Judge, Proxy
+from rlhf.optimise.shaping.shape import ShapedReward, k2, k3, sequence_kl
+from rlhf.optimise.shaping.shaper import Shaper
+from rlhf.records import Prompt, RecordError
+from rlhf.reward.resumable import ResumableModule
+
+Gold = Callable[[Sequence[Prompt], Sequence[str]], list[float]]
+Trace = dict[str, float]
+
+
+@dataclass(frozen=True)
+class Judges:
+    """Who rewards: the proxy that is trained on, a second one to watch, and the truth where it is known."""
+
+    proxy: Judge
+    watch: Judge | None = None
+    gold: Gold | None = None
+
+
+class PolicyModule(ResumableModule):
+    """Trains a speaker.
+
+    Args:
+        speaker: policy and reference.
+        judges: who rewards.
+        shaper: members and log-probabilities to the shaped reward.
+        completions: per prompt, >= 2: RLOO compares them.
+        warning: when to stop early; None = never.
+        options: of `ResumableModule`.
+    """
+
+    least = 2
+
+    def __init__(
+        self, speaker: Any, judges: Judges, shaper: Shaper, *, completions: int, warning: EarlyWarning | None,
+        **options: Any,
+    ) -> None:  # fmt: skip
+        super().__init__(**options)
+        self.enough(completions)
+        self.speaker: Any = speaker
+        self.judges, self.shaper, self.completions, self.warning = judges, shaper, completions, warning
+        self.proxy: Proxy | None = None
+        self.watch: Proxy | None = None
+        self.trace: list[Trace] = []
+        self.warned: dict[str, Any] | None = None
+        self.reference: Trace = {}
+
+    @classmethod
+    def enough(cls, completions: int, key: str = "task.completions") -> None:
+        """Raise RecordError for fewer completions per prompt than `least`."""
+        if completions < cls.least:
+            raise RecordError(
+                f"{completions} must be {cls.least} or more per prompt", key=key,
+                remedy="RLOO compares them; algorithm=ppo does not" if cls.least > 1 else "",
+            )  # fmt: skip
+
+    def settle(self, tasks: Sequence[Task], seed: int) -> None:
+        """Set the scale of the rewards on samples of the reference, one per task; leaves the random state alone.
+
+        `reference` then holds what the columns of the trace are on these samples. Raises ValueError where the early
+        warning looks at what is not measured.
+        """
+        with aside(seed):
+            rollout = self.speaker.speak(tasks, 1, reference=True)
+        texts, prompts = list(rollout.spoken.texts), [task.prompt for task in tasks]
+        self.proxy = Proxy(self.judges.proxy, prompts, texts)
+        self.watch = None if self.judges.watch is None else Proxy(self.judges.watch, prompts, texts)
+        self.reference = self.judge(rollout, tasks, self.speaker.ref_logp(rollout))[1]
+        if self.warning is not None:
+            self.warning.check(self.reference)
+
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        """A batch is prompts: there is nothing to move."""
+        return batch
+
+    def training_step(self, tasks: list[Task], batch_idx: int) -> Float[Tensor, ""]:
+        """Roll out, shape, and the RLOO loss."""
+        self.restore_random_state()
+        speaker: Speaker = self.speaker
+        self.speaker.eval()  # dropout would make the sampled and the trained distribution two
+        rollout = speaker.speak(tasks, self.completions)
+        logp = speaker.logp(rollout)
+        shaped, row = self.judge(rollout, tasks, logp.detach())
+        per_prompt = (len(tasks), self.completions)
+        total = torch.where(rollout.mask, logp, 0.0).sum(1)
+        loss = rloo_loss(total.view(per_prompt), shaped.seq_reward.view(per_prompt))
+        self.shaper.controller.update(row["kl"], len(total))
+        self._note(row, shaped.seq_reward.view(per_prompt), len(tasks))
+        return loss
+
+    def judge(self, rollout: Rollout, tasks: Sequence[Task], logp: Tensor) -> tuple[ShapedReward, Trace]:
+        """The shaped reward of a rollout, and its row of the trace."""
+        assert self.proxy is not None, "settle() comes first"
+        texts = rollout.spoken.texts
+        prompts = [tasks[i].prompt for i in rollout.group.tolist()]
+        members, distance = self.proxy(prompts, texts)
+        ref_logp = self.speaker.ref_logp(rollout)
+        domains = [task.domain for task in tasks]
+        shaped = self.shaper(
+            members.to(logp.device), logp, ref_logp, rollout.mask, rollout.spoken, rollout.group, domains
+        )
+        kl = sequence_kl(logp, ref_logp, rollout.mask)
+        row = {
+            "reward": float(self.shaper.aggregate(members)[0].mean()),
+            "shaped": float(shaped.seq_reward.mean()),
+            "kl": float(kl.mean()),
+            "kl_error": float(kl.std() / len(kl) ** 0.5),
+            "kl_k2": float(sequence_kl(logp, ref_logp, rollout.mask, k2).mean()),
+            "kl_k3": float(sequence_kl(logp, ref_logp, rollout.mask, k3).mean()),
+            "beta": float(shaped.beta.mean()),
+            "disagreement": float(spread(members).mean()),
+            "distance": float(distance.mean()),
+            "length": sum(map(len, texts)) / len(texts),
+            "ended": float(rollout.spoken.ended.float().mean()),
+        }
+        if self.judges.gold is not None:
+            row["gold"] = sum(self.judges.gold(prompts, texts)) / len(texts)
+        if self.watch is not None:
+            row["watch"] = float(self.watch(prompts, texts).members.mean())
+        return shaped, row
+
+    def _note(self, row: Trace, reward: Tensor, size: int) -> None:
+        within = reward.std(1) if reward.shape[1] > 1 else torch.zeros(len(reward))
+        row |= {"group_std": float(within.mean()), "flat_groups": float((within == 0).float().mean())}
+        if row["kl"] < -3 * row["kl_error"] - 1e-6:
+            warnings.warn(
+                f"the KL estimate is {row['kl']:.3f} nats, more than 3 standard errors below 0: samples and "
+                "log-probabilities are not of the same distribution",
+                stacklevel=2,
+            )
+        self.trace.append({"step": float(self.trainer.global_step)} | row)
+        self.log_dict({f"train/{name}": value for name, value in row.items()}, batch_size=size)
+        self.log_dict(
+            {k: row[k] for k in ("kl", "reward", "gold") if k in row}, batch_size=size, prog_bar=True
+        )
+        looks = self.warning is not None and self.warned is None
+        reason = self.warning(self.trace, self.reference) if looks and self.warning else None
+        if reason is not None:
+            self.warned = {"step": len(self.trace), "reason": reason}
+            self.trainer.should_stop = self.trainer.should_stop or self._stopped()
+
+    def on_train_start(self) -> None:
+        """A run that an early warning has stopped stays stopped, for as long as warnings stop."""
+        self.trainer.should_stop = self.trainer.should_stop or self._stopped()
+
+    def _stopped(self) -> bool:
+        return self.warned is not None and self.warning is not None and self.warning.stop
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Also the controller, the trace and the warning."""
+        super().on_save_checkpoint(checkpoint)
+        checkpoint["controller"] = to_save(self.shaper.controller)
+        checkpoint["trace"], checkpoint["warned"] = self.trace, self.warned
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """The same back."""
+        self.same_algorithm(checkpoint)
+        super().on_load_checkpoint(checkpoint)
+        go_on(self.shaper.controller, checkpoint["controller"])
+        self.trace, self.warned = list(checkpoint["trace"]), checkpoint["warned"]
+
+    def same_algorithm(self, checkpoint: Mapping[str, Any]) -> None:
+        """Raise RecordError for a checkpoint of another task or algorithm."""
+        valued = any(name.startswith("value.") for name in checkpoint["state_dict"])
+        if "controller" not in checkpoint or valued != hasattr(self, "value"):
+            found = "another task" if "controller" not in checkpoint else ("rloo", "ppo")[valued]
+            remedy = "a run of task=policy" if "controller" not in checkpoint else f"algorithm={found}"
+            raise RecordError(
+                f"its checkpoint is of {found}, not of this algorithm", key="ckpt",
+                remedy=f"{remedy}, or start anew from its model: model=local model.path=<run>/model",
+            )  # fmt: skip
+
+
+def averages(trace: Sequence[Mapping[str, float]], window: int = 10) -> dict[str, float]:
+    """Means of every column over the last steps."""
+    last = trace[-window:]
+    return {name: sum(row[name] for row in last) / len(last) for name in last[0]} if last else {}

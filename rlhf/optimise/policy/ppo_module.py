@@ -1,0 +1,183 @@
+"""`algorithm=ppo`: the LightningModule of `rlhf.optimise.policy.module` with several clipped passes over every rollout.
+
+A step is still one rollout: `task.steps`, checkpoints, schedules and oversight count rollouts, whatever the algorithm.
+All gradient steps of a rollout but the last are taken inside the training step, the last one by Lightning.
+
+Traces, beside those of `rlhf.optimise.policy.module`:
+    clipped          share of tokens whose gradient the clip removed, over all passes
+    moved            nats per completion between the sampling policy and the last pass, k3
+    value_loss       mean of (V - target)² / 2 over tokens, before the first pass
+    value_explained  1 - var(target - V) / var(target), before the first pass
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from torch.nn.utils import clip_grad_norm_
+
+from rlhf.collect.prompts import Task
+from rlhf.optimise.policy.early_stopping import EarlyWarning
+from rlhf.optimise.policy.module import Judges, PolicyModule
+from rlhf.optimise.policy.ppo import clipped_surrogate, gae
+from rlhf.optimise.policy.rollout import Rollout
+from rlhf.optimise.shaping.shape import k3, sequence_kl
+from rlhf.optimise.shaping.shaper import Shaper
+from rlhf.records import RecordError
+from rlhf.reward.schedule import parameter_groups
+
+
+class ValueHead(nn.Module):
+    """V(s) = w · s + b, 0 at the start: rewards have mean 0 on the reference, so that is the right value there.
+
+    Args:
+        width: of the states.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(width, 1)
+        nn.init.zeros_(self.linear.weight)
+        nn.init.zeros_(self.linear.bias)
+
+    def forward(self, states: Float[Tensor, "B T H"]) -> Float[Tensor, "B T"]:
+        """A value before every token."""
+        value: Tensor = self.linear(states.float())[..., 0]
+        return value
+
+
+@dataclass(frozen=True)
+class Experience:
+    """A rollout with everything its passes need, without gradient.
+
+    old_logp [B, T]   under the policy that sampled
+    states [B, T, H]  before every token
+    advantage, target [B, T]   of `rlhf.optimise.policy.ppo.gae`
+    """
+
+    rollout: Rollout
+    old_logp: Float[Tensor, "B T"]
+    states: Float[Tensor, "B T H"]
+    advantage: Float[Tensor, "B T"]
+    target: Float[Tensor, "B T"]
+
+
+class PpoModule(PolicyModule):
+    """Trains a speaker by PPO, and a value head on the speaker's states; their gradients do not mix.
+
+    The head is in the checkpoints, so that a resumed run goes on bit for bit, and not in the exported policy.
+
+    Args:
+        speaker, judges, shaper, warning, options: as in `PolicyModule`.
+        completions: per prompt, >= 1: values are the baseline, a completion needs no others to be compared with.
+        epochs: passes over every rollout.
+        minibatches: gradient steps per pass.
+        clip: ε of the ratio.
+        lam: λ of the advantages.
+        value_lr: peak learning rate of the value head.
+
+    Raises:
+        RecordError: epochs or minibatches below 1.
+    """
+
+    least = 1
+
+    def __init__(
+        self, speaker: Any, judges: Judges, shaper: Shaper, *, completions: int, warning: EarlyWarning | None,
+        epochs: int = 4, minibatches: int = 4, clip: float = 0.2, lam: float = 1.0, value_lr: float = 1e-3,
+        **options: Any,
+    ) -> None:  # fmt: skip
+        super().__init__(speaker, judges, shaper, completions=completions, warning=warning, **options)
+        if epochs < 1 or minibatches < 1:
+            raise RecordError(
+                f"epochs={epochs}, minibatches={minibatches}: both are at least 1", key="algorithm"
+            )
+        self.epochs, self.minibatches, self.clip, self.lam = epochs, minibatches, clip, lam
+        self.value_lr = value_lr
+        self.value = ValueHead(speaker.width)
+
+    def groups(self) -> list[dict[str, Any]]:
+        """The policy's groups, and the value head with its own learning rate and no decay."""
+        head = {"params": list(self.value.parameters()), "weight_decay": 0.0, "lr": self.value_lr}
+        return [*parameter_groups(self.speaker, self.weight_decay), head]
+
+    def configure_gradient_clipping(
+        self, optimizer: Any, gradient_clip_val: float | None = None, gradient_clip_algorithm: Any = None
+    ) -> None:
+        """The policy's norm and the value head's apart: a bad value must not make the policy's step small."""
+        if gradient_clip_val:
+            for part in (self.speaker, self.value):
+                clip_grad_norm_(part.parameters(), gradient_clip_val)
+
+    def on_train_start(self) -> None:
+        """Refuse settings under which the inner steps would be wrong.
+
+        Raises:
+            RecordError: several processes, accumulated batches, or a precision that scales the loss.
+        """
+        super().on_train_start()
+        scaler = getattr(self.trainer.precision_plugin, "scaler", None)
+        for wrong, remedy in (
+            (self.trainer.world_size > 1, "one process: trainer.devices=1, or algorithm=rloo"),
+            (self.trainer.accumulate_grad_batches > 1, "trainer.accumulate_grad_batches=1, and more task.prompts"),
+            (scaler is not None, "trainer.precision=bf16-mixed or 32-true"),
+        ):  # fmt: skip
+            if wrong:
+                raise RecordError("ppo takes gradient steps of its own", key="algorithm", remedy=remedy)
+
+    def training_step(self, tasks: list[Task], batch_idx: int) -> Float[Tensor, ""]:
+        """Roll out, shape, and pass over it; the loss of the last minibatch is left to Lightning."""
+        self.restore_random_state()
+        self.speaker.eval()  # dropout would make the ratio another number than 1 before the first step
+        batch, reward, row = self._experience(tasks)
+        size = len(batch.old_logp)
+        parts = [
+            rows.to(batch.old_logp.device)
+            for _ in range(self.epochs)
+            for rows in torch.randperm(size).chunk(self.minibatches)
+        ]
+        clipped = []
+        for rows in parts[:-1]:
+            loss, share, _ = self._pass(batch, rows)
+            clipped.append(share)
+            self._inner_step(loss)
+        loss, share, moved = self._pass(batch, parts[-1])
+        row |= {"clipped": float(torch.stack([*clipped, share]).mean()), "moved": float(moved)}
+        self.shaper.controller.update(row["kl"], size)
+        self._note(row, reward.view(len(tasks), self.completions), len(tasks))
+        return loss
+
+    @torch.no_grad()
+    def _experience(self, tasks: Sequence[Task]) -> tuple[Experience, Float[Tensor, " B"], dict[str, float]]:
+        rollout = self.speaker.speak(tasks, self.completions)
+        old_logp, states = self.speaker.logp(rollout), self.speaker.states(rollout)
+        shaped, row = self.judge(rollout, tasks, old_logp)
+        value, mask = self.value(states), rollout.mask
+        advantage, target = gae(shaped.token_rewards, value, mask, lam=self.lam)
+        error, spread = (target - value)[mask], target[mask].var(correction=0)
+        row["value_loss"] = float(error.square().mean() / 2)
+        row["value_explained"] = float(1 - error.var(correction=0) / spread.clamp(min=1e-8))
+        return Experience(rollout, old_logp, states, advantage, target), shaped.seq_reward, row
+
+    def _pass(self, batch: Experience, rows: Int[Tensor, " N"]) -> tuple[Tensor, Tensor, Tensor]:
+        """The loss of some completions, the share of clipped tokens, nats from the policy that sampled."""
+        mask: Bool[Tensor, "N T"] = batch.rollout.mask[rows]
+        logp, old_logp = self.speaker.logp(batch.rollout, rows), batch.old_logp[rows]
+        surrogate = clipped_surrogate(logp, old_logp, batch.advantage[rows], mask, clip=self.clip)
+        error = (self.value(batch.states[rows]) - batch.target[rows])[mask]
+        # samples are of the old policy, so its log-probabilities come first
+        moved = sequence_kl(old_logp, logp.detach(), mask, k3).mean()
+        return surrogate.loss + error.square().mean() / 2, surrogate.clipped.detach(), moved
+
+    def _inner_step(self, loss: Tensor) -> None:
+        optimizer: Any = self.optimizers(use_pl_optimizer=False)
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.configure_gradient_clipping(optimizer, self.trainer.gradient_clip_val)
+        optimizer.step()
+        torch.clear_autocast_cache()  # else the next pass sees the weights before this step

@@ -1,0 +1,71 @@
+"""Prompts to speak to: of the data's records, split by prompt as everywhere, in a resumable order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import pytorch_lightning as pl
+
+from rlhf.collect.prompts import Task
+from rlhf.data.order import GroupOrder, ResumableLoader
+from rlhf.data.splits import Splitter
+from rlhf.records import Comparison, prompt_hash
+
+
+class Tasks:
+    """Tasks by lists of numbers, as the loader asks for them."""
+
+    def __init__(self, tasks: Sequence[Task]) -> None:
+        self.tasks = tasks
+
+    def __len__(self) -> int:
+        return len(self.tasks)
+
+    def __getitem__(self, numbers: list[int]) -> list[Task]:
+        return [self.tasks[i] for i in numbers]
+
+
+class PromptData(pl.LightningDataModule):
+    """The different prompts of records; their completions and votes are not looked at.
+
+    Args:
+        records: where the prompts are; held in memory without their completions.
+        splitter: which split a prompt belongs to.
+        batch_size: prompts per step.
+        seed: of the order.
+
+    Raises:
+        ValueError: no prompts to train on or to judge with.
+    """
+
+    def __init__(
+        self, records: Iterable[Comparison], splitter: Splitter, *, batch_size: int, seed: int
+    ) -> None:
+        super().__init__()
+        records = list(records)
+        if splitter.needs_fit:
+            splitter.fit(records)
+        self.tasks: dict[str, dict[str, Task]] = {"train": {}, "val": {}, "test": {}}
+        for record in records:
+            key = prompt_hash(record.prompt)
+            task = Task(key, record.prompt_id, record.prompt, record.domain, None)
+            self.tasks[splitter.split_of(record)].setdefault(key, task)
+        for split, tasks in self.tasks.items():
+            if not tasks:
+                raise ValueError(f"no prompts in the {split} split: more data, or split=balanced")
+        self.batch_size, self.seed = batch_size, seed
+        self.resume: dict[str, int] | None = None
+
+    def prompts(self, split: str) -> list[Task]:
+        """The prompts of a split."""
+        return list(self.tasks[split].values())
+
+    def train_dataloader(self) -> ResumableLoader:
+        """Shuffled by (seed, epoch); resumes in the middle of an epoch."""
+        tasks = Tasks(self.prompts("train"))
+        order = GroupOrder(len(tasks), batch_size=self.batch_size, seed=self.seed)
+        loader = ResumableLoader(tasks, batch_size=None, sampler=order, collate_fn=list)  # type: ignore[arg-type]
+        if self.resume is not None:
+            loader.load_state_dict(self.resume)
+            self.resume = None
+        return loader

@@ -1,0 +1,192 @@
+"""The task `policy`: train on a shaped reward, watch, judge on held-out prompts, export."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+
+from rlhf.collect.prompts import Task
+from rlhf.optimise.direct.train import note_wandb, write_json
+from rlhf.optimise.iterate.progress import log_end
+from rlhf.optimise.policy.export import export_policy
+from rlhf.optimise.policy.figures import draw_traces
+from rlhf.optimise.policy.module import PolicyModule
+from rlhf.optimise.policy.oversight import Oversight, read_votes, shares, win_rates, write_tasks
+from rlhf.optimise.policy.prompts import PromptData
+from rlhf.optimise.policy.rollout import CausalSpeaker, Speaker, aside
+from rlhf.optimise.prompt_room import count_trimmed
+from rlhf.optimise.shaping.controller_state import go_on
+from rlhf.optimise.shaping.shape import explain
+
+
+@dataclass
+class PolicyRun:
+    """Everything one run needs; `rlhf.assemble` builds it from the configuration."""
+
+    folder: Path
+    data: PromptData
+    module: PolicyModule
+    trainer: pl.Trainer
+    checkpoint: Path | None
+    seed: int
+    reference_samples: int
+    eval_prompts: int
+    oversight: Oversight | None = None
+    previous: Speaker | None = None
+    dry_run: bool = False
+
+
+class AskPeople(pl.Callback):
+    """Writes a blinded task file at set steps; see `rlhf.optimise.policy.oversight`."""
+
+    def __init__(self, run: PolicyRun, oversight: Oversight) -> None:
+        self.run, self.oversight = run, oversight
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *args: object, **kwargs: object) -> None:
+        """After every `every`-th step."""
+        if trainer.global_step % self.oversight.every == 0:
+            tasks = overseen(self.run, self.oversight)
+            said = ask_all(self.run, tasks, seed=self.oversight.seed + trainer.global_step)
+            gold = self.run.module.judges.gold
+            folder = self.run.folder / "oversight"
+            step = trainer.global_step
+            if write_tasks(folder, step, tasks, said, seed=self.oversight.seed, gold=gold) is None:
+                print(f"oversight at step {step}: all answers are alike, there is nothing to vote on")
+
+
+def overseen(run: PolicyRun, oversight: Oversight) -> list[Task]:
+    """The prompts that people are asked about."""
+    return shares({split: run.data.prompts(split) for split in ("train", "val", "test")}, oversight.prompts)
+
+
+def trimmed_prompts(run: PolicyRun) -> dict[str, float]:
+    """How many prompts the policy cannot read whole; see `count_trimmed`."""
+    groups = {"train": run.data.prompts("train"), "judged": run.data.prompts("test")[: run.eval_prompts]}
+    if run.oversight is not None:
+        groups["oversight"] = overseen(run, run.oversight)
+    return count_trimmed(run.module.speaker, groups)
+
+
+def ask_all(run: PolicyRun, tasks: Sequence[Task], *, seed: int) -> dict[str, list[str]]:
+    """What policy, reference and previous generation answer, each drawn with random numbers of its own.
+
+    The training's random state is left alone.
+    """
+    speaker: Speaker = run.module.speaker
+    with aside(seed):
+        said = {
+            "policy": list(speaker.speak(tasks, 1).spoken.texts),
+            "reference": list(speaker.speak(tasks, 1, reference=True).spoken.texts),
+        }
+        if run.previous is not None:
+            said["previous"] = list(run.previous.speak(tasks, 1).spoken.texts)
+    return said
+
+
+def train_policy(run: PolicyRun) -> dict[str, float]:
+    """Leave in the run's folder: checkpoints, traces.csv and .png, metrics.json, oversight/, model/.
+
+    Returns:
+        The metrics of metrics.json: kl, reward, gold, ... on held-out prompts, for the policy and (`reference/`)
+        before it; `prompts/train/trimmed` of `prompts/train/count`, ...
+    """
+    note_wandb(run.module, run.trainer)
+    list(read_votes(run.folder / "oversight"))  # bad votes are refused before anything is trained
+    prompts = trimmed_prompts(run)
+    tasks = run.data.prompts("train")
+    run.module.settle([tasks[i % len(tasks)] for i in range(run.reference_samples)], run.seed)
+    if run.dry_run:
+        print(dry_run(run))
+        return {}
+    if run.oversight is not None:
+        run.trainer.callbacks.append(AskPeople(run, run.oversight))  # type: ignore[attr-defined]
+    checkpoint = str(run.checkpoint) if run.checkpoint else None
+    run.trainer.fit(run.module, datamodule=run.data, ckpt_path=checkpoint, weights_only=True)
+    write_traces(run.folder / "traces.csv", run.module.trace)
+    if run.trainer.interrupted:
+        raise KeyboardInterrupt(f"stopped; go on with ckpt={run.folder}")
+    metrics = {"steps": float(run.trainer.global_step)} | held_out(run) | prompts
+    if run.module.warned is not None:
+        print(
+            f"early warning at step {run.module.warned['step']}: {run.module.warned['reason']} "
+            f"(where it stops the run, ckpt={run.folder} early_warning.stop=false trains on)"
+        )
+        metrics["warned_at"] = float(run.module.warned["step"])
+    if isinstance(run.module.speaker, CausalSpeaker):
+        speaker = run.module.speaker
+        metrics["export/difference"] = export_policy(speaker.policy, speaker.renderer, run.folder / "model")
+    write_json(run.folder / "metrics.json", metrics)
+    votes = {step: win_rates(records) for step, records in read_votes(run.folder / "oversight")}
+    draw_traces(run.folder / "traces.png", run.module.trace, votes)
+    log_end(run.trainer.loggers, metrics, run.folder, step=run.trainer.global_step)
+    names = ("gold", "reward", "kl", "length")
+    before = ", ".join(f"{n} {metrics[f'reference/{n}']:.2f}" for n in names if f"reference/{n}" in metrics)
+    print(
+        f"reference: {before}\npolicy:    "
+        + ", ".join(f"{n} {metrics[n]:.2f}" for n in names if n in metrics)
+    )
+    return metrics
+
+
+def held_out(run: PolicyRun) -> dict[str, float]:
+    """Columns of the trace on test prompts, one completion each, for the policy and for its reference."""
+    tasks = run.data.prompts("test")[: run.eval_prompts]
+    found: dict[str, float] = {}
+    for prefix, reference in (("", False), ("reference/", True)):
+        with aside(run.seed + 1):
+            rollout = run.module.speaker.speak(tasks, 1, reference=reference)
+        logp = (
+            run.module.speaker.ref_logp(rollout) if reference else run.module.speaker.logp(rollout).detach()
+        )
+        _, row = run.module.judge(rollout, tasks, logp)
+        found |= {prefix + name: value for name, value in row.items()}
+        if run.module.judges.gold is not None:
+            texts = rollout.spoken.texts
+            gold = np.array(run.module.judges.gold([t.prompt for t in tasks], texts))
+            found[f"{prefix}gold/error"] = float(gold.std(ddof=1) / np.sqrt(len(gold)))
+    return found | {"eval_prompts": float(len(tasks))}
+
+
+def dry_run(run: PolicyRun) -> str:
+    """One completion, its reward term by term; of the policy in `checkpoint`, where there is one."""
+    who = "the reference itself, before any step: its KL is 0 by construction; ckpt=<run> shows a trained one"
+    if run.checkpoint is not None:
+        stored = torch.load(run.checkpoint, map_location="cpu", weights_only=True)
+        run.module.same_algorithm(stored)
+        run.module.load_state_dict(stored["state_dict"], strict=False)
+        go_on(run.module.shaper.controller, stored["controller"])
+        who = f"{run.checkpoint}, after {stored['global_step']} steps"
+    tasks = run.data.prompts("train")[:2]
+    with aside(run.seed):
+        rollout = run.module.speaker.speak(tasks, max(2, run.module.completions))
+    logp = run.module.speaker.logp(rollout).detach()
+    shaped, row = run.module.judge(rollout, tasks, logp)
+    tokens = [""] * rollout.mask.shape[1]
+    if isinstance(run.module.speaker, CausalSpeaker):
+        tokenizer: Any = run.module.speaker.renderer.tokenizer
+        tokens = [tokenizer.decode([i]) for i in rollout.spoken.tokens[0].tolist()]
+    cut = ", which the policy reads without its beginning" if run.module.speaker.trimmed(tasks[:1]) else ""
+    head = f"policy: {who}\nprompt{cut}: {tasks[0].prompt}\ncompletion: {rollout.spoken.texts[0]}\n"
+    return (
+        head
+        + explain(shaped, 0, tokens, rollout.mask)
+        + f"\nbatch: {json.dumps({k: round(v, 4) for k, v in row.items()})}"
+    )
+
+
+def write_traces(path: Path, trace: Sequence[Mapping[str, float]]) -> None:
+    """One row per step."""
+    if not trace:
+        return
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, fieldnames=list(dict.fromkeys(name for row in trace for name in row)))
+        writer.writeheader()
+        writer.writerows(trace)

@@ -1,0 +1,23 @@
+"""A preference on disk: prompt, completions and raw votes, as JSON Lines."""
+
+from rlhf.records.jsonl import OnBad, dump, lines, open_text, read, readable, stop, write
+from rlhf.records.parsing import parse, parse_header, parse_prompt
+from rlhf.records.prompt_hash import prompt_hash
+from rlhf.records.types import (
+    KINDS,
+    LIKERT,
+    Comparison,
+    Completion,
+    Kind,
+    Message,
+    Prompt,
+    RecordError,
+    Vote,
+    prompt_text,
+)
+
+__all__ = [
+    "KINDS", "LIKERT", "Comparison", "Completion", "Kind", "Message", "OnBad", "Prompt", "RecordError", "Vote",
+    "dump", "lines", "open_text", "parse", "parse_header", "parse_prompt", "prompt_hash", "prompt_text", "read", "readable",
+    "stop", "write",
+]  # fmt: skip

@@ -1,0 +1,1 @@
+"""Checks on the user's own model and data before training."""

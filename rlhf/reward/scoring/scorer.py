@@ -1,0 +1,172 @@
+"""A trained reward model in use: texts in, rewards and calibrated probabilities out."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from safetensors.torch import load_file
+from torch import Tensor
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+from rlhf.data.render import Encoded, Renderer
+from rlhf.data.token_layout import pad
+from rlhf.evaluation.metrics.calibration import Calibration
+from rlhf.evaluation.metrics.ood import Reference
+from rlhf.models.backbone import Backbone
+from rlhf.models.heads import LinearHead, MixtureHead
+from rlhf.models.reward_model import RewardModel
+from rlhf.records import Prompt, parse_prompt
+
+
+class Scorer:
+    """Scores answers with the same rendering that training used.
+
+    Args:
+        model: put into evaluation mode.
+        renderer: prompt and answer to tokens.
+        calibration: temperature and normalisation fitted on validation data.
+        reference: what the states of training completions look like; None = `unusual` does not work.
+        batch_size: completions per forward pass.
+    """
+
+    def __init__(
+        self,
+        model: RewardModel,
+        renderer: Renderer,
+        calibration: Calibration,
+        *,
+        reference: Reference | None = None,
+        batch_size: int = 32,
+    ) -> None:
+        self.model, self.renderer, self.calibration = model.eval(), renderer, calibration
+        self.reference, self.batch_size = reference, batch_size
+
+    def score(self, prompt: str | list[dict[str, str]] | Prompt, completions: Sequence[str]) -> list[float]:
+        """Rewards of the completions, raw (`calibration.normalise` gives mean 0 and std 1).
+
+        Raises:
+            ValueError: a completion is longer than the model may read, or there is none.
+        """
+        return self.model.head.combine(self.members(prompt, completions)).detach().tolist()
+
+    @torch.inference_mode()
+    def members(
+        self, prompt: str | list[dict[str, str]] | Prompt, completions: Sequence[str]
+    ) -> Float[Tensor, "*M N"]:
+        """Rewards of every member `[M, N]`, or `[N]` where there is one head. Raises as `score`."""
+        reward: Tensor = self.model.head(self.states(prompt, completions))
+        return reward.cpu()
+
+    def attributes(
+        self, prompt: str | list[dict[str, str]] | Prompt, completions: Sequence[str]
+    ) -> dict[str, list[float]]:
+        """Scores per attribute on the scale of the ratings, one per completion. Raises as `score`, and
+        ValueError where the model has no attribute head.
+        """
+        names = self.model.head.names
+        if not names:
+            raise ValueError("this model has no attributes: train with head=attributes attributes=[...]")
+        return dict(zip(names, self.members(prompt, completions).tolist(), strict=True))
+
+    def unusual(
+        self,
+        prompt: str | list[dict[str, str]] | Prompt,
+        completions: Sequence[str],
+        detector: str = "mahalanobis",
+    ) -> list[float]:
+        """How out of distribution each completion is: the share of held-out training-like answers that are less so.
+
+        0.5 is an ordinary answer, 1 is stranger than all of them.
+
+        Args:
+            prompt, completions: as in `score`.
+            detector: `mahalanobis` or `laplace`; see `rlhf.evaluation.metrics.ood`.
+
+        Raises:
+            ValueError: as `score`; and where the folder holds no statistics, or the detector is unknown.
+        """
+        if self.reference is None:
+            raise ValueError("this folder has no ood.safetensors: train again, or evaluate with part=test")
+        if detector not in self.reference.typical:
+            raise ValueError(f"detector={detector!r}: one of {', '.join(self.reference.typical)}")
+        found = self.reference.detect(self.states(prompt, completions).float().cpu().numpy())
+        shares: list[float] = self.reference.unusual(detector, found[detector]).tolist()
+        return shares
+
+    def states(
+        self, prompt: str | list[dict[str, str]] | Prompt, completions: Sequence[str]
+    ) -> Float[Tensor, "N D"]:
+        """Pooled hidden states of the completions, which the head reads. Raises as `score`."""
+        encoded = self.encode(prompt, completions)
+        if encoded.trimmed:
+            warnings.warn(f"the prompt lost {encoded.trimmed} tokens from its beginning", stacklevel=2)
+        rows = [encoded.prompt + response for response in encoded.responses]
+        return torch.cat(
+            [self._forward(rows[i : i + self.batch_size]) for i in range(0, len(rows), self.batch_size)]
+        )
+
+    def encode(self, prompt: str | list[dict[str, str]] | Prompt, completions: Sequence[str]) -> Encoded:
+        """One group as tokens, every completion kept. Raises as `score`."""
+        if isinstance(completions, str) or not completions:
+            raise ValueError("completions must be a non-empty list of strings")
+        parsed = parse_prompt(list(prompt) if not isinstance(prompt, str) else prompt)
+        encoded = self.renderer.encode(parsed, completions)
+        if len(encoded.kept) < len(completions):
+            lost = sorted(set(range(len(completions))) - set(encoded.kept))
+            raise ValueError(
+                f"completions {lost} are longer than max_length={self.renderer.max_length} tokens allows; "
+                "shorten them or train with a larger max_length"
+            )
+        return encoded
+
+    def compare(self, prompt: str | list[dict[str, str]] | Prompt, a: str, b: str) -> float:
+        """Calibrated probability that a is better than b: sigmoid((r_a - r_b) / temperature)."""
+        first, second = self.score(prompt, [a, b])
+        return float(self.calibration.probability(first, second))
+
+    @torch.inference_mode()
+    def _forward(self, rows: list[list[int]]) -> Tensor:
+        device = next(self.model.parameters()).device
+        tokens = pad(rows, int(self.renderer.tokenizer.pad_token_id)).to(device)
+        hidden: Tensor = self.model.backbone(tokens)
+        return hidden
+
+
+def load(folder: str | Path, *, device: str = "cpu") -> Scorer:
+    """A run's folder, or an exported `model/` folder, as a `Scorer`.
+
+    Raises:
+        FileNotFoundError: neither the folder nor its `model/` holds an exported reward model.
+    """
+    path = Path(folder)
+    path = path / "model" if (path / "model" / "rlhf.json").is_file() else path
+    if not (path / "rlhf.json").is_file():
+        raise FileNotFoundError(f"{folder} holds no exported reward model (no rlhf.json here or in model/)")
+    about = json.loads((path / "rlhf.json").read_text())
+    tokenizer = AutoTokenizer.from_pretrained(path)
+    renderer = Renderer(tokenizer, max_length=about["max_length"], min_prompt=about["min_prompt"])
+    if renderer.template_hash != about["template_hash"]:
+        warnings.warn(
+            f"the chat template in {path} is not the one of training: scores will differ", stacklevel=2
+        )
+    backbone = Backbone(AutoModelForSequenceClassification.from_pretrained(path))
+    model = RewardModel(backbone, _head(path, backbone, tuple(about.get("rows", ())))).to(device)
+    statistics = path / "ood.safetensors"
+    reference = Reference.load(statistics) if statistics.is_file() else None
+    return Scorer(model, renderer, Calibration.from_json(path / "calibration.json"), reference=reference)
+
+
+def _head(path: Path, backbone: Backbone, names: tuple[str, ...]) -> LinearHead:
+    members = path / "members.safetensors"
+    if not members.is_file():
+        head = LinearHead(backbone.hidden_size)
+        head.weight.data.copy_(backbone.initial_weight)
+        return head
+    rows = load_file(members)
+    bias = rows.get("bias", torch.zeros_like(rows["mixture"]))
+    return MixtureHead(rows["weight"], rows["mixture"], bias, names)

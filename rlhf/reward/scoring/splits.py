@@ -1,0 +1,101 @@
+"""Rewards of a whole split: collected by row, gathered over processes, joined with the labels for judging."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from jaxtyping import Float
+from numpy.typing import NDArray
+from torch import Tensor
+
+from rlhf.data.batch import Batch
+from rlhf.data.store import Rows
+from rlhf.evaluation.metrics.scored import Scored, ScoredGroup
+from rlhf.models.reward_model import RewardModel
+
+Rewards = dict[int, NDArray[Any]]
+"""Row of the data -> rewards [K] of its completions. Scalars only: memory does not hold states or logits."""
+
+CHUNK = 1000
+
+
+def take(rewards: Rewards, batch: Batch, reward: Float[Tensor, " N"]) -> None:
+    """Put a batch's rewards under their rows."""
+    sizes = batch.target.candidate.sum(1).tolist()
+    parts = torch.split(reward.detach().double().cpu(), sizes)
+    rewards.update(zip(batch.row.tolist(), (p.numpy() for p in parts), strict=True))
+
+
+def gather(rewards: Rewards) -> Rewards:
+    """All processes' rewards (or states) on every process; a row that was padded in twice counts once (T48)."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return rewards
+    shares: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(shares, rewards)
+    return {row: reward for share in shares for row, reward in share.items()}
+
+
+def scored(rows: Rows, rewards: Rewards) -> Scored:
+    """Rewards beside the labels of their rows, in the order of the rows."""
+    return Scored.from_groups(_groups(rows, rewards))
+
+
+def _groups(rows: Rows, rewards: Rewards) -> Iterator[ScoredGroup]:
+    numbers = sorted(rewards)
+    for start in range(0, len(numbers), CHUNK):
+        block = numbers[start : start + CHUNK]
+        columns = rows[block]
+        for i, row in enumerate(block):
+            k = len(columns["length"][i])
+
+            def square(name: str, i: int = i, k: int = k, columns: dict[str, Any] = columns) -> NDArray[Any]:
+                return np.reshape(columns[name][i], (k, k))
+
+            yield ScoredGroup(
+                prompt=columns["prompt_key"][i],
+                domain=columns["domain"][i],
+                reward=rewards[row],
+                length=np.asarray(columns["length"][i]),
+                rank=np.asarray(columns["rank"][i]),
+                win_prob=square("win_prob").astype(np.float64),
+                tie_prob=square("tie_prob").astype(np.float64),
+                observed=square("observed").astype(bool),
+                votes=square("votes").astype(np.float64),
+            )
+
+
+@torch.inference_mode()
+def score_split(model: RewardModel, loader: Any, device: torch.device) -> Rewards:
+    """Rewards of every row a loader yields, with the model in evaluation mode."""
+    was_training = model.training
+    model.eval()
+    rewards: Rewards = {}
+    for batch in loader:
+        moved = batch.to(device)
+        take(rewards, moved, model.head.combine(model(moved.tokens)))
+    model.train(was_training)
+    return rewards
+
+
+@torch.inference_mode()
+def split_states(
+    model: RewardModel, loader: Any, device: torch.device, batches: int
+) -> tuple[Rewards, dict[int, NDArray[Any]]]:
+    """Rewards [K] and pooled states [K, D] of the rows in the first batches of a loader, in single precision."""
+    was_training = model.training
+    model.eval()
+    rewards: Rewards = {}
+    states: dict[int, NDArray[Any]] = {}
+    for batch in islice(loader, batches):
+        moved = batch.to(device)
+        hidden = model.backbone(moved.tokens)
+        take(rewards, moved, model.head.combine(model.head(hidden)))
+        parts = torch.split(hidden.float().cpu(), moved.target.candidate.sum(1).tolist())
+        states.update(zip(moved.row.tolist(), (p.numpy() for p in parts), strict=True))
+    model.train(was_training)
+    return rewards, states

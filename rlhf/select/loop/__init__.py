@@ -1,0 +1,1 @@
+"""Active learning: train, pick, obtain labels, again."""

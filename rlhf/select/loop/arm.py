@@ -1,0 +1,265 @@
+"""One arm of the loop: one selector, one seed, round after round: choose, obtain votes, train, measure.
+
+Everything is in its journal. An arm that is started again reads it, buys what is missing of the round in which it
+stopped, and goes on; equal journals give equal continuations: every draw depends on (seed, round, selector).
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+from zlib import crc32
+
+import numpy as np
+from scipy.special import expit
+
+from rlhf.evaluation.metrics.calibration import ece, nll
+from rlhf.evaluation.metrics.pair_credit import credit
+from rlhf.labels.label import Aggregation, FittedAggregation
+from rlhf.records import Vote, dump, parse
+from rlhf.select.loop.budget import Plan
+from rlhf.select.loop.journal import Journal
+from rlhf.select.loop.label_sources import Order, Voter
+from rlhf.select.loop.learners import Labels, Learner, Trained
+from rlhf.select.loop.shift import shift
+from rlhf.select.pool import LabelState, PairPool, Selection
+from rlhf.select.pool_builder import World
+from rlhf.select.querying import query
+from rlhf.select.strategies.error_focused import second_votes
+from rlhf.select.strategies.selector import Selector, at_random
+from rlhf.stats.arrays import Bools
+
+WITH = "+"
+"""Between a selector and the option of `votes` in an arm's name; draws depend on the selector alone."""
+
+
+@dataclass
+class Arm:
+    """One selector on one seed.
+
+    Args:
+        name: of the selector, as in curve.csv.
+        selector: chooses.
+        seed: of every draw.
+        world: pool and test.
+        learner: trains.
+        voter: gives votes.
+        aggregation: votes of a pair to its label.
+        plan: how much.
+        folder: of the journal, and of task files.
+    """
+
+    name: str
+    selector: Selector
+    seed: int
+    world: World
+    learner: Learner
+    voter: Voter
+    aggregation: Aggregation | FittedAggregation
+    plan: Plan
+    folder: Path
+    journal: Journal = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.journal = Journal(self.folder / "journal.jsonl")
+        self.row = {str(name): row for row, name in enumerate(self.world.pool.ids)}
+        self.bought: dict[int, list[Vote]] = {}
+        self.random = np.zeros(len(self.world.pool), dtype=bool)
+        self._labels: dict[int, tuple[float, float]] = {}
+
+    def rounds(self) -> Iterator[dict[str, Any]]:
+        """The results of all rounds, old ones from the journal. Raises Waiting where votes must come from outside."""
+        try:
+            yield from self._rounds()
+        finally:
+            self.journal.close()
+
+    def _rounds(self) -> Iterator[dict[str, Any]]:
+        learner = self.learner.begin(self.world, self.folder)
+        done = len(self.journal.of("result"))
+        trained: Trained | None = None
+        for number in range(self.plan.rounds + 1):
+            if number < done:
+                self._replay(number)
+                yield self.journal.of("result", number)[0]
+                continue
+            if number and trained is None:
+                trained = learner(self.world.pool, self._bought_labels(), self._seed(number - 1))
+            if not self._buy(number, trained):
+                break
+            started = time.perf_counter()
+            trained = learner(self.world.pool, self._bought_labels(), self._seed(number))
+            yield self._measure(number, trained, time.perf_counter() - started)
+
+    # ------------------------------------------------------------------------------------------- buying
+
+    def _buy(self, number: int, trained: Trained | None) -> bool:
+        """Choose and obtain the votes of a round; False where nothing is left to buy."""
+        pairs = self.journal.selected(number)
+        if pairs is None:
+            pairs = self._choose(number, trained)
+            self.journal.add("selected", number, pairs=pairs)
+        self._replay(number)
+        there = {event["pair_id"] for event in self.journal.of("votes", number)}
+        orders = [self._order(pair) for pair in pairs if pair["pair_id"] not in there]
+        if orders:
+            given = self.voter.votes(self.world, orders, seed=self.seed, round_=number, folder=self.folder)
+            for row, votes in given:
+                raw = dump(replace(self.world.task(row), votes=tuple(votes)))["votes"]
+                self._keep(
+                    self.journal.add("votes", number, pair_id=str(self.world.pool.ids[row]), votes=raw)
+                )
+        self.journal.sync()
+        return bool(pairs)
+
+    def _order(self, pair: Mapping[str, Any]) -> Order:
+        row = self.row[pair["pair_id"]]
+        return Order(row, pair["count"], len(self.bought.get(row, [])))
+
+    def _choose(self, number: int, trained: Trained | None) -> list[dict[str, Any]]:
+        plan, rng = self.plan, self._rng(number)
+        pool, state = (self.world.pool, None) if trained is None else (trained.pool, trained.state)
+        state = state or LabelState.empty(pool.width, regularisation=_prior(self.world))
+        left = int(pool.selectable.sum()) - len(self.bought)
+        if number == 0 and plan.start:
+            counts = plan.pairs(plan.start, left)
+            query(
+                pool, state, min(1, left), rng, selector=self.selector
+            )  # refuses wrong options before votes are paid
+            rng = np.random.default_rng((self.seed, 0))
+            return self._entries(query(pool, state, len(counts), rng, selector=at_random), counts)
+        again = self._again(pool, state, rng) if self.bought else []
+        counts = plan.pairs(plan.batch - len(again), left)
+        fresh = query(pool, state, len(counts), rng, selector=self.selector)
+        return self._entries(fresh, counts) + again
+
+    def _again(self, pool: PairPool, state: LabelState, rng: np.random.Generator) -> list[dict[str, Any]]:
+        """Labelled pairs that get another vote: those that are owed one, then those whose answer is open."""
+        votes = self.plan.votes
+        room = self.voter.room(self.world)
+        owed = dict(islice(votes.owed(self.bought, room).items(), self.plan.batch))
+        none = np.zeros(len(owed), bool)
+        entries = [self._entries(
+            Selection(np.array(list(owed), dtype=np.int64), np.full(len(owed), np.nan), list(owed.values()), none)
+        )]  # fmt: skip
+        more = min(round(votes.again * self.plan.batch), self.plan.batch - len(owed))
+        if more:
+            free = room > [len(self.bought.get(r, [])) for r in range(len(pool))]
+            free[list(owed)] = False
+            found = second_votes(replace(pool, selectable=pool.selectable & free), state, more, rng,
+                                 reliability=votes.reliability, most_votes=votes.most)  # fmt: skip
+            entries.append(self._entries(found))
+        return [entry for part in entries for entry in part]
+
+    def _entries(self, found: Selection, counts: Sequence[int] | None = None) -> list[dict[str, Any]]:
+        """What the journal keeps of a choice: new pairs with the votes to buy on each, or one more vote on old ones."""
+        return [
+            {
+                "pair_id": str(self.world.pool.ids[row]),
+                "utility": None if math.isnan(utility) else float(utility),
+                "reason": reason,
+                "random": bool(random),
+                "second": counts is None,
+                "count": count,
+            }
+            for row, utility, reason, random, count in zip(
+                found.indices, found.utilities, found.reasons, found.random, counts or [1] * len(found),
+                strict=True,
+            )
+        ]  # fmt: skip
+
+    # ------------------------------------------------------------------------------------------- labels
+
+    def _replay(self, number: int) -> None:
+        """Take over what the journal says was chosen and bought in a round."""
+        for pair in self.journal.selected(number) or []:
+            self.random[self.row[pair["pair_id"]]] |= pair["random"] and not pair["second"]
+        for event in self.journal.of("votes", number):
+            self._keep(event)
+
+    def _keep(self, event: dict[str, Any]) -> None:
+        if event.get("kept"):
+            return
+        event["kept"] = True
+        row = self.row[event["pair_id"]]
+        votes = parse({**dump(self.world.task(row)), "votes": event["votes"]}).votes
+        self.bought.setdefault(row, []).extend(votes)
+        self._labels.pop(row, None)
+
+    def _bought_labels(self) -> Labels:
+        label = self.aggregation
+        if isinstance(label, FittedAggregation):
+            label, self._labels = label.fit(self._record(row) for row in self.bought), {}
+        for row in self.bought:
+            if row not in self._labels:
+                found = label(self._record(row))
+                seen = bool(found.observed[0, 1])
+                weight = float(found.votes[0, 1] * found.weight) if seen else 0.0
+                self._labels[row] = (float(found.win_prob[0, 1]) if seen else 0.5, weight)
+        rows = np.array(list(self.bought), dtype=np.int64)
+        values = np.array([self._labels[row] for row in self.bought]).reshape(-1, 2)
+        return Labels(rows, values[:, 0], values[:, 1])
+
+    def _record(self, row: int) -> Any:
+        return replace(self.world.task(row), votes=tuple(self.bought[row]))
+
+    # ------------------------------------------------------------------------------------------ measuring
+
+    def _measure(self, number: int, trained: Trained, seconds: float) -> dict[str, Any]:
+        world = self.world
+        labelled: Bools = self.random[trained.state.rows]
+        drift = shift(trained, labelled, np.random.default_rng((self.seed, number, 1)))
+        difference = world.pool.reward_differences(trained.rewards, world.test)
+        numbers = {
+            "selector": self.name,
+            "seed": self.seed,
+            "labels": sum(len(votes) for votes in self.bought.values()),
+            **judged(world, difference),
+            "by_prompt": by_prompt(world, difference),
+            "cost": float(sum(len(v) * world.pool.cost[row] for row, v in self.bought.items())),
+            "regularisation": trained.state.posterior.regularisation,
+            "out_of_fold_nll": trained.nll if math.isfinite(trained.nll) else None,
+            "seconds": seconds,
+        }
+        return self.journal.add("result", number, **numbers, shift=drift)
+
+    def _seed(self, number: int) -> int:
+        return 1000 * self.seed + number
+
+    def _rng(self, number: int) -> np.random.Generator:
+        return np.random.default_rng((self.seed, number, crc32(self.name.split(WITH)[0].encode())))
+
+
+def judged(world: World, difference: Any) -> dict[str, float]:
+    """Accuracy, NLL (in nats) and calibration error of reward differences on the test pairs."""
+    share = np.asarray(world.test_share, np.float64)
+    right = credit(difference, share)
+    return {
+        "pair_accuracy": float(np.nanmean(right)),
+        "nll": float(nll(difference, share).mean()),
+        "ece": ece(np.asarray(expit(difference)), share),
+    }
+
+
+def by_prompt(world: World, difference: Any) -> dict[str, list[Any]]:
+    """Test prompt -> [its domain, its test pairs, their mean NLL]: what intervals over prompts are made from."""
+    loss = nll(difference, np.asarray(world.test_share, np.float64))
+    _, first, place, pairs = np.unique(
+        world.pool.prompt[world.test], return_index=True, return_inverse=True, return_counts=True
+    )
+    means = np.bincount(place, loss) / pairs
+    found = {}
+    for row, count, mean in zip(world.test[first], pairs, means, strict=True):
+        record = world.records[int(world.place[row, 0])]
+        found[record.prompt_id] = [record.domain, int(count), round(float(mean), 6)]
+    return found
+
+
+def _prior(world: World) -> float:
+    rows = np.flatnonzero(world.pool.selectable)[:2000]
+    return float((world.pool.z(rows) ** 2).sum(1).mean())

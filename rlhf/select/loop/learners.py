@@ -1,0 +1,119 @@
+"""What is trained every round: labels in, a head with its posterior and the rewards of all completions out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from rlhf.select.laplace import GRID, Posterior, fit, tune
+from rlhf.select.pool import LabelState, PairPool
+from rlhf.select.pool_builder import World
+from rlhf.stats.arrays import Floats, Ints
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What has been bought: rows [m] of the pool, each once; share [m] for the left; votes [m], 0 where none counts."""
+
+    rows: Ints
+    share: Floats
+    votes: Floats
+
+
+@dataclass(frozen=True)
+class Trained:
+    """After a round of training.
+
+    pool     the pool as selectors see it: with features and members of the model that was trained
+    state    labels and posterior
+    rewards  [N] of every completion
+    nll      mean out-of-fold NLL per vote, in nats; NaN where nothing could be left out
+    """
+
+    pool: PairPool
+    state: LabelState
+    rewards: Floats
+    nll: float
+
+
+class Learner(Protocol):
+    """Trains on labels."""
+
+    def begin(self, world: World, folder: Path) -> Learner:
+        """The learner for one arm, which may keep files in the folder."""
+        ...
+
+    def __call__(self, pool: PairPool, labels: Labels, seed: int) -> Trained:
+        """The model after this round."""
+        ...
+
+
+@dataclass(frozen=True)
+class LinearHead:
+    """The exact Bradley-Terry head on frozen features; λ by cross-validation over prompts, every round anew.
+
+    Args:
+        folds: of the cross-validation.
+        grid: λ over the mean |z|² of the labelled pairs.
+        fixed: λ in the same unit, instead of cross-validation: only to show what that confounds.
+    """
+
+    folds: int = 4
+    grid: Sequence[float] = GRID
+    fixed: float | None = None
+
+    def begin(self, world: World, folder: Path) -> LinearHead:
+        """Itself: it keeps nothing from round to round."""
+        return self
+
+    def __call__(self, pool: PairPool, labels: Labels, seed: int) -> Trained:
+        """The head, and the labels' predictions out of fold."""
+        unit = _unit(pool)
+        if len(labels.rows) < 2:
+            state = LabelState(
+                *_columns(labels), Posterior.prior(pool.width, unit), np.full(len(labels.rows), np.nan)
+            )
+            return Trained(pool, state, np.zeros(len(pool.features)), float("nan"))
+        z = pool.z(labels.rows)
+        given = (z, labels.share, labels.votes, pool.prompt[labels.rows])
+        tuned = tune(
+            *given, folds=self.folds, grid=self.grid if self.fixed is None else [self.fixed], seed=seed
+        )
+        posterior = fit(z, labels.share, labels.votes, tuned.regularisation)
+        state = LabelState(*_columns(labels), posterior, tuned.out_of_fold)
+        return Trained(pool, state, pool.features @ posterior.theta.astype(pool.features.dtype), tuned.nll)
+
+
+def with_features(
+    pool: PairPool, features: Floats, members: Floats | None = None, target: Floats | None = None
+) -> PairPool:
+    """The pool with a trained model's features; samples of a policy stay comparable by the frozen ones.
+
+    Args:
+        pool: with frozen features.
+        features: [N, d] of the trained model.
+        members: [M, N] rewards of its members.
+        target: [T, d] features of the policy's completions by the trained model, where the pool has such completions.
+    """
+    frozen = pool.features if pool.frozen is None else pool.frozen
+    return replace(
+        pool,
+        features=features,
+        members=members,
+        frozen=None if pool.target is None else frozen,
+        target_features=target,
+    )
+
+
+def _columns(labels: Labels) -> tuple[Ints, Floats, Floats]:
+    return labels.rows, labels.share, labels.votes
+
+
+def _unit(pool: PairPool) -> float:
+    """Mean |z|² of up to 2000 pairs: the prior's λ before anything can be tuned."""
+    rows = np.flatnonzero(pool.selectable)[:2000]
+    return float((pool.z(rows) ** 2).sum(1).mean())

@@ -1,0 +1,194 @@
+"""Did choosing help? Learning curves of several seeds, paired with random, and labels saved at equal quality.
+
+Every seed gives each selector the same split, the same first labels and the same votes on a pair, so differences are
+paired. Intervals are over seeds (`rlhf.stats.t_interval`): t for mean differences, expanded percentile bootstrap
+for labels saved; with one seed there is none.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.optimize import isotonic_regression
+
+from rlhf.stats.arrays import Floats, Ints
+from rlhf.stats.t_interval import caution, expanded, t_interval
+
+COLUMNS = ("selector", "seed", "round", "labels", "pair_accuracy", "nll")
+METRICS = {"pair_accuracy": True, "nll": False}
+"""Metric -> is more better."""
+
+BASELINE = "random"
+RESAMPLES = 1000
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Curves:
+    """Metrics [S, R] of one selector over its seeds [S] and rounds, and the votes bought by then: labels [R]."""
+
+    seeds: Ints
+    labels: Floats
+    values: Mapping[str, Floats]
+
+    def of_seeds(self, seeds: Ints) -> Curves:
+        """These seeds, which must all be there, in this order."""
+        places = [int(np.flatnonzero(self.seeds == seed)[0]) for seed in seeds]
+        return Curves(seeds, self.labels, {k: v[places] for k, v in self.values.items()})
+
+
+def write_rows(path: Path, rows: Iterable[Row]) -> None:
+    """curve.csv, sorted by selector, seed and round; written whole, then put in place."""
+    unfinished = path.with_suffix(".part")
+    with unfinished.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, COLUMNS, extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(sorted(rows, key=lambda row: (row["selector"], row["seed"], row["round"])))
+    unfinished.replace(path)
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """The rows of a curve.csv, numbers as numbers."""
+    with path.open(newline="", encoding="utf-8") as file:
+        return [
+            {
+                "selector": row["selector"],
+                **{key: int(row[key]) for key in COLUMNS[1:4]},
+                **{key: float(row[key]) for key in COLUMNS[4:]},
+            }
+            for row in csv.DictReader(file)
+        ]
+
+
+def curves(rows: Iterable[Row]) -> dict[str, Curves]:
+    """Selector -> its curves: the rounds that all its seeds have reached. Repeated rows count once."""
+    table: dict[str, dict[int, dict[int, Row]]] = defaultdict(lambda: defaultdict(dict))
+    for row in rows:
+        table[row["selector"]][row["seed"]][row["round"]] = row
+    found = {}
+    for selector, seeds in table.items():
+        rounds = sorted(set.intersection(*(set(by_round) for by_round in seeds.values())))
+        if not rounds:
+            continue
+        order = sorted(seeds)
+        labels = np.mean([[seeds[s][r]["labels"] for r in rounds] for s in order], axis=0)
+        values = {k: np.array([[float(seeds[s][r][k]) for r in rounds] for s in order]) for k in METRICS}
+        found[selector] = Curves(np.array(order), labels, values)
+    return found
+
+
+def baseline(names: Iterable[str]) -> str:
+    """The arm that others are compared with: `random`, or `random+<votes>` where every arm buys votes in that way."""
+    given = sorted(names)
+    return next((n for n in given if n.split("+")[0] == BASELINE), BASELINE)
+
+
+def compare(
+    found: Mapping[str, Curves], *, against: str | None = None, seed: int = 0
+) -> dict[str, dict[str, float]]:
+    """Selector -> flat numbers against the baseline, over the seeds that both have.
+
+    `<metric>/final`, `<metric>/mean` (over rounds) of the selector; `.../difference` of both,
+    selector less baseline, with `/ci_low`, `/ci_high` and `/wins` (share of the seeds that are better);
+    `labels_saved/<metric>` with its interval, see `saved`.
+    """
+    against = against or baseline(found)
+    out: dict[str, dict[str, float]] = {}
+    for name, own in found.items():
+        numbers: dict[str, float] = {"seeds": len(own.seeds), "labels": float(own.labels[-1])}
+        for metric, values in own.values.items():
+            numbers |= {
+                f"{metric}/final": float(values[:, -1].mean()),
+                f"{metric}/mean": float(values.mean()),
+            }
+        if name != against and against in found:
+            both = np.intersect1d(own.seeds, found[against].seeds)
+            rounds = min(len(own.labels), len(found[against].labels))
+            if len(both) and np.allclose(own.labels[:rounds], found[against].labels[:rounds], rtol=0.05):
+                numbers |= _paired(own.of_seeds(both), found[against].of_seeds(both), rounds, seed)
+        out[name] = numbers
+    return out
+
+
+def _paired(own: Curves, base: Curves, rounds: int, seed: int) -> dict[str, float]:
+    out: dict[str, float] = {"paired_seeds": len(own.seeds)}
+    draws = np.random.default_rng(seed).integers(len(own.seeds), size=(RESAMPLES, len(own.seeds)))
+    for metric, more_is_better in METRICS.items():
+        a, b = own.values[metric][:, :rounds], base.values[metric][:, :rounds]
+        for key, gap in (("final", a[:, -1] - b[:, -1]), ("mean", (a - b).mean(1))):
+            name = f"{metric}/{key}/difference"
+            out[name] = float(gap.mean())
+            out[f"{name}/wins"] = float((gap > 0).mean() if more_is_better else (gap < 0).mean())
+            if len(gap) > 1:
+                out |= _ends(name, t_interval(gap))
+        sign = 1 if more_is_better else -1
+        name, labels = f"labels_saved/{metric}", own.labels[:rounds]
+        out[name] = saved(sign * a.mean(0), sign * b.mean(0), labels)
+        if len(own.seeds) > 1:
+            resampled = [saved(sign * a[d].mean(0), sign * b[d].mean(0), labels) for d in draws]
+            out |= _ends(name, expanded(np.array(resampled), len(own.seeds)))
+    return out
+
+
+def saved(own: Floats, base: Floats, labels: Floats) -> float:
+    """Share of the labels saved at equal quality: 1 - (labels of the selector) / (labels of the baseline).
+
+    Both mean curves [R], higher is better, are made monotone (isotonic regression) and read where they reach the lower
+    of their two final values: the highest level that both reach, so that the share is negative for a worse selector
+    instead of undefined.
+    """
+    fits = [isotonic_regression(curve).x for curve in (own, base)]
+    level = min(fits[0][-1], fits[1][-1])
+    need = [_reach(fit, level, labels) for fit in fits]
+    return float(1 - need[0] / need[1])
+
+
+def _reach(curve: Floats, level: float, labels: Floats) -> float:
+    """The first number of labels at which a monotone curve is at the level, between rounds linearly."""
+    place = int(np.argmax(curve >= level - 1e-12))
+    if place == 0:
+        return float(labels[0])
+    low, high = curve[place - 1], curve[place]
+    return float(labels[place - 1] + (labels[place] - labels[place - 1]) * (level - low) / (high - low))
+
+
+def _ends(name: str, ends: tuple[Floats, Floats]) -> dict[str, float]:
+    return {f"{name}/ci_low": float(ends[0]), f"{name}/ci_high": float(ends[1])}
+
+
+def table(numbers: Mapping[str, Mapping[str, float]], *, against: str | None = None) -> str:
+    """Markdown: one row per selector, differences and savings with their 95% intervals over seeds."""
+    against = against or baseline(numbers)
+    head = ["selector", "seeds", "accuracy, mean of rounds", "NLL, mean of rounds", f"accuracy less {against} [95%]",
+            f"NLL less {against} [95%]", "labels saved at equal accuracy [95%]", "at equal NLL [95%]"]  # fmt: skip
+    rows = [head, ["---"] * len(head)]
+    order = sorted(numbers, key=lambda name: (name != against, numbers[name]["nll/mean"]))
+    for name in order:
+        one = numbers[name]
+        cells = [name, f"{one['seeds']:.0f}", f"{one['pair_accuracy/mean']:.4f}", f"{one['nll/mean']:.4f}"]
+        cells += [_cell(one, f"{metric}/mean/difference", "{:+.4f}") for metric in METRICS]
+        cells += [_cell(one, f"labels_saved/{metric}", "{:+.0%}") for metric in METRICS]
+        rows.append(cells)
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+
+
+def page(numbers: Mapping[str, Mapping[str, float]]) -> str:
+    """curve.md: the table, and below it how its intervals were made and whether they rest on too few seeds."""
+    paired = {name: int(one["paired_seeds"]) for name, one in numbers.items() if "paired_seeds" in one}
+    return f"{table(numbers)}\n\n{caution(paired)}\n"
+
+
+def _cell(numbers: Mapping[str, float], key: str, form: str) -> str:
+    if key not in numbers:
+        return "-"
+    shown = form.format(numbers[key])
+    if f"{key}/ci_low" not in numbers:
+        return shown
+    return f"{shown} [{form.format(numbers[f'{key}/ci_low'])}, {form.format(numbers[f'{key}/ci_high'])}]"

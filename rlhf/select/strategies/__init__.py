@@ -1,0 +1,1 @@
+"""Rules that pick the pairs to label next."""

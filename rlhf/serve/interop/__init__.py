@@ -1,0 +1,1 @@
+"""Exchange with TRL, OpenRLHF and verl: reward functions, pairs, prompts."""

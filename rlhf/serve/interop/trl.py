@@ -1,0 +1,250 @@
+"""Our reward models as reward functions of TRL's `GRPOTrainer` and `RLOOTrainer` (tested with 1.16).
+
+    GRPOTrainer(model=..., reward_funcs=TrlReward(["runs/..."]), train_dataset=..., args=GRPOConfig(...))
+
+TRL hands over prompts and completions as text (standard) or as messages (conversational), each prompt once per
+completion. Completions of the same prompt are scored together, rendered as in training: a standard prompt is one user
+message, so give prompts that have *not* been through a chat template. KL stays with TRL: `beta` of its configs.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Callable, Collection, Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+import rlhf
+from rlhf.optimise.shaping.ensemble import normalise
+from rlhf.optimise.shaping.rules import Spoken
+from rlhf.optimise.shaping.shape import ShapedReward, shape_rewards
+from rlhf.optimise.shaping.shaper import Shaper
+from rlhf.records import Comparison, Prompt, parse_prompt
+from rlhf.reward.scoring.group_scorer import GroupScorer
+from rlhf.reward.scoring.scorer import Scorer
+
+Rows = Callable[[Scorer, Tensor], Tensor]
+"""`(scorer, members [*M, N]) -> [M', N]`: what of one model counts as a member of the ensemble."""
+
+
+def combined(scorer: Scorer, members: Float[Tensor, "*M N"]) -> Float[Tensor, "1 N"]:
+    """A run is one member: its reward as `rlhf.load(...).score` gives it."""
+    return scorer.model.head.combine(members)[None]
+
+
+def every_member(scorer: Scorer, members: Float[Tensor, "*M N"]) -> Float[Tensor, "M N"]:
+    """Every row of an ensemble head is a member. Not for attribute heads, whose rows are different questions."""
+    return members if members.ndim == 2 else members[None]
+
+
+class Scale(NamedTuple):
+    """Mean and standard deviation [M] that members are normalised with."""
+
+    mean: Float[Tensor, " M"]
+    std: Float[Tensor, " M"]
+
+
+class TrlReward:
+    """`f(prompts, completions, ...) -> rewards`, as TRL calls it.
+
+    Without `shaping`, rewards are exactly the raw scores of `rlhf.load(folder).score`. With it, members are normalised,
+    aggregated, and get its uncertainty penalty, rules and clip (not its β). A completion too long for the reward model
+    gets None, which TRL leaves out of the update, and is counted in the metric `<name>/unreadable`.
+
+    Args:
+        folders: runs or exported models; several are an ensemble and need `shaping`.
+        shaping: what `shaping=...` configures; None = raw scores.
+        rows: `combined` (a run is a member) or `every_member` (a row of an ensemble head is one).
+        reference: records whose completions give every member's mean and standard deviation; without them they are
+            those of each run's calibration, which knows whole runs only.
+        end_ids: the policy's end tokens; needed where a rule looks for a missing end.
+        batch_tokens: tokens per forward pass, a shared prompt counted once.
+        device: of the reward models; in distributed training one per process.
+        name: in TRL's logs.
+
+    Raises:
+        ValueError: several folders without shaping, members without a scale, or a rule for a missing end without
+            `end_ids`.
+    """
+
+    def __init__(
+        self,
+        folders: Sequence[str | Path],
+        *,
+        shaping: Shaper | None = None,
+        rows: Rows = combined,
+        reference: Iterable[Comparison] = (),
+        end_ids: Collection[int] = (),
+        batch_tokens: int = 8192,
+        device: str = "cpu",
+        name: str = "rlhf",
+    ) -> None:
+        if isinstance(folders, str | Path) or not folders:
+            raise ValueError("folders must be a list of runs or exported models")
+        if shaping is None and (len(folders) > 1 or rows is not combined):
+            raise ValueError("several members need shaping to become one reward: shaping=Shaper(...)")
+        if shaping is not None and shaping.rules.get("missing_eos") is not None and not end_ids:
+            raise ValueError("the rule missing_eos needs end_ids=[tokenizer.eos_token_id] of the policy")
+        scorers = [rlhf.load(folder, device=device) for folder in folders]
+        self.models = [GroupScorer(scorer, batch_tokens=batch_tokens) for scorer in scorers]
+        self.shaping, self.rows, self.end_ids = shaping, rows, frozenset(end_ids)
+        self.__name__ = name
+        self.scale = None if shaping is None else self._scale(list(reference))
+
+    def __call__(
+        self,
+        prompts: Sequence[Any],
+        completions: Sequence[Any],
+        *,
+        completion_ids: Sequence[Sequence[int]] | None = None,
+        log_metric: Callable[[str, float], None] | None = None,
+        **columns: Any,
+    ) -> list[float | None]:
+        """One reward per completion.
+
+        Args:
+            prompts: texts, or lists of messages.
+            completions: texts, or lists of one assistant message.
+            completion_ids: tokens of the completions; rules read them.
+            log_metric: TRL's; gets the mean of every part of the reward.
+            columns: the other columns of the data set, not looked at.
+
+        Raises:
+            ValueError: a prompt or completion in another form, prompts, completions and `completion_ids` not as many,
+                or rules without `completion_ids` or on a completion without a token.
+        """
+        sizes = {"prompts": len(prompts), "completions": len(completions)}
+        sizes |= {} if completion_ids is None else {"completion_ids": len(completion_ids)}
+        if len(set(sizes.values())) > 1:
+            raise ValueError(
+                f"{sizes}: one of each per completion, a prompt repeated for each of its completions"
+            )
+        asked = [self._prompt(prompt) for prompt in prompts]
+        texts = [_text(completion) for completion in completions]
+        members = self._members(asked, texts)
+        read = ~members.isnan().any(0)
+        rewards = torch.full((len(texts),), torch.nan)
+        if self.shaping is None:
+            rewards = members[0]
+        elif bool(read.any()):
+            shaped = self._shaped(self.shaping, members, read, texts, completion_ids)
+            rewards[read] = shaped.seq_reward
+            self._log(log_metric, {k: float(v.mean()) for k, v in shaped.parts.items() if k != "kl"})
+        self._log(log_metric, {"unreadable": float((~read).sum())})
+        return [float(r) if known else None for r, known in zip(rewards, read.tolist(), strict=True)]
+
+    def _members(self, prompts: Sequence[Prompt], texts: Sequence[str]) -> Float[Tensor, "M N"]:
+        """Raw rewards; NaN for completions too long to be read."""
+        return torch.cat([self._rows(model, prompts, texts) for model in self.models])
+
+    def _rows(
+        self, model: GroupScorer, prompts: Sequence[Prompt], texts: Sequence[str]
+    ) -> Float[Tensor, "M N"]:
+        places: dict[str, list[int]] = {}
+        for i, prompt in enumerate(prompts):
+            places.setdefault(json.dumps(prompt), []).append(i)
+        groups = list(places.values())
+        encoded = [model.scorer.renderer.encode(prompts[g[0]], [texts[i] for i in g]) for g in groups]
+        some = [n for n, e in enumerate(encoded) if e.kept]
+        columns = [groups[n][k] for n in some for k in encoded[n].kept]
+        scores = model.score([encoded[n] for n in some])
+        found = [self.rows(model.scorer, s.members) for s in scores] or [torch.zeros(self._count(model), 0)]
+        members = torch.full((found[0].shape[0], len(texts)), torch.nan)
+        members[:, columns] = torch.cat(found, 1)
+        return members
+
+    def _count(self, model: GroupScorer) -> int:
+        """Members that a model counts for."""
+        head = model.scorer.model.head
+        with torch.no_grad():
+            return self.rows(model.scorer, head(head.weight.new_zeros(1, head.weight.shape[1]))).shape[0]
+
+    def _scale(self, reference: Sequence[Comparison]) -> Scale:
+        if reference:
+            prompts = [r.prompt for r in reference for _ in r.completions]
+            members = self._members(prompts, [c.text for r in reference for c in r.completions])
+            members = members[:, ~members.isnan().any(0)]
+            return Scale(members.mean(1), members.std(1, correction=0))
+        if any(self._count(model) > 1 for model in self.models):
+            raise ValueError(
+                "a run's calibration knows no single members: reference=<records> gives their scale"
+            )
+        known = [model.scorer.calibration for model in self.models]
+        return Scale(
+            torch.tensor([c.reward_mean for c in known]), torch.tensor([c.reward_std or 1.0 for c in known])
+        )
+
+    def _shaped(
+        self,
+        shaping: Shaper,
+        members: Float[Tensor, "M N"],
+        read: Tensor,
+        texts: Sequence[str],
+        ids: Sequence[Sequence[int]] | None,
+    ) -> ShapedReward:
+        """Shaped rewards of the completions that could be read; no KL."""
+        assert self.scale is not None
+        rules = {name: rule for name, rule in shaping.rules.items() if rule is not None}
+        if rules and ids is None:
+            raise ValueError("rules read tokens: completion_ids is missing (TRL gives it)")
+        empty = [i for i, row in enumerate(ids or ()) if rules and not len(row)]
+        if empty:
+            raise ValueError(
+                f"completion_ids of completions {empty} are empty: rules read tokens, and a completion has one at "
+                "least, its end token"
+            )
+        rows = read.nonzero().flatten().tolist()
+        spoken = self._spoken(
+            [texts[i] for i in rows],
+            [[0]] * len(rows) if ids is None or not rules else [ids[i] for i in rows],
+        )
+        score, penalty = shaping.aggregate(normalise(members[:, read], *self.scale))
+        terms: dict[str, Any] = {name: rule(spoken) for name, rule in rules.items()}
+        nothing = torch.zeros(spoken.mask.shape)
+        return shape_rewards(
+            score, nothing, nothing, spoken.mask, 0.0, clip=shaping.clip, uncertainty=penalty,
+            **terms,
+        )  # fmt: skip
+
+    def _spoken(self, texts: Sequence[str], ids: Sequence[Sequence[int]]) -> Spoken:
+        tokens = torch.nn.utils.rnn.pad_sequence([torch.tensor(list(row)) for row in ids], batch_first=True)
+        lengths = torch.tensor([len(row) for row in ids])
+        mask = torch.arange(tokens.shape[1])[None, :] < lengths[:, None]
+        return Spoken(tokens, mask, torch.tensor([row[-1] in self.end_ids for row in ids]), texts)
+
+    def _prompt(self, prompt: Any) -> Prompt:
+        if not isinstance(prompt, str):
+            return parse_prompt(prompt)
+        special = self.models[0].scorer.renderer.special
+        found = next((token for token in special if token in prompt), None)
+        if found is not None:
+            warnings.warn(
+                f"a prompt holds the special token {found!r}: if it went through a chat template, it goes through "
+                "this model's a second time; give raw prompts, or messages",
+                stacklevel=3,
+            )
+        return prompt
+
+    def _log(self, log_metric: Callable[[str, float], None] | None, values: dict[str, float]) -> None:
+        if log_metric is not None:
+            for key, value in values.items():
+                log_metric(f"{self.__name__}/{key}", value)
+
+
+def _text(completion: Any) -> str:
+    """A text, or the content of the one assistant message. Raises ValueError for anything else."""
+    if isinstance(completion, str):
+        return completion
+    roles = [m.get("role") for m in completion] if isinstance(completion, list) else None
+    if roles != ["assistant"] or not isinstance(completion[0].get("content"), str):
+        raise ValueError(
+            f"a completion must be a text or one assistant message with a text, got {roles or type(completion)}: "
+            "reward models here judge one answer, not tool calls or several turns"
+        )
+    content: str = completion[0]["content"]
+    return content

@@ -1,0 +1,1 @@
+"""Statistics without a model: bootstrap and t intervals, ranks, ensembles of numbers."""

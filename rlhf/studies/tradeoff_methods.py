@@ -1,0 +1,214 @@
+"""Four ways from the same votes to better answers: RLOO, PPO, DPO, best-of-n.
+
+The policy is the toy world's (`ToySpeaker`): gold and KL of the trained ones are exact, summed over its decisions. The
+KL of best-of-n is the upper bound log n - (n - 1) / n (Beirami et al. 2024), its gold a mean over sampled answers.
+RLOO, PPO and best-of-n know the votes through one reward model, DPO directly.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rlhf.collect.prompts import Task
+from rlhf.data.batch import Target
+from rlhf.evaluation.metrics.best_of_n import best_of
+from rlhf.labels.aggregation import soft
+from rlhf.optimise.policy.module import Judges, PolicyModule
+from rlhf.optimise.policy.rollout import aside
+from rlhf.optimise.shaping.reward_source import Judge
+from rlhf.optimise.shaping.shaper import Shaper
+from rlhf.records import Comparison
+from rlhf.reward.losses import dpo
+from rlhf.toy.gold import ToyGold
+from rlhf.toy.tabular_policy import ToySpeaker
+
+
+@dataclass(frozen=True)
+class World:
+    """One seed: records with votes, prompts to train on and to judge with, the truth, a reward model of the records."""
+
+    records: Sequence[Comparison]
+    tasks: Sequence[Task]
+    held_out: Sequence[Task]
+    gold: ToyGold
+    judge: Judge
+    seed: int
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One method on one world.
+
+    gold        mean true reward on held-out prompts, log-odds
+    kl          nats from the reference
+    length      characters of an answer
+    samples     answers sampled and scored by the reward model in training
+    per_answer  the same for every answer in use; 1 is sampled and not scored
+    seconds     of CPU: training, or (best-of-n) one answer to every held-out prompt
+    """
+
+    gold: float
+    kl: float
+    length: float
+    samples: int
+    per_answer: int
+    seconds: float
+
+
+Method = Callable[[World, ToySpeaker], Outcome]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A policy trained on the shaped reward by an algorithm.
+
+    Args:
+        algorithm: `PolicyModule` (RLOO), `PpoModule`, or another with the same arguments.
+        shaper: `() -> Shaper`, fresh for every run.
+        steps, prompts, completions: of training.
+        trainer: `(steps) -> Trainer`.
+        optimizing: options of the algorithm.
+    """
+
+    algorithm: Callable[..., PolicyModule]
+    shaper: Callable[[], Shaper]
+    steps: int
+    prompts: int
+    completions: int
+    trainer: Callable[[int], Any]
+    optimizing: dict[str, Any]
+
+    def __call__(self, world: World, speaker: ToySpeaker) -> Outcome:
+        """Train, then judge."""
+        begun = time.process_time()
+        module = self.algorithm(
+            speaker,
+            Judges(world.judge),
+            self.shaper(),
+            completions=self.completions,
+            warning=None,
+            **self.optimizing,
+        )
+        module.settle([world.tasks[i % len(world.tasks)] for i in range(256)], world.seed)
+        rng = np.random.default_rng((world.seed, 5))
+        batches = [
+            [world.tasks[i] for i in rng.permutation(len(world.tasks))[: self.prompts].tolist()]
+            for _ in range(self.steps)
+        ]
+        torch.manual_seed(world.seed)
+        loader: Any = torch.utils.data.DataLoader(batches, batch_size=None, collate_fn=list)  # type: ignore[arg-type]
+        self.trainer(self.steps).fit(module, loader)
+        samples = self.steps * min(self.prompts, len(world.tasks)) * self.completions
+        return _judged(world, speaker, samples, time.process_time() - begun)
+
+
+@dataclass(frozen=True)
+class Dpo:
+    """A policy trained on the votes themselves, all pairs in one batch.
+
+    Args:
+        beta: of `rlhf.reward.losses.dpo`.
+        steps: of Adam. lr: its learning rate.
+    """
+
+    beta: float
+    steps: int = 150
+    lr: float = 0.05
+
+    def __call__(self, world: World, speaker: ToySpeaker) -> Outcome:
+        """Train, then judge."""
+        begun = time.process_time()
+        rollout = speaker.recall(
+            [r.prompt for r in world.records for _ in r.completions],
+            [c.text for r in world.records for c in r.completions],
+        )
+        first, second, target = _targets(world.records)
+        optimizer = torch.optim.Adam(speaker.parameters(), lr=self.lr)
+        ref = speaker.ref_logp(rollout).sum(1).detach()
+        for _ in range(self.steps):
+            ratio = speaker.logp(rollout).sum(1) - ref
+            loss = dpo(torch.stack([ratio[first], ratio[second]], 1), target, beta=self.beta)
+            optimizer.zero_grad()
+            total: Any = (loss * target.weight).sum() / target.weight.sum()
+            total.backward()
+            optimizer.step()
+        return _judged(world, speaker, 0, time.process_time() - begun)
+
+
+@dataclass(frozen=True)
+class BestOfN:
+    """The reference, and of n answers the one with the highest mean reward.
+
+    Args:
+        n: answers per prompt.
+        draws: times n answers are sampled per prompt; all choices of n of them count, so that the estimate is steadier.
+    """
+
+    n: int
+    draws: int = 2
+
+    def __call__(self, world: World, speaker: ToySpeaker) -> Outcome:
+        """Nothing is trained: sample, pick, judge."""
+        begun = time.process_time()
+        tasks, size = list(world.held_out), self.n * self.draws
+        with aside(world.seed + 1):
+            texts = list(speaker.speak(tasks, size, reference=True).spoken.texts)
+        prompts = [t.prompt for t in tasks for _ in range(size)]
+        reward = world.judge.look(prompts, texts)[0].mean(0).view(len(tasks), size).double().numpy()
+        seconds = (time.process_time() - begun) / self.draws
+        known = np.array([world.gold(prompts, texts), [len(text) for text in texts]], dtype=np.float64)
+        picked = [
+            [float(best_of([self.n], own, value)[0]) for own, value in zip(reward, values, strict=True)]
+            for values in known.reshape(2, len(tasks), size)
+        ]
+        gold, length = (float(np.mean(values)) for values in picked)
+        return Outcome(gold, math.log(self.n) - (self.n - 1) / self.n, length, 0, self.n, seconds)
+
+
+@dataclass(frozen=True)
+class Untrained:
+    """The reference as it is."""
+
+    def __call__(self, world: World, speaker: ToySpeaker) -> Outcome:
+        """Judge."""
+        return _judged(world, speaker, 0, 0.0)
+
+
+def _judged(world: World, speaker: ToySpeaker, samples: int, seconds: float) -> Outcome:
+    tasks = list(world.held_out)
+    with aside(world.seed + 1):
+        texts = list(speaker.speak(tasks, 1).spoken.texts)
+    domains = [t.domain for t in tasks]
+    length = sum(map(len, texts)) / len(texts)
+    return Outcome(speaker.expected_gold(domains), speaker.kl(domains), length, samples, 1, seconds)
+
+
+def _targets(records: Sequence[Comparison]) -> tuple[Tensor, Tensor, Target]:
+    """Places of both completions of every judged pair, and the pairs as targets of K = 2."""
+    first, second, win, votes = [], [], [], []
+    start = 0
+    for record in records:
+        label = soft(record)
+        for i, j in np.argwhere(np.triu(label.observed, 1)).tolist():
+            first.append(start + i)
+            second.append(start + j)
+            win.append(float(label.win_prob[i, j]))
+            votes.append(float(label.votes[i, j]))
+        start += len(record.completions)
+    p, size = torch.tensor(win), len(win)
+    zero = torch.zeros(size, 2, 2)
+    win_prob = torch.stack([torch.stack([0 * p, p], 1), torch.stack([1 - p, 0 * p], 1)], 1)
+    target = Target(
+        win_prob=win_prob, tie_prob=zero, observed=~torch.eye(2, dtype=torch.bool).expand(size, 2, 2), margin=zero,
+        rank=(win_prob.sum(2) < 0.5).long(), score=torch.zeros(size, 2, 0),
+        candidate=torch.ones(size, 2, dtype=torch.bool), weight=torch.tensor(votes),
+    )  # fmt: skip
+    return torch.tensor(first), torch.tensor(second), target

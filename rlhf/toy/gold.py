@@ -1,0 +1,81 @@
+"""The gold reward of any text in the toy world: which qualities of `rlhf.toy.world.QUALITIES` it has.
+
+Read from the text alone, so that it also holds for what a language model says. On the toy world's own answers it gives
+back the qualities they were made of. What is not recognised counts as sentences that only add length.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from rlhf.records import Prompt, prompt_hash
+from rlhf.toy.texts import HEDGES, OFF_TOPIC, REFUSALS, THANKS, Task
+from rlhf.toy.world import ToyWorld, gold_reward
+
+
+def read_qualities(task: Task, text: str) -> dict[str, float]:
+    """The qualities of an answer to a task.
+
+    correct     the first of right answer, wrong answer and off-topic sentence that occurs is the right one (any
+                refusal, where one is right); where none occurs, the first sentence is a wrong answer
+    repetitive  a sentence occurs more than once
+    verbose     sentences that are none of these, not thanks, and no repetition
+    """
+    hedge = next((h for h in HEDGES if text.startswith(h)), "")
+    plain = text[len(hedge) :]
+    plain = plain[:1].upper() + plain[1:]
+    thanked = any(t.strip() in plain for t in THANKS)
+    for thanks in THANKS:
+        plain = plain.replace(thanks.strip(), "")
+    right = REFUSALS if task.right in REFUSALS else (task.right,)
+    cores = (*right, task.wrong, *OFF_TOPIC)
+    places = {c: p for c in cores if (p := plain.find(c[:1].upper() + c[1:])) >= 0}
+    said = min(places, key=lambda c: (places[c], -len(c))) if places else _first_sentence(plain)
+    times = plain.count(said) if said else 0
+    rest = [
+        s for s in re.split(r"(?<=[.!?])\s+", plain.replace(said, "") if said else plain) if s.strip(" .!?,")
+    ]
+    different = set(map(str.strip, rest))
+    return {
+        "correct": float(said in right),
+        "polite": float(thanked),
+        "hedged": float(bool(hedge)),
+        "verbose": float(len(rest)),
+        "repetitive": float(times > 1 or len(different) < len(rest)),
+        "off_topic": float(said in OFF_TOPIC),
+    }
+
+
+def _first_sentence(text: str) -> str | None:
+    found = re.match(r"\s*([^.!?]*[.!?]?)", text)
+    return (found.group(1) or None) if found else None
+
+
+@dataclass
+class ToyGold:
+    """Gold rewards of texts, by prompt.
+
+    Args:
+        world: whose prompts these are.
+    """
+
+    world: ToyWorld
+    _index: dict[str, int] = field(default_factory=dict, init=False, repr=False)
+    _known: dict[Prompt, tuple[Task, str, bool]] = field(default_factory=dict, init=False, repr=False)
+
+    def task(self, prompt: Prompt) -> tuple[Task, str, bool]:
+        """Task, domain and difficulty of a prompt. Raises KeyError for a prompt of another world."""
+        if not self._index:
+            self._index = {prompt_hash(r.prompt): i for i, r in enumerate(self.world.records())}
+        if prompt not in self._known:
+            self._known[prompt] = self.world.task(self._index[prompt_hash(prompt)])
+        return self._known[prompt]
+
+    def __call__(self, prompts: Sequence[Prompt], texts: Sequence[str]) -> list[float]:
+        """One gold reward per text, in log-odds."""
+        tasks = [self.task(p) for p in prompts]
+        return [
+            gold_reward(read_qualities(t, x), domain) for (t, domain, _), x in zip(tasks, texts, strict=True)
+        ]
