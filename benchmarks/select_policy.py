@@ -26,7 +26,6 @@ from rlhf.data.splits import OfficialSplit
 from rlhf.labels.aggregation import soft
 from rlhf.records import Comparison
 from rlhf.select import at_random
-from rlhf.select.features import ToyQualities
 from rlhf.select.loop.arm import Arm
 from rlhf.select.loop.budget import Plan
 from rlhf.select.loop.label_sources import Simulated
@@ -35,6 +34,7 @@ from rlhf.select.loop.learning_curve import compare, curves, table
 from rlhf.select.pool_builder import World, build_world, with_policy
 from rlhf.select.strategies.mixed import policy_aware
 from rlhf.select.strategies.uncertainty import laplace_power
+from rlhf.toy.qualities import ToyQualities
 from rlhf.toy.world import ToyWorld
 
 RESULTS = Path(__file__).parent / "results"

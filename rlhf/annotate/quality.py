@@ -17,7 +17,7 @@ from rlhf.annotate.overlap import copies
 from rlhf.labels.vote_table import FIRST, SECOND, TIE, UNKNOWN, Ballots
 from rlhf.stats.arrays import Floats, Ints
 
-Number = TypeVar("Number", np.float64, np.int64)
+Number = TypeVar("Number", np.floating, np.int64)
 
 ERROR = 0.01
 """Chance that anybody is flagged by one test where all are honest (shared over annotators)."""

@@ -7,19 +7,17 @@ from typing import Any
 
 from rlhf.collect.endpoint import Endpoint, EndpointPolicy
 from rlhf.collect.sampling import Policy
-from rlhf.toy.sampler import ToyPolicy
-from rlhf.toy.world import ToyWorld
 
 
 def auto(source: Any, *, path: str | None, **options: Any) -> list[Policy]:
-    """The model by `transformers`; where none with weights is named, the toy world's own policy.
+    """The model by `transformers`; where none with weights is named, the source's own policy.
 
     Raises:
         ValueError: no weights named, and the prompts are not the toy world's.
     """
     if path is not None:
         return transformers(source, path=path, **options)
-    if isinstance(source, ToyWorld):
+    if hasattr(source, "policies"):
         return toy(source)
     raise ValueError(
         "this model has no weights to sample from: model=local model.path=<folder>, or model=llama"
@@ -42,9 +40,10 @@ def vllm(source: Any, *, path: str, checkpoints: Sequence[str] = (), **options: 
 
 def toy(source: Any, *, skills: Sequence[float] = (0.0,)) -> list[Policy]:
     """Policies of the toy world, one per skill. Raises ValueError where the prompts are not its own."""
-    if not isinstance(source, ToyWorld):
+    if not hasattr(source, "policies"):
         raise ValueError("backend=toy answers prompts of data=toy only")
-    return [ToyPolicy(source, skill) for skill in skills]
+    policies: list[Policy] = source.policies(skills)
+    return policies
 
 
 def endpoint(source: Any, *, max_new_tokens: int, stop: Sequence[str] = (), **options: Any) -> list[Policy]:

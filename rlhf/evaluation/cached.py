@@ -23,9 +23,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rlhf.evaluation.metrics.metrics import evaluate
+from rlhf.evaluation.metrics.results import Evidence
 from rlhf.evaluation.metrics.scored import Scored
 from rlhf.evaluation.report.examples import ABOUT, OF_ANSWERS
-from rlhf.evaluation.results import Evidence, Judged
+from rlhf.evaluation.results import Judged
 from rlhf.records import RecordError
 from rlhf.stats.arrays import Floats, Ints
 

@@ -12,10 +12,11 @@ from typing import Protocol
 from rlhf.evaluation.ensemble import Ensemble
 from rlhf.evaluation.metrics.calibration import fit_temperature
 from rlhf.evaluation.metrics.metrics import evaluate
+from rlhf.evaluation.metrics.results import Evidence
 from rlhf.evaluation.perturbations import Change
 from rlhf.evaluation.report.section import Section
 from rlhf.evaluation.report.write import Report, write_report
-from rlhf.evaluation.results import Evidence, Judged
+from rlhf.evaluation.results import Judged
 from rlhf.evaluation.score_pass import Entry, Pass, evidence, read_spools, write_spool
 from rlhf.evaluation.score_source import ScoreSource
 from rlhf.labels.label import Aggregation

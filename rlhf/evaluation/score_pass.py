@@ -20,9 +20,9 @@ from typing import Any
 
 import numpy as np
 
+from rlhf.evaluation.metrics.results import Evidence
 from rlhf.evaluation.metrics.scored import Scored, ScoredGroup
 from rlhf.evaluation.perturbations import Change
-from rlhf.evaluation.results import Evidence
 from rlhf.evaluation.score_source import Scores, ScoreSource
 from rlhf.labels.label import Aggregation, Label, informative, restricted, without_identical
 from rlhf.records import Comparison, prompt_hash

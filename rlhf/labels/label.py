@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-from numpy.typing import NDArray
 
 from rlhf.records import Comparison
+from rlhf.stats.arrays import Bools, Floats, Ints
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,13 +20,13 @@ class Label:
     and `votes` [K, K]: how many votes each pair got (a weighted count where votes are weighted).
     """
 
-    win_prob: NDArray[np.float64]
-    tie_prob: NDArray[np.float64]
-    observed: NDArray[np.bool_]
-    margin: NDArray[np.float64]
-    rank: NDArray[np.int64]
-    score: NDArray[np.float64]
-    votes: NDArray[np.float64]
+    win_prob: Floats
+    tie_prob: Floats
+    observed: Bools
+    margin: Floats
+    rank: Ints
+    score: Floats
+    votes: Floats
     weight: float = 1.0
 
 

@@ -1,4 +1,4 @@
-"""Can one update of the adaptive β turn it negative? Needs no torch, so that it is asked before anything is loaded."""
+"""Numbers of a policy run that do not fit each other. Needs no torch, so that it is asked before anything is loaded."""
 
 from __future__ import annotations
 
@@ -22,3 +22,19 @@ def check_horizon(horizon: float, episodes: int, *, key: str = "shaping.controll
             key=key, remedy=f"a horizon above {REFERENCE_STEP * episodes:g} keeps it positive, {20 * episodes} changes "
             "it by a percent per update",
         )  # fmt: skip
+
+
+def held_out_of(prompts: int, share: float) -> int:
+    """How many of the prompts are held out: that share, rounded, one at least."""
+    return max(1, round(share * prompts))
+
+
+def check_oversight(oversight: int, held_out: int) -> None:
+    """Raise RecordError where the oversight leaves fewer than two of the held-out prompts to judge with."""
+    if held_out - oversight < 2:
+        fewer = f"{held_out - 2} at most, " if held_out >= 2 else ""
+        raise RecordError(
+            f"{oversight} of {held_out} held-out prompts oversee, which leaves fewer than 2 to judge with",
+            key="task.plan.oversight",
+            remedy=f"{fewer}a larger task.held_out, or more data: data.size for data=toy",
+        )

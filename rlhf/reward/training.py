@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from rlhf.evaluation.metrics.metrics import evaluate
 from rlhf.evaluation.metrics.ood import MOST, Reference, fit_reference, with_typical
 from rlhf.evaluation.metrics.scored import Scored
 from rlhf.reward.export import export
+from rlhf.reward.files import log_end, note_wandb, write_json
 from rlhf.reward.module import RewardModule, learned_tie_width
 from rlhf.reward.scoring.splits import gather, score_split, scored, split_states
 
@@ -51,10 +51,8 @@ def train_reward(run: RewardRun) -> dict[str, float]:
     """
     run.data.setup()
     run.folder.mkdir(parents=True, exist_ok=True)
-    _write_json(run.folder / "data_report.json", run.data.report)
-    run.module.wandb_id = next(
-        (str(x.version) for x in run.trainer.loggers if "Wandb" in type(x).__name__), None
-    )
+    write_json(run.folder / "data_report.json", run.data.report)
+    note_wandb(run.module, run.trainer)
     checkpoint = str(run.checkpoint) if run.checkpoint else None
     run.trainer.fit(run.module, datamodule=run.data, ckpt_path=checkpoint, weights_only=True)
     if run.trainer.interrupted:
@@ -75,9 +73,8 @@ def train_reward(run: RewardRun) -> dict[str, float]:
         metrics["export/difference"] = export(
             run.module.model, run.data.renderer, run.folder / "model", calibration, reference
         )
-    _write_json(run.folder / "metrics.json", metrics)
-    for logger in run.trainer.loggers:
-        logger.log_metrics({f"final/{k}": v for k, v in metrics.items()}, step=run.trainer.global_step)
+    write_json(run.folder / "metrics.json", metrics)
+    log_end(run.trainer.loggers, metrics, run.folder, step=run.trainer.global_step)
     test_metrics = {k.removeprefix("test/"): v for k, v in metrics.items() if k.startswith("test/")}
     print("\n" + baseline_table(test_metrics))
     return metrics
@@ -145,9 +142,3 @@ def _metrics(run: RewardRun, splits: dict[str, Scored], calibration: Calibration
         "steps": run.trainer.global_step,
         "epochs": run.trainer.current_epoch,
     }
-
-
-def _write_json(path: Path, value: Any) -> None:
-    path.write_text(
-        json.dumps(value, indent=2, default=lambda x: x.item() if isinstance(x, np.generic) else str(x))
-    )

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rlhf.optimise.direct.train import write_json
+from rlhf.reward.files import write_json
 from rlhf.stats.t_interval import t_interval
 
 COLUMNS = (

@@ -16,10 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from rlhf.optimise.direct.train import write_json
 from rlhf.optimise.iterate.generation import Loop, exact_gold, judges_of, module_of, optimise
 from rlhf.optimise.policy.early_stopping import EarlyWarning
 from rlhf.optimise.policy.module import Trace
+from rlhf.reward.files import write_json
 from rlhf.studies.ablation import interval
 
 Make = Callable[[float], EarlyWarning]

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from rlhf.optimise.direct.train import write_json
+from rlhf.reward.files import write_json
 from rlhf.studies.ablation import interval
 from rlhf.studies.tradeoff_figure import draw
 from rlhf.studies.tradeoff_methods import Method, Untrained, World

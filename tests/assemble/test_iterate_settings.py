@@ -13,8 +13,7 @@ from rlhf.assemble.tasks.early_stopping import exact
 from rlhf.assemble.tasks.iterate import loop_of
 from rlhf.assemble.tasks.policy import policy_run
 from rlhf.assemble.tasks.tradeoff import _world
-from rlhf.optimise.controller_checks import check_domains
-from rlhf.optimise.shaping.kl_controllers import Fixed, PerDomain, PerPrompt
+from rlhf.optimise.shaping.kl_controllers import Fixed, PerDomain, PerPrompt, check_domains
 from rlhf.records import RecordError, read, write
 from rlhf.toy.gold import ToyGold
 from rlhf.toy.world import ToyWorld

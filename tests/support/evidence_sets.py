@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from rlhf.evaluation.metrics.results import Evidence
 from rlhf.evaluation.metrics.scored import Scored
-from rlhf.evaluation.results import Evidence
 
 
 def evidence_of(

@@ -183,7 +183,7 @@ def test_a_prompt_may_have_many_different_answers_which_are_ranked():
 
 
 def test_a_task_without_so_many_answers_is_said_and_not_searched_for_ever(monkeypatch):
-    monkeypatch.setattr(world, "answer", lambda task, qualities, draw: "the same")
+    monkeypatch.setattr("rlhf.toy.world.answer", lambda task, qualities, draw: "the same")
     with pytest.raises(
         RecordError, match=r"record 3 .* 1 different answers.*data.max_completions of 1 at most"
     ):

@@ -80,7 +80,7 @@ def sound(cfg: DictConfig) -> None:
 
 def warnings(run: WarningsRun) -> dict[str, float]:
     """The table."""
-    from rlhf.optimise.iterate.progress import log_end
+    from rlhf.reward.files import log_end
     from rlhf.studies.early_stopping import study
 
     task = run.cfg.task

@@ -18,7 +18,7 @@ from rlhf.assemble.loggers import job_loggers
 from rlhf.assemble.resume import folder_to_go_on_in
 from rlhf.assemble.rollouts import check_rollouts, told_of
 from rlhf.assemble.run import reward_run, run_folder
-from rlhf.assemble.tasks.policy import causal_speaker, toy_gold
+from rlhf.assemble.tasks.policy import causal_speaker, gold_of
 from rlhf.assemble.tasks.tuning import optimizing
 
 if TYPE_CHECKING:
@@ -49,14 +49,11 @@ def sound(cfg: DictConfig) -> None:
 
 
 def sound_loop(cfg: DictConfig) -> None:
-    """`check_rollouts`, and in a toy world, whose size is known, enough held-out prompts. Raises RecordError."""
-    from rlhf.optimise.held_out import check_oversight, held_out_of
-    from rlhf.toy.world import ToyWorld
+    """`check_rollouts`, and in a generated world, whose size is known, enough held-out prompts. Raises RecordError."""
+    from rlhf.optimise.limits import check_oversight, held_out_of
 
     check_rollouts(cfg)
-    if (
-        hydra.utils.get_object(cfg.data._target_) is ToyWorld
-    ):  # it may repeat a prompt, so these are the most there are
+    if "size" in cfg.data:  # a generated world; it may repeat a prompt, so these are the most there are
         check_oversight(cfg.task.plan.oversight, held_out_of(cfg.data.size, cfg.task.held_out))
 
 
@@ -75,8 +72,9 @@ def iterate_run(cfg: DictConfig) -> IterateRun:
 
 def iterate(run: IterateRun) -> dict[str, float]:
     """One loop, or `task.conditions` with `task.seeds`."""
-    from rlhf.optimise.iterate.progress import Progress, log_end
-    from rlhf.optimise.iterate.run import run as loops
+    from rlhf.optimise.iterate import run as loops
+    from rlhf.optimise.iterate.progress import Progress
+    from rlhf.reward.files import log_end
     from rlhf.studies.ablation import ablation, table
 
     loggers = run.trainer.loggers
@@ -114,7 +112,7 @@ def loop_of(cfg: DictConfig, folder: Path, seed: int, progress: Progress | None 
     source, records = world_of(cfg, seed)
     tasks, held_out = tasks_of(records, cfg.task.held_out)
     known = {task.key for task in tasks}
-    gold = toy_gold(source)
+    gold = gold_of(source)
     shaper = hydra.utils.instantiate(cfg.shaping, _convert_="all")
     shaper.check({r.domain for r in records})
     return Loop(
@@ -169,7 +167,7 @@ def _voter(cfg: DictConfig, gold: Any, seed: int) -> Any:
 def tasks_of(records: Sequence[Comparison], held_out: float) -> tuple[list[Task], list[Task]]:
     """The different prompts of records, and the last share of them apart."""
     from rlhf.collect.prompts import Task
-    from rlhf.optimise.held_out import held_out_of
+    from rlhf.optimise.limits import held_out_of
     from rlhf.records import prompt_hash
 
     keyed = ((prompt_hash(r.prompt), r) for r in records)

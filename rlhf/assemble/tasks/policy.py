@@ -69,12 +69,9 @@ def named(cfg: DictConfig) -> None:
     check_rollouts(cfg)
 
 
-def toy_gold(source: Any) -> Any:
-    """Gold rewards where the prompts are the toy world's; None elsewhere."""
-    from rlhf.toy.gold import ToyGold
-    from rlhf.toy.world import ToyWorld
-
-    return ToyGold(source) if isinstance(source, ToyWorld) else None
+def gold_of(source: Any) -> Any:
+    """Gold rewards of texts where the source knows them; None elsewhere."""
+    return source.gold_rewards() if hasattr(source, "gold_rewards") else None
 
 
 def causal_speaker(

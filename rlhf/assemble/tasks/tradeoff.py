@@ -16,7 +16,7 @@ from rlhf.assemble.loggers import job_loggers
 from rlhf.assemble.resume import only_from_the_start
 from rlhf.assemble.run import run_folder
 from rlhf.assemble.tasks.iterate import quick_trainer, tasks_of, world_of
-from rlhf.assemble.tasks.policy import toy_gold
+from rlhf.assemble.tasks.policy import gold_of
 from rlhf.records import RecordError
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def tradeoff_run(cfg: DictConfig) -> TradeoffRun:
 
 def tradeoff(run: TradeoffRun) -> dict[str, float]:
     """The table."""
-    from rlhf.optimise.iterate.progress import log_end
+    from rlhf.reward.files import log_end
     from rlhf.studies.tradeoff import compare
 
     task = run.cfg.task
@@ -110,7 +110,7 @@ def _world(cfg: DictConfig, seed: int) -> World:
     from rlhf.studies.tradeoff_methods import World
 
     source, records = world_of(cfg, seed)
-    gold = toy_gold(source)
+    gold = gold_of(source)
     if gold is None:
         raise RecordError(
             "task=tradeoff measures true rewards, which are known for the toy world only",

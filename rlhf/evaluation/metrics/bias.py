@@ -8,8 +8,8 @@ import numpy as np
 
 from rlhf.evaluation.metrics.pair_credit import credit
 from rlhf.evaluation.metrics.ranking import spearman, spearman_influence, stacks
+from rlhf.evaluation.metrics.results import Evidence
 from rlhf.evaluation.metrics.scored import Scored
-from rlhf.evaluation.results import Evidence
 from rlhf.stats.arrays import Floats, Ints
 from rlhf.stats.bootstrap import DIFFERENCE, SHARE, bounds, cluster_bootstrap, cluster_sums, resampled_sums
 from rlhf.stats.ranks import placed
@@ -29,7 +29,8 @@ class Estimate:
 
 def length_correlation(scored: Scored, *, samples: int, seed: int) -> Estimate | None:
     """Spearman of reward and length inside each group, averaged; None where no group has both unequal."""
-    numbers, rhos = [np.zeros(0, np.int64)], [np.zeros(0)]
+    numbers: list[Ints] = [np.zeros(0, np.int64)]
+    rhos: list[Floats] = [np.zeros(0)]
     for number, reward, _, length in stacks(scored, np.isfinite(scored.reward)):
         rho = spearman(reward, length)
         defined = ~np.isnan(rho)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ from rlhf.evaluation.metrics.metrics import evaluate
 from rlhf.optimise.direct.dpo import DpoModule
 from rlhf.optimise.direct.sft import SftModule
 from rlhf.optimise.policy.export import export_policy
-from rlhf.reward.resumable import ResumableModule
+from rlhf.reward.files import note_wandb, write_json
 from rlhf.reward.scoring.splits import gather, scored
 
 
@@ -103,13 +102,3 @@ def finish(run: TuningRun, metrics: dict[str, float]) -> dict[str, float]:
     }
     print("\n" + ", ".join(f"{k} {v}" for k, v in shown.items()))
     return metrics
-
-
-def note_wandb(module: ResumableModule, trainer: pl.Trainer) -> None:
-    """The W&B run goes into the checkpoint, so that a resumed run goes on in it."""
-    module.wandb_id = next((str(x.version) for x in trainer.loggers if "Wandb" in type(x).__name__), None)
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Write JSON, indented."""
-    path.write_text(json.dumps(content, indent=2))

@@ -16,14 +16,14 @@ import torch
 from rlhf.collect.decoding import Decoding, Same, Sampler
 from rlhf.collect.filtering import Filtering
 from rlhf.collect.prompts import Task
-from rlhf.optimise.held_out import check_oversight
 from rlhf.optimise.iterate.pair_selection import Choose
 from rlhf.optimise.iterate.progress import EveryStep, Progress
+from rlhf.optimise.limits import check_oversight
 from rlhf.optimise.policy.early_stopping import EarlyWarning
 from rlhf.optimise.policy.module import Gold, Judges, PolicyModule, Trace
 from rlhf.optimise.policy.rollout import aside
 from rlhf.optimise.policy.train import write_traces
-from rlhf.optimise.shaping.controller_state import go_on, to_save
+from rlhf.optimise.shaping.kl_controller import go_on, to_save
 from rlhf.optimise.shaping.reward_source import Judge
 from rlhf.optimise.shaping.shaper import Shaper
 from rlhf.records import Comparison, prompt_hash

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
@@ -90,13 +89,3 @@ class EveryStep(pl.Callback):
     ) -> None:
         """After a step."""
         self.progress.step(pl_module.trace[-1], self.before + len(pl_module.trace) - 1)
-
-
-def log_end(loggers: Sequence[Any], metrics: Mapping[str, float], folder: Path, *, step: int = 0) -> None:
-    """A job's last numbers, as `final/...`, and the figures in its folder, where a logger shows images."""
-    for logger in loggers:
-        logger.log_metrics({f"final/{name}": value for name, value in metrics.items()}, step=step)
-        show = getattr(logger, "log_image", None)
-        if show is not None:
-            for path in sorted(folder.glob("*.png")):
-                show(path.stem, [str(path)])

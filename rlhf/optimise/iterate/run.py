@@ -17,15 +17,15 @@ from pathlib import Path
 import numpy as np
 
 from rlhf.collect.sampling import Completer
-from rlhf.optimise.direct.train import write_json
 from rlhf.optimise.iterate.generation import Loop, judged, judges_of, load, module_of, optimise, save
 from rlhf.optimise.policy.figures import draw_traces
 from rlhf.optimise.policy.module import Gold, Judges, Trace, averages
 from rlhf.optimise.policy.oversight import read_votes, win_rates, with_gold, write_tasks
+from rlhf.optimise.policy.prompts import count_trimmed
 from rlhf.optimise.policy.rollout import SpeakerPolicy, aside
 from rlhf.optimise.policy.train import write_traces
-from rlhf.optimise.prompt_room import count_trimmed
 from rlhf.records import Comparison, RecordError, read, write
+from rlhf.reward.files import write_json
 
 WHO = ("policy", "reference", "previous")
 

@@ -28,8 +28,8 @@ from rlhf.collect.prompts import Task
 from rlhf.optimise.policy.early_stopping import EarlyWarning
 from rlhf.optimise.policy.rloo import rloo_loss
 from rlhf.optimise.policy.rollout import Rollout, Speaker, aside
-from rlhf.optimise.shaping.controller_state import go_on, to_save
 from rlhf.optimise.shaping.ensemble import spread
+from rlhf.optimise.shaping.kl_controller import go_on, to_save
 from rlhf.optimise.shaping.reward_source import Judge, Proxy
 from rlhf.optimise.shaping.shape import ShapedReward, k2, k3, sequence_kl
 from rlhf.optimise.shaping.shaper import Shaper

@@ -14,17 +14,15 @@ import pytorch_lightning as pl
 import torch
 
 from rlhf.collect.prompts import Task
-from rlhf.optimise.direct.train import note_wandb, write_json
-from rlhf.optimise.iterate.progress import log_end
 from rlhf.optimise.policy.export import export_policy
 from rlhf.optimise.policy.figures import draw_traces
 from rlhf.optimise.policy.module import PolicyModule
 from rlhf.optimise.policy.oversight import Oversight, read_votes, shares, win_rates, write_tasks
-from rlhf.optimise.policy.prompts import PromptData
+from rlhf.optimise.policy.prompts import PromptData, count_trimmed
 from rlhf.optimise.policy.rollout import CausalSpeaker, Speaker, aside
-from rlhf.optimise.prompt_room import count_trimmed
-from rlhf.optimise.shaping.controller_state import go_on
+from rlhf.optimise.shaping.kl_controller import go_on
 from rlhf.optimise.shaping.shape import explain
+from rlhf.reward.files import log_end, note_wandb, write_json
 
 
 @dataclass

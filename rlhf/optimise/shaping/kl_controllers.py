@@ -12,41 +12,17 @@ texts, and layers have no share of it that adds up. Holding layers near where th
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from rlhf.optimise.limits import REFERENCE_STEP, check_horizon
-from rlhf.optimise.shaping.controller_state import changed, tell
+from rlhf.optimise.shaping.kl_controller import Context, Controller, changed, tell
 from rlhf.records import RecordError
-
-
-@dataclass(frozen=True)
-class Context:
-    """What a controller may look at: the prompts' mean ensemble spread [P] (normalised reward), and their domains."""
-
-    spread: Float[Tensor, " P"]
-    domains: Sequence[str | None]
-
-
-class Controller(Protocol):
-    """Gives β and learns from the KL that followed."""
-
-    def betas(self, context: Context) -> Float[Tensor, " P"]:
-        """β of every prompt."""
-
-    def update(self, kl: float, episodes: int) -> None:
-        """Hear the mean KL per sequence of a batch of `episodes` completions."""
-
-    def state_dict(self) -> dict[str, Any]:
-        """What was learned, and under `settings` what a change of would make it worthless."""
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from the state of such a controller (`rlhf.optimise.shaping.controller_state`)."""
 
 
 @dataclass
@@ -248,7 +224,7 @@ class PerDomain:
 
     Args:
         controller: gives the β of the other domains.
-        factors: domain -> factor on that β, >= 0; `rlhf.optimise.controller_checks` sees that the data has them.
+        factors: domain -> factor on that β, >= 0; `check_domains` sees that the data has them.
     """
 
     controller: Controller
@@ -274,6 +250,30 @@ class PerDomain:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Of the inner controller."""
         self.controller.load_state_dict(state)
+
+
+def check_domains(controller: Any, known: Collection[str | None]) -> None:
+    """Look for domains that no prompt has: their factor would never count, and nobody would know.
+
+    Args:
+        controller: whose `PerDomain`, also inside another controller, is looked at.
+        known: the domains of the data's prompts; None = a prompt without one.
+
+    Raises:
+        RecordError: a factor is for a domain that is not known.
+    """
+    named = sorted(set(controller.factors) - set(known)) if isinstance(controller, PerDomain) else []
+    if named:
+        there = ", ".join(sorted(d for d in known if d is not None)) or "none: its records have no `domain`"
+        raise RecordError(
+            f"the data has no prompts of the domain {', '.join(named)}; its domains: {there}",
+            key="shaping.controller.factors",
+            remedy=f"~shaping.controller.factors.{named[0]} takes it out, "
+            "+shaping.controller.factors.<domain>=<factor> adds one",
+        )
+    inner = getattr(controller, "controller", None)
+    if inner is not None:
+        check_domains(inner, known)
 
 
 def _positive(name: str, value: float, *, zero: bool = False) -> None:

@@ -10,9 +10,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from rlhf.optimise.controller_checks import check_domains
 from rlhf.optimise.shaping.ensemble import Aggregator, spread
-from rlhf.optimise.shaping.kl_controllers import Context, Controller
+from rlhf.optimise.shaping.kl_controller import Context, Controller
+from rlhf.optimise.shaping.kl_controllers import check_domains
 from rlhf.optimise.shaping.rules import Spoken, Term
 from rlhf.optimise.shaping.shape import ESTIMATORS, PLACEMENTS, ShapedReward, k1, shape_rewards
 from rlhf.records import RecordError

@@ -9,8 +9,8 @@ from rlhf.collect.decoding import Decoding
 from rlhf.collect.prompts import Task
 from rlhf.data.render import Renderer
 from rlhf.models.policy import CausalPolicy
+from rlhf.optimise.policy.prompts import count_trimmed
 from rlhf.optimise.policy.rollout import CausalSpeaker
-from rlhf.optimise.prompt_room import count_trimmed
 from rlhf.toy.gold import ToyGold
 from rlhf.toy.tabular_policy import ToySpeaker
 from rlhf.toy.tokenizer_model import ToyModel

@@ -9,8 +9,8 @@ import torch
 
 from rlhf.optimise.policy.module import PolicyModule
 from rlhf.optimise.policy.ppo_module import PpoModule
-from rlhf.optimise.shaping.controller_state import go_on, name_of, to_save
 from rlhf.optimise.shaping.ensemble import mean
+from rlhf.optimise.shaping.kl_controller import go_on, name_of, to_save
 from rlhf.optimise.shaping.kl_controllers import (
     Adaptive,
     Annealed,

@@ -9,7 +9,6 @@ import pytest
 from rlhf.data.splits import BalancedSplit
 from rlhf.labels.aggregation import soft
 from rlhf.records import Vote
-from rlhf.select.features import ToyQualities
 from rlhf.select.loop.arm import Arm
 from rlhf.select.loop.budget import Plan, Votes, agreed
 from rlhf.select.loop.journal import Journal
@@ -18,6 +17,7 @@ from rlhf.select.loop.learners import LinearHead
 from rlhf.select.loop.learning_curve import baseline
 from rlhf.select.pool_builder import build_world
 from rlhf.select.strategies.selector import at_random
+from rlhf.toy.qualities import ToyQualities
 from rlhf.toy.world import ToyWorld
 
 PLAN = Plan(start=10, batch=9, rounds=4)

@@ -14,7 +14,7 @@ from rlhf.data.splits import BalancedSplit
 from rlhf.labels.aggregation import soft
 from rlhf.records import RecordError, Vote, read, write
 from rlhf.select import LabelState, query
-from rlhf.select.features import HashedWords, Reduced, ToyQualities
+from rlhf.select.features import HashedWords, Reduced
 from rlhf.select.loop.arm import Arm
 from rlhf.select.loop.budget import Plan, Votes
 from rlhf.select.loop.journal import Journal, JournalError
@@ -28,6 +28,7 @@ from rlhf.select.strategies.error_focused import domain_quotas
 from rlhf.select.strategies.log_det import log_det
 from rlhf.select.strategies.mixed import safe
 from rlhf.select.strategies.selector import at_random
+from rlhf.toy.qualities import ToyQualities
 from rlhf.toy.world import ToyWorld
 
 PLAN = Plan(start=8, batch=6, rounds=3)

@@ -10,9 +10,10 @@ from matplotlib.figure import Figure as Canvas
 
 from rlhf.evaluation.metrics.best_of_n import WIN, Curve
 from rlhf.evaluation.metrics.best_of_n import curve as curve_of
+from rlhf.evaluation.metrics.results import Evidence
 from rlhf.evaluation.report.section import Cell, Figure, Section, Table, as_key, ranged, with_interval
 from rlhf.evaluation.report.style import FAINT, SERIES, WIDTH, legend_below, plot
-from rlhf.evaluation.results import Evidence, Judged
+from rlhf.evaluation.results import Judged
 from rlhf.stats.arrays import Floats, Ints
 from rlhf.stats.ensemble import Aggregator, mean, mean_minus_variance, median, standardise, worst_case
 

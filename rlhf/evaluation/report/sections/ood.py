@@ -10,10 +10,11 @@ from matplotlib.figure import Figure as Canvas
 
 from rlhf.evaluation.metrics.metrics import evaluate
 from rlhf.evaluation.metrics.ood import Detection, detection
+from rlhf.evaluation.metrics.results import Evidence
 from rlhf.evaluation.metrics.scored import Scored
 from rlhf.evaluation.report.section import ENDS, Cell, Figure, Section, Table, cell, ranged, with_interval
 from rlhf.evaluation.report.style import FAINT, GRID, INK, SERIES, WIDTH, dots, legend, plot
-from rlhf.evaluation.results import Evidence, Judged
+from rlhf.evaluation.results import Judged
 from rlhf.stats.arrays import Floats, Ints
 
 DETECTORS = {

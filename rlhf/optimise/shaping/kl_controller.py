@@ -1,4 +1,4 @@
-"""What a checkpoint holds of a controller of β, and how a run goes on with it.
+"""What a controller of β is, what a checkpoint holds of one, and how a run goes on with it.
 
 State is what was learned or counted: the β of `Adaptive`, the episodes of `Annealed`. Everything else is configuration,
 and the configuration of the run that goes on counts. A wrapper has no state but that of the controller inside it.
@@ -7,11 +7,36 @@ and the configuration of the run that goes on counts. A wrapper has no state but
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
 
-if TYPE_CHECKING:
-    from rlhf.optimise.shaping.kl_controllers import Controller
+from jaxtyping import Float
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a controller may look at: the prompts' mean ensemble spread [P] (normalised reward), and their domains."""
+
+    spread: Float[Tensor, " P"]
+    domains: Sequence[str | None]
+
+
+class Controller(Protocol):
+    """Gives β and learns from the KL that followed."""
+
+    def betas(self, context: Context) -> Float[Tensor, " P"]:
+        """β of every prompt."""
+
+    def update(self, kl: float, episodes: int) -> None:
+        """Hear the mean KL per sequence of a batch of `episodes` completions."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """What was learned, and under `settings` what a change of would make it worthless."""
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from the state of such a controller (see `go_on`)."""
 
 
 def to_save(controller: Controller) -> dict[str, Any]:
