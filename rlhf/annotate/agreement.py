@@ -12,9 +12,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from rlhf.stats.arrays import Floats, Ints
+from rlhf.stats.arrays import Bools, Floats, Ints
 from rlhf.stats.bootstrap import bounds, cluster_sums, resampled_sums
 
 Level = Callable[[Floats, Floats], Floats]
@@ -107,7 +107,7 @@ def fleiss_kappa(counts: ArrayLike) -> float:
     return float(_fleiss(np.array(_agreeing(kept).sum()), np.array(float(len(kept))), kept.sum(0)))
 
 
-def complete(counts: ArrayLike) -> NDArray[np.bool_]:
+def complete(counts: ArrayLike) -> Bools:
     """[U] which units have the most frequent number of annotators, of at least two: what Fleiss' kappa reads."""
     raters = np.asarray(counts).sum(1).astype(np.int64)
     several = raters[raters > 1]

@@ -15,7 +15,7 @@ from scipy import stats
 
 from rlhf.annotate.overlap import copies
 from rlhf.labels.vote_table import FIRST, SECOND, TIE, UNKNOWN, Ballots
-from rlhf.stats.arrays import Floats, Ints
+from rlhf.stats.arrays import Bools, Floats, Ints
 
 Number = TypeVar("Number", np.floating, np.int64)
 
@@ -240,7 +240,7 @@ def _longest(values: Ints) -> int:
     return int(np.diff(np.concatenate([[0], changes, [len(values)]])).max())
 
 
-def _below_the_others(share: Floats, votes: Floats, level: float) -> NDArray[np.bool_]:
+def _below_the_others(share: Floats, votes: Floats, level: float) -> Bools:
     """Agreement with the others whose upper limit is more than `LOW` below the median annotator's."""
     known = share[(votes >= 20) & np.isfinite(share)]
     if not len(known):
@@ -250,7 +250,7 @@ def _below_the_others(share: Floats, votes: Floats, level: float) -> NDArray[np.
     return np.asarray((votes >= 20) & (upper < np.median(known) - LOW))
 
 
-def _mean(values: NDArray[np.bool_], annotator: Ints, people: int) -> Floats:
+def _mean(values: Bools, annotator: Ints, people: int) -> Floats:
     """Mean of a column per annotator [A]; NaN for those without a row."""
     number = np.bincount(annotator, minlength=people)
     total = np.bincount(annotator, values.astype(float), minlength=people)

@@ -19,6 +19,8 @@ from hashlib import blake2b
 import numpy as np
 from numpy.typing import NDArray
 
+from rlhf.stats.arrays import Ints
+
 Hashes = NDArray[np.uint64]
 
 RUN = 5
@@ -141,7 +143,7 @@ class NearDuplicates:
             if jaccard(self._sets[places[low]], self._sets[places[high]]) >= self.threshold:
                 yield keys[low], keys[high]
 
-    def _candidates(self, band: Hashes, marks: NDArray[np.uint8]) -> NDArray[np.int64]:
+    def _candidates(self, band: Hashes, marks: NDArray[np.uint8]) -> Ints:
         """Pairs of the n prompts that share a bucket of one band, as low * n + high.
 
         A pair whose signatures agree at fewer places than expected by three standard deviations is left out:

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Sampler
+
+from rlhf.stats.arrays import Ints
 
 
 class GroupOrder(Sampler[list[int]]):
@@ -91,9 +92,7 @@ class TokenOrder(GroupOrder):
         ValueError: a row is longer than the budget.
     """
 
-    def __init__(
-        self, tokens: NDArray[np.int64], *, budget: int, seed: int | None, rank: int = 0, world: int = 1
-    ) -> None:
+    def __init__(self, tokens: Ints, *, budget: int, seed: int | None, rank: int = 0, world: int = 1) -> None:
         longest = int(tokens.max())
         if longest > budget:
             raise ValueError(

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from rlhf.data.near_duplicates import NearDuplicates
 from rlhf.data.spill import Spill
 from rlhf.records import Comparison, prompt_hash, prompt_text
+from rlhf.stats.arrays import Bools, Ints
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
@@ -38,12 +39,12 @@ class _Axis:
         self.records[code][split] += 1
         return code
 
-    def as_dict(self, prompts: NDArray[np.int64]) -> dict[str, Any]:
+    def as_dict(self, prompts: Ints) -> dict[str, Any]:
         """Per value, in the order of the names: records, prompts and share of the prompts per split."""
         return {v: _row(self.records[code], prompts[code]) for v, code in sorted(self.codes.items())}
 
 
-def _row(records: list[int], prompts: NDArray[np.int64]) -> dict[str, dict[str, float]]:
+def _row(records: list[int], prompts: Ints) -> dict[str, dict[str, float]]:
     total = int(prompts.sum()) or 1
     return {
         s: {"records": records[i], "prompts": int(prompts[i]), "fraction": int(prompts[i]) / total}
@@ -122,7 +123,7 @@ class SplitReport:
             "empty": {s: REMEDY[s] for s, n in zip(SPLITS, records[0], strict=True) if not n},
         }
 
-    def _count_prompts(self) -> tuple[dict[str, NDArray[np.int64]], int]:
+    def _count_prompts(self) -> tuple[dict[str, Ints], int]:
         """Different prompts per value and split of every axis, and how many are in more than one split."""
         counts = {n: np.zeros((len(a.codes), len(SPLITS)), dtype=np.int64) for n, a in self._axes.items()}
         straddling = 0
@@ -146,7 +147,7 @@ class SplitReport:
         return len(found)
 
 
-def _shared(hashes: NDArray[np.uint64], train: NDArray[np.bool_]) -> int:
+def _shared(hashes: NDArray[np.uint64], train: Bools) -> int:
     """Different hashes that are in train and outside it."""
     return len(np.intersect1d(hashes[train], hashes[~train]))
 

@@ -21,9 +21,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import Dataset
-from numpy.typing import NDArray
 
 from rlhf.data.prepare import SCHEMA, Row
+from rlhf.stats.arrays import Ints
 
 SPLITS = ("train", "val", "test")
 CHUNK = 1000
@@ -94,7 +94,7 @@ class Rows:
         columns: dict[str, Any] = self.table[numbers]
         return columns | {"row": numbers}
 
-    def tokens(self) -> NDArray[np.int64]:
+    def tokens(self) -> Ints:
         """Tokens of every row, its prompt counted once. Read column by column, not row by row."""
         lengths = []
         for batch in self.table.data.to_batches():

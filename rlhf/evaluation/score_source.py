@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from rlhf.evaluation.metrics.calibration import Calibration
 from rlhf.records import Comparison
@@ -29,7 +28,7 @@ class Scores:
     reward: Floats
     members: Floats
     tokens: Floats
-    features: NDArray[np.floating] | None = None
+    features: Floats | None = None
     strange: Mapping[str, Floats] = field(default_factory=dict)
     trimmed: bool = False
 

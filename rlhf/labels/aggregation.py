@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from rlhf.labels.label import Label
 from rlhf.labels.vote_table import levels
 from rlhf.records import Comparison, RecordError, Vote
+from rlhf.stats.arrays import Bools, Floats, Ints
 
 OVERALL = "overall"
 """The criterion that decides where a record has votes on it and no other one is asked for."""
@@ -32,14 +32,14 @@ class Counts:
     margin   [K, K] mean of the margins that votes for i over j stated, 0 where none did
     """
 
-    wins: NDArray[np.float64]
-    ties: NDArray[np.float64]
-    margin: NDArray[np.float64]
+    wins: Floats
+    ties: Floats
+    margin: Floats
 
     @property
-    def votes(self) -> NDArray[np.float64]:
+    def votes(self) -> Floats:
         """[K, K] votes on each pair."""
-        votes: NDArray[np.float64] = self.wins + self.wins.T + self.ties
+        votes: Floats = self.wins + self.wins.T + self.ties
         return votes
 
 
@@ -157,7 +157,7 @@ def deciding(votes: Iterable[Vote], criterion: str | None) -> list[Vote]:
     return [v for v in real if criterion is None or v.criterion == criterion]
 
 
-def _levels(vote: Vote, ids: Mapping[str, int]) -> NDArray[np.float64]:
+def _levels(vote: Vote, ids: Mapping[str, int]) -> Floats:
     """One number per completion: higher was judged better, equal was judged tied, NaN was not judged."""
     level = np.full(len(ids), np.nan)
     for completion_id, value in levels(vote).items():
@@ -165,7 +165,7 @@ def _levels(vote: Vote, ids: Mapping[str, int]) -> NDArray[np.float64]:
     return level
 
 
-def shares(counts: Counts, pseudocount: float = 0.0) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def shares(counts: Counts, pseudocount: float = 0.0) -> tuple[Floats, Floats]:
     """Win probability and share of ties of each pair, as `soft` has them; p is exactly 0.5 on equal sides."""
     total = np.where(counts.votes > 0, counts.votes + 2 * pseudocount, 1)
     return 0.5 + (counts.wins - counts.wins.T) / (2 * total), counts.ties / total
@@ -174,9 +174,9 @@ def shares(counts: Counts, pseudocount: float = 0.0) -> tuple[NDArray[np.float64
 def label_of(
     record: Comparison,
     counts: Counts,
-    p: NDArray[np.float64],
-    tie: NDArray[np.float64],
-    observed: NDArray[np.bool_],
+    p: Floats,
+    tie: Floats,
+    observed: Bools,
     attributes: Sequence[str],
 ) -> Label:
     """The label with win probabilities p [K, K] and tie probabilities [K, K] on the observed pairs [K, K]."""
@@ -193,7 +193,7 @@ def label_of(
     )
 
 
-def _rank(p: NDArray[np.float64], observed: NDArray[np.bool_]) -> NDArray[np.int64]:
+def _rank(p: Floats, observed: Bools) -> Ints:
     """Places by mean p over the judged opponents: 0 = best, equal = tied, -1 = never judged."""
     opponents = observed.sum(1)
     rank = np.full(len(p), -1, dtype=np.int64)
@@ -207,7 +207,7 @@ def _rank(p: NDArray[np.float64], observed: NDArray[np.bool_]) -> NDArray[np.int
     return rank
 
 
-def _ratings(record: Comparison, attributes: Sequence[str]) -> NDArray[np.float64]:
+def _ratings(record: Comparison, attributes: Sequence[str]) -> Floats:
     """Mean Likert rating [K, A] of each completion on each attribute, NaN where nobody rated it."""
     if isinstance(attributes, str):
         raise RecordError(

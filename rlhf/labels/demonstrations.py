@@ -6,11 +6,11 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from rlhf.labels.aggregation import soft
 from rlhf.labels.label import Label
 from rlhf.records import Comparison
+from rlhf.stats.arrays import Bools
 
 
 def every(record: Comparison, *, criterion: str | None = None) -> Label:
@@ -24,7 +24,7 @@ def best(record: Comparison, *, criterion: str | None = None) -> Label:
     return _label(rank == 0 if (rank >= 0).any() else np.ones(len(rank), dtype=bool))
 
 
-def _label(chosen: NDArray[np.bool_]) -> Label:
+def _label(chosen: Bools) -> Label:
     k = len(chosen)
     none = np.zeros((k, k))
     score = np.where(chosen, 1.0, np.nan)[:, None]

@@ -13,10 +13,9 @@ from dataclasses import dataclass, field, replace
 from itertools import combinations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from rlhf.records import Comparison, Vote, prompt_hash
-from rlhf.stats.arrays import Floats, Ints
+from rlhf.stats.arrays import Bools, Floats, Ints
 
 FIRST, TIE, SECOND = 0, 1, 2
 """Verdicts on a pair, in the order of an ordinal scale: the first is better, a tie, the second is better."""
@@ -51,12 +50,12 @@ class Ballots:
     shown_first: Ints
     seconds: Floats
     share: Floats
-    check: NDArray[np.bool_]
+    check: Bools
     prompt: Ints
     domain: Ints
     criterion: Ints
     gold: Ints
-    session: NDArray[np.bool_]
+    session: Bools
     longer: Ints
     characters: Ints
     record: Ints
@@ -73,7 +72,7 @@ class Ballots:
         """Verdicts of each kind on each unit [U, 3]."""
         return table(self.unit, self.verdict, len(self.prompt), 3)
 
-    def of(self, keep: NDArray[np.bool_]) -> Ballots:
+    def of(self, keep: Bools) -> Ballots:
         """The verdicts that `keep` [V] marks; units and names stay as they are."""
         return replace(self, **{name: getattr(self, name)[keep] for name in VERDICT_COLUMNS})
 

@@ -12,12 +12,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
 
 from rlhf.evaluation.metrics.best_of_n import best_of
-from rlhf.stats.arrays import Floats
+from rlhf.stats.arrays import Floats, Ints
 from rlhf.stats.ensemble import Aggregator
 
 TRAINING_SPREAD = 0.7
@@ -101,9 +100,7 @@ def rl_curve(
     return out[:, 0], out[:, 1], out[:, 2]
 
 
-def best_of_n_curve(
-    world: Playground, aggregate: Aggregator, ns: NDArray[np.int64], *, prompts: int = 400
-) -> Floats:
+def best_of_n_curve(world: Playground, aggregate: Aggregator, ns: Ints, *, prompts: int = 400) -> Floats:
     """Mean gold [len(ns)] of the best of n by the proxy, from max(ns) samples per prompt, unbiased for every n."""
     weights, most = world.reward_models(), int(ns.max())
     rng = np.random.default_rng((world.seed, 4))

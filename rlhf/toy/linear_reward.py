@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float
-from numpy.typing import NDArray
 from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.linear_model import LogisticRegression
@@ -19,7 +18,7 @@ from torch import Tensor
 
 from rlhf.labels.aggregation import soft
 from rlhf.records import Comparison, Prompt
-from rlhf.stats.arrays import Floats
+from rlhf.stats.arrays import Floats, Ints
 from rlhf.toy.gold import ToyGold, read_qualities
 from rlhf.toy.world import QUALITIES
 
@@ -99,9 +98,7 @@ class LinearJudge:
         return np.hstack(columns)
 
 
-def _pairs(
-    records: Sequence[Comparison], features: Floats
-) -> tuple[Floats, Floats, Floats, NDArray[np.int64]]:
+def _pairs(records: Sequence[Comparison], features: Floats) -> tuple[Floats, Floats, Floats, Ints]:
     """Differences of features, winners, weights, and the record of every judged pair, each once per outcome."""
     rows, won, weight, group = [], [], [], []
     start = 0

@@ -1,13 +1,7 @@
 """Benchmarks of methods, each in a world or two: what they measure is what they say."""
 
-import sys
-from pathlib import Path
-
-import pytest
-
-sys.path.append(str(Path(__file__).parent.parent / "benchmarks"))
-
 import length_bias
+import pytest
 
 
 def test_one_world_of_length_bias():

@@ -5,8 +5,8 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from reward_modules import build_data, build_module
 from scipy.stats import pearsonr
-from test_module import build_data, build_module
 
 from rlhf.models.heads import LinearHead
 from rlhf.models.length_head import LengthControlledHead, within_slope

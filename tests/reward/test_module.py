@@ -6,39 +6,12 @@ import numpy as np
 import pytest
 import torch
 import torch.multiprocessing as mp
+from reward_modules import build_data, build_module
 
-from rlhf.data.datamodule import PreferenceData
-from rlhf.data.render import Renderer
-from rlhf.data.splits import HashSplit
-from rlhf.labels.aggregation import soft
-from rlhf.models.backbone import Backbone
 from rlhf.models.heads import EnsembleHead, LinearHead
-from rlhf.models.pretrained import Tiny
-from rlhf.models.reward_model import RewardModel
 from rlhf.reward.losses import dpo, plackett_luce, ranking, soft_label
-from rlhf.reward.module import RewardModule
-from rlhf.reward.schedule import constant, linear, parameter_groups
+from rlhf.reward.schedule import linear, parameter_groups
 from rlhf.reward.scoring.splits import gather, score_split, scored
-from rlhf.toy.world import ToyWorld
-
-
-def build_data(cache, size=120, **kwargs):
-    renderer = Renderer(Tiny().tokenizer(), max_length=256)
-    settings = {"batch_size": 8, "eval_batch_size": 64, "seed": 0} | kwargs
-    data = PreferenceData(
-        source=ToyWorld(size=size), aggregation=partial(soft), splitter=HashSplit(), renderer=renderer,
-        cache=cache, **settings,
-    )  # fmt: skip
-    data.setup()
-    return data
-
-
-def build_module(loss=soft_label, head=LinearHead, **kwargs):
-    maker = Tiny(width=16, depth=1, heads=2)
-    backbone = Backbone(maker.carrier(maker.tokenizer()))
-    return RewardModule(
-        RewardModel(backbone, head(16)), loss=loss, optimizer=torch.optim.AdamW, schedule=constant, **kwargs
-    )
 
 
 @pytest.fixture(scope="module")

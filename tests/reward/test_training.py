@@ -7,7 +7,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
-from test_module import build_data, build_module
+from reward_modules import build_data, build_module
 
 from rlhf.evaluation.metrics.calibration import fit_temperature
 from rlhf.reward import training

@@ -1,13 +1,8 @@
 """benchmarks/select_pool.py: what was measured at other sizes is kept, unless it was measured with other settings."""
 
 import json
-import sys
-from pathlib import Path
 
 import pytest
-
-sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
-
 import select_pool
 
 

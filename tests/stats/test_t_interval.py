@@ -1,19 +1,14 @@
 """Intervals over few seeds hold the truth as often as they say; what they are is said beside them."""
 
 import json
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
+import select_intervals
 from scipy import stats
 
 from rlhf.select.loop.learning_curve import compare, curves, page
 from rlhf.stats.t_interval import caution, expanded, expanded_tail, t_interval
-
-sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
-
-import select_intervals
 
 
 def holds(ends):

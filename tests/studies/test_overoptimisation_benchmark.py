@@ -1,14 +1,9 @@
 """benchmarks/rl_overoptimisation.py: stored results are not written over by a smaller run, every world is kept."""
 
 import json
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
-
-sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
-
 import rl_overoptimisation as benchmark
 
 

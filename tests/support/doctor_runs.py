@@ -15,7 +15,7 @@ from rlhf.models.lora import no_adapter
 from rlhf.models.pretrained import Tiny
 from rlhf.models.reward_model import RewardModel
 from rlhf.records import Comparison, Completion, Vote
-from rlhf.reward.doctor.doctor import doctor
+from rlhf.reward.doctor import doctor
 from rlhf.reward.losses import soft_label
 from rlhf.reward.module import RewardModule
 from rlhf.reward.schedule import constant

@@ -33,7 +33,7 @@ def records():
 
 
 def test_the_same_seed_gives_the_same_records_in_another_process():
-    code = "import sys; sys.path.insert(0, 'tests/data'); from test_toy import *; print(digest(ToyWorld(seed=3)))"
+    code = "import sys; sys.path.insert(0, 'tests/toy'); from test_world import *; print(digest(ToyWorld(seed=3)))"
     env_free = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert env_free.stdout.strip() == digest(ToyWorld(seed=3)) != digest(ToyWorld(seed=4))
 

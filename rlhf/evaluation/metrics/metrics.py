@@ -10,7 +10,6 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import entr, expit
 
 from rlhf.evaluation.metrics.calibration import adaptive_ece, ece, nll
@@ -18,7 +17,7 @@ from rlhf.evaluation.metrics.metric_intervals import intervals, reward_intervals
 from rlhf.evaluation.metrics.pair_credit import credit, held_out_votes
 from rlhf.evaluation.metrics.ranking import length_metrics, rank_intervals, rank_metrics
 from rlhf.evaluation.metrics.scored import Scored
-from rlhf.stats.arrays import Floats
+from rlhf.stats.arrays import Bools, Floats
 
 
 def evaluate(
@@ -161,7 +160,7 @@ def by_group(scored: Scored, labels: Sequence[str | None], *, name: str = "domai
     return out | ({f"pair_accuracy/worst_{name}": min(worst)} if len(worst) > 1 else {})
 
 
-def _mean(values: Floats | NDArray[np.bool_]) -> float:
+def _mean(values: Floats | Bools) -> float:
     """Mean of what is defined; NaN for nothing."""
     defined = np.asarray(values, dtype=np.float64)
     defined = defined[~np.isnan(defined)]

@@ -14,11 +14,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 from scipy.special import expit, stdtrit
 
-from rlhf.stats.arrays import Floats, Ints
+from rlhf.stats.arrays import Bools, Floats, Ints
 from rlhf.stats.bootstrap import around, binned_sums, cluster_sums, graded, resampled_sums, unanimous
 from rlhf.stats.ranks import placed
 
@@ -45,7 +44,7 @@ class Reference:
     posterior: Floats
     typical: Mapping[str, Floats] = field(default_factory=dict)
 
-    def detect(self, features: NDArray[np.floating]) -> dict[str, Floats]:
+    def detect(self, features: Floats) -> dict[str, Floats]:
         """Both detectors [N] of features [N, D]."""
         centred = np.asarray(features, dtype=np.float64) - self.mean
         return {
@@ -72,9 +71,7 @@ class Reference:
         return cls(stored["mean"], stored["precision"], stored["posterior"], typical)
 
 
-def fit_reference(
-    features: NDArray[np.floating], reward: Floats, first: Ints, second: Ints, weight: Floats
-) -> Reference:
+def fit_reference(features: Floats, reward: Floats, first: Ints, second: Ints, weight: Floats) -> Reference:
     """Statistics of training completions.
 
     Args:
@@ -117,7 +114,7 @@ def laplace_covariance(difference: Floats, logit: Floats, weight: Floats) -> Flo
     return np.asarray((vectors / (values + precision)) @ vectors.T)
 
 
-def with_typical(reference: Reference, features: NDArray[np.floating]) -> Reference:
+def with_typical(reference: Reference, features: Floats) -> Reference:
     """The reference with the distribution of its detectors on held-out features [N, D]."""
     steps = np.linspace(0, 1, QUANTILES)
     typical = {name: np.quantile(values, steps) for name, values in reference.detect(features).items()}
@@ -179,7 +176,7 @@ def detection(
 
 
 def _resampled(
-    scores: Floats, strange: NDArray[np.bool_], cluster: Ints, samples: int, seed: int
+    scores: Floats, strange: Bools, cluster: Ints, samples: int, seed: int
 ) -> tuple[Floats, Floats] | None:
     """AUPR and FPR95 [1 + samples] in grades of the score: of the set itself, and with its clusters resampled.
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-from numpy.typing import NDArray
 
 from rlhf.evaluation.metrics.scored import Scored
-from rlhf.stats.arrays import Floats, Ints
+from rlhf.stats.arrays import Bools, Floats, Ints
 from rlhf.stats.bootstrap import DIFFERENCE, SHARE, cluster_bootstrap, cluster_sums, unanimous
 from rlhf.stats.ranks import placed
 
@@ -16,7 +15,7 @@ CHUNK = 2_000_000
 """Comparisons of two completions held at once; bounds memory at some 16 MB per array."""
 
 
-def stacks(scored: Scored, keep: NDArray[np.bool_]) -> Iterator[tuple[Ints, Floats, Floats, Floats]]:
+def stacks(scored: Scored, keep: Bools) -> Iterator[tuple[Ints, Floats, Floats, Floats]]:
     """Number [G_k] and reward, rank, length [G_k, k] of groups with k >= 2 kept completions, in stacks of equal k.
 
     Args:

@@ -10,7 +10,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from rlhf.stats.arrays import Floats, Ints
+from rlhf.stats.arrays import Bools, Floats, Ints
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,12 +30,12 @@ class ScoredGroup:
     rank: NDArray[np.number]
     win_prob: Floats
     tie_prob: Floats
-    observed: NDArray[np.bool_]
+    observed: Bools
     votes: Floats
 
 
 @lru_cache(maxsize=64)
-def _above(size: int) -> NDArray[np.bool_]:
+def _above(size: int) -> Bools:
     """True above the diagonal."""
     return np.triu(np.ones((size, size), dtype=bool), 1)
 

@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import ndtr
 
 from rlhf.evaluation.metrics.pair_credit import EVEN
 from rlhf.evaluation.metrics.scored import Scored
-from rlhf.stats.arrays import Floats, Ints
+from rlhf.stats.arrays import Bools, Floats, Ints
 from rlhf.stats.bootstrap import SHARE, cluster_bootstrap, cluster_sums
 
 SHOWN = 30
@@ -80,7 +79,7 @@ def part_accuracy(
     ]  # fmt: skip
 
 
-def difference_from_rest(right: Floats, inside: NDArray[np.bool_], cluster: Ints, least: int = 10) -> Floats:
+def difference_from_rest(right: Floats, inside: Bools, cluster: Ints, least: int = 10) -> Floats:
     """Two-sided p [S] of "the part [P, S] is as accurate as the rest", by linearisation with clustered errors."""
     outside = ~inside
     n, m = inside.sum(0), outside.sum(0)

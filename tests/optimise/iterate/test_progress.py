@@ -1,6 +1,7 @@
 """What a loop says as it goes."""
 
-from rlhf.optimise.iterate.progress import Progress, heading, line, log_end
+from rlhf.optimise.iterate.progress import Progress, heading, line
+from rlhf.reward.files import log_end
 
 ROW = {
     "gold": 1.5, "gold/low": 1.25, "gold/high": 1.75, "reward": 0.5, "kl": 2.0, "length": 80.0,

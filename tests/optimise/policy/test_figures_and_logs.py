@@ -6,8 +6,8 @@ import matplotlib.pyplot as plt
 import pytest
 
 from rlhf.assemble.loggers import keep_earlier
+from rlhf.optimise.policy import figures
 from rlhf.optimise.policy.figures import draw_traces
-from rlhf.optimise.policy.module import figures
 
 TRACE = [
     {"step": t, "reward": t / 10, "gold": 1.0, "watch": 0.0, "kl": t / 5, "length": 9.0, "disagreement": 1.0,

@@ -9,7 +9,7 @@ from transformers import PreTrainedTokenizerFast
 
 from rlhf.labels.aggregation import soft
 from rlhf.records import Vote
-from rlhf.reward.doctor.doctor import doctor
+from rlhf.reward.doctor import doctor
 
 TURNS = "{% for m in messages %}{{ m.role }}: {{ m.content }}{{ END if m.role == 'assistant' else '\n' }}{% endfor %}"
 ANSWER = "{% if add_generation_prompt %}assistant: {% endif %}"

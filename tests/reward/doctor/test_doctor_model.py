@@ -15,7 +15,7 @@ from rlhf.data.token_layout import padded
 from rlhf.models.lora import Lora
 from rlhf.models.pretrained import Pretrained, Tiny
 from rlhf.records import Comparison, Completion, Vote
-from rlhf.reward.doctor.doctor import model_checks
+from rlhf.reward.doctor import model_checks
 from rlhf.reward.export import export
 from rlhf.reward.losses import LearnedRaoKupper, pairwise, plackett_luce, ranking, soft_label
 
