@@ -1,4 +1,4 @@
-"""Judge: `python evaluate.py run=<folder> [data=<importer> data.path=<file>]`; what can be chosen: `--help`."""
+"""Evaluate: `python evaluate.py run=<folder> [data=<importer> data.path=<file>]`; what can be chosen: `--help`."""
 
 import hydra
 from omegaconf import DictConfig

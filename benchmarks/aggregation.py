@@ -28,7 +28,7 @@ from scipy.special import logit
 from rlhf.data.importers import ukpconvarg
 from rlhf.data.source import Source
 from rlhf.labels.annotator_bradley_terry import as_shown, fit
-from rlhf.labels.vote_table import Ballots, collect
+from rlhf.labels.vote_table import VoteTable, collect
 from rlhf.toy.world import ToyWorld
 
 RESULTS = Path(__file__).parent / "results"
@@ -49,12 +49,12 @@ def main() -> None:
     torch.set_num_threads(1)
     real = Source(partial(ukpconvarg, responses_path=options.texts), path=options.pairs)
     source = real if options.pairs else ToyWorld()
-    ballots = collect(source.records()).ballots()
-    rows = [split(ballots, seed) for seed in range(options.splits)]
+    vote_table = collect(source.records()).vote_table()
+    rows = [split(vote_table, seed) for seed in range(options.splits)]
     found = {
         model: {key: spread([row[model][key] for row in rows]) for key in rows[0][model]} for model in rows[0]
     }
-    votes = {"data": "ukpconvarg" if options.pairs else "toy", "votes": len(ballots.unit)}
+    votes = {"data": "ukpconvarg" if options.pairs else "toy", "votes": len(vote_table.unit)}
     found = {**votes, "splits": options.splits, "models": found}
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"aggregation_{found['data']}.json").write_text(json.dumps(found, indent=2) + "\n")
@@ -67,13 +67,13 @@ def spread(values: list[float]) -> list[float]:
     return [float(np.mean(values)), float(np.std(values, ddof=1) / len(values) ** 0.5)]
 
 
-def split(ballots: Ballots, seed: int) -> dict[str, dict[str, float]]:
+def split(vote_table: VoteTable, seed: int) -> dict[str, dict[str, float]]:
     """Scores of all models on one split."""
-    verdict, first, second = as_shown(ballots)
+    verdict, first, second = as_shown(vote_table)
     test = np.random.default_rng(seed).random(len(verdict)) < 0.2
-    columns = [c[~test] for c in (verdict, first, second, ballots.annotator)]
-    held = [c[test] for c in (verdict, first, second, ballots.annotator)]
-    sizes = {"items": len(ballots.items), "annotators": len(ballots.annotators)}
+    columns = [c[~test] for c in (verdict, first, second, vote_table.annotator)]
+    held = [c[test] for c in (verdict, first, second, vote_table.annotator)]
+    sizes = {"items": len(vote_table.items), "annotators": len(vote_table.annotators)}
     models: dict[str, Callable[[], Predict]] = {
         "share of each verdict": lambda: marginal(columns),
         "Bradley-Terry (crowd-kit)": lambda: crowd_kit(columns, noisy=False),
@@ -118,7 +118,7 @@ def ours(columns: list[np.ndarray], sizes: dict[str, int], *, alike: bool) -> Pr
 
 
 def crowd_kit(columns: list[np.ndarray], *, noisy: bool) -> Predict:
-    """crowd-kit's models on the votes that decide; annotators it has not seen judge as the average one."""
+    """crowd-kit's models on the votes that decide; annotators it has not seen vote as the average one."""
     verdict, first, second, annotator = (c[columns[0] != 1] for c in columns)
     label = np.where(verdict == 0, first, second)
     data = pd.DataFrame({"worker": annotator, "left": first, "right": second, "label": label})

@@ -37,7 +37,7 @@ RATE = 1e-4
 
 @dataclass(frozen=True)
 class Contestant:
-    """A name, and how to run one epoch: `(carrier, workload) -> seconds`."""
+    """A name, and how to run one epoch: `(classifier, workload) -> seconds`."""
 
     name: str
     epoch: Callable[[PreTrainedModel, Workload], float]
@@ -66,7 +66,7 @@ class Clock(pl.Callback):
 
 
 def trl_epoch(
-    carrier: PreTrainedModel, work: Workload, *, bf16: bool, checkpointing: bool, by_length: bool
+    classifier: PreTrainedModel, work: Workload, *, bf16: bool, checkpointing: bool, by_length: bool
 ) -> float:
     """TRL's RewardTrainer on the pairs of the workload."""
     from trl import RewardConfig, RewardTrainer
@@ -82,17 +82,17 @@ def trl_epoch(
             report_to="none", disable_tqdm=True, use_cpu=not torch.cuda.is_available(), **grouped,
         )  # fmt: skip
         trainer = RewardTrainer(
-            model=carrier, args=config, train_dataset=Dataset.from_dict(work.pairs()),
+            model=classifier, args=config, train_dataset=Dataset.from_dict(work.pairs()),
             processing_class=Tiny().tokenizer(), callbacks=[clock],
         )  # fmt: skip
         trainer.train()
     return clock.seconds
 
 
-def our_epoch(carrier: PreTrainedModel, work: Workload, *, bf16: bool, layout: str = "auto") -> float:
+def our_epoch(classifier: PreTrainedModel, work: Workload, *, bf16: bool, layout: str = "auto") -> float:
     """This project's module in Lightning, on the same comparisons: every prompt with all its completions."""
     clock = Clock()
-    backbone = Backbone(carrier)
+    backbone = Backbone(classifier)
     choose = {"auto": layouts.auto, "padded": layouts.always_padded, "packed": layouts.always_packed}[layout]
     chosen = choose(backbone, pad_id=0, max_length=1400)
     module = RewardModule(

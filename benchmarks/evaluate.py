@@ -1,4 +1,4 @@
-"""How long judging cached scores takes, and how memory grows: without a model.
+"""How long evaluating cached scores takes, and how memory grows: without a model.
 
     python benchmarks/evaluate.py [--pairs 100000]
 
@@ -30,15 +30,15 @@ import numpy as np
 from memory import peak_during
 
 from rlhf.evaluation.metrics.calibration import Calibration
-from rlhf.evaluation.report.sections.accuracy import headline, parts
+from rlhf.evaluation.report.sections.accuracy import accuracy, slices
 from rlhf.evaluation.report.sections.best_of_n import best_of_n
 from rlhf.evaluation.report.sections.bias import bias
 from rlhf.evaluation.report.sections.calibration import calibration, selective
 from rlhf.evaluation.report.sections.ensemble_members import comparison
 from rlhf.evaluation.report.sections.mistakes import mistakes
 from rlhf.evaluation.report.sections.rankings import rankings, rewards
-from rlhf.evaluation.results import Judged
-from rlhf.evaluation.run import Judging, SectionMaker
+from rlhf.evaluation.results import Evaluation
+from rlhf.evaluation.run import EvaluationRun, SectionFunction
 from rlhf.evaluation.score_source import Scores
 from rlhf.labels.aggregation import soft
 from rlhf.records import Comparison, Completion, Vote
@@ -50,8 +50,8 @@ BAR = 10.0
 PER_PROMPT = 5
 """Comparisons of a prompt: the cluster that intervals resample."""
 VOTES = 3
-SECTIONS: dict[str, SectionMaker] = {
-    "headline": headline, "parts": parts, "rankings": rankings, "calibration": calibration, "selective": selective,
+SECTIONS: dict[str, SectionFunction] = {
+    "accuracy": accuracy, "slices": slices, "rankings": rankings, "calibration": calibration, "selective": selective,
     "comparison": comparison, "bias": bias, "rewards": rewards, "best_of_n": best_of_n, "mistakes": mistakes,
 }  # fmt: skip
 
@@ -133,7 +133,7 @@ def main() -> None:
 
 
 def command(live: Path) -> dict[str, float]:
-    """CPU seconds, seconds by the clock and peak memory in MB of judging the scores of a live report again."""
+    """CPU seconds, seconds by the clock and peak memory in MB of evaluating the scores of a live report again."""
     again = live / "again"
     script = Path(__file__).parent.parent / "evaluate.py"
     words = [f"scores={live / 'examples.parquet'}", "logger=csv", f"hydra.run.dir={again}"]
@@ -156,23 +156,23 @@ def apart(pairs: int, length: int, folder: Path) -> dict[str, float]:
 def measured(pairs: int, length: int, folder: Path) -> dict[str, float]:
     """CPU seconds of every stage of a report, seconds by the clock, and the rise of the resident set in MB."""
     with tempfile.TemporaryDirectory() as other:
-        judge(100, 1, Path(other))  # imports and font caches
+        evaluate_cached(100, 1, Path(other))  # imports and font caches
     found: dict[str, float] = {}
     wall = time.perf_counter()
-    peak = peak_during(lambda: found.update(judge(pairs, length, folder)))
+    peak = peak_during(lambda: found.update(evaluate_cached(pairs, length, folder)))
     return found | {"clock": time.perf_counter() - wall, "peak_mb": peak}
 
 
-def judge(pairs: int, length: int, folder: Path) -> dict[str, float]:
+def evaluate_cached(pairs: int, length: int, folder: Path) -> dict[str, float]:
     """One whole report; CPU seconds until the scores are columns, of the numbers, and of the files."""
     marks = [time.process_time()]
 
-    def mark(judged: Judged) -> None:
+    def mark(evaluation: Evaluation) -> None:
         marks.append(time.process_time())
 
     cached = Cached.draw(pairs, length)
     made = {"start": mark, **SECTIONS, "end": mark}
-    Judging(folder, cached, cached, soft, ("cached",), made, about="cached scores", part="all")()
+    EvaluationRun(folder, cached, cached, soft, ("cached",), made, about="cached scores", part="all")()
     marks.append(time.process_time())
     columns, numbers, files = np.diff(marks).tolist()
     return {"columns": columns, "sections": numbers, "files": files, "cpu": marks[-1] - marks[0]}

@@ -35,8 +35,8 @@ from rlhf import records
 from rlhf.evaluation import perturbations
 from rlhf.evaluation.metrics.bias import probe
 from rlhf.evaluation.metrics.metrics import evaluate
-from rlhf.evaluation.metrics.results import Evidence
-from rlhf.evaluation.score_pass import Pass, evidence
+from rlhf.evaluation.metrics.results import Results
+from rlhf.evaluation.score_pass import Pass, results_from
 from rlhf.labels.aggregation import soft
 from rlhf.records import Comparison
 from rlhf.reward.scoring.score_source import RunSource
@@ -48,7 +48,7 @@ SIZE = 600
 """As in conf/experiment/generalisation.yaml: fresh prompts are the records behind these."""
 BEHIND = 10_000
 """Where the new ordinary pairs begin: behind everything that is measured."""
-ARMS: dict[str, tuple[str, ...]] = {
+CONDITIONS: dict[str, tuple[str, ...]] = {
     "plain": (),
     "augment=rules": ("augment=rules", "epochs=2"),
     "split=by_domain": ("split=by_domain",),
@@ -73,10 +73,14 @@ SHIFTS = {
     "long": perturbations.long,
 }
 PROBES = {
-    "filler": perturbations.filler, "flattery": perturbations.flattery, "markdown": perturbations.markdown,
-    "repetition": perturbations.repetition, "refusal": perturbations.refusal, "truncated_end": perturbations.truncated_end,
+    "filler": perturbations.filler,
+    "flattery": perturbations.flattery,
+    "markdown": perturbations.markdown,
+    "repetition": perturbations.repetition,
+    "refusal": perturbations.refusal,
+    "truncated_end": perturbations.truncated_end,
     "swapped": perturbations.swapped,
-}  # fmt: skip
+}
 
 
 def main() -> None:
@@ -89,20 +93,25 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "generalisation")
     parser.add_argument("--paraphraser", type=Path, help="folder of a model that follows instructions")
     options = parser.parse_args()
-    arms = ARMS | ({"augment=model": paraphrased(options.paraphraser)} if options.paraphraser else {})
-    rows: dict[str, list[dict[str, float]]] = {arm: [] for arm in (*arms, *VOTED)}
+    conditions = CONDITIONS | (
+        {"augment=model": paraphrased(options.paraphraser)} if options.paraphraser else {}
+    )
+    rows: dict[str, list[dict[str, float]]] = {condition: [] for condition in (*conditions, *VOTED)}
     for seed in range(options.seeds):
         folder = options.runs.resolve() / f"seed-{seed}"
-        runs = {arm: trained(folder / arm.replace("=", "-"), words, seed) for arm, words in arms.items()}
-        for arm, files in voted(folder, seed).items():
+        runs = {
+            condition: trained(folder / condition.replace("=", "-"), words, seed)
+            for condition, words in conditions.items()
+        }
+        for condition, files in voted(folder, seed).items():
             data = f"data.path=[{','.join(map(str, files))}]"
-            runs[arm] = trained(
-                folder / arm.replace(" ", "-"), ("data=jsonl", data, "~data.size", "~data.seed"), seed
+            runs[condition] = trained(
+                folder / condition.replace(" ", "-"), ("data=jsonl", data, "~data.size", "~data.seed"), seed
             )
-        for arm, run in runs.items():
-            rows[arm].append(measured(run, seed, options.fresh))
-            print(arm, seed, {k: round(v, 3) for k, v in rows[arm][-1].items()}, flush=True)
-    found = {key: compared({arm: [row[key] for row in several] for arm, several in rows.items()})
+        for condition, run in runs.items():
+            rows[condition].append(measured(run, seed, options.fresh))
+            print(condition, seed, {k: round(v, 3) for k, v in rows[condition][-1].items()}, flush=True)
+    found = {key: compared({condition: [row[key] for row in several] for condition, several in rows.items()})
              for key in rows["plain"][0]}  # fmt: skip
     about = {"seeds": options.seeds, "fresh": options.fresh, "found": found}
     (RESULTS / "generalisation.json").write_text(json.dumps(about, indent=2) + "\n")
@@ -112,9 +121,11 @@ def main() -> None:
 
 
 def compared(values: dict[str, list[float]]) -> dict[str, tuple[float, float, float]]:
-    """Mean and interval of every arm's values over seeds, and of the differences."""
-    pairs = [(arm, "plain") for arm in values if arm != "plain"] + [(b, a) for a, b in LESS.items()]
-    return {arm: interval(several) for arm, several in values.items()} | {
+    """Mean and interval of every condition's values over seeds, and of the differences."""
+    pairs = [(condition, "plain") for condition in values if condition != "plain"] + [
+        (b, a) for a, b in LESS.items()
+    ]
+    return {condition: interval(several) for condition, several in values.items()} | {
         f"{b} less {a}": interval([y - x for x, y in zip(values[a], values[b], strict=True)])
         for b, a in pairs
     }
@@ -132,16 +143,23 @@ def paraphrased(model: Path) -> tuple[str, ...]:
 
 
 def voted(folder: Path, seed: int) -> dict[str, tuple[Path, Path]]:
-    """Files of records of the two arms that are trained on more votes: of the red-team set, and as many others."""
+    """Files of records of the conditions with more votes: of the red-team set, and as many others."""
     own, tasks, other = (folder / f"{name}.jsonl" for name in ("records", "red-team", "ordinary"))
     world = ToyWorld(size=SIZE, seed=seed)
     if not other.is_file():
         records.write(own, world.records())
         command(
-            "evaluate.py", f"run={folder / 'plain'}", "part=all", f"red_team={tasks}", "red_team_size=20",
-            "logger=csv", "threads=1", "bootstrap=10", f"hydra.run.dir={folder / 'report'}",
-        )  # fmt: skip
-        hard = [judged(task) for task in records.read(tasks)]
+            "evaluate.py",
+            f"run={folder / 'plain'}",
+            "part=all",
+            f"red_team={tasks}",
+            "red_team_size=20",
+            "logger=csv",
+            "threads=1",
+            "bootstrap=10",
+            f"hydra.run.dir={folder / 'report'}",
+        )
+        hard = [annotated(task) for task in records.read(tasks)]
         records.write(tasks, hard)
         new = (world.record(BEHIND + i) for i in range(len(hard)))
         records.write(other, (replace(r, completions=r.completions[:2], votes=()) for r in new))
@@ -149,10 +167,13 @@ def voted(folder: Path, seed: int) -> dict[str, tuple[Path, Path]]:
         out = file.with_suffix(".votes.jsonl")
         if not out.is_file():
             command("annotate.py", "annotator=simulated", f"tasks={file}", f"out={out}", f"seed={seed}")
-    return {arm: (own, f.with_suffix(".votes.jsonl")) for arm, f in zip(VOTED, (tasks, other), strict=True)}
+    return {
+        condition: (own, f.with_suffix(".votes.jsonl"))
+        for condition, f in zip(VOTED, (tasks, other), strict=True)
+    }
 
 
-def judged(task: Comparison) -> Comparison:
+def annotated(task: Comparison) -> Comparison:
     """A red-team task whose changed answer has the gold reward of its new qualities."""
     change = task.meta["red_team"].get("change")
     answers = []
@@ -193,17 +214,18 @@ def measured(run: Path, seed: int, fresh: int) -> dict[str, float]:
 
 
 def measure(run: Path, seed: int, fresh: int) -> dict[str, float]:
-    """Accuracy, calibration and the effects of changes on records that no arm was trained on."""
+    """Accuracy, calibration and the effects of changes on records that no condition was trained on."""
     scorer = rlhf.load(run)
     source = RunSource(run.name, scorer)
-    judge = Pass(source, soft, changes={**SHIFTS, **PROBES}, changed=fresh)
+    scoring = Pass(source, soft, perturbations={**SHIFTS, **PROBES}, perturbed_records=fresh)
     world = ToyWorld(size=SIZE + fresh, seed=seed)
-    entries = list(judge.entries(islice(world.records(), SIZE, None), fresh))
+    entries = list(scoring.entries(islice(world.records(), SIZE, None), fresh))
     sets = {
-        name: evidence([e for e in entries if e.name == name], ("one",)) for name in ("", *SHIFTS, *PROBES)
+        name: results_from([e for e in entries if e.name == name], ("one",))
+        for name in ("", *SHIFTS, *PROBES)
     }
     for name, shifted in world.shifts().items():
-        sets[name] = evidence(judge.entries(islice(shifted.records(), fresh)), ("one",))
+        sets[name] = results_from(scoring.entries(islice(shifted.records(), fresh)), ("one",))
     t = scorer.calibration.temperature
     found: dict[str, float] = {}
     for name in ("", *SHIFTS, *world.shifts()):
@@ -213,7 +235,7 @@ def measure(run: Path, seed: int, fresh: int) -> dict[str, float]:
     return found | {f"probe/{name}": size(sets[""], sets[name], t) for name in PROBES}
 
 
-def size(before: Evidence, after: Evidence, temperature: float) -> float:
+def size(before: Results, after: Results, temperature: float) -> float:
     """|mean change of the reward| in log-odds."""
     found = probe(before, after, temperature, samples=0, seed=0)
     if found is None:

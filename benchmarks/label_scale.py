@@ -86,7 +86,7 @@ def of_votes(annotators: int, pairs: int, rng: np.random.Generator) -> dict[str,
             np.array([label.win_prob[0, 1] for label in labels]),
             observed=np.array([label.observed[0, 1] for label in labels]),
         )
-        found[f"{annotators} annotators: {name}"] = judged(fitted(soft_label, items, target), weights, rng)
+        found[f"{annotators} annotators: {name}"] = measured(fitted(soft_label, items, target), weights, rng)
     return found
 
 
@@ -103,7 +103,9 @@ def of_rankings(k: int, pairs: int, rng: np.random.Generator) -> dict[str, dict[
         "best against worst": (ranking, step == k - 1),
     }
     return {
-        f"rankings of {k}: {name}": judged(fitted(loss, items, ranked_target(len(items), kept)), weights, rng)
+        f"rankings of {k}: {name}": measured(
+            fitted(loss, items, ranked_target(len(items), kept)), weights, rng
+        )
         for name, (loss, kept) in ways.items()
     }
 
@@ -124,7 +126,7 @@ def of_ties(
         "rao_kupper": (LearnedRaoKupper().double(), pair_target(p, tie=tie)),
     }
     return {
-        f"{name} ties: {way}": judged(fitted(loss, items, target), weights, rng)
+        f"{name} ties: {way}": measured(fitted(loss, items, target), weights, rng)
         for way, (loss, target) in ways.items()
     }
 
@@ -190,7 +192,7 @@ def fitted(loss: Loss, items: Array, labels: Target) -> Array:
     return np.asarray(w.detach().numpy())
 
 
-def judged(found: Array, weights: Array, rng: np.random.Generator) -> dict[str, float]:
+def measured(found: Array, weights: Array, rng: np.random.Generator) -> dict[str, float]:
     """Scale, cosine, and calibration error against single annotators on new pairs."""
     gaps = rng.normal(size=(20_000, WIDTH))
     p = 1 / (1 + np.exp(-gaps @ weights))

@@ -23,7 +23,7 @@ from rlhf.evaluation.metrics.best_of_n import gao_fit, kl_bound
 from rlhf.stats.ensemble import mean, mean_minus_variance, worst_case
 from rlhf.studies.ablation import interval
 from rlhf.studies.gao_fit import fit_rl
-from rlhf.studies.gaussian_world import Playground, best_of_n_curve, rl_curve, single
+from rlhf.studies.gaussian_world import GaussianWorld, best_of_n_curve, rl_curve, single
 
 RESULTS = Path(__file__).parent / "results"
 NS = 2 ** np.arange(11)
@@ -53,7 +53,7 @@ def measure(seeds: int) -> dict:
     out: dict = {"rl": {}, "best_of_n": {}, "beta": {}, "worlds": {}, "seeds": seeds}
     for pairs, noise in ((300, 0.25), (1000, 0.25), (1000, 0.0)):
         for name, aggregate in AGGREGATES.items():
-            worlds = [Playground(pairs=pairs, noise=noise, seed=s) for s in range(seeds)]
+            worlds = [GaussianWorld(pairs=pairs, noise=noise, seed=s) for s in range(seeds)]
             curves = [rl_curve(w, aggregate, steps=300) for w in worlds]
             fits = [fit_rl(*until_lost(k, g)) for k, g, _ in curves]
             picks = [best_of_n_curve(w, aggregate, NS, prompts=60) for w in worlds]
@@ -74,7 +74,7 @@ def measure(seeds: int) -> dict:
                 "fit_r2": interval([f.r2 for f in found]),
             }
     for beta in BETAS:
-        curves = [rl_curve(Playground(seed=s), mean, beta=beta, steps=300) for s in range(seeds)]
+        curves = [rl_curve(GaussianWorld(seed=s), mean, beta=beta, steps=300) for s in range(seeds)]
         own = {
             "start_gold": [float(g[0]) for _, g, _ in curves],
             "peak_gold": [float(g.max()) for _, g, _ in curves],
@@ -89,7 +89,7 @@ def measure(seeds: int) -> dict:
 def draw(path: Path) -> None:
     figure, (left, right) = plt.subplots(1, 2, figsize=(12, 4.5), layout="constrained")
     for name, aggregate in AGGREGATES.items():
-        world = Playground(seed=1)
+        world = GaussianWorld(seed=1)
         kl, gold, _ = rl_curve(world, aggregate, steps=300)
         d, gain = until_lost(kl, gold)
         (line,) = left.plot(d, gain, label=name)

@@ -124,11 +124,11 @@ def _timed(texts: Texts, seconds: list[float]) -> None:
 
 def ours(texts: Texts, precision: str) -> float:
     """Seconds to score all texts."""
-    maker = Tiny()
+    model_source = Tiny()
     backbone = Backbone(llama())
     head = LinearHead(backbone.hidden_size)
     module = RewardModule(RewardModel(backbone, head), loss=pairwise, optimizer=None, schedule=None)  # type: ignore[arg-type]
-    renderer = Renderer(maker.tokenizer(), max_length=1500)
+    renderer = Renderer(model_source.tokenizer(), max_length=1500)
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
         pool = Pool(texts, renderer, shared)

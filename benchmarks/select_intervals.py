@@ -28,7 +28,7 @@ Table = dict[str, dict[int, list[dict[str, tuple[int, float]]]]]
 
 
 def read(runs: list[Path], by: str) -> tuple[Table, list[float]]:
-    """Losses of all arms, and the votes bought by each round."""
+    """Losses of all selectors' runs, and the votes obtained by each round."""
     table: Table = defaultdict(dict)
     labels: list[float] = []
     for path in sorted(p for run in runs for p in run.glob("arms/*/journal.jsonl")):
@@ -51,10 +51,10 @@ def read(runs: list[Path], by: str) -> tuple[Table, list[float]]:
 
 
 def arrays(
-    arms: dict[int, list[dict[str, tuple[int, float]]]], clusters: list[str], seeds: list[int]
+    per_seed: dict[int, list[dict[str, tuple[int, float]]]], clusters: list[str], seeds: list[int]
 ) -> Floats:
     """Pairs and summed NLL [2, seeds, rounds, clusters]; 0 where a cluster is not in a seed's test."""
-    cells = [[[row.get(c, (0, 0.0)) for c in clusters] for row in arms[s]] for s in seeds]
+    cells = [[[row.get(c, (0, 0.0)) for c in clusters] for row in per_seed[s]] for s in seeds]
     pairs, loss = np.moveaxis(np.array(cells, float), -1, 0)
     return np.stack([pairs, pairs * loss])
 

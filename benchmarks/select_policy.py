@@ -26,12 +26,12 @@ from rlhf.data.splits import OfficialSplit
 from rlhf.labels.aggregation import soft
 from rlhf.records import Comparison
 from rlhf.select import at_random
-from rlhf.select.loop.arm import Arm
-from rlhf.select.loop.budget import Plan
+from rlhf.select.loop.arm import SelectorRun
+from rlhf.select.loop.budget import LabelBudget
 from rlhf.select.loop.label_sources import Simulated
-from rlhf.select.loop.learners import LinearHead
+from rlhf.select.loop.learners import LinearLearner
 from rlhf.select.loop.learning_curve import compare, curves, table
-from rlhf.select.pool_builder import World, build_world, with_policy
+from rlhf.select.pool_builder import BuiltPool, build_pool, with_policy
 from rlhf.select.strategies.mixed import policy_aware
 from rlhf.select.strategies.uncertainty import laplace_power
 from rlhf.toy.qualities import ToyQualities
@@ -45,7 +45,7 @@ POOL, TEST, SAMPLE = 1000, 500, 150
 
 @dataclass
 class Collection:
-    """The pool and the test of one world as a source."""
+    """The pool and the test of one toy world as a source."""
 
     kept: list[Comparison]
 
@@ -69,15 +69,15 @@ def _marked(record: Comparison, split: str) -> Comparison:
     return replace(record, meta={**record.meta, "split": split})
 
 
-def world(seed: int, share: float, style: float) -> World:
-    """The world of one seed."""
+def pool_of_seed(seed: int, share: float, style: float) -> BuiltPool:
+    """Pool and test of one seed."""
     source, sample = collection(seed, share, style)
     split = OfficialSplit()
-    return with_policy(build_world(source, split, ToyQualities(), soft, only_judged=False), sample)
+    return with_policy(build_pool(source, split, ToyQualities(), soft, only_voted=False), sample)
 
 
 def main() -> None:
-    """Run all arms, print the table, write the numbers."""
+    """Run all selectors, print the table, write the numbers."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -90,11 +90,20 @@ def main() -> None:
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
         for seed in range(options.seeds):
-            built = world(seed, options.share, options.style)
+            built = pool_of_seed(seed, options.share, options.style)
             for name, selector in SELECTORS.items():
-                arm = Arm(name, selector, seed, built, LinearHead(), Simulated(SimulatedAnnotators), soft,
-                          Plan(start=15, batch=15, rounds=12), Path(folder) / f"{name}-{seed}")  # fmt: skip
-                rows.extend(arm.rounds())
+                selector_run = SelectorRun(
+                    name,
+                    selector,
+                    seed,
+                    built,
+                    LinearLearner(),
+                    Simulated(SimulatedAnnotators),
+                    soft,
+                    LabelBudget(start=15, batch=15, rounds=12),
+                    Path(folder) / f"{name}-{seed}",
+                )
+                rows.extend(selector_run.rounds())
             print(f"world {seed} of {options.seeds}", flush=True)
     numbers = compare(curves(rows))
     print(table(numbers))

@@ -68,7 +68,7 @@ def main() -> None:
             results["cases"][f"{name} k={k}"] = case
             print(table(f"{name}, k={k}", case, results["machine"]["matmul_gflops"]), flush=True)
     for name in options.models:
-        results |= headline(name, results)
+        results |= step_ratio(name, results)
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / "train_step.json").write_text(json.dumps(results, indent=2))
     plot(results, RESULTS / "train_step.png")
@@ -166,7 +166,7 @@ def ratios(seconds: dict[str, list[float]]) -> dict[str, list[float]]:
     return found
 
 
-def headline(name: str, results: dict[str, Any]) -> dict[str, float]:
+def step_ratio(name: str, results: dict[str, Any]) -> dict[str, float]:
     """Flat keys: medians of the ratios to TRL's defaults of the same precision and to its best, and two checks.
 
     `gradient_error` is of the shared (encoders: packed) layout against one sequence at a time; `matmul_peak_share` is

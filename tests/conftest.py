@@ -52,8 +52,8 @@ def exported(tmp_path_factory):
 
     @cache
     def build(seed=0, members=1):
-        maker = Tiny(width=32, depth=2, seed=seed)
-        tokenizer = maker.tokenizer()
+        model_source = Tiny(width=32, depth=2, seed=seed)
+        tokenizer = model_source.tokenizer()
         head = LinearHead(32, seed=seed) if members == 1 else EnsembleHead(32, members=members, seed=seed)
         rng = np.random.default_rng(seed)
         states = rng.normal(size=(200, 32))
@@ -63,7 +63,7 @@ def exported(tmp_path_factory):
         )
         folder = tmp_path_factory.mktemp(f"exported-{seed}-{members}")
         calibration = Calibration(0.7, 0.2 + seed, 1.3, 100, 200, "hash")
-        model = RewardModel(Backbone(maker.carrier(tokenizer)), head)
+        model = RewardModel(Backbone(model_source.classifier(tokenizer)), head)
         with patch("rlhf.reward.export.check"):  # a process per folder; tested where exporting is
             export(model, Renderer(tokenizer, max_length=512), folder, calibration, reference)
         return folder

@@ -52,7 +52,7 @@ def percent_agreement(counts: ArrayLike) -> float:
     Args:
         counts: [U, V] annotators who gave unit u the value v.
     """
-    kept = _judged_twice(counts)
+    kept = _voted_twice(counts)
     return float(_agreeing(kept).mean()) if len(kept) else float("nan")
 
 
@@ -183,7 +183,7 @@ def cohen_interval(a: Ints, b: Ints, cluster: Ints, *, samples: int, seed: int) 
     return _quantiles(sums, lambda s: cohen_kappas(s.reshape(-1, *cells.shape[1:])), samples, seed)
 
 
-def _judged_twice(counts: ArrayLike) -> Floats:
+def _voted_twice(counts: ArrayLike) -> Floats:
     table = np.asarray(counts, dtype=np.float64)
     kept: Floats = table[table.sum(1) > 1]
     return kept
@@ -204,7 +204,7 @@ def _fleiss(agreeing: Floats, units: Floats, totals: Floats) -> Floats:
 
 
 def _coincidences(counts: Floats) -> Floats:
-    """Per unit [U, V * V]: c_v (c_w - [v=w]) / (m - 1); zero where fewer than two annotators judged."""
+    """Per unit [U, V * V]: c_v (c_w - [v=w]) / (m - 1); zero where fewer than two annotators voted."""
     raters = counts.sum(1)
     scaled = np.where(raters > 1, 1 / np.maximum(raters - 1, 1), 0)[:, None] * counts
     size = counts.shape[1]

@@ -28,7 +28,7 @@ class Annotator:
     """One simulated person.
 
     care            share of items that are read; the others are clicked at random
-    temperature     > 1 judges more noisily than Bradley-Terry, < 1 more sharply
+    temperature     > 1 votes more noisily than Bradley-Terry, < 1 more sharply
     tie_width       perceived differences below this are called ties, in log-odds
     position_bias   log-odds in favour of the answer shown first
     length_bias     log-odds per standard deviation of length

@@ -47,7 +47,7 @@ class Page:
 
     Args:
         answers: files that annotators downloaded from the page.
-        form, criteria, scale, seed: as in `rlhf.annotate.session.Plan`; the same both times.
+        form, criteria, scale, seed: as in `rlhf.annotate.session.AnnotationPlan`; the same both times.
         guidelines: text file shown beside every task.
     """
 

@@ -1,4 +1,4 @@
-"""What one person judges at a time, and how the answer becomes votes of the record.
+"""What one person votes on at a time, and how the answer becomes votes of the record.
 
 An item is a pair, or all completions of a record to rank or rate. People see letters for slots, in a random order that
 is drawn for each of them; ids, models and sources stay here.
@@ -21,7 +21,7 @@ LETTERS = string.ascii_uppercase
 
 @dataclass(frozen=True)
 class Item:
-    """One item of a record: its form, the ids of the completions to judge, and whether the answer is known."""
+    """One item of a record: its form, the ids of the completions to vote on, and whether the answer is known."""
 
     form: Form
     completions: tuple[str, ...]
@@ -33,7 +33,7 @@ def items_of(record: Comparison, form: Form) -> Iterator[Item]:
     """The items of a record: every pair of completions, or one of all of them.
 
     A record with `meta.gold` (the id of the best completion, or "tie") is a gold check; one with
-    `meta.session: calibration` is judged by everybody, first.
+    `meta.session: calibration` is answered by everybody, first.
     """
     ids = tuple(c.id for c in record.completions)
     gold = record.meta.get("gold") is not None
@@ -42,7 +42,7 @@ def items_of(record: Comparison, form: Form) -> Iterator[Item]:
         yield Item(form, group, gold, calibration)
 
 
-def voters(record: Comparison, item: Item) -> list[str]:
+def annotators_of(record: Comparison, item: Item) -> list[str]:
     """Who has voted on all completions of the item already."""
     return sorted({v.annotator for v in record.votes if set(item.completions) <= set(levels(v))})
 
@@ -65,7 +65,7 @@ def votes_of(
     Args:
         answer: {"choice": "A" | "B" | "tie"}, {"ranking": [["B"], ["A", "C"]]} best first with ties sharing a list, or
             {"likert": {criterion: {"A": 4, ...}}}.
-        item: what was judged.
+        item: what was answered.
         order: completion ids in the order of the slots.
         annotator, seconds, comment, flagged: of the vote.
         criteria: names of the Likert criteria.

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Protocol
 
 from rlhf.annotate.report import ReportOptions, beside, printed, write_queue, write_report
-from rlhf.labels.vote_table import BallotBox
+from rlhf.labels.vote_table import VoteTableBuilder
 from rlhf.records import Comparison, RecordError, read, write
 
 
-class Records(Protocol):
+class SkippingRecords(Protocol):
     """Anything that gives records from the start, and tells of the rows that it could not read."""
 
     skipped: list[str]
@@ -38,7 +38,7 @@ class Job:
         adjudicate_below: records with a pair whose most frequent answer has a smaller share go to the expert queue.
     """
 
-    source: Records
+    source: SkippingRecords
     tasks: Path | None
     out: Path
     report: ReportOptions
@@ -84,11 +84,11 @@ class Job:
             RecordError: nobody has voted.
         """
         out.parent.mkdir(parents=True, exist_ok=True)
-        box, place = BallotBox(), beside(out)
+        box, place = VoteTableBuilder(), beside(out)
         queue = place("adjudicate.jsonl")
         partial = queue.with_name(f"{queue.name}.partial")
         waiting = write_queue(partial, box.taking(records()), self.adjudicate_below)
-        if not len(box.ballots().unit):
+        if not len(box.vote_table().unit):
             partial.unlink()
             raise RecordError("no votes to report on", place=str(self.out), remedy="annotate the tasks first")
         numbers = write_report(out, box, self.report, place)

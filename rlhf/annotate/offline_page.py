@@ -34,7 +34,7 @@ def offline_page(
 
     Args:
         records: the tasks.
-        form, criteria, scale: as in `rlhf.annotate.session.Plan`.
+        form, criteria, scale: as in `rlhf.annotate.session.AnnotationPlan`.
         guidelines: shown beside the task.
         seed: of the sides; `votes_from_page` needs the same.
     """

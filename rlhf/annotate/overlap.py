@@ -1,4 +1,4 @@
-"""Annotators who judged the same units: what pairs of them said, and who copies whom."""
+"""Annotators who voted on the same units: what pairs of them said, and who copies whom."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from rlhf.labels.vote_table import Ballots
+from rlhf.labels.vote_table import VoteTable
 from rlhf.stats.arrays import Floats, Ints
 
 VERDICTS = 3
@@ -39,12 +39,12 @@ class Shared:
         return self._unit[rows], self._first[rows], self._second[rows]
 
 
-def shared(ballots: Ballots, least: int) -> Shared:
+def shared(vote_table: VoteTable, least: int) -> Shared:
     """All pairs of annotators with at least `least` units in common."""
-    people = len(ballots.annotators)
-    key = ballots.unit * people + ballots.annotator
+    people = len(vote_table.annotators)
+    key = vote_table.unit * people + vote_table.annotator
     last = len(key) - 1 - np.unique(key[::-1], return_index=True)[1]  # ordered by unit, then annotator
-    unit, who, verdict = ballots.unit[last], ballots.annotator[last], ballots.verdict[last]
+    unit, who, verdict = vote_table.unit[last], vote_table.annotator[last], vote_table.verdict[last]
     left, right = [np.zeros(0, dtype=np.int64)], [np.zeros(0, dtype=np.int64)]
     for step in range(1, int(np.bincount(unit).max(initial=1))):
         same = np.flatnonzero(unit[step:] == unit[:-step])
@@ -64,14 +64,14 @@ def shared(ballots: Ballots, least: int) -> Shared:
     return Shared(codes[kept] // people, codes[kept] % people, tables[kept], starts, *rows)
 
 
-def copies(ballots: Ballots, alone: Floats, people: int) -> Floats:
+def copies(vote_table: VoteTable, alone: Floats, people: int) -> Floats:
     """Who gives the same verdicts as somebody else more often than the better of the two agrees with the majority.
 
-    Two who judge independently agree less often than each agrees with the majority, unless units are easy; a pair is
+    Two who vote independently agree less often than each agrees with the majority, unless units are easy; a pair is
     suspicious when it agrees on more units than a binomial with that share allows, corrected for all pairs.
     """
     marked = np.zeros(people)
-    pairs = shared(ballots, COPY_UNITS)
+    pairs = shared(vote_table, COPY_UNITS)
     if not len(pairs.a):
         return marked
     share = np.fmax(np.fmax(alone[pairs.a], alone[pairs.b]), 0.5)

@@ -1,6 +1,6 @@
 """How good each annotator is: agreement, gold accuracy, biases, speed and patterns, with flags and a bonus.
 
-Everything is computed from `Ballots`, one row per annotator. A flag is a reason to look, not a verdict: the tests
+Everything is computed from `VoteTable`, one row per annotator. A flag is a reason to look, not a verdict: the tests
 behind them are corrected for the number of annotators (Bonferroni; gold items for none), and few votes raise none.
 """
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from rlhf.annotate.overlap import copies
-from rlhf.labels.vote_table import FIRST, SECOND, TIE, UNKNOWN, Ballots
+from rlhf.labels.vote_table import FIRST, SECOND, TIE, UNKNOWN, VoteTable
 from rlhf.stats.arrays import Bools, Floats, Ints
 
 Number = TypeVar("Number", np.floating, np.int64)
@@ -91,27 +91,27 @@ class Quality:
         return [[name for name, test in tests.items() if test[a]] for a in range(len(self.votes))]
 
 
-def quality(ballots: Ballots) -> Quality:
+def quality(vote_table: VoteTable) -> Quality:
     """The table of all annotators; gold items count for gold accuracy, and for nothing that compares annotators."""
-    people = len(ballots.annotators)
-    real = ballots.of(~ballots.check)
-    first_side, side_p = _side(ballots, people)
-    run, run_p = _runs(ballots, people)
-    gold = ballots.gold[ballots.unit]
+    people = len(vote_table.annotators)
+    real = vote_table.of(~vote_table.check)
+    first_side, side_p = _side(vote_table, people)
+    run, run_p = _runs(vote_table, people)
+    gold = vote_table.gold[vote_table.unit]
     known = gold != UNKNOWN
     alone = _leave_one_out(real, people)
     return Quality(
-        votes=np.bincount(ballots.annotator, minlength=people).astype(float),
+        votes=np.bincount(vote_table.annotator, minlength=people).astype(float),
         majority=_with_majority(real, people),
         leave_one_out=alone,
-        gold_votes=np.bincount(ballots.annotator[known], minlength=people).astype(float),
-        gold_accuracy=_mean((ballots.verdict == gold)[known], ballots.annotator[known], people),
-        ties=_mean(ballots.verdict == TIE, ballots.annotator, people),
+        gold_votes=np.bincount(vote_table.annotator[known], minlength=people).astype(float),
+        gold_accuracy=_mean((vote_table.verdict == gold)[known], vote_table.annotator[known], people),
+        ties=_mean(vote_table.verdict == TIE, vote_table.annotator, people),
         first_side=first_side,
         first_side_p=side_p,
-        longer=_longer(ballots, people),
-        seconds=_medians(ballots, people),
-        fast=_fast(ballots, people),
+        longer=_longer(vote_table, people),
+        seconds=_medians(vote_table, people),
+        fast=_fast(vote_table, people),
         run=run,
         run_p=run_p,
         copies=copies(real, alone, people),
@@ -141,10 +141,10 @@ def wilson_low(share: Floats, number: Floats, z: float = 1.645) -> Floats:
     return low
 
 
-def displayed(ballots: Ballots) -> Ints:
+def displayed(vote_table: VoteTable) -> Ints:
     """Verdicts as the screen had them: FIRST = the first side chosen, TIE, SECOND; UNKNOWN where not recorded."""
-    swapped = np.where(ballots.shown_first == 1, 2 - ballots.verdict, ballots.verdict)
-    return np.where(ballots.shown_first == UNKNOWN, UNKNOWN, swapped)
+    swapped = np.where(vote_table.shown_first == 1, 2 - vote_table.verdict, vote_table.verdict)
+    return np.where(vote_table.shown_first == UNKNOWN, UNKNOWN, swapped)
 
 
 def winner(counts: Ints) -> Ints:
@@ -153,23 +153,23 @@ def winner(counts: Ints) -> Ints:
     return np.where(ordered[:, -1] > ordered[:, -2], counts.argmax(1), UNKNOWN)
 
 
-def _with_majority(ballots: Ballots, people: int) -> Floats:
-    counts = ballots.counts
-    best = np.where(counts.sum(1) > 1, winner(counts), UNKNOWN)[ballots.unit]
-    return _mean((best == ballots.verdict)[best != UNKNOWN], ballots.annotator[best != UNKNOWN], people)
+def _with_majority(vote_table: VoteTable, people: int) -> Floats:
+    counts = vote_table.counts
+    best = np.where(counts.sum(1) > 1, winner(counts), UNKNOWN)[vote_table.unit]
+    return _mean((best == vote_table.verdict)[best != UNKNOWN], vote_table.annotator[best != UNKNOWN], people)
 
 
-def _leave_one_out(ballots: Ballots, people: int) -> Floats:
-    others = ballots.counts[ballots.unit]
-    others[np.arange(len(others)), ballots.verdict] -= 1
+def _leave_one_out(vote_table: VoteTable, people: int) -> Floats:
+    others = vote_table.counts[vote_table.unit]
+    others[np.arange(len(others)), vote_table.verdict] -= 1
     best = winner(others)
-    return _mean((best == ballots.verdict)[best != UNKNOWN], ballots.annotator[best != UNKNOWN], people)
+    return _mean((best == vote_table.verdict)[best != UNKNOWN], vote_table.annotator[best != UNKNOWN], people)
 
 
-def _side(ballots: Ballots, people: int) -> tuple[Floats, Floats]:
-    shown = displayed(ballots)
+def _side(vote_table: VoteTable, people: int) -> tuple[Floats, Floats]:
+    shown = displayed(vote_table)
     decided = (shown == FIRST) | (shown == SECOND)
-    who = ballots.annotator[decided]
+    who = vote_table.annotator[decided]
     number = np.bincount(who, minlength=people)
     first = np.bincount(who[shown[decided] == FIRST], minlength=people)
     return _mean(shown[decided] == FIRST, who, people), _two_sided(first, number)
@@ -181,17 +181,17 @@ def _two_sided(successes: Ints, number: Ints) -> Floats:
     return np.where(number > 0, np.minimum(1.0, 2 * tail), np.nan)
 
 
-def _longer(ballots: Ballots, people: int) -> Floats:
-    gap = ballots.longer[ballots.unit]
-    counts = (np.abs(gap) >= LONGER) & (ballots.verdict != TIE)
-    chose_longer = (ballots.verdict == FIRST) == (gap > 0)
-    return _mean(chose_longer[counts], ballots.annotator[counts], people)
+def _longer(vote_table: VoteTable, people: int) -> Floats:
+    gap = vote_table.longer[vote_table.unit]
+    counts = (np.abs(gap) >= LONGER) & (vote_table.verdict != TIE)
+    chose_longer = (vote_table.verdict == FIRST) == (gap > 0)
+    return _mean(chose_longer[counts], vote_table.annotator[counts], people)
 
 
-def _medians(ballots: Ballots, people: int) -> Floats:
-    timed = np.isfinite(ballots.seconds)
+def _medians(vote_table: VoteTable, people: int) -> Floats:
+    timed = np.isfinite(vote_table.seconds)
     return np.array(
-        [_median(part) for part in _split(ballots.seconds[timed], ballots.annotator[timed], people)]
+        [_median(part) for part in _split(vote_table.seconds[timed], vote_table.annotator[timed], people)]
     )
 
 
@@ -199,13 +199,13 @@ def _median(values: Floats) -> float:
     return float(np.median(values)) if len(values) else float("nan")
 
 
-def _fast(ballots: Ballots, people: int) -> Floats:
+def _fast(vote_table: VoteTable, people: int) -> Floats:
     """Share of votes whose log time lies far below what others need for as many characters (least squares, MAD)."""
-    timed = np.isfinite(ballots.seconds) & (ballots.seconds > 0)
+    timed = np.isfinite(vote_table.seconds) & (vote_table.seconds > 0)
     if timed.sum() < 20:
         return np.full(people, np.nan)
-    log_time = np.log(ballots.seconds[timed])
-    length = np.log1p(ballots.characters[ballots.unit[timed]])
+    log_time = np.log(vote_table.seconds[timed])
+    length = np.log1p(vote_table.characters[vote_table.unit[timed]])
     spread = length - length.mean()
     slope = float(spread @ log_time / max(float(spread @ spread), 1e-9))
     left = log_time - slope * spread
@@ -213,20 +213,20 @@ def _fast(ballots: Ballots, people: int) -> Floats:
     scale = 1.4826 * float(np.median(np.abs(left)))
     if scale < 1e-9:
         return np.full(people, np.nan)
-    return _mean(left / scale < FAST, ballots.annotator[timed], people)
+    return _mean(left / scale < FAST, vote_table.annotator[timed], people)
 
 
-def _runs(ballots: Ballots, people: int) -> tuple[Floats, Floats]:
+def _runs(vote_table: VoteTable, people: int) -> tuple[Floats, Floats]:
     """Longest run of one side or of alternating sides, and a bound n · q^(r - 1) on the chance of one as long.
 
     q is the share of the side that is chosen more often over all annotators: a habit of all is no pattern of one.
     """
-    shown = displayed(ballots)
+    shown = displayed(vote_table)
     decided = (shown == FIRST) | (shown == SECOND)
     sides = (shown[decided] == FIRST).astype(np.int64)
     often = max(sides.mean(), 1 - sides.mean()) if len(sides) else 0.5
     longest, chance = np.full(people, np.nan), np.full(people, np.nan)
-    for a, own in enumerate(_split(sides, ballots.annotator[decided], people)):
+    for a, own in enumerate(_split(sides, vote_table.annotator[decided], people)):
         if len(own) > 1:
             alternating = own ^ (np.arange(len(own)) % 2)
             longest[a] = max(_longest(own), _longest(alternating))

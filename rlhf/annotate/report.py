@@ -33,7 +33,7 @@ from rlhf.annotate.agreement import (
 from rlhf.annotate.overlap import shared
 from rlhf.annotate.quality import Quality, bonus, displayed, quality
 from rlhf.labels.aggregation import count
-from rlhf.labels.vote_table import FIRST, SECOND, TIE, UNKNOWN, BallotBox, Ballots, Ratings, table
+from rlhf.labels.vote_table import FIRST, SECOND, TIE, UNKNOWN, Ratings, VoteTable, VoteTableBuilder, table
 from rlhf.records import Comparison, write
 from rlhf.stats.arrays import Floats, Ints
 
@@ -44,7 +44,7 @@ COHEN_PAIRS = 20
 COHEN_UNITS = 20
 """Units that two annotators must share for a kappa."""
 CALIBRATION = "calibration"
-"""`meta.session` of records that everybody judges before the real work begins."""
+"""`meta.session` of records that everybody votes on before the real work begins."""
 
 
 @dataclass(frozen=True)
@@ -66,30 +66,30 @@ class ReportOptions:
     reannotate: int = 100
 
 
-def report(box: BallotBox, options: ReportOptions) -> dict[str, float]:
+def report(box: VoteTableBuilder, options: ReportOptions) -> dict[str, float]:
     """All numbers of the report, flat."""
-    everything, ratings = box.ballots(), box.ratings()
-    ballots = everything.of(~everything.check)
-    flat = _sizes(ballots, everything) | agreement(ballots, options)
-    flat |= _cohen(ballots, options)
-    names = {"criterion": ballots.criteria, "domain": ballots.domains}
-    codes = {"criterion": ballots.criterion, "domain": ballots.domain}
+    everything, ratings = box.vote_table(), box.ratings()
+    vote_table = everything.of(~everything.check)
+    flat = _sizes(vote_table, everything) | agreement(vote_table, options)
+    flat |= _cohen(vote_table, options)
+    names = {"criterion": vote_table.criteria, "domain": vote_table.domains}
+    codes = {"criterion": vote_table.criterion, "domain": vote_table.domain}
     for kind in names:
-        for code, name in _largest(codes[kind][ballots.unit], names[kind]):
-            part = ballots.of(codes[kind][ballots.unit] == code)
+        for code, name in _largest(codes[kind][vote_table.unit], names[kind]):
+            part = vote_table.of(codes[kind][vote_table.unit] == code)
             flat |= {f"{kind}/{name}/{key}": v for key, v in agreement(part, options).items()}
     flat |= _likert(ratings, options)
-    session = ballots.of(ballots.session[ballots.unit])
+    session = vote_table.of(vote_table.session[vote_table.unit])
     flat |= {f"calibration/{key}": v for key, v in agreement(session, options).items()}
     return {key: float(value) for key, value in flat.items() if np.isfinite(value)}
 
 
-def agreement(ballots: Ballots, options: ReportOptions) -> dict[str, float]:
+def agreement(vote_table: VoteTable, options: ReportOptions) -> dict[str, float]:
     """Percent, Fleiss' kappa and the three alphas of the verdicts, each with its interval."""
-    if not len(ballots.unit):
+    if not len(vote_table.unit):
         return {}
-    judged, codes = np.unique(ballots.unit, return_inverse=True)
-    counts, cluster = table(codes, ballots.verdict, len(judged), 3), ballots.prompt[judged]
+    voted, codes = np.unique(vote_table.unit, return_inverse=True)
+    counts, cluster = table(codes, vote_table.verdict, len(voted), 3), vote_table.prompt[voted]
     found = {
         "percent": percent_agreement(counts),
         "kappa/fleiss": fleiss_kappa(counts),
@@ -109,36 +109,36 @@ def _bounds(key: str, interval: tuple[float, float]) -> dict[str, float]:
     return {f"{key}/ci_low": interval[0], f"{key}/ci_high": interval[1]}
 
 
-def _sizes(ballots: Ballots, everything: Ballots) -> dict[str, float]:
-    counts = ballots.counts
+def _sizes(vote_table: VoteTable, everything: VoteTable) -> dict[str, float]:
+    counts = vote_table.counts
     voted = counts.sum(1)
-    shown = displayed(ballots)
+    shown = displayed(vote_table)
     decided = shown[(shown == FIRST) | (shown == SECOND)]
     several = voted > 1
     return {
-        "n_votes": float(round(ballots.share.sum())),
-        "n_verdicts": float(len(ballots.unit)),
+        "n_votes": float(round(vote_table.share.sum())),
+        "n_verdicts": float(len(vote_table.unit)),
         "n_units": float((voted > 0).sum()),
-        "n_prompts": float(len(np.unique(ballots.prompt[voted > 0]))),
-        "n_annotators": float(len(np.unique(ballots.annotator))),
+        "n_prompts": float(len(np.unique(vote_table.prompt[voted > 0]))),
+        "n_annotators": float(len(np.unique(vote_table.annotator))),
         "n_gold_checks": float(everything.check.sum()),
         "votes_per_unit": float(voted[voted > 0].mean()) if voted.any() else np.nan,
-        "ties": float((ballots.verdict == TIE).mean()) if len(ballots.verdict) else np.nan,
+        "ties": float((vote_table.verdict == TIE).mean()) if len(vote_table.verdict) else np.nan,
         "unanimous": float((counts.max(1) == voted)[several].mean()) if several.any() else np.nan,
         "first_side": float((decided == FIRST).mean()) if len(decided) else np.nan,
     }
 
 
-def _cohen(ballots: Ballots, options: ReportOptions) -> dict[str, float]:
+def _cohen(vote_table: VoteTable, options: ReportOptions) -> dict[str, float]:
     """Kappas of the pairs of annotators who share most units; gives the mean over all pairs that share enough."""
-    pairs = shared(ballots, COHEN_UNITS)
+    pairs = shared(vote_table, COHEN_UNITS)
     kappas = cohen_kappas(pairs.tables)
     found: dict[str, float] = {}
     for pair in range(min(COHEN_PAIRS, len(kappas))):
-        key = f"kappa/cohen/{ballots.annotators[pairs.a[pair]]}/{ballots.annotators[pairs.b[pair]]}"
+        key = f"kappa/cohen/{vote_table.annotators[pairs.a[pair]]}/{vote_table.annotators[pairs.b[pair]]}"
         units, first, second = pairs.units(pair)
         bounds = cohen_interval(
-            first, second, ballots.prompt[units], samples=options.samples, seed=options.seed
+            first, second, vote_table.prompt[units], samples=options.samples, seed=options.seed
         )
         found |= {key: float(kappas[pair])} | _bounds(key, bounds)
     known = kappas[np.isfinite(kappas)]
@@ -170,7 +170,7 @@ def _largest(codes: Ints, names: tuple[str, ...]) -> list[tuple[int, str]]:
     return [(c, names[c]) for c in order[:SLICES]] if len(order) > 1 or len(names) == 1 else []
 
 
-def next_votes(ballots: Ballots, limit: int) -> list[dict[str, object]]:
+def next_votes(vote_table: VoteTable, limit: int) -> list[dict[str, object]]:
     """Units in the order in which another vote would tell most: the expected drop in the variance of the share.
 
     The share is s = P(first) + P(tie) / 2. With votes n_k for first, tie and second, c = (1, 1/2, 0) and a flat
@@ -178,7 +178,7 @@ def next_votes(ballots: Ballots, limit: int) -> list[dict[str, object]]:
     variance of (sum c_k^2 p_k - s^2) / (A + 1)^2 (law of total variance): large where few voted and they disagree,
     small where they agree, on a tie too.
     """
-    counts = ballots.counts
+    counts = vote_table.counts
     votes = counts.sum(1)
     alpha = counts + 1.0
     total = alpha.sum(1)
@@ -187,11 +187,11 @@ def next_votes(ballots: Ballots, limit: int) -> list[dict[str, object]]:
     value = np.where(votes > 0, spread / (total + 1) ** 2, -1.0)
     rows = []
     for unit in np.argsort(-value, kind="stable")[: min(limit, int((votes > 0).sum()))]:
-        prompt, first, second = ballots.keys[unit]
+        prompt, first, second = vote_table.keys[unit]
         rows.append(
             {
-                "record": int(ballots.record[unit]), "prompt_id": prompt, "first": first, "second": second,
-                "criterion": ballots.criteria[ballots.criterion[unit]],
+                "record": int(vote_table.record[unit]), "prompt_id": prompt, "first": first, "second": second,
+                "criterion": vote_table.criteria[vote_table.criterion[unit]],
                 "first_better": int(counts[unit, FIRST]), "ties": int(counts[unit, TIE]),
                 "second_better": int(counts[unit, SECOND]), "value": round(float(value[unit]), 6),
             }
@@ -199,36 +199,36 @@ def next_votes(ballots: Ballots, limit: int) -> list[dict[str, object]]:
     return rows
 
 
-def spot_check(ballots: Ballots, each: int, seed: int) -> list[dict[str, object]]:
+def spot_check(vote_table: VoteTable, each: int, seed: int) -> list[dict[str, object]]:
     """`each` random verdicts of every annotator: unbiased, unlike looking where trouble is suspected."""
-    order = np.random.default_rng(seed).permutation(len(ballots.unit))
-    taken = np.zeros(len(ballots.annotators), dtype=np.int64)
+    order = np.random.default_rng(seed).permutation(len(vote_table.unit))
+    taken = np.zeros(len(vote_table.annotators), dtype=np.int64)
     chosen = []
     for v in order:
-        who = ballots.annotator[v]
+        who = vote_table.annotator[v]
         if taken[who] < each:
             taken[who] += 1
             chosen.append(int(v))
     rows = []
-    for v in sorted(chosen, key=lambda v: (ballots.annotator[v], v)):
-        prompt, first, second = ballots.keys[ballots.unit[v]]
-        said = (first, "tie", second)[ballots.verdict[v]]
-        who = ballots.annotators[ballots.annotator[v]]
+    for v in sorted(chosen, key=lambda v: (vote_table.annotator[v], v)):
+        prompt, first, second = vote_table.keys[vote_table.unit[v]]
+        said = (first, "tie", second)[vote_table.verdict[v]]
+        who = vote_table.annotators[vote_table.annotator[v]]
         rows.append(
             {
-                "annotator": who, "record": int(ballots.record[ballots.unit[v]]), "prompt_id": prompt,
+                "annotator": who, "record": int(vote_table.record[vote_table.unit[v]]), "prompt_id": prompt,
                 "first": first, "second": second,
-                "criterion": ballots.criteria[ballots.criterion[ballots.unit[v]]], "said": said,
+                "criterion": vote_table.criteria[vote_table.criterion[vote_table.unit[v]]], "said": said,
             }
         )  # fmt: skip
     return rows
 
 
-def annotator_rows(ballots: Ballots, options: ReportOptions) -> list[dict[str, object]]:
+def annotator_rows(vote_table: VoteTable, options: ReportOptions) -> list[dict[str, object]]:
     """annotators.csv: quality, flags and bonus, flagged and least agreeing first."""
-    found: Quality = quality(ballots)
+    found: Quality = quality(vote_table)
     pay: Floats = bonus(found, per_vote=options.per_vote)
-    rows = found.rows(ballots.annotators)
+    rows = found.rows(vote_table.annotators)
     for row, amount in zip(rows, pay.tolist(), strict=True):
         row |= {"bonus": round(amount, 2)} if options.per_vote > 0 else {}
     return sorted(rows, key=lambda r: (r["flags"] == "", r["leave_one_out"] or 0.0))
@@ -251,16 +251,16 @@ def beside(out: Path) -> Callable[[str], Path]:
 
 
 def write_report(
-    out: Path, box: BallotBox, options: ReportOptions, place: Callable[[str], Path]
+    out: Path, box: VoteTableBuilder, options: ReportOptions, place: Callable[[str], Path]
 ) -> dict[str, float]:
     """Write `out` and the CSV files, where `place` says; returns the numbers."""
-    ballots = box.ballots()
+    vote_table = box.vote_table()
     numbers = report(box, options)
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps(numbers, indent=2) + "\n")
-    write_csv(place("annotators.csv"), annotator_rows(ballots, options))
-    write_csv(place("reannotate.csv"), next_votes(ballots.of(~ballots.check), options.reannotate))
-    write_csv(place("spot_check.csv"), spot_check(ballots, options.spot_checks, options.seed))
+    write_csv(place("annotators.csv"), annotator_rows(vote_table, options))
+    write_csv(place("reannotate.csv"), next_votes(vote_table.of(~vote_table.check), options.reannotate))
+    write_csv(place("spot_check.csv"), spot_check(vote_table, options.spot_checks, options.seed))
     return numbers
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rlhf.annotate.items import check_form
 from rlhf.annotate.job import Job
-from rlhf.annotate.session import Plan, Session
+from rlhf.annotate.session import AnnotationPlan, Session
 from rlhf.annotate.store import Store
 from rlhf.records import RecordError, read, write
 
@@ -19,7 +19,7 @@ class Web:
     """People annotate in their browsers.
 
     Args:
-        form, overlap, gold_share, criteria, scale, lease_hours, seed: see `Plan`.
+        form, overlap, gold_share, criteria, scale, lease_hours, seed: see `AnnotationPlan`.
         pause: see `Session`.
         people: names; each gets a link that stays the same when the server is started again.
         store: database URL; sqlite:///<out>.db by default.
@@ -48,10 +48,10 @@ class Web:
     serve: bool = True
 
     @property
-    def plan(self) -> Plan:
+    def plan(self) -> AnnotationPlan:
         """How the project is annotated."""
         low, high = self.scale
-        return Plan(
+        return AnnotationPlan(
             check_form(self.form), self.overlap, self.gold_share, tuple(self.criteria), (low, high),
             self.lease_hours, self.seed,
         )  # fmt: skip
@@ -112,7 +112,7 @@ Read the prompt and every answer. Decide which answer you would rather get, were
 - Length by itself counts for nothing; neither does the side on which an answer stands.
 # When you are not sure
 - Choose the tie when you would not mind which one you got.
-- Skip when you cannot judge; flag when something is wrong with the task.
+- Skip when you cannot decide; flag when something is wrong with the task.
 # Example
 > What is the capital of Peru?
 > A: Lima.

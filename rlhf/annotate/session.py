@@ -22,10 +22,10 @@ from rlhf.annotate.items import (
     AnswerError,
     Form,
     Item,
+    annotators_of,
     check_form,
     items_of,
     turns,
-    voters,
     votes_of,
 )
 from rlhf.annotate.store import BEFORE, DONE, EXPIRED, OPEN, SKIPPED, Person, Store, assignments, items
@@ -33,7 +33,7 @@ from rlhf.records import Comparison, RecordError, Vote, dump, parse, prompt_text
 
 
 @dataclass(frozen=True)
-class Plan:
+class AnnotationPlan:
     """How a project is annotated; fixed when it begins.
 
     Args:
@@ -84,7 +84,7 @@ class Session:
         RecordError: the store has another plan.
     """
 
-    def __init__(self, store: Store, plan: Plan, pause: float = 0.0) -> None:
+    def __init__(self, store: Store, plan: AnnotationPlan, pause: float = 0.0) -> None:
         self.store, self.plan, self.pause = store, plan, pause
         wanted = json.loads(json.dumps(asdict(plan)))
         stored = store.setting("plan", wanted)
@@ -101,7 +101,7 @@ class Session:
                 [
                     {
                         "form": i.form, "completions": json.dumps(i.completions),
-                        "gold": i.gold, "calibration": i.calibration, "voted": voters(record, i),
+                        "gold": i.gold, "calibration": i.calibration, "voted": annotators_of(record, i),
                     }
                     for i in items_of(record, self.plan.form)
                 ],

@@ -4,7 +4,7 @@ careful     random utility with ties, position and length bias (see `rlhf.annota
 fatigue     care falls with every item: care_n = care · exp(-fatigue · n)
 clickers    choose at random, quickly
 patterns    always the same side, or sides in turns
-colluders   one of them judges, the others copy every answer
+colluders   one of them decides, the others copy every answer
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def gold_in_meta(record: Comparison) -> list[float]:
 
 @dataclass
 class SimulatedAnnotators:
-    """A pool of annotators, and who of them judges what.
+    """A pool of annotators, and who of them votes on what.
 
     Args:
         gold: true rewards of the completions.
@@ -52,7 +52,7 @@ class SimulatedAnnotators:
         form: pair (every pair of completions is an item), ranking or likert (every record is one).
         careless: share of careful annotators who read only a third of their items.
         temperature, tie_width, position_bias, length_bias: means over careful annotators, see `Annotator`.
-        fatigue: loss of care per item judged, relative.
+        fatigue: loss of care per item answered, relative.
         clickers, patterns, colluders: shares of the pool.
         gold_items: share of the clear items that are checks: their record gets `meta.gold`, their votes are marked.
         gold_gap: an item is clear where the best completion of its record leads by this much, in log-odds.
@@ -78,7 +78,7 @@ class SimulatedAnnotators:
     gold_items: float = 0.0
     gold_gap: float = 1.5
     seed: int = 0
-    _judged: dict[int, int] = field(default_factory=dict, init=False, repr=False)
+    _answered: dict[int, int] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
         if not 1 <= self.votes_per_item <= self.people:
@@ -111,11 +111,11 @@ class SimulatedAnnotators:
 
     def vote(self, records: Iterable[Comparison]) -> Iterator[Comparison]:
         """The records with votes added; old votes stay."""
-        self._judged = {}
+        self._answered = {}
         for number, record in enumerate(records):
-            yield self.judge(record, np.random.default_rng((self.seed, 104_729, number)))
+            yield self.annotate(record, np.random.default_rng((self.seed, 104_729, number)))
 
-    def judge(self, record: Comparison, rng: np.random.Generator) -> Comparison:
+    def annotate(self, record: Comparison, rng: np.random.Generator) -> Comparison:
         """One record with votes added, all draws from `rng`; `meta.gold` is written where a check was cast on it."""
         rewards = self.gold(record)  # once: it may be a model
         known = self._known(record, rewards)
@@ -153,7 +153,7 @@ class SimulatedAnnotators:
             if person in self.colluding:
                 copied = copied or (person, vote)
                 vote = replace(copied[1], annotator=self.name(person), seconds=vote.seconds)
-            self._judged[person] = self._judged.get(person, 0) + 1
+            self._answered[person] = self._answered.get(person, 0) + 1
             yield replace(vote, gold=check)
 
     def _vote(
@@ -165,7 +165,7 @@ class SimulatedAnnotators:
         rng: np.random.Generator,
     ) -> Vote:
         lengths = [len(c.text) for c in shown]
-        number = self._judged.get(person, 0)
+        number = self._answered.get(person, 0)
 
         def uniform() -> float:
             return float(np.clip(rng.random(), 1e-12, 1 - 1e-12))

@@ -123,11 +123,11 @@ def _admin(web: FastAPI, session: Session, options: ReportOptions) -> None:
     def summary(token: str) -> dict[str, Any]:
         check(token)
         box = collect(session.results())
-        ballots = box.ballots()
+        vote_table = box.vote_table()
         return {
             "progress": session.store.progress() | session.totals(),
-            "agreement": report(box, options) if len(ballots.unit) else {},
-            "annotators": annotator_rows(ballots, options) if len(ballots.unit) else [],
+            "agreement": report(box, options) if len(vote_table.unit) else {},
+            "annotators": annotator_rows(vote_table, options) if len(vote_table.unit) else [],
             "people": session.people(),
             "notes": session.notes(),
         }

@@ -6,7 +6,7 @@ Everything heavy is imported inside functions, so that a mistyped override answe
 from rlhf.assemble.annotate import annotate
 from rlhf.assemble.checks.plain_errors import plain_errors
 from rlhf.assemble.checks.suggestions import CONF, suggestions
-from rlhf.assemble.comparison import Comparison
+from rlhf.assemble.comparison import SweepTableCallback
 from rlhf.assemble.evaluate import evaluate
 from rlhf.assemble.loggers import no_logger, wandb_logger
 from rlhf.assemble.run import train
@@ -14,6 +14,6 @@ from rlhf.assemble.sample import sample
 from rlhf.assemble.serve import serve, serve_command
 
 __all__ = [
-    "CONF", "Comparison", "annotate", "evaluate", "no_logger", "plain_errors", "sample", "serve",
+    "CONF", "SweepTableCallback", "annotate", "evaluate", "no_logger", "plain_errors", "sample", "serve",
     "serve_command", "suggestions", "train", "wandb_logger",
 ]  # fmt: skip

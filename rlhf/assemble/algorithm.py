@@ -18,8 +18,8 @@ COMPARED: Mapping[str, int] = {"rlhf.optimise.policy.module.PolicyModule": 2}
 """Completions per prompt that an algorithm needs, where it is more than one: said without importing torch."""
 
 
-def enough_of_known(algorithm: DictConfig, completions: int, key: str) -> None:
-    """`enough_completions` before torch is imported; an algorithm that is not known here says it later."""
+def check_known_completions(algorithm: DictConfig, completions: int, key: str) -> None:
+    """`check_completions` before torch is imported; an algorithm that is not known here says it later."""
     least = COMPARED.get(algorithm._target_, 1)
     if completions < least:
         raise RecordError(
@@ -28,13 +28,13 @@ def enough_of_known(algorithm: DictConfig, completions: int, key: str) -> None:
         )  # fmt: skip
 
 
-def enough_completions(algorithm: DictConfig, completions: int, key: str) -> None:
+def check_completions(algorithm: DictConfig, completions: int, key: str) -> None:
     """Raise RecordError for fewer completions per prompt than the algorithm needs: RLOO compares two, PPO needs one."""
     module: type[PolicyModule] = hydra.utils.get_class(algorithm._target_)
-    module.enough(completions, key)
+    module.check_completions(completions, key)
 
 
-def distinct(seeds: Sequence[int], key: str, *, least: int = 2) -> None:
+def check_seeds(seeds: Sequence[int], key: str, *, least: int = 2) -> None:
     """Raise RecordError for fewer seeds than `least`, or for one that is named twice: it would count as two worlds."""
     if len(seeds) < least:
         raise RecordError(f"{list(seeds)}: at least {least}", key=key, remedy="an interval needs two runs")

@@ -9,7 +9,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
 
-class Comparison(Callback):
+class SweepTableCallback(Callback):
     """Hydra callback: at the end of a sweep, one table over its jobs."""
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:

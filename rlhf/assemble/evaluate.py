@@ -32,25 +32,27 @@ from rlhf.data.part import PARTS
 from rlhf.records import RecordError
 
 if TYPE_CHECKING:
-    from rlhf.data.part import Part
+    from rlhf.data.part import SplitRecords
     from rlhf.data.pool import Records
     from rlhf.evaluation.report.write import Report
-    from rlhf.evaluation.run import Judging
+    from rlhf.evaluation.run import EvaluationRun
     from rlhf.evaluation.score_source import ScoreSource
     from rlhf.labels.label import Aggregation
 
 
-JUDGED_ONLY = "answers in no judged pair are not in the file: length, rewards and best of n are without them"
+PAIRED_ONLY = (
+    "answers in no labelled pair are not in the file: length, rewards and best of n are without them"
+)
 """What a file of scores cannot hold, on the page of its report."""
 TEST_TASKS = (
     "caution: these tasks are made of the test part; training on their votes makes it no held-out test: "
     "red_team= with part=train, or with other data, gives tasks to train on"
 )
-"""Said where a red-team set is made of the prompts that models are judged on."""
+"""Said where a red-team set is made of the prompts that models are evaluated on."""
 
 
 def evaluate(cfg: DictConfig) -> None:
-    """Score the data, write the report, print the headline and where the report is.
+    """Score the data, write the report, print the main numbers and where the report is.
 
     Raises:
         RecordError: no run, no data for a model that has none of its own, or numbers out of their range; the
@@ -60,10 +62,10 @@ def evaluate(cfg: DictConfig) -> None:
     if cfg.part not in (None, *PARTS):
         raise RecordError(f"part={cfg.part}: one of {', '.join(PARTS)}")
     check_red_team(cfg)
-    if (cfg.sections or {}).get("headline") is None:
+    if (cfg.sections or {}).get("accuracy") is None:
         raise RecordError(
             "the numbers that report.json must hold are of this section",
-            key="sections.headline",
+            key="sections.accuracy",
             remedy="leave it in; every other section can be null",
         )
     if cfg.scores is not None:
@@ -86,7 +88,7 @@ def evaluate(cfg: DictConfig) -> None:
     strategy = "auto" if cfg.devices == 1 else "ddp"
     fabric = Fabric(accelerator=cfg.accelerator, devices=cfg.devices, strategy=strategy)
     fabric.launch()
-    task = judging(cfg, fabric)
+    task = evaluation_run(cfg, fabric)
     report = task()
     fabric.barrier()
     if report is not None:
@@ -107,7 +109,7 @@ def check_red_team(cfg: DictConfig) -> None:
         raise RecordError(
             "scores=<file> holds no texts that annotators could be asked about",
             key="red_team",
-            remedy="judge the model itself, run=<folder>, or leave out red_team=",
+            remedy="evaluate the model itself, run=<folder>, or leave out red_team=",
         )
     if out.is_dir():
         raise RecordError(
@@ -121,7 +123,7 @@ def check_red_team(cfg: DictConfig) -> None:
         )
 
 
-def _red_team(cfg: DictConfig, task: Judging, report: Report) -> None:
+def _red_team(cfg: DictConfig, task: EvaluationRun, report: Report) -> None:
     """With red_team=<file>: tasks for annotators where the model fails or is likely to, and hard prompts."""
     if cfg.red_team is None:
         return
@@ -130,7 +132,7 @@ def _red_team(cfg: DictConfig, task: Judging, report: Report) -> None:
 
     out = Path(cfg.red_team)
     prompts = out.with_name(f"{out.stem}.prompts.jsonl")
-    found = red_team(report.judged, task.probes, each=cfg.red_team_size)
+    found = red_team(report.evaluation, task.probes, each=cfg.red_team_size)
     count = write(out, found)
     write(
         prompts,
@@ -144,19 +146,19 @@ def _red_team(cfg: DictConfig, task: Judging, report: Report) -> None:
 def _again(cfg: DictConfig) -> Report:
     """A report of scores that are there already: no model, no texts, no torch."""
     if not OmegaConf.is_missing(cfg, "run") or cfg.get("data") is not None or cfg.against:
-        raise RecordError("scores=<file> is judged as it is: leave out run=, against= and data=")
+        raise RecordError("scores=<file> is evaluated as it is: leave out run=, against= and data=")
     from rlhf.evaluation.cached import cached
     from rlhf.evaluation.report.write import write_report
 
-    judged = cached(cfg.scores, samples=cfg.bootstrap, seed=cfg.seed)
-    found = [section for make in present(cfg.sections).values() if (section := make(judged)) is not None]
+    evaluation = cached(cfg.scores, samples=cfg.bootstrap, seed=cfg.seed)
+    found = [section for make in present(cfg.sections).values() if (section := make(evaluation)) is not None]
     folder = Path(HydraConfig.get().runtime.output_dir)
-    about = f"{Path(cfg.scores).name}, part: {judged.part}; {JUDGED_ONLY}"
-    return write_report(folder, judged, found, about)
+    about = f"{Path(cfg.scores).name}, part: {evaluation.part}; {PAIRED_ONLY}"
+    return write_report(folder, evaluation, found, about)
 
 
 def _finish(cfg: DictConfig, report: Report) -> None:
-    """Log it, print the headline and where it is."""
+    """Log it, print the main numbers and where it is."""
     _log(cfg, report)
     from rlhf.evaluation.metrics.baselines import baseline_table
 
@@ -166,26 +168,26 @@ def _finish(cfg: DictConfig, report: Report) -> None:
 
 @dataclass(frozen=True)
 class _Data:
-    """The judged data in its parts, and the training part of the run itself where there is one."""
+    """The evaluated data in its parts, and the training part of the run itself where there is one."""
 
-    parts: Mapping[str, Part]
+    parts: Mapping[str, SplitRecords]
     part: str
     about: str
-    judge: Aggregation
-    trained_on: Part | None
+    aggregation: Aggregation
+    trained_on: SplitRecords | None
 
 
-def judging(cfg: DictConfig, fabric: Any) -> Judging:
+def evaluation_run(cfg: DictConfig, fabric: Any) -> EvaluationRun:
     """The task, built from the configuration."""
     from rlhf.evaluation.ensemble import Ensemble
-    from rlhf.evaluation.run import Judging
+    from rlhf.evaluation.run import EvaluationRun
 
     runs = listed(cfg.run)
     if cfg.get("data") is None:
         check_split([*runs, *listed(cfg.against)])
     data = _data(cfg, own_config(runs[0]))  # before any model: what is wrong here is said at once
     if cfg.get("data") is not None:
-        check_criterion(data.parts[data.part].records(), cfg.judged_by.get("criterion"))
+        check_criterion(data.parts[data.part].records(), cfg.eval_aggregation.get("criterion"))
     sources = [source_of(cfg, entry, fabric.device) for entry in runs]
     single = len(sources) == 1
     if data.part == "test":
@@ -194,14 +196,14 @@ def judging(cfg: DictConfig, fabric: Any) -> Judging:
     others = [source_of(cfg, entry, fabric.device) for entry in listed(cfg.against)]
     name_apart([*runs, *listed(cfg.against)], [*sources, *others])
     made = {group: present(cfg[group]) for group in ("shifts", "shifted", "probes", "sections")}
-    return Judging(
+    return EvaluationRun(
         folder=Path(HydraConfig.get().runtime.output_dir),
         source=sources[0] if single else Ensemble(sources, "ensemble"),
         member_names=tuple(s.name for s in sources) if not single else members_of(sources[0]),
         others=[*others, *_bag_of_words(cfg, data)],
         data=data.parts[data.part],
         validation=data.parts["val"] if data.part == "test" else None,
-        judge=data.judge,
+        aggregation=data.aggregation,
         part=data.part,
         about=f"{data.about}; models: {', '.join(s.name for s in (*sources, *others))}",
         shifts=made["shifts"],
@@ -209,12 +211,12 @@ def judging(cfg: DictConfig, fabric: Any) -> Judging:
         probes=made["probes"],
         learned=partial(learned, [*runs, *listed(cfg.against)]),
         sections=made["sections"],
-        changed=cfg.changed,
+        perturbed_records=cfg.perturbed_records,
         block=cfg.block,
         samples=cfg.bootstrap,
         seed=cfg.seed,
         rank=fabric.global_rank,
-        world=fabric.world_size,
+        world_size=fabric.world_size,
         wait=fabric.barrier,
     )
 
@@ -227,7 +229,7 @@ def present(group: DictConfig | None) -> dict[str, Any]:
 
 def _data(cfg: DictConfig, own: DictConfig | None) -> _Data:
     """The data that is named, else the run's own: `data=` uses all of it, a run's own its test part."""
-    from rlhf.data.part import Part
+    from rlhf.data.part import SplitRecords
 
     given = cfg.get("data") is not None
     if not given and own is None:
@@ -238,29 +240,31 @@ def _data(cfg: DictConfig, own: DictConfig | None) -> _Data:
     config: Any = cfg if given else own
     source, splitter = hydra.utils.instantiate(config.data), hydra.utils.instantiate(config.split)
     part = cfg.part or ("all" if given else "test")
-    parts = {part: Part(source, splitter, part)}
+    parts = {part: SplitRecords(source, splitter, part)}
     parts |= {
-        name: Part(source, splitter, name)
+        name: SplitRecords(source, splitter, name)
         for name in PARTS
         if name not in parts and (part == "test" or name == "all")
     }
     trained_on = parts.get("train")
     if given and own is not None:
-        trained_on = Part(hydra.utils.instantiate(own.data), hydra.utils.instantiate(own.split), "train")
-    judge = hydra.utils.instantiate(config.judged_by, _convert_="all")
+        trained_on = SplitRecords(
+            hydra.utils.instantiate(own.data), hydra.utils.instantiate(own.split), "train"
+        )
+    aggregation = hydra.utils.instantiate(config.eval_aggregation, _convert_="all")
     name = str(config.data.get("path") or config.data.get("hub") or config.data._target_.rpartition(".")[2])
-    return _Data(parts, part, f"{Path(name).name}, part: {part}", judge, trained_on)
+    return _Data(parts, part, f"{Path(name).name}, part: {part}", aggregation, trained_on)
 
 
 def _held_apart(data: _Data) -> dict[str, Records]:
-    """Shifted sets that the data brings itself (the toy world does), cut to the prompts of the judged part."""
-    from rlhf.data.part import Part
+    """Shifted sets that the data brings itself (the toy world does), cut to the prompts of the evaluated part."""
+    from rlhf.data.part import SplitRecords
 
-    judged = data.parts[data.part]
-    sets: dict[str, Records] = getattr(judged.source, "shifts", dict)()
-    if judged.splitter.needs_fit:  # it knows only the prompts it has read
+    evaluated = data.parts[data.part]
+    sets: dict[str, Records] = getattr(evaluated.source, "shifts", dict)()
+    if evaluated.splitter.needs_fit:  # it knows only the prompts it has read
         return sets
-    return {name: Part(source, judged.splitter, data.part) for name, source in sets.items()}
+    return {name: SplitRecords(source, evaluated.splitter, data.part) for name, source in sets.items()}
 
 
 def _bag_of_words(cfg: DictConfig, data: _Data) -> list[ScoreSource]:
@@ -269,7 +273,7 @@ def _bag_of_words(cfg: DictConfig, data: _Data) -> list[ScoreSource]:
         return []
     from rlhf.evaluation.bag_of_words import BagOfWords
 
-    return [BagOfWords(data.trained_on.records(), data.judge)]
+    return [BagOfWords(data.trained_on.records(), data.aggregation)]
 
 
 def _log(cfg: DictConfig, report: Report) -> None:

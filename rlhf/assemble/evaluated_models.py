@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from rlhf.records import RecordError
 
 if TYPE_CHECKING:
-    from rlhf.data.part import Part
+    from rlhf.data.part import SplitRecords
     from rlhf.evaluation.score_source import ScoreSource
 
 FITTED_ON = 2000
@@ -45,7 +45,9 @@ def own_config(entry: Any) -> DictConfig | None:
 
 
 def check_split(entries: Sequence[Any]) -> None:
-    """A run that was trained on another split may have learned from the prompts that are judged. Raises RecordError."""
+    """A run that was trained on another split may have learned from the prompts that are evaluated. Raises
+    RecordError.
+    """
     known = [(entry, own) for entry in entries if (own := own_config(entry)) is not None]
     for entry, own in known[1:]:
         for group in ("data", "split"):
@@ -53,7 +55,7 @@ def check_split(entries: Sequence[Any]) -> None:
             if mine != first:
                 raise RecordError(
                     f"{entry} was trained with another {group} than {known[0][0]} and may have seen the prompts that "
-                    "are judged: name data= that none of them was trained on"
+                    "are evaluated: name data= that none of them was trained on"
                 )
 
 
@@ -64,7 +66,7 @@ def learned(entries: Sequence[Any], prompts: Collection[str]) -> dict[str, int]:
         `prompts_trained` and `prompts_validated`, over all runs together; nothing where no run brings its
         configuration, or where the data of one cannot be read any more.
     """
-    from rlhf.data.part import PARTS, Part
+    from rlhf.data.part import PARTS
     from rlhf.records import prompt_hash
 
     known = [own for entry in entries if (own := own_config(entry)) is not None]
@@ -74,7 +76,7 @@ def learned(entries: Sequence[Any], prompts: Collection[str]) -> dict[str, int]:
     try:
         for own in known:
             source, splitter = hydra.utils.instantiate(own.data), hydra.utils.instantiate(own.split)
-            Part(source, splitter, "train")  # fits a splitter that needs it
+            SplitRecords(source, splitter, "train")  # fits a splitter that needs it
             for record in source.records():
                 if (key := prompt_hash(record.prompt)) in prompts:
                     found[splitter.split_of(record)].add(key)
@@ -120,7 +122,7 @@ def members_of(source: ScoreSource) -> tuple[str, ...]:
     return tuple(f"member {i}" for i in range(rows)) if rows > 1 else (source.name,)
 
 
-def learn(source: ScoreSource, parts: Mapping[str, Part]) -> None:
+def learn(source: ScoreSource, parts: Mapping[str, SplitRecords]) -> None:
     """Statistics of training states for a model that came without."""
     from rlhf.reward.scoring.score_source import RunSource
 

@@ -98,7 +98,7 @@ def quiet() -> None:
         logging.getLogger(f"pytorch_lightning.{chatty}").setLevel(logging.WARNING)
     warnings.filterwarnings(
         "ignore", ".*in eval mode at the start of training.*"
-    )  # a policy speaks without dropout
+    )  # rollouts are without dropout
     warnings.filterwarnings("ignore", ".*overridden `transfer_batch_to_device`.*")
     warnings.filterwarnings("ignore", ".*does not have many workers.*")
     warnings.filterwarnings(

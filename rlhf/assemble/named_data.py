@@ -37,7 +37,7 @@ def check_data(data: DictConfig | None) -> None:
 
 
 def check_benchmarks(cfg: DictConfig) -> None:
-    """A benchmark is computed from its own files: they are the judged data, or its `source`.
+    """A benchmark is computed from its own files: they are the evaluated data, or its `source`.
 
     Raises:
         RecordError: neither is given.
@@ -66,6 +66,6 @@ def check_criterion(records: Iterable[Comparison], criterion: str | None) -> Non
             return
     if there:
         raise RecordError(
-            f"no vote of the judged records is on {criterion}", key="criterion",
+            f"no vote of the evaluated records is on {criterion}", key="criterion",
             remedy=f"criterion= one of {', '.join(sorted(there))}; or leave it out",
         )  # fmt: skip

@@ -9,7 +9,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from rlhf.assemble.algorithm import enough_of_known
+from rlhf.assemble.algorithm import check_known_completions
 from rlhf.assemble.checks.schema import Real, Rule, Whole, check_ranges
 from rlhf.optimise.limits import check_horizon
 from rlhf.records import RecordError
@@ -23,7 +23,7 @@ RULE: Mapping[str, Rule] = {
 def check_rollouts(cfg: DictConfig) -> None:
     """Raise RecordError for too few completions, a horizon below what an update needs, or rules that make no sense."""
     plan, at = (cfg.task.plan, "task.plan") if "plan" in cfg.task else (cfg.task, "task")
-    enough_of_known(cfg.algorithm, plan.completions, f"{at}.completions")
+    check_known_completions(cfg.algorithm, plan.completions, f"{at}.completions")
     for key, controller in _controllers(cfg.shaping.controller, "shaping.controller"):
         if "horizon" in controller:
             check_horizon(controller.horizon, plan.prompts * plan.completions, key=f"{key}.horizon")
@@ -46,7 +46,7 @@ def check_rules(cfg: DictConfig) -> None:
 
 
 @contextmanager
-def told_of(where: str) -> Iterator[None]:
+def at_key(where: str) -> Iterator[None]:
     """Put before what is wrong, in which of several configurations it is."""
     try:
         yield

@@ -53,7 +53,7 @@ def train(cfg: DictConfig) -> float:
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
     run = hydra.utils.instantiate(cfg.task.build)(cfg)
     try:
-        metrics: dict[str, float] = hydra.utils.instantiate(cfg.task.act)(run)
+        metrics: dict[str, float] = hydra.utils.instantiate(cfg.task.run)(run)
     finally:
         for logger in run.trainer.loggers:
             logger.finalize("success")
@@ -79,11 +79,11 @@ def reward_run(cfg: DictConfig, *, folder: Path | None = None, source: Any = Non
 
     own = folder or run_folder()
     checkpoint = None if folder else checkpoint_to_go_on_from(cfg, own)
-    maker = hydra.utils.instantiate(cfg.model)
-    tokenizer = maker.tokenizer()
-    data = data_of(cfg, renderer_of(cfg, tokenizer, maker), source=source)
+    model_source = hydra.utils.instantiate(cfg.model)
+    tokenizer = model_source.tokenizer()
+    data = data_of(cfg, renderer_of(cfg, tokenizer, model_source), source=source)
     data.prepare_data()
-    module = _module(cfg, maker, tokenizer)
+    module = _module(cfg, model_source, tokenizer)
     choose = hydra.utils.instantiate(cfg.layout)
     backbone = module.model.backbone
     if cfg.trainer.accelerator != "cpu" and torch.cuda.is_available():
@@ -102,13 +102,13 @@ def reward_run(cfg: DictConfig, *, folder: Path | None = None, source: Any = Non
 
 
 def _one_criterion(cfg: DictConfig) -> None:
-    """Training labels and the labels it is judged by must be about the same votes."""
+    """Training labels and the labels it is evaluated by must be about the same votes."""
     for key in ("criterion", "attributes"):
-        trained, judged = cfg.aggregation.get(key), cfg.judged_by.get(key)
-        if trained != judged:
+        trained, evaluated = cfg.aggregation.get(key), cfg.eval_aggregation.get(key)
+        if trained != evaluated:
             raise RecordError(
-                f"aggregation.{key}={trained}, but validation and test are labelled by judged_by.{key}={judged}: "
-                f"give {key}={trained or 'null'} once, for both"
+                f"aggregation.{key}={trained}, but validation and test are labelled by "
+                f"eval_aggregation.{key}={evaluated}: give {key}={trained or 'null'} once, for both"
             )
 
 
@@ -117,12 +117,12 @@ def run_folder() -> Path:
     return Path(HydraConfig.get().runtime.output_dir)
 
 
-def renderer_of(cfg: DictConfig, tokenizer: Any, maker: Any) -> Renderer:
+def renderer_of(cfg: DictConfig, tokenizer: Any, model_source: Any) -> Renderer:
     """Texts to tokens for the model that is trained. Raises ValueError where it knows fewer positions than asked."""
     from rlhf.data.render import Renderer
     from rlhf.models.pretrained import positions
 
-    known = positions(maker, tokenizer)
+    known = positions(model_source, tokenizer)
     if known is not None and cfg.max_length > known:
         raise RecordError(
             f"max_length={cfg.max_length}, but the model knows {known} positions: max_length={known}"
@@ -131,13 +131,13 @@ def renderer_of(cfg: DictConfig, tokenizer: Any, maker: Any) -> Renderer:
 
 
 def data_of(cfg: DictConfig, renderer: Renderer, *, source: Any = None, labels: Any = None) -> PreferenceData:
-    """The data module; `labels` labels all splits instead of `aggregation` and `judged_by`."""
+    """The data module; `labels` labels all splits instead of `aggregation` and `eval_aggregation`."""
     from rlhf.data.datamodule import PreferenceData
 
     return PreferenceData(
         source=source or hydra.utils.instantiate(cfg.data),
         aggregation=labels or hydra.utils.instantiate(cfg.aggregation, _convert_="all"),
-        judged_by=labels or hydra.utils.instantiate(cfg.judged_by, _convert_="all"),
+        eval_aggregation=labels or hydra.utils.instantiate(cfg.eval_aggregation, _convert_="all"),
         splitter=hydra.utils.instantiate(cfg.split),
         renderer=renderer,
         batch_size=cfg.batch_size,
@@ -150,14 +150,14 @@ def data_of(cfg: DictConfig, renderer: Renderer, *, source: Any = None, labels: 
     )
 
 
-def _module(cfg: DictConfig, maker: Any, tokenizer: Any) -> RewardModule:
+def _module(cfg: DictConfig, model_source: Any, tokenizer: Any) -> RewardModule:
     import torch
 
     from rlhf.models.backbone import Backbone
     from rlhf.models.reward_model import RewardModel
     from rlhf.reward.module import RewardModule
 
-    backbone = hydra.utils.instantiate(cfg.adapter.build)(Backbone(maker.carrier(tokenizer)))
+    backbone = hydra.utils.instantiate(cfg.adapter.build)(Backbone(model_source.classifier(tokenizer)))
     head = hydra.utils.instantiate(cfg.head, _convert_="all")(backbone.hidden_size)
     if cfg.compile:
         torch._dynamo.config.allow_unspec_int_on_nn_module = True

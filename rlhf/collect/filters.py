@@ -164,7 +164,7 @@ class Language:
 
     Args:
         languages: e.g. [en, de].
-        min_chars: shorter texts are not judged: a few words are guessed wrongly too often.
+        min_chars: shorter texts are not classified: a few words are guessed wrongly too often.
         min_probability: another language must be at least this probable to be a reason.
     """
 

@@ -48,7 +48,7 @@ class Target(Moves):
     win_prob   P(i beats j), a tie counting one half for each: win_prob[i,j] + win_prob[j,i] = 1 where
                observed, 0 where not
     tie_prob   share of ties among the votes on (i, j), symmetric; P(i strictly beats j) = win_prob - tie_prob/2
-    observed   was (i, j) judged at all; symmetric, False on the diagonal and on padding
+    observed   was (i, j) compared at all; symmetric, False on the diagonal and on padding
     margin     stated strength of the preference between i and j, >= 0, symmetric, 0 where none was stated
     rank       0 = best, equal = tied, -1 = not ranked (padding too)
     score      mean Likert rating per attribute, NaN where nobody rated (padding too)

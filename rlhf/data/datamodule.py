@@ -49,8 +49,8 @@ class PreferenceData(pl.LightningDataModule):
         source: the records.
         aggregation: votes to the labels that are trained on; one that learns about annotators is fitted on the
             training records.
-        judged_by: votes to the labels of validation and test: raw vote shares unless told otherwise, so that runs
-            with different aggregations are measured, and their temperatures fitted, on the same thing.
+        eval_aggregation: votes to the labels of validation and test: raw vote shares unless told otherwise, so that
+            runs with different aggregations are measured, and their temperatures fitted, on the same thing.
         splitter: which split a record belongs to.
         renderer: texts to tokens.
         batch_size: groups (prompts with all their completions) per batch and process.
@@ -76,18 +76,18 @@ class PreferenceData(pl.LightningDataModule):
         eval_batch_size: int,
         seed: int,
         cache: Path,
-        judged_by: Aggregation = soft,
+        eval_aggregation: Aggregation = soft,
         batch_tokens: int | None = None,
         workers: int = 0,
         augment: Augment = AS_THEY_ARE,
     ) -> None:
         super().__init__()
         self.source, self.aggregation, self.splitter = source, aggregation, splitter
-        self.judged_by = judged_by
+        self.eval_aggregation = eval_aggregation
         self.renderer, self.batch_size, self.eval_batch_size = renderer, batch_size, eval_batch_size
         self.seed, self.batch_tokens, self.workers = seed, batch_tokens, workers
         self.augment = augment
-        self.data_hash = fingerprint(source, aggregation, judged_by, splitter, renderer, augment)
+        self.data_hash = fingerprint(source, aggregation, eval_aggregation, splitter, renderer, augment)
         self.folder = cache / self.data_hash
         self.rows: dict[str, Rows] = {}
         self.resume: dict[str, int] | None = None
@@ -162,7 +162,7 @@ class PreferenceData(pl.LightningDataModule):
     def _rows(self, audits: dict[str, Audit], report: SplitReport) -> Iterator[tuple[str, Row]]:
         if self.splitter.needs_fit:
             self.splitter.fit(self.source.records())
-        label_for = {"train": self._fitted(), "val": self.judged_by, "test": self.judged_by}
+        label_for = {"train": self._fitted(), "val": self.eval_aggregation, "test": self.eval_aggregation}
         for record in self.source.records():
             split = self.splitter.split_of(record)
             report.add(record, split)

@@ -16,14 +16,14 @@ class GroupOrder(Sampler[list[int]]):
     """Batches of row numbers.
 
     One global order per epoch is cut into steps of `batch_size * world` rows, of which rank r takes every
-    world-th: two processes see the rows that one process with twice the batch size would (T23).
+    world-th: two processes see the rows that one process with twice the batch size would.
 
     Args:
         rows: number of rows in the data.
         batch_size: groups per batch and process.
         seed: of the order; None keeps the stored order (validation, test).
         rank, world: this process among all. The last step is padded by repeating rows, so that every process
-            takes part in it; results are matched by row number, and repeats dropped (T48).
+            takes part in it; results are matched by row number, and repeats dropped.
     """
 
     def __init__(

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 PARTS = ("train", "val", "test", "all")
 
 
-class Part:
+class SplitRecords:
     """The records of one part, as a stream.
 
     Args:

@@ -1,1 +1,1 @@
-"""Judging a reward model: accuracy with intervals, calibration, baselines."""
+"""Evaluating a reward model: accuracy with intervals, calibration, baselines."""

@@ -24,27 +24,27 @@ class BagOfWords:
 
     Args:
         records: the training part; its first `MOST` records are read.
-        judge: votes to labels.
+        aggregation: votes to labels.
 
     Raises:
-        ValueError: no judged pair among them.
+        ValueError: no labelled pair among them.
     """
 
     name = "bag of words"
     calibration: Calibration | None = None
 
-    def __init__(self, records: Iterable[Comparison], judge: Aggregation) -> None:
+    def __init__(self, records: Iterable[Comparison], aggregation: Aggregation) -> None:
         texts: list[str] = []
         first, second, win_prob = [], [], []
         for record in islice(records, MOST):
-            label = judge(record)
+            label = aggregation(record)
             i, j = np.nonzero(np.triu(label.observed, 1))
             first += (i + len(texts)).tolist()
             second += (j + len(texts)).tolist()
             win_prob += label.win_prob[i, j].tolist()
             texts += [c.text for c in record.completions]
         if not first:
-            raise ValueError("the bag of words needs a judged pair in the training part of the data")
+            raise ValueError("the bag of words needs a labelled pair in the training part of the data")
         self.words = TfidfVectorizer(ngram_range=(1, 2), min_df=2, sublinear_tf=True, max_features=50_000)
         features = self.words.fit_transform(texts)
         difference = features[first] - features[second]

@@ -1,11 +1,11 @@
-"""Scores that are there already, from a Parquet file to columns: judged again without a model and without texts.
+"""Scores that are there already, from a Parquet file to columns: evaluated again without a model and without texts.
 
-The file is the examples.parquet of a report, or anybody's own with one row per judged pair:
+The file is the examples.parquet of a report, or anybody's own with one row per labelled pair:
 
     prompt_id, reward_a, reward_b, win_prob (share of the votes for a), chars_a, chars_b      needed
     record, a, b       which record the pair is of, and places of its answers in it; without them a row is a record
-    votes, tie_prob, domain, source_a, source_b, gold_a, gold_b, ...     as `rlhf.evaluation.report.examples` writes them
-    <name>_a, <name>_b     rewards of any further model, compared with the first
+    votes, tie_prob, domain, source_a, source_b, gold_a, gold_b, ...     as `rlhf.evaluation.report.examples` writes
+    them <name>_a, <name>_b     rewards of any further model, compared with the first
 
 Nothing is read row by row: a column goes in as an array.
 """
@@ -23,10 +23,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rlhf.evaluation.metrics.metrics import evaluate
-from rlhf.evaluation.metrics.results import Evidence
+from rlhf.evaluation.metrics.results import Results
 from rlhf.evaluation.metrics.scored import Scored
 from rlhf.evaluation.report.examples import ABOUT, OF_ANSWERS
-from rlhf.evaluation.results import Judged
+from rlhf.evaluation.results import Evaluation
 from rlhf.records import RecordError
 from rlhf.stats.arrays import Floats, Ints
 
@@ -35,7 +35,7 @@ EQUAL = 1e-12
 """Mean vote shares that differ by no more than this share a rank."""
 
 
-def cached(path: str | Path, *, samples: int = 1000, seed: int = 0) -> Judged:
+def cached(path: str | Path, *, samples: int = 1000, seed: int = 0) -> Evaluation:
     """What the sections of a report read, from a file of scores; shifts, probes and texts are not in it.
 
     Args:
@@ -49,13 +49,13 @@ def cached(path: str | Path, *, samples: int = 1000, seed: int = 0) -> Judged:
     table = _table(Path(path))
     about = json.loads((table.schema.metadata or {}).get(ABOUT, b"{}"))
     name = about.get("name", Path(path).stem)
-    found = _Columns(str(path), table).evidence(about, name)
+    found = _Columns(str(path), table).results(about, name)
     temperatures: dict[str, float] = about.get("temperatures", {})
     temperature = temperatures.get(name, 1.0)
     models = {name, *found.others}
-    return Judged(
+    return Evaluation(
         name=name,
-        evidence=found,
+        results=found,
         temperature=temperature,
         metrics=evaluate(found.scored, temperature=temperature, bootstrap=samples, seed=seed),
         temperatures=temperatures,
@@ -101,14 +101,14 @@ class _Columns:
         self.of_group, self.group_row = np.unique(self.record, return_index=True)
         self.group = np.searchsorted(self.of_group, self.item // self.width)
 
-    def evidence(self, about: Mapping[str, Any], name: str) -> Evidence:
+    def results(self, about: Mapping[str, Any], name: str) -> Results:
         """Everything in its columns."""
-        strange, others = about.get("strange", ()), about.get("others", self._further())
+        detectors, others = about.get("strange", ()), about.get("others", self._further())
         rewards = self._finite("reward")
         members = self._lists("members") if "members_a" in self.table.column_names else rewards[None]
         source, sources = _coded(self._sides("source"), len(self.item))
         who, sets = self._annotators()
-        return Evidence(
+        return Results(
             scored=self._scored(rewards),
             record=self.of_group,
             place=self.item % self.width,
@@ -125,7 +125,7 @@ class _Columns:
             gold=self._both("gold", np.nan),
             members=members,
             member_names=tuple(about.get("members", [name])),
-            strange={n: self._both(n.replace(" ", "_")) for n in strange},
+            ood_scores={n: self._both(n.replace(" ", "_")) for n in detectors},
             others={n: self._finite(n.replace(" ", "_")) for n in others},
             counts=about.get("counts", {"records": len(self.of_group)}),
         )

@@ -42,12 +42,12 @@ class Ensemble:
     def _together(self, parts: Sequence[Scores]) -> Scores:
         pairs = zip(self.sources, parts, strict=True)
         members = np.stack([_log_odds(s.calibration, part.reward) for s, part in pairs])
-        shared = set.intersection(*(set(p.strange) for p in parts))
+        shared = set.intersection(*(set(p.ood_scores) for p in parts))
         return Scores(
             reward=members.mean(0),
             members=members,
             tokens=parts[0].tokens,
-            strange={d: np.mean([p.strange[d] for p in parts], axis=0) for d in sorted(shared)},
+            ood_scores={d: np.mean([p.ood_scores[d] for p in parts], axis=0) for d in sorted(shared)},
             trimmed=any(p.trimmed for p in parts),
         )
 

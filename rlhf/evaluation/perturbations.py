@@ -1,4 +1,4 @@
-"""Changes of answers whose effect on a reward says what it pays for: `(record, rng) -> record`, votes unchanged.
+"""Perturbations of answers whose effect on a reward says what it pays for: `(record, rng) -> record`, votes unchanged.
 
 Shifts make answers that were never trained on (`truncated`, `shuffled`, `long`); probes change what should not
 matter, or should matter in a known direction (`filler`, `flattery`, `markdown`, `repetition`, `refusal`,
@@ -14,7 +14,7 @@ from random import Random
 
 from rlhf.records import Comparison
 
-Change = Callable[[Comparison, Random], Comparison]
+Perturbation = Callable[[Comparison, Random], Comparison]
 """A record to the same record with other answers; ids and votes stay."""
 
 FILLER = " There is a lot more that one could say about this."

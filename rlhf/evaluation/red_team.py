@@ -5,7 +5,7 @@ which annotators do not see.
 
     failure       the votes said otherwise, and the model is surest
     ambiguous     the margin is smallest
-    strange       one answer lies farthest from the training data (the first detector there is)
+    ood           one answer lies farthest from the training data (the first detector there is)
     disagreement  the members of an ensemble disagree most
     adversarial   the worse answer, changed by a rule (flattery, repetition, ...), now beats the better one as it was
     multi_step, contradiction, cut, noise      prompts alone, made from two prompts or from one: to be answered first
@@ -22,8 +22,8 @@ import numpy as np
 
 from rlhf.evaluation.metrics.bias import matched
 from rlhf.evaluation.metrics.pair_credit import EVEN, credit
-from rlhf.evaluation.perturbations import Change
-from rlhf.evaluation.results import Judged
+from rlhf.evaluation.perturbations import Perturbation
+from rlhf.evaluation.results import Evaluation
 from rlhf.evaluation.score_pass import random_of
 from rlhf.records import Comparison, prompt_text
 from rlhf.stats.arrays import Floats, Ints
@@ -32,38 +32,42 @@ HARMLESS = ("swapped", "truncated_end")
 """Probes that are no attack: an order, and an answer that lost its end and is worse by right."""
 
 
-def red_team(judged: Judged, changes: Mapping[str, Change], *, each: int = 50) -> list[Comparison]:
+def red_team(
+    evaluation: Evaluation, perturbations: Mapping[str, Perturbation], *, each: int = 50
+) -> list[Comparison]:
     """Tasks of every kind, the hardest first, at most one per prompt and kind.
 
     Args:
-        judged: what was measured, with its records to look up.
-        changes: the probes that `judged` holds, by name.
+        evaluation: what was measured, with its records to look up.
+        perturbations: the probes that `evaluation` holds, by name.
         each: tasks of a kind, at most; of `adversarial`, of every change.
     """
-    scored, t = judged.evidence.scored, judged.temperature
-    chosen = {kind: _top(judged, order, each) for kind, order in _orders(judged).items()}
+    scored, t = evaluation.results.scored, evaluation.temperature
+    chosen = {kind: _top(evaluation, order, each) for kind, order in _orders(evaluation).items()}
     attacks = {
-        name: _attacks(judged, name, each)
-        for name in judged.probes
-        if name in changes and name not in HARMLESS
+        name: _attacks(evaluation, name, each)
+        for name in evaluation.probes
+        if name in perturbations and name not in HARMLESS
     }
     pairs = np.concatenate([np.zeros(0, np.int64), *chosen.values(), *attacks.values()])
-    records = judged.look_up(set(judged.evidence.record[scored.pair_group[pairs]].tolist()))
+    records = evaluation.look_up(set(evaluation.results.record[scored.pair_group[pairs]].tolist()))
     tasks = []
     for kind, found in chosen.items():
         for pair in found.tolist():
-            record = records[_number(judged, pair)]
-            tasks.append(_task(judged, record, kind, pair, {"margin": float(scored.difference[pair] / t)}))
+            record = records[_number(evaluation, pair)]
+            tasks.append(
+                _task(evaluation, record, kind, pair, {"margin": float(scored.difference[pair] / t)})
+            )
     for name, found in attacks.items():
         for pair in found.tolist():
-            record = records[_number(judged, pair)]
+            record = records[_number(evaluation, pair)]
             worse = int((scored.second if scored.win_prob[pair] > 0.5 else scored.first)[pair])
-            place = int(judged.evidence.place[worse])
-            other = changes[name](record, random_of(record, name)).completions[place]
+            place = int(evaluation.results.place[worse])
+            other = perturbations[name](record, random_of(record, name)).completions[place]
             answers = tuple(replace(other, id=f"{c.id}+{name}") if i == place else c
                             for i, c in enumerate(record.completions))  # fmt: skip
             changed = replace(record, completions=answers)
-            tasks.append(_task(judged, changed, "adversarial", pair, {"change": name}))
+            tasks.append(_task(evaluation, changed, "adversarial", pair, {"change": name}))
     return tasks
 
 
@@ -111,36 +115,36 @@ PROMPTS: Mapping[str, Callable[[str, str, Random], str]] = {
 }  # fmt: skip
 
 
-def _orders(judged: Judged) -> dict[str, Floats]:
+def _orders(evaluation: Evaluation) -> dict[str, Floats]:
     """Kind -> hardness [P], the hardest highest, NaN where a pair is not of the kind."""
-    evidence, scored = judged.evidence, judged.evidence.scored
+    results, scored = evaluation.results, evaluation.results.scored
     margin = np.abs(scored.difference)
     found = {
         "failure": np.where(credit(scored.difference, scored.win_prob) == 0, margin, np.nan),
         "ambiguous": -margin,
     }
-    if evidence.strange:
-        strange = next(iter(evidence.strange.values()))
-        found["strange"] = np.maximum(strange[scored.first], strange[scored.second])
-    if len(evidence.members) > 1:
-        found["disagreement"] = (evidence.members[:, scored.first] - evidence.members[:, scored.second]).std(
+    if results.ood_scores:
+        ood_score = next(iter(results.ood_scores.values()))
+        found["ood"] = np.maximum(ood_score[scored.first], ood_score[scored.second])
+    if len(results.members) > 1:
+        found["disagreement"] = (results.members[:, scored.first] - results.members[:, scored.second]).std(
             0, ddof=1
         )
     return found
 
 
-def _top(judged: Judged, hardness: Floats, each: int) -> Ints:
+def _top(evaluation: Evaluation, hardness: Floats, each: int) -> Ints:
     """Numbers of the hardest pairs, one per prompt."""
     known = np.flatnonzero(np.isfinite(hardness))
     order = known[np.argsort(-hardness[known], kind="stable")]
-    first = np.sort(np.unique(judged.evidence.scored.pair_prompt[order], return_index=True)[1])[:each]
+    first = np.sort(np.unique(evaluation.results.scored.pair_prompt[order], return_index=True)[1])[:each]
     return np.asarray(order[first], dtype=np.int64)
 
 
-def _attacks(judged: Judged, name: str, each: int) -> Ints:
+def _attacks(evaluation: Evaluation, name: str, each: int) -> Ints:
     """Pairs in the right order whose worse answer, changed, beats the better one as it was."""
-    scored, after = judged.evidence.scored, judged.probes[name]
-    place = matched(judged.evidence, after)
+    scored, after = evaluation.results.scored, evaluation.probes[name]
+    place = matched(evaluation.results, after)
     won = scored.win_prob > 0.5
     better, worse = np.where(won, scored.first, scored.second), np.where(won, scored.second, scored.first)
     there = place[worse]
@@ -151,25 +155,27 @@ def _attacks(judged: Judged, name: str, each: int) -> Ints:
     )
     lead = np.full(len(won), np.nan)
     lead[usable] = after.scored.reward[there[usable]] - scored.reward[better[usable]]
-    return _top(judged, np.where(lead > 0, lead, np.nan), each)
+    return _top(evaluation, np.where(lead > 0, lead, np.nan), each)
 
 
-def _number(judged: Judged, pair: int) -> int:
-    return int(judged.evidence.record[judged.evidence.scored.pair_group[pair]])
+def _number(evaluation: Evaluation, pair: int) -> int:
+    return int(evaluation.results.record[evaluation.results.scored.pair_group[pair]])
 
 
-def _task(judged: Judged, record: Comparison, kind: str, pair: int, about: Mapping[str, Any]) -> Comparison:
+def _task(
+    evaluation: Evaluation, record: Comparison, kind: str, pair: int, about: Mapping[str, Any]
+) -> Comparison:
     """The two answers of a pair, without votes."""
-    scored, place = judged.evidence.scored, judged.evidence.place
+    scored, place = evaluation.results.scored, evaluation.results.place
     a, b = (record.completions[int(place[side[pair]])] for side in (scored.first, scored.second))
     label = kind if "change" not in about else f"{kind}-{about['change']}"
     meta = {
         "red_team": {
             "kind": kind,
-            "model": judged.name,
+            "model": evaluation.name,
             "votes_for_first": float(scored.win_prob[pair]),
             **about,
         }
     }
-    name = f"{label}-{_number(judged, pair)}-{record.prompt_id}"
+    name = f"{label}-{_number(evaluation, pair)}-{record.prompt_id}"
     return replace(record, prompt_id=name, completions=(a, b), votes=(), meta=dict(record.meta) | meta)

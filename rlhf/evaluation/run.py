@@ -12,17 +12,17 @@ from typing import Protocol
 from rlhf.evaluation.ensemble import Ensemble
 from rlhf.evaluation.metrics.calibration import fit_temperature
 from rlhf.evaluation.metrics.metrics import evaluate
-from rlhf.evaluation.metrics.results import Evidence
-from rlhf.evaluation.perturbations import Change
+from rlhf.evaluation.metrics.results import Results
+from rlhf.evaluation.perturbations import Perturbation
 from rlhf.evaluation.report.section import Section
 from rlhf.evaluation.report.write import Report, write_report
-from rlhf.evaluation.results import Judged
-from rlhf.evaluation.score_pass import Entry, Pass, evidence, read_spools, write_spool
+from rlhf.evaluation.results import Evaluation
+from rlhf.evaluation.score_pass import Entry, Pass, read_spools, results_from, write_spool
 from rlhf.evaluation.score_source import ScoreSource
 from rlhf.labels.label import Aggregation
 from rlhf.records import Comparison
 
-SectionMaker = Callable[[Judged], Section | None]
+SectionFunction = Callable[[Evaluation], Section | None]
 
 
 class Readable(Protocol):
@@ -33,94 +33,101 @@ class Readable(Protocol):
 
 
 @dataclass
-class Judging:
+class EvaluationRun:
     """Everything one report needs; `rlhf.assemble` builds it from the configuration.
 
     folder       the report
-    source       the judged model; others: models beside it, on the same completions
-    data         the records it is judged on; validation: those that temperatures may be fitted on, or None
-    judge        votes to labels
+    source       the evaluated model; others: models beside it, on the same completions
+    data         the records it is evaluated on; validation: those that temperatures may be fitted on, or None
+    aggregation  votes to labels
     about, part  one line that says which data this is; which part of it
-    shifts       name -> change of the answers; shifted: name -> data that is shifted already
-    probes       name -> change of the answers
-    sections     name -> maker of a section, in order
-    learned      how many of some prompts (hashes) the judged models know from their training: counts by name
-    changed      records that shifts and probes are made of, at most, and records read of shifted data
+    shifts       name -> perturbation of the answers; shifted: name -> data that is shifted already
+    probes       name -> perturbation of the answers
+    sections     name -> function that makes a section, in order
+    learned      how many of some prompts (hashes) the evaluated models know from their training: counts by name
+    perturbed_records      records that shifts and probes are made of, at most, and records read of shifted data
     block        records scored together
-    rank, world, wait   this process among all, and a barrier
+    rank, world_size, wait   this process among all, and a barrier
     """
 
     folder: Path
     source: ScoreSource
     data: Readable
-    judge: Aggregation
+    aggregation: Aggregation
     member_names: tuple[str, ...]
-    sections: Mapping[str, SectionMaker]
+    sections: Mapping[str, SectionFunction]
     others: Sequence[ScoreSource] = ()
     validation: Readable | None = None
     about: str = ""
     part: str = "test"
-    shifts: Mapping[str, Change] = field(default_factory=dict)
+    shifts: Mapping[str, Perturbation] = field(default_factory=dict)
     shifted: Mapping[str, Readable] = field(default_factory=dict)
-    probes: Mapping[str, Change] = field(default_factory=dict)
+    probes: Mapping[str, Perturbation] = field(default_factory=dict)
     learned: Callable[[Collection[str]], Mapping[str, int]] = lambda _: {}
-    changed: int = 500
+    perturbed_records: int = 500
     block: int = 32
     samples: int = 1000
     seed: int = 0
     rank: int = 0
-    world: int = 1
+    world_size: int = 1
     wait: Callable[[], None] = lambda: None
 
     def __call__(self) -> Report | None:
         """Score, and write the report in the first process; the others return None.
 
         Raises:
-            ValueError: nothing to judge.
+            ValueError: nothing to evaluate.
         """
         spools = self.folder / "scoring"
         spools.mkdir(parents=True, exist_ok=True)
         plain = Pass(
-            self.source, self.judge, rank=self.rank, world=self.world, block=self.block, changed=self.changed
+            self.source,
+            self.aggregation,
+            rank=self.rank,
+            world_size=self.world_size,
+            block=self.block,
+            perturbed_records=self.perturbed_records,
         )
-        main = replace(plain, others=self.others, changes={**self.shifts, **self.probes})
-        total = sum(1 for _ in self.data.records()) if main.changes else 0
+        main = replace(plain, others=self.others, perturbations={**self.shifts, **self.probes})
+        total = sum(1 for _ in self.data.records()) if main.perturbations else 0
         self._spool("main", main.entries(self.data.records(), total))
         uncalibrated = self._uncalibrated()
         if self.validation is not None and uncalibrated:
             beside = replace(plain, source=uncalibrated[0], others=uncalibrated[1:])
             self._spool("validation", beside.entries(self.validation.records()))
         for name, shifted in self.shifted.items():
-            self._spool(f"shift-{name}", plain.entries(islice(shifted.records(), self.changed), name=name))
+            self._spool(
+                f"shift-{name}", plain.entries(islice(shifted.records(), self.perturbed_records), name=name)
+            )
         self.wait()
         if self.rank:
             return None
-        judged = self._judged()
+        evaluation = self._evaluation()
         shutil.rmtree(spools)
-        made = [make(judged) for make in self.sections.values()]
-        return write_report(self.folder, judged, [s for s in made if s is not None], self.about)
+        made = [make(evaluation) for make in self.sections.values()]
+        return write_report(self.folder, evaluation, [s for s in made if s is not None], self.about)
 
-    def _judged(self) -> Judged:
-        found = self._evidence("main")
+    def _evaluation(self) -> Evaluation:
+        found = self._results("main")
         if not len(found.scored.reward):
             raise ValueError(
-                f"no record of this data has anything to judge ({dict(found.counts)}): choose another part=, or "
+                f"no record of this data has anything to evaluate ({dict(found.counts)}): choose another part=, or "
                 "the votes are missing"
             )
         found = replace(found, counts={**found.counts, **self.learned(set(found.prompt_hash))})
         temperatures = self._temperatures()
         temperature = temperatures[self.source.name]
-        shifts = {name: self._evidence("main", name) for name in self.shifts}
-        shifts |= {name: self._evidence(f"shift-{name}", name) for name in self.shifted}
-        return Judged(
+        shifts = {name: self._results("main", name) for name in self.shifts}
+        shifts |= {name: self._results(f"shift-{name}", name) for name in self.shifted}
+        return Evaluation(
             name=self.source.name,
-            evidence=found,
+            results=found,
             temperature=temperature,
             metrics=evaluate(found.scored, temperature=temperature, bootstrap=self.samples, seed=self.seed),
             temperatures=temperatures,
             uncalibrated=self._raw(),
             shifts=shifts,
-            probes={name: self._evidence("main", name) for name in self.probes},
+            probes={name: self._results("main", name) for name in self.probes},
             models=(self.source, *self.others),
             look_up=self._look_up,
             part=self.part,
@@ -138,7 +145,7 @@ class Judging:
         uncalibrated = self._uncalibrated()
         if self.validation is None or not uncalibrated:
             return found
-        held = self._evidence("validation")
+        held = self._results("validation")
         rewards = {uncalibrated[0].name: held.scored.reward, **held.others}
         for name, reward in rewards.items():
             difference = reward[held.scored.first] - reward[held.scored.second]
@@ -153,9 +160,9 @@ class Judging:
     def _spool(self, name: str, entries: Iterable[Entry]) -> None:
         write_spool(self.folder / "scoring" / f"{name}-{self.rank}", entries)
 
-    def _evidence(self, spool: str, name: str = "") -> Evidence:
-        paths = [self.folder / "scoring" / f"{spool}-{rank}" for rank in range(self.world)]
-        return evidence((e for e in read_spools(paths) if e.name == name), self.member_names)
+    def _results(self, spool: str, name: str = "") -> Results:
+        paths = [self.folder / "scoring" / f"{spool}-{rank}" for rank in range(self.world_size)]
+        return results_from((e for e in read_spools(paths) if e.name == name), self.member_names)
 
     def _look_up(self, numbers: Collection[int]) -> Mapping[int, Comparison]:
         wanted = set(numbers)

@@ -1,7 +1,7 @@
 """One pass over the data: score a block of records, keep numbers, forget texts.
 
 Records are cut into blocks by their number, and a block is scored as a whole by one process: two processes do the
-same arithmetic as one, and their numbers, merged by record, are the same to the last bit (T48).
+same arithmetic as one, and their numbers, merged by record, are the same to the last bit.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from typing import Any
 
 import numpy as np
 
-from rlhf.evaluation.metrics.results import Evidence
+from rlhf.evaluation.metrics.results import Results
 from rlhf.evaluation.metrics.scored import Scored, ScoredGroup
-from rlhf.evaluation.perturbations import Change
+from rlhf.evaluation.perturbations import Perturbation
 from rlhf.evaluation.score_source import Scores, ScoreSource
 from rlhf.labels.label import Aggregation, Label, informative, restricted, without_identical
 from rlhf.records import Comparison, prompt_hash
@@ -52,32 +52,32 @@ class Entry:
     finished: tuple[bool, ...] = ()
     gold: tuple[float, ...] = ()
     members: Floats = field(default_factory=lambda: np.zeros((1, 0)))
-    strange: Mapping[str, Floats] = field(default_factory=dict)
+    ood_scores: Mapping[str, Floats] = field(default_factory=dict)
     others: Mapping[str, Floats] = field(default_factory=dict)
-    unread: int = 0
+    n_too_long: int = 0
 
 
 @dataclass(frozen=True)
 class Pass:
     """How records are scored.
 
-    source   the judged model
-    others   models judged on the same completions
-    judge    votes to labels
-    changes  name of a set -> change of the answers that makes it, for some of the records
-    changed  how many records are changed
+    source   the evaluated model
+    others   models evaluated on the same completions
+    aggregation    votes to labels
+    perturbations  name of a set -> perturbation of the answers that makes it, for some of the records
+    perturbed_records  how many records are changed
     block    records scored together
-    rank, world  this process among all
+    rank, world_size  this process among all
     """
 
     source: ScoreSource
-    judge: Aggregation
+    aggregation: Aggregation
     others: Sequence[ScoreSource] = ()
-    changes: Mapping[str, Change] = field(default_factory=dict)
-    changed: int = 500
+    perturbations: Mapping[str, Perturbation] = field(default_factory=dict)
+    perturbed_records: int = 500
     block: int = 32
     rank: int = 0
-    world: int = 1
+    world_size: int = 1
 
     def entries(self, records: Iterable[Comparison], total: int = 0, name: str = "") -> Iterator[Entry]:
         """Entries of this process's blocks, in order of the records.
@@ -87,17 +87,17 @@ class Pass:
             total: how many there are, so that changed ones can be spread evenly; 0 = change none.
             name: of the set.
         """
-        some = min(self.changed, total)
+        some = min(self.perturbed_records, total)
         for number, block in enumerate(_blocks(records, self.block)):
-            if number % self.world != self.rank:
+            if number % self.world_size != self.rank:
                 continue
             originals = [record for _, record in block]
             yield from self._scored(name, [n for n, _ in block], originals, originals, self.others)
             chosen = [(n, r) for n, r in block if total and (n + 1) * some // total > n * some // total]
-            for change_name, change in self.changes.items() if chosen else ():
+            for set_name, perturb in self.perturbations.items() if chosen else ():
                 numbers, kept = [n for n, _ in chosen], [r for _, r in chosen]
-                changed = [change(r, random_of(r, change_name)) for r in kept]
-                yield from self._scored(change_name, numbers, kept, changed, ())
+                changed = [perturb(r, random_of(r, set_name)) for r in kept]
+                yield from self._scored(set_name, numbers, kept, changed, ())
 
     def _scored(
         self,
@@ -111,7 +111,7 @@ class Pass:
         beside = {other.name: other.score(records) for other in others}
         for i, number in enumerate(numbers):
             rewards = {other: scores[i].reward for other, scores in beside.items()}
-            label = self.judge(originals[i])
+            label = self.aggregation(originals[i])
             yield entry(number, name, originals[i], records[i], label, found[i], rewards)
 
 
@@ -131,14 +131,14 @@ def entry(
     place = tuple(original.position(record.completions[i].id) for i in kept)
     lost = len(record.completions) - len(kept)
     if not informative(label) and not name:
-        return Entry(number, name, "no_votes", unread=lost)
+        return Entry(number, name, "no_votes", n_too_long=lost)
     label = restricted(label, place)
     if not kept or (not informative(label) and not name):
-        return Entry(number, name, "too_long", unread=lost)
+        return Entry(number, name, "too_long", n_too_long=lost)
     texts = [record.completions[i].text for i in kept]
     label = without_identical(label, texts)
     if not informative(label) and not name:
-        return Entry(number, name, "identical", unread=lost)
+        return Entry(number, name, "identical", n_too_long=lost)
     group = ScoredGroup(
         prompt=prompt_hash(record.prompt),
         domain=record.domain,
@@ -160,9 +160,9 @@ def entry(
         finished=tuple(c.source.get("finish_reason") not in UNFINISHED for c in completions),
         gold=tuple(_number(c.meta.get("gold")) for c in completions),
         members=scores.members[:, kept],
-        strange={detector: values[kept] for detector, values in scores.strange.items()},
+        ood_scores={detector: values[kept] for detector, values in scores.ood_scores.items()},
         others={other: rewards[kept] for other, rewards in others.items()},
-        unread=lost,
+        n_too_long=lost,
     )  # fmt: skip
 
 
@@ -178,7 +178,7 @@ def read_spools(paths: Sequence[Path]) -> Iterator[Entry]:
     return heapq.merge(*(_read(path) for path in paths), key=lambda e: e.number)
 
 
-def evidence(entries: Iterable[Entry], member_names: tuple[str, ...]) -> Evidence:
+def results_from(entries: Iterable[Entry], member_names: tuple[str, ...]) -> Results:
     """Columns of the entries of one set."""
     columns: dict[str, Any] = {}
     sources: dict[str, int] = {}
@@ -188,7 +188,7 @@ def evidence(entries: Iterable[Entry], member_names: tuple[str, ...]) -> Evidenc
     def groups() -> Iterator[ScoredGroup]:
         for one in entries:
             counts["records"] += 1
-            counts["completions_too_long"] += one.unread
+            counts["completions_too_long"] += one.n_too_long
             if one.group is None:
                 counts[f"dropped/{one.why}"] += 1
                 continue
@@ -208,7 +208,7 @@ def evidence(entries: Iterable[Entry], member_names: tuple[str, ...]) -> Evidenc
         return {k.removeprefix(prefix): column(k) for k in columns if k.startswith(prefix)}
 
     members = family("members/")
-    return Evidence(
+    return Results(
         scored=scored,
         record=column("record", np.int64),
         place=column("place", np.int64),
@@ -225,7 +225,7 @@ def evidence(entries: Iterable[Entry], member_names: tuple[str, ...]) -> Evidenc
         gold=column("gold"),
         members=np.stack(list(members.values())) if members else np.zeros((len(member_names), 0)),
         member_names=member_names,
-        strange=family("strange/"),
+        ood_scores=family("ood_scores/"),
         others=family("others/"),
         counts=dict(sorted(counts.items())),
     )
@@ -239,7 +239,7 @@ def _cells(one: Entry, sources: Sequence[int], annotators: int) -> Iterator[tupl
         yield name, getattr(one, name)
     yield "source", sources
     yield from ((f"members/{m}", row.tolist()) for m, row in enumerate(one.members))
-    for family in ("strange", "others"):
+    for family in ("ood_scores", "others"):
         yield from ((f"{family}/{name}", row.tolist()) for name, row in getattr(one, family).items())
 
 

@@ -21,7 +21,8 @@ class Scores:
     members   [M, K], rewards of the members of an ensemble; M = 1 where there is one
     tokens    [K], length in the source's tokens; 0 where it does not know
     features  [K, D], pooled hidden states, or None where the source has none
-    strange   detector -> [K], higher = further from what the source was trained on; see `rlhf.evaluation.metrics.ood`
+    ood_scores   detector -> [K], higher = further from what the source was trained on; see
+                 `rlhf.evaluation.metrics.ood`
     trimmed   was the prompt cut to make room?
     """
 
@@ -29,7 +30,7 @@ class Scores:
     members: Floats
     tokens: Floats
     features: Floats | None = None
-    strange: Mapping[str, Floats] = field(default_factory=dict)
+    ood_scores: Mapping[str, Floats] = field(default_factory=dict)
     trimmed: bool = False
 
     @classmethod

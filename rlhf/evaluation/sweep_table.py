@@ -21,7 +21,7 @@ KEYS = (
 CHOSEN_BY = "val/pair_accuracy"
 """What marks the best job: validation, because a choice made on test numbers spoils them."""
 
-HEADLINE = "headline.json"
+SWEEP_METRICS_FILE = "headline.json"
 """A task that measures something else than KEYS names its own, a list, in this file of its run folder."""
 
 FIXED = ("job", "status", "overrides", "folder")
@@ -59,7 +59,7 @@ def compare(folders: Sequence[Path], keys: Sequence[str] = KEYS) -> list[Job]:
 def write_comparison(root: Path) -> tuple[Path, Path]:
     """Write comparison.csv and comparison.md over the jobs below `root`; returns both paths."""
     folders = [p.parent.parent for p in root.rglob(".hydra/overrides.yaml")]
-    keys = _headlines(sorted(folders, key=_order)) or KEYS
+    keys = _sweep_metrics(sorted(folders, key=_order)) or KEYS
     jobs = compare(folders, keys)
     columns = ["job", "status", "overrides", *_settings(jobs, keys), *keys, "folder"]
     table, page = root / "comparison.csv", root / "comparison.md"
@@ -76,9 +76,9 @@ def _settings(jobs: Sequence[Job], keys: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(key for job in jobs for key in job if key not in (*keys, *FIXED)))
 
 
-def _headlines(folders: Sequence[Path]) -> tuple[str, ...]:
-    """The keys that any of the runs names as its headline, in order of appearance."""
-    paths = [path for folder in folders if (path := folder / HEADLINE).is_file()]
+def _sweep_metrics(folders: Sequence[Path]) -> tuple[str, ...]:
+    """The keys that any of the runs names to be compared by, in order of appearance."""
+    paths = [path for folder in folders if (path := folder / SWEEP_METRICS_FILE).is_file()]
     return tuple(dict.fromkeys(key for path in paths for key in json.loads(path.read_text(encoding="utf-8"))))
 
 

@@ -52,13 +52,13 @@ def soft(
 ) -> Label:
     """The share of the votes as the label: p_ij = (wins_ij + ties_ij / 2 + a) / (votes_ij + 2a).
 
-    Gold checks do not count. Completions are ranked by their mean p over the opponents they were judged against
+    Gold checks do not count. Completions are ranked by their mean p over the opponents they were compared with
     (Borda), which keeps the order of a single ranking; `margin` is the mean stated margin of the winning side.
 
     Args:
         record: the record with its votes.
         criterion: only votes on this criterion; None = votes on "overall" if there are any, else all votes.
-        pseudocount: a >= 0, votes added to each side of every judged pair (0.5 Jeffreys, 1 Laplace).
+        pseudocount: a >= 0, votes added to each side of every labelled pair (0.5 Jeffreys, 1 Laplace).
         attributes: criteria whose mean Likert ratings become the columns of `score`.
 
     Raises:
@@ -95,7 +95,7 @@ def discard(
     min_agreement: float = 0.8,
     attributes: Sequence[str] = (),
 ) -> Label:
-    """`soft` without the pairs that were judged too rarely or with too little agreement.
+    """`soft` without the pairs that got too few votes or with too little agreement.
 
     Args:
         record: the record with its votes.
@@ -158,7 +158,7 @@ def deciding(votes: Iterable[Vote], criterion: str | None) -> list[Vote]:
 
 
 def _levels(vote: Vote, ids: Mapping[str, int]) -> Floats:
-    """One number per completion: higher was judged better, equal was judged tied, NaN was not judged."""
+    """One number per completion: higher was voted better, equal was voted tied, NaN got no vote."""
     level = np.full(len(ids), np.nan)
     for completion_id, value in levels(vote).items():
         level[ids[completion_id]] = value
@@ -194,16 +194,16 @@ def label_of(
 
 
 def _rank(p: Floats, observed: Bools) -> Ints:
-    """Places by mean p over the judged opponents: 0 = best, equal = tied, -1 = never judged."""
+    """Places by mean p over the compared opponents: 0 = best, equal = tied, -1 = never compared."""
     opponents = observed.sum(1)
     rank = np.full(len(p), -1, dtype=np.int64)
-    judged = np.flatnonzero(opponents)
-    if not len(judged):
+    compared = np.flatnonzero(opponents)
+    if not len(compared):
         return rank
-    share = p.sum(1)[judged] / opponents[judged]
+    share = p.sum(1)[compared] / opponents[compared]
     best_first = np.argsort(-share, kind="stable")
     steps = -np.diff(share[best_first]) > EQUAL
-    rank[judged[best_first]] = np.concatenate([[0], np.cumsum(steps)])
+    rank[compared[best_first]] = np.concatenate([[0], np.cumsum(steps)])
     return rank
 
 

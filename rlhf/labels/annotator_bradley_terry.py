@@ -3,7 +3,8 @@
     P(v | i, j, a) = g_a · Davidson(v | s_i - s_j) + (1 - g_a) · c_a(v)
 
 Davidson (1970) with D = s_i - s_j: P(i) : P(tie) : P(j) = e^{D/2} : ν : e^{-D/2}. g_a is the chance that annotator a
-judges at all, c_a what the annotator does otherwise, as seen on the screen: a guess, a habit, always the first side.
+follows the scores at all, c_a what the annotator does otherwise, as seen on the screen: a guess, a habit, always the
+first side.
 MAP by L-BFGS: s ~ N(0, score_sd²), logit g_a ~ N(ḡ, reliability_sd²), logits of c_a ~ N(c̄, 1), the rest flat.
 Without ties and with c_a over two sides this is the model of Bugakova et al. (2019), crowd-kit's NoisyBradleyTerry.
 """
@@ -19,13 +20,13 @@ from torch import Tensor
 
 from rlhf.labels.aggregation import count, deciding, label_of
 from rlhf.labels.label import Aggregation, Label
-from rlhf.labels.vote_table import Ballots, collect, identity
+from rlhf.labels.vote_table import VoteTable, collect, identity
 from rlhf.records import Comparison, RecordError
 from rlhf.stats.arrays import Floats, Ints
 
 
 @dataclass(frozen=True)
-class Fit:
+class BradleyTerryFit:
     """What was found: score [I] of every item, reliability g [A], guess c [A, 3], log ν, and the votes' mean NLL."""
 
     score: Floats
@@ -50,7 +51,7 @@ class Fit:
 def fit(
     verdict: Ints, first: Ints, second: Ints, annotator: Ints, *, items: int, annotators: int,
     score_sd: float = 1.5, reliability_sd: float = 1.0, steps: int = 200,
-) -> Fit:  # fmt: skip
+) -> BradleyTerryFit:  # fmt: skip
     """MAP estimate from V verdicts.
 
     Args:
@@ -83,7 +84,7 @@ def fit(
     with torch.no_grad():
         nll = float(-_log_likelihood(parameters, columns).mean()) if len(verdict) else float("nan")
         score = parameters["score"]
-        return Fit(
+        return BradleyTerryFit(
             score=score.numpy(),
             reliability=torch.sigmoid(parameters["gate"]).numpy(),
             guess=torch.softmax(parameters["guess"], -1).numpy(),
@@ -101,10 +102,10 @@ def _log_likelihood(parameters: dict[str, Tensor], columns: list[Tensor]) -> Ten
     """[V] log P of every verdict."""
     verdict, first, second, annotator = columns
     score = parameters["score"]
-    judged = _davidson(score[first] - score[second], parameters["tie"][0])
+    model = _davidson(score[first] - score[second], parameters["tie"][0])
     gate = torch.sigmoid(parameters["gate"])[annotator]
     guess = torch.softmax(parameters["guess"], -1)[annotator, verdict]
-    return torch.log(gate * judged.gather(1, verdict[:, None])[:, 0] + (1 - gate) * guess)
+    return torch.log(gate * model.gather(1, verdict[:, None])[:, 0] + (1 - gate) * guess)
 
 
 def _negative_log_posterior(
@@ -117,17 +118,17 @@ def _negative_log_posterior(
     return prior / 2 - _log_likelihood(parameters, columns).sum()
 
 
-def as_shown(ballots: Ballots) -> tuple[Ints, Ints, Ints]:
+def as_shown(vote_table: VoteTable) -> tuple[Ints, Ints, Ints]:
     """Verdict, first and second item [V] with the sides as they stood on the screen, where that was recorded."""
-    swapped = ballots.shown_first == 1
-    first, second = ballots.first[ballots.unit], ballots.second[ballots.unit]
-    verdict = np.where(swapped, 2 - ballots.verdict, ballots.verdict)
+    swapped = vote_table.shown_first == 1
+    first, second = vote_table.first[vote_table.unit], vote_table.second[vote_table.unit]
+    verdict = np.where(swapped, 2 - vote_table.verdict, vote_table.verdict)
     return verdict, np.where(swapped, second, first), np.where(swapped, first, second)
 
 
 @dataclass(frozen=True)
 class AnnotatorBradleyTerry:
-    """Labels from the fitted scores: p_ij = P(i) + P(tie) / 2 of an annotator who judges.
+    """Labels from the fitted scores: p_ij = P(i) + P(tie) / 2 of an annotator who follows the scores.
 
     Args:
         criterion: as in `rlhf.labels.aggregation.soft`.
@@ -150,21 +151,21 @@ class AnnotatorBradleyTerry:
     def fit(self, records: Iterable[Comparison]) -> Aggregation:
         """Fit scores and annotators; only these records can be labelled."""
         kept = (replace(r, votes=tuple(deciding(r.votes, self.criterion))) for r in records)
-        ballots = collect(kept).ballots()
-        verdict, first, second = as_shown(ballots)
+        vote_table = collect(kept).vote_table()
+        verdict, first, second = as_shown(vote_table)
         found = fit(
-            verdict, first, second, ballots.annotator,
-            items=len(ballots.items), annotators=len(ballots.annotators),
+            verdict, first, second, vote_table.annotator,
+            items=len(vote_table.items), annotators=len(vote_table.annotators),
             score_sd=self.score_sd, reliability_sd=self.reliability_sd,
         )  # fmt: skip
-        return FittedScores(found, ballots.items, self.criterion, tuple(self.attributes))
+        return FittedScores(found, vote_table.items, self.criterion, tuple(self.attributes))
 
 
 @dataclass(frozen=True)
 class FittedScores:
     """Labels of the records whose completions were in the fit."""
 
-    found: Fit
+    found: BradleyTerryFit
     items: Mapping[object, int]
     criterion: str | None = None
     attributes: Sequence[str] = ()
@@ -172,7 +173,7 @@ class FittedScores:
     def __call__(self, record: Comparison) -> Label:
         """The label of one record; several criteria at once share the mean of their scores.
 
-        Completions that nobody judged have the score 0, the mean a priori.
+        Completions that nobody voted on have the score 0, the mean a priori.
         """
         counts = count(record, self.criterion)
         score = np.array([self._score(record, c.id) for c in record.completions])

@@ -13,7 +13,7 @@ import numpy as np
 
 from rlhf.labels.aggregation import Counts, count, deciding, label_of, shares
 from rlhf.labels.label import Aggregation, Label
-from rlhf.labels.vote_table import UNKNOWN, Ballots, collect, levels
+from rlhf.labels.vote_table import UNKNOWN, VoteTable, collect, levels
 from rlhf.records import Comparison, RecordError, Vote
 from rlhf.stats.arrays import Floats
 
@@ -44,7 +44,7 @@ class Reliabilities:
 
 
 def dawid_skene_em(
-    ballots: Ballots, *, smoothing: float = 4.0, steps: int = 100, tolerance: float = 1e-5
+    vote_table: VoteTable, *, smoothing: float = 4.0, steps: int = 100, tolerance: float = 1e-5
 ) -> Reliabilities:
     """Sparse EM for annotators' confusion matrices (Dawid & Skene 1979); O(votes) per step.
 
@@ -52,30 +52,30 @@ def dawid_skene_em(
     The matrices are those of an annotator who treats first and second alike, P(v | t) = P(2 - v | 2 - t).
 
     Args:
-        ballots: the votes.
+        vote_table: the votes.
         smoothing: votes' worth of the average annotator in everyone's matrix: few votes say little.
         steps: EM steps, at most.
         tolerance: stop when no posterior moves by more.
     """
-    people, units = len(ballots.annotators), len(ballots.prompt)
-    counts = ballots.counts.astype(float)
+    people, units = len(vote_table.annotators), len(vote_table.prompt)
+    counts = vote_table.counts.astype(float)
     posterior = (counts + 0.1) / (counts + 0.1).sum(1, keepdims=True)
     for _ in range(steps):
-        joint = _joint(ballots, posterior, people)
+        joint = _joint(vote_table, posterior, people)
         pooled = _shares_of(joint.sum(0) + 0.01)
         confusion = _shares_of(joint + smoothing * pooled)
         prior = posterior[counts.sum(1) > 0].mean(0) if counts.any() else np.ones(VERDICTS)
         prior = (prior + prior[::-1]) / (2 * prior.sum())
-        before, posterior = posterior, _posterior(ballots, confusion, prior, units)
+        before, posterior = posterior, _posterior(vote_table, confusion, prior, units)
         if np.abs(posterior - before).max(initial=0) < tolerance:
             break
     return Reliabilities(confusion, pooled, prior, posterior)
 
 
-def _joint(ballots: Ballots, posterior: Floats, people: int) -> Floats:
+def _joint(vote_table: VoteTable, posterior: Floats, people: int) -> Floats:
     """Expected counts [A, truth, verdict], made symmetric in first and second."""
-    cell = ballots.annotator * VERDICTS + ballots.verdict
-    truth = posterior[ballots.unit]
+    cell = vote_table.annotator * VERDICTS + vote_table.verdict
+    truth = posterior[vote_table.unit]
     size = people * VERDICTS
     columns = [
         np.bincount(cell, truth[:, t], minlength=size).reshape(people, VERDICTS) for t in range(VERDICTS)
@@ -85,9 +85,9 @@ def _joint(ballots: Ballots, posterior: Floats, people: int) -> Floats:
     return both
 
 
-def _posterior(ballots: Ballots, confusion: Floats, prior: Floats, units: int) -> Floats:
-    log = np.log(confusion)[ballots.annotator, :, ballots.verdict]
-    columns = [np.bincount(ballots.unit, log[:, t], minlength=units) for t in range(VERDICTS)]
+def _posterior(vote_table: VoteTable, confusion: Floats, prior: Floats, units: int) -> Floats:
+    log = np.log(confusion)[vote_table.annotator, :, vote_table.verdict]
+    columns = [np.bincount(vote_table.unit, log[:, t], minlength=units) for t in range(VERDICTS)]
     total: Floats = np.stack(columns, axis=1).astype(np.float64)
     return _softmax(total + np.log(prior))
 
@@ -122,19 +122,21 @@ class Weighted:
 
     def fit(self, records: Iterable[Comparison]) -> Aggregation:
         """Learn the weights; gold checks count here and nowhere else."""
-        ballots = collect(_only(r, self.criterion, checks=True) for r in records).ballots()
-        found = dawid_skene_em(ballots.of(~ballots.check))
-        people = len(ballots.annotators)
-        gold = ballots.gold[ballots.unit]
-        known = (gold != UNKNOWN) & ballots.check
-        number = np.bincount(ballots.annotator[known], minlength=people)
-        right = np.bincount(ballots.annotator[known], (gold == ballots.verdict)[known], minlength=people)
+        vote_table = collect(_only(r, self.criterion, checks=True) for r in records).vote_table()
+        found = dawid_skene_em(vote_table.of(~vote_table.check))
+        people = len(vote_table.annotators)
+        gold = vote_table.gold[vote_table.unit]
+        known = (gold != UNKNOWN) & vote_table.check
+        number = np.bincount(vote_table.annotator[known], minlength=people)
+        right = np.bincount(
+            vote_table.annotator[known], (gold == vote_table.verdict)[known], minlength=people
+        )
         accuracy = np.where(
             number >= self.gold_votes, (right + 1) / (number + 2), found.accuracy if people else np.zeros(0)
         )
         weights = np.log(1 / (1 / np.clip(accuracy, 0.55, 0.99) - 1))
-        mean = weights[ballots.annotator].mean() if len(ballots.annotator) else 1.0
-        by_name = dict(zip(ballots.annotators, (weights / mean).tolist(), strict=True))
+        mean = weights[vote_table.annotator].mean() if len(vote_table.annotator) else 1.0
+        by_name = dict(zip(vote_table.annotators, (weights / mean).tolist(), strict=True))
         return WeightedVotes(by_name, self.criterion, tuple(self.attributes))
 
 
@@ -177,9 +179,9 @@ class DawidSkene:
 
     def fit(self, records: Iterable[Comparison]) -> Aggregation:
         """Learn the confusion matrices."""
-        ballots = collect(_only(r, self.criterion) for r in records).ballots()
-        found = dawid_skene_em(ballots, smoothing=self.smoothing)
-        by_name = dict(zip(ballots.annotators, np.log(found.confusion), strict=True))
+        vote_table = collect(_only(r, self.criterion) for r in records).vote_table()
+        found = dawid_skene_em(vote_table, smoothing=self.smoothing)
+        by_name = dict(zip(vote_table.annotators, np.log(found.confusion), strict=True))
         return TruthPosterior(
             by_name, np.log(found.pooled), np.log(found.prior), self.criterion, tuple(self.attributes)
         )
@@ -210,7 +212,7 @@ class TruthPosterior:
 
 
 def _verdicts(vote: Vote, place: Mapping[str, int]) -> list[tuple[int, int, int]]:
-    """(i, j, verdict) for every ordered pair the vote judged."""
+    """(i, j, verdict) for every ordered pair the vote names."""
     level = {place[i]: value for i, value in levels(vote).items()}
     return [
         (i, j, 1 + int(level[i] < level[j]) - int(level[i] > level[j]))
@@ -233,7 +235,7 @@ def adjudicated(
     criterion: str | None = None,
     attributes: Sequence[str] = (),
 ) -> Label:
-    """`soft`, but on pairs that an expert judged only the experts' votes count.
+    """`soft`, but on pairs that an expert voted on only the experts' votes count.
 
     Args:
         record: the record with its votes.

@@ -43,7 +43,7 @@ class FittedAggregation(Protocol):
 
 
 def informative(label: Label) -> bool:
-    """Does the label say anything: a judged pair, a rating, or two ranked completions?"""
+    """Does the label say anything: a labelled pair, a rating, or two ranked completions?"""
     return bool(label.observed.any() or np.isfinite(label.score).any() or (label.rank >= 0).sum() > 1)
 
 
@@ -64,7 +64,7 @@ def restricted(label: Label, kept: Sequence[int]) -> Label:
 def without_identical(label: Label, contents: Sequence[Any]) -> Label:
     """Pairs of equal contents (texts or tokens) teach nothing: they are no longer observed.
 
-    Their ranks go too, where the label ranks one above the other (T14).
+    Their ranks go too, where the label ranks one above the other.
     """
     if len({str(c) for c in contents}) == len(contents):
         return label

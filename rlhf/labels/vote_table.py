@@ -1,7 +1,7 @@
 """All votes of a set as flat columns: what agreement, quality and annotator models read. numpy only, no torch.
 
 Every form of vote becomes verdicts on pairs: a pairwise vote gives one, a ranking and Likert ratings one for every
-pair they name. A unit is what several people can judge: a pair of completions of a prompt under one criterion.
+pair they name. A unit is what several people can vote on: a pair of completions of a prompt under one criterion.
 Likert ratings are kept as ratings too, with a completion under one criterion as the unit.
 """
 
@@ -30,7 +30,7 @@ UNIT_COLUMNS = (
 
 
 @dataclass(frozen=True)
-class Ballots:
+class VoteTable:
     """V verdicts of A annotators on U pairs, in the order in which they were read.
 
     per verdict [V]  unit, annotator (codes), verdict (FIRST, TIE, SECOND), shown_first (0 = the unit's first completion
@@ -72,7 +72,7 @@ class Ballots:
         """Verdicts of each kind on each unit [U, 3]."""
         return table(self.unit, self.verdict, len(self.prompt), 3)
 
-    def of(self, keep: Bools) -> Ballots:
+    def of(self, keep: Bools) -> VoteTable:
         """The verdicts that `keep` [V] marks; units and names stay as they are."""
         return replace(self, **{name: getattr(self, name)[keep] for name in VERDICT_COLUMNS})
 
@@ -108,7 +108,7 @@ class _Codes:
         return tuple(str(name) for name in self.codes)
 
 
-class BallotBox:
+class VoteTableBuilder:
     """Collects the votes of records one by one; memory holds numbers and ids, never texts."""
 
     def __init__(self) -> None:
@@ -185,12 +185,12 @@ class BallotBox:
         ):
             column.append(value)
 
-    def ballots(self) -> Ballots:
+    def vote_table(self) -> VoteTable:
         """The verdicts on pairs so far."""
         given = {name: np.array(column) for name, column in self._verdicts.items()}
         whole = {n: given[n].astype(np.int64) for n in ("unit", "annotator", "verdict", "shown_first")}
         of_unit = {name: np.array(column, dtype=np.int64) for name, column in self._of_unit.items()}
-        return Ballots(
+        return VoteTable(
             **whole,
             seconds=given["seconds"],
             share=given["share"],
@@ -226,7 +226,7 @@ def identity(record: Comparison, completion_id: str) -> int:
 
 
 def levels(vote: Vote) -> dict[str, float]:
-    """Completion id -> level: higher was judged better, equal was judged tied; the ids that the vote judged."""
+    """Completion id -> level: higher was voted better, equal was voted tied; the ids that the vote names."""
     if vote.pair is not None:
         return {i: float(i == vote.choice) for i in vote.pair}
     if vote.ranking is not None:
@@ -234,9 +234,9 @@ def levels(vote: Vote) -> dict[str, float]:
     return dict(vote.likert or {})
 
 
-def collect(records: Iterable[Comparison]) -> BallotBox:
+def collect(records: Iterable[Comparison]) -> VoteTableBuilder:
     """The votes of a stream of records."""
-    box = BallotBox()
+    box = VoteTableBuilder()
     for record in records:
         box.add(record)
     return box

@@ -37,7 +37,7 @@ _flash_backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_bac
 
 
 @dataclass(frozen=True)
-class Plan:
+class AttentionPlan:
     """Which queries see which keys of a packed row.
 
     tokens  the row of T keys
@@ -106,7 +106,7 @@ def block_attention(
     attention_mask: Tensor | None,
     *,
     scaling: float,
-    plan: Plan,
+    plan: AttentionPlan,
     dropout: float = 0.0,
     sliding_window: int | None = None,
     softcap: float | None = None,
@@ -220,7 +220,7 @@ def _widened(query: Tensor) -> torch.dtype:
     return torch.promote_types(query.dtype, torch.float32)
 
 
-def _block_mask(plan: Plan, causal: bool) -> Any:
+def _block_mask(plan: AttentionPlan, causal: bool) -> Any:
     from torch.nn.attention.flex_attention import create_block_mask
 
     tokens = plan.tokens

@@ -42,6 +42,6 @@ def load_causal(path: str, *, config: Any = None, key: str = "model.path", **opt
 
 def _refused(path: str, named: str, key: str) -> RecordError:
     return RecordError(
-        f"{path} is a {named} and holds no language-model head: as a policy it would speak at random", key=key,
+        f"{path} is a {named} and holds no language-model head: as a policy it would answer at random", key=key,
         remedy="a causal language model: <run of task=sft, dpo or policy>/model, or the model it was trained from",
     )  # fmt: skip

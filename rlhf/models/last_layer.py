@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rlhf.models.block_attention import Plan
+from rlhf.models.block_attention import AttentionPlan
 
 CACHES = ("past_key_values", "layer_past")
 """Names under which transformers' layers take a cache of keys and values."""
@@ -49,7 +49,7 @@ class _Give:
 
 
 def _cut_inputs(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    plan: Plan | None = kwargs.get("plan")
+    plan: AttentionPlan | None = kwargs.get("plan")
     if plan is None:
         return None
     read = _read(layer, plan)
@@ -68,11 +68,11 @@ def _cut_inputs(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> An
         keys = _Give(*taken.args)
     width = plan.tokens.segment.shape[0]
     cut = {name: _select(value, read, width) for name, value in given.items()}
-    return (), cut | {cache: keys, "plan": Plan(plan.tokens, read)}
+    return (), cut | {cache: keys, "plan": AttentionPlan(plan.tokens, read)}
 
 
 def _place_output(layer: nn.Module, args: Any, kwargs: dict[str, Any], output: Tensor) -> Tensor:
-    plan: Plan | None = kwargs.get("plan")
+    plan: AttentionPlan | None = kwargs.get("plan")
     if plan is None:
         return output
     if not _is_causal(layer):
@@ -83,7 +83,7 @@ def _place_output(layer: nn.Module, args: Any, kwargs: dict[str, Any], output: T
     return row.index_copy(1, plan.read, output)
 
 
-def _read(layer: nn.Module, plan: Plan) -> Tensor:
+def _read(layer: nn.Module, plan: AttentionPlan) -> Tensor:
     """Where completions are read: at their last token in a causal model, at their first in an encoder."""
     return plan.tokens.last if _is_causal(layer) else plan.tokens.first
 

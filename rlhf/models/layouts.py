@@ -43,7 +43,7 @@ def always_shared(backbone: Backbone, *, pad_id: int, max_length: int) -> Layout
 
 def why_not(backbone: Backbone, layout: Layout, *, max_length: int) -> str | None:
     """Why a model cannot use a packed layout, or None where it can: its configuration, then a trial."""
-    config = backbone.carrier.config.get_text_config()
+    config = backbone.classifier.config.get_text_config()
     window = getattr(config, "sliding_window", None)
     used = getattr(config, "use_sliding_window", True)
     if window is not None and used and window < max_length:
@@ -61,7 +61,7 @@ def _trial(backbone: Backbone, layout: Layout) -> str | None:
     """Score a few ragged sequences both ways."""
     device = next(backbone.parameters()).device
     words = iter(range(5, 100_000))
-    rows = backbone.carrier.get_input_embeddings().weight.shape[0]
+    rows = backbone.classifier.get_input_embeddings().weight.shape[0]
     prompts = [[next(words) % rows for _ in range(n)] for n in (5, 3)]
     answers = [[[next(words) % rows for _ in range(n)] for n in sizes] for sizes in ((4, 2, 6), (1, 3))]
     training = backbone.training

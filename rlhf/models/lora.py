@@ -41,14 +41,14 @@ class Lora:
         if hasattr(backbone.trunk, "peft_config"):
             raise ValueError("the trunk has an adapter already; merge it first (rlhf.reward.export)")
         trunk: Any = backbone.trunk
-        if getattr(backbone.carrier, "is_loaded_in_4bit", False):
+        if getattr(backbone.classifier, "is_loaded_in_4bit", False):
             trunk = prepare_model_for_kbit_training(
                 trunk, gradient_checkpointing_kwargs={"use_reentrant": False}
             )
             trunk.is_loaded_in_4bit = True  # peft looks for it on what it wraps
         trained = ["pooler"] if getattr(trunk, "pooler", None) is not None else None
         adapted = self._adapted(trunk, TaskType.FEATURE_EXTRACTION, trained)
-        if getattr(backbone.carrier, "is_activation_checkpointing", False):
+        if getattr(backbone.classifier, "is_activation_checkpointing", False):
             adapted.enable_input_require_grads()
         backbone.put_trunk(adapted)
         return backbone

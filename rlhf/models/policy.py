@@ -21,13 +21,13 @@ from rlhf.data.token_layout import Ids, pad
 class Spans(Moves):
     """Rows of prompt and completion, padded to the longest.
 
-    spoken   True on the completion's own tokens, its end token included
+    response_mask   True on the completion's own tokens, its end token included
     """
 
     input_ids: Int[Tensor, "N T"]
     attention_mask: Int[Tensor, "N T"]
     position_ids: Int[Tensor, "N T"]
-    spoken: Bool[Tensor, "N T"]
+    response_mask: Bool[Tensor, "N T"]
 
     def take(self, rows: Int[Tensor, " M"]) -> Spans:
         """Some of the rows."""
@@ -41,8 +41,8 @@ def spans(
     rows = [(list(p), list(r)) for p, group in zip(prompts, responses, strict=True) for r in group]
     block = pad([p + r for p, r in rows], pad_id, left=left)
     begins = torch.tensor([len(p) for p, _ in rows])
-    spoken = (block.position_ids >= begins[:, None]) & block.attention_mask.bool()
-    return Spans(block.input_ids, block.attention_mask, block.position_ids, spoken)
+    response_mask = (block.position_ids >= begins[:, None]) & block.attention_mask.bool()
+    return Spans(block.input_ids, block.attention_mask, block.position_ids, response_mask)
 
 
 class CausalPolicy(nn.Module):
@@ -120,7 +120,7 @@ def token_logp(model: Any, rows: Spans, temperature: float = 1.0) -> Float[Tenso
 
     Places that no completion of the batch reaches are never turned into logits of the vocabulary.
     """
-    used = rows.spoken.any(0).nonzero()
+    used = rows.response_mask.any(0).nonzero()
     first = max(int(used[0]), 1) if len(used) else 1
     out = model(
         input_ids=rows.input_ids, attention_mask=rows.attention_mask, position_ids=rows.position_ids,
@@ -128,5 +128,5 @@ def token_logp(model: Any, rows: Spans, temperature: float = 1.0) -> Float[Tenso
     )  # fmt: skip
     logits = out.logits[:, :-1].float() / temperature
     taken = logits.gather(2, rows.input_ids[:, first:, None])[..., 0] - logits.logsumexp(-1)
-    taken = torch.where(rows.spoken[:, first:], taken, 0.0)
+    taken = torch.where(rows.response_mask[:, first:], taken, 0.0)
     return torch.cat([taken.new_zeros(len(taken), first), taken], 1)

@@ -1,6 +1,6 @@
 """Where a model comes from: a Hugging Face folder or hub id, or a small configuration that needs no download.
 
-Both give a tokenizer and a *carrier*: the stock `AutoModelForSequenceClassification` with one label. The carrier
+Both give a tokenizer and a *classifier*: the stock `AutoModelForSequenceClassification` with one label. The classifier
 is what we export, so the reward model never lives in a format of its own; its last layer is taken over by
 `rlhf.models.heads` while training.
 """
@@ -77,7 +77,7 @@ class Pretrained:
             raise FileNotFoundError(not_found(self.path, "model.path")) from error
         return separate_pad(tokenizer)
 
-    def carrier(self, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
+    def classifier(self, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
         """The stock classifier with `num_labels=1`, its embeddings as long as the tokenizer.
 
         Raises:
@@ -92,7 +92,7 @@ class Pretrained:
         config.num_labels = 1
         set_dropout(config, self.dropout)
         quantization = _four_bit() if self.load_in_4bit else None
-        carrier = AutoModelForSequenceClassification.from_pretrained(
+        classifier = AutoModelForSequenceClassification.from_pretrained(
             self.path,
             config=config,
             dtype=getattr(torch, self.dtype),
@@ -101,7 +101,7 @@ class Pretrained:
             ignore_mismatched_sizes=True,
             **source,
         )
-        return fit_carrier(carrier, tokenizer, self.gradient_checkpointing)
+        return fit_classifier(classifier, tokenizer, self.gradient_checkpointing)
 
     def causal(self, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
         """The language model itself, for policies.
@@ -125,7 +125,7 @@ class Pretrained:
             quantization_config=_four_bit() if self.load_in_4bit else None,
             **source,
         )
-        return fit_carrier(model, tokenizer, self.gradient_checkpointing)
+        return fit_classifier(model, tokenizer, self.gradient_checkpointing)
 
 
 @dataclass(frozen=True)
@@ -168,7 +168,7 @@ class Tiny:
             clean_up_tokenization_spaces=False,
         )
 
-    def carrier(self, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
+    def classifier(self, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
         """A `LlamaForSequenceClassification` with random weights drawn from `seed`."""
         return self._build(AutoModelForSequenceClassification, tokenizer, num_labels=1)
 
@@ -194,7 +194,7 @@ class Tiny:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
             model = kind.from_config(config)
-        return fit_carrier(model, tokenizer, self.gradient_checkpointing)
+        return fit_classifier(model, tokenizer, self.gradient_checkpointing)
 
 
 def separate_pad(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
@@ -209,31 +209,31 @@ def separate_pad(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def positions(maker: Pretrained | Tiny, tokenizer: PreTrainedTokenizerBase) -> int | None:
+def positions(model_source: Pretrained | Tiny, tokenizer: PreTrainedTokenizerBase) -> int | None:
     """How many positions the model knows, or None where the configuration does not say."""
-    if isinstance(maker, Tiny):
-        return maker.max_length
+    if isinstance(model_source, Tiny):
+        return model_source.max_length
     config = AutoConfig.from_pretrained(
-        maker.path, revision=maker.revision, trust_remote_code=maker.trust_remote_code
+        model_source.path, revision=model_source.revision, trust_remote_code=model_source.trust_remote_code
     )
     stated = getattr(config.get_text_config(), "max_position_embeddings", None)
     known = [n for n in (stated, tokenizer.model_max_length) if n is not None and 0 < n < 10**9]
     return min(known) if known else None
 
 
-def fit_carrier(
-    carrier: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, gradient_checkpointing: bool
+def fit_classifier(
+    classifier: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, gradient_checkpointing: bool
 ) -> PreTrainedModel:
-    """Make embeddings, padding id and memory options of the carrier agree with tokenizer and config."""
-    rows = carrier.get_input_embeddings().weight.shape[0]
+    """Make embeddings, padding id and memory options of the classifier agree with tokenizer and config."""
+    rows = classifier.get_input_embeddings().weight.shape[0]
     if len(tokenizer) > rows:
-        carrier.resize_token_embeddings(len(tokenizer), mean_resizing=False)
-    carrier.config.get_text_config().pad_token_id = tokenizer.pad_token_id
-    carrier.config.pad_token_id = tokenizer.pad_token_id
-    carrier.config.use_cache = False
+        classifier.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+    classifier.config.get_text_config().pad_token_id = tokenizer.pad_token_id
+    classifier.config.pad_token_id = tokenizer.pad_token_id
+    classifier.config.use_cache = False
     if gradient_checkpointing:
-        carrier.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
-    return carrier
+        classifier.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
+    return classifier
 
 
 def set_dropout(config: Any, rate: float) -> None:

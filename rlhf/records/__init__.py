@@ -17,7 +17,26 @@ from rlhf.records.types import (
 )
 
 __all__ = [
-    "KINDS", "LIKERT", "Comparison", "Completion", "Kind", "Message", "OnBad", "Prompt", "RecordError", "Vote",
-    "dump", "lines", "open_text", "parse", "parse_header", "parse_prompt", "prompt_hash", "prompt_text", "read", "readable",
-    "stop", "write",
-]  # fmt: skip
+    "KINDS",
+    "LIKERT",
+    "Comparison",
+    "Completion",
+    "Kind",
+    "Message",
+    "OnBad",
+    "Prompt",
+    "RecordError",
+    "Vote",
+    "dump",
+    "lines",
+    "open_text",
+    "parse",
+    "parse_header",
+    "parse_prompt",
+    "prompt_hash",
+    "prompt_text",
+    "read",
+    "readable",
+    "stop",
+    "write",
+]

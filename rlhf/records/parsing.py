@@ -152,7 +152,7 @@ def _vote(raw: Any, ids: Sequence[str], scale: tuple[float, float]) -> Vote:
     forms = [k for k in ("pair", "ranking", "likert") if raw.get(k) is not None]
     if len(forms) != 1:
         raise RecordError(
-            f"a vote has one judgement, this one has {forms or 'none'}",
+            f"a vote has one form, this one has {forms or 'none'}",
             key="votes",
             remedy="pair+choice, ranking, or likert",
         )
@@ -162,7 +162,7 @@ def _vote(raw: Any, ids: Sequence[str], scale: tuple[float, float]) -> Vote:
     gold = raw.get("gold", False)
     if not isinstance(gold, bool):
         raise RecordError("must be true or false", key="votes.gold")
-    judgement = {
+    form = {
         "pair": lambda: _pairwise(raw, ids),
         "ranking": lambda: _ranking(raw, ids),
         "likert": lambda: _likert(raw, ids, scale),
@@ -175,7 +175,7 @@ def _vote(raw: Any, ids: Sequence[str], scale: tuple[float, float]) -> Vote:
         seconds=None if seconds is None else _number(seconds, "votes.seconds"),
         gold=gold,
         meta=_mapping(raw.get("meta", {}), "votes.meta"),
-        **judgement,
+        **form,
     )
 
 

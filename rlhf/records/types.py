@@ -54,13 +54,13 @@ class Completion:
 
 @dataclass(frozen=True, slots=True)
 class Vote:
-    """One judgement by one annotator: exactly one of a pairwise choice, a ranking, or Likert ratings.
+    """What one annotator says: exactly one of a pairwise choice, a ranking, or Likert ratings.
 
     pair + choice   the two completion ids and the winner's id, or "tie"; `margin` >= 0 is the stated
                     strength of the preference in units of reward (0 = none stated); `p` is the probability
                     that the first of the pair is better, where a judge gave one (None = not), and counts
                     instead of the choice
-    ranking         best first; ids that share an inner tuple are tied; ids left out were not judged
+    ranking         best first; ids that share an inner tuple are tied; ids left out got no vote
     likert          completion id -> rating, higher is better
     """
 

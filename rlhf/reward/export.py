@@ -3,7 +3,7 @@
 `model/` holds what `AutoModelForSequenceClassification` and `AutoTokenizer` read (num_labels = 1), and beside it
     rlhf.json             template, lengths, head: how a prompt and an answer become a reward
     calibration.json      temperature, reward mean and std
-    ood.safetensors       statistics of training states, for `Scorer.unusual` and reports
+    ood.safetensors       statistics of training states, for `Scorer.ood_score` and reports
     members.safetensors   the rows of an ensemble or attribute head; the stock layer holds their mixture
     probes.json           texts with the scores they had in training; checked in a fresh process after every save
 """
@@ -80,12 +80,15 @@ def export(
     """
     folder.mkdir(parents=True, exist_ok=True)
     plain = _plain(model)
-    quantised = getattr(model.backbone.carrier, "is_loaded_in_4bit", False)
+    quantised = getattr(model.backbone.classifier, "is_loaded_in_4bit", False)
     _write_probes(plain if quantised else model, renderer, folder)
-    carrier = _carrier(plain)
-    carrier.config.reward_temperature = calibration.temperature
-    carrier.config.reward_mean, carrier.config.reward_std = calibration.reward_mean, calibration.reward_std
-    carrier.save_pretrained(folder)
+    classifier = _classifier(plain)
+    classifier.config.reward_temperature = calibration.temperature
+    classifier.config.reward_mean, classifier.config.reward_std = (
+        calibration.reward_mean,
+        calibration.reward_std,
+    )
+    classifier.save_pretrained(folder)
     tokenizer = copy.deepcopy(renderer.tokenizer)
     tokenizer.chat_template = renderer.template
     tokenizer.save_pretrained(folder)
@@ -137,10 +140,10 @@ def _plain(model: RewardModel) -> RewardModel:
     if isinstance(trunk, PeftModel):
         _dequantise(trunk)
         backbone.put_trunk(trunk.merge_and_unload())
-    if getattr(backbone.carrier, "is_loaded_in_4bit", False):
-        backbone.carrier.is_loaded_in_4bit = False
-        backbone.carrier.hf_quantizer = None
-        del backbone.carrier.config.quantization_config
+    if getattr(backbone.classifier, "is_loaded_in_4bit", False):
+        backbone.classifier.is_loaded_in_4bit = False
+        backbone.classifier.hf_quantizer = None
+        del backbone.classifier.config.quantization_config
     return RewardModel(backbone, copy.deepcopy(model.head).cpu())
 
 
@@ -163,18 +166,18 @@ def _dequantise(trunk: PeftModel) -> None:
         replace(trunk, name, merged)
 
 
-def _carrier(plain: RewardModel) -> PreTrainedModel:
-    """The carrier with the head's mixture as its last layer."""
+def _classifier(plain: RewardModel) -> PreTrainedModel:
+    """The classifier with the head's mixture as its last layer."""
     backbone = plain.backbone
-    carrier = backbone.carrier
-    dtype = next(carrier.parameters()).dtype
+    classifier = backbone.classifier
+    dtype = next(classifier.parameters()).dtype
     last = nn.Linear(backbone.hidden_size, 1, bias=backbone.head_has_bias, dtype=dtype)
     with torch.no_grad():
         last.weight.copy_((plain.head.mixture() @ plain.head.weight)[None, :])
         if backbone.head_has_bias:
             last.bias.zero_()
-    replace(carrier, backbone.head_name, last)
-    return carrier
+    replace(classifier, backbone.head_name, last)
+    return classifier
 
 
 def _write_probes(model: RewardModel, renderer: Renderer, folder: Path) -> None:

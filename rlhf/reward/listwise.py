@@ -33,7 +33,7 @@ def plackett_luce(
 
     Args:
         top: only the first `top` places count (a top-m ranking); None = all. `top=1` is `pick_best`.
-        unordered_tail: the last tied group was left unordered, not judged equal ("these two are the best, I
+        unordered_tail: the last tied group was left unordered, not voted equal ("these two are the best, I
             did not look at the rest"): its inner stages do not count.
 
     Raises:

@@ -1,7 +1,7 @@
 """Losses of the reward model: `loss(reward[..., B, K], target) -> loss[..., B]`, one number per prompt.
 
 Every loss is a pure function. It computes in fp32 at least, gives exactly 0 without gradient for a prompt that
-nobody judged, and never looks at padding. The caller weighs prompts (`target.weight`) and reduces once.
+nobody labelled, and never looks at padding. The caller weighs prompts (`target.weight`) and reduces once.
 Throughout, D = r_i - r_j and p = P(i beats j) = `target.win_prob[i, j]`.
 """
 
@@ -35,7 +35,7 @@ def pairwise(
     margin_scale: float = 1.0,
     label_smoothing: float = 0.0,
 ) -> Float[Tensor, "*M B"]:
-    """Bradley-Terry on hard labels: -log σ(r_chosen - r_rejected - s·margin), summed over the judged pairs.
+    """Bradley-Terry on hard labels: -log σ(r_chosen - r_rejected - s·margin), summed over the labelled pairs.
 
     The side with p > 0.5 is chosen; p = 0.5 is a tie, counts half each way and has no margin.
     Bradley & Terry (1952); margin as in Llama 2 (Touvron et al. 2023, eq. 2).
@@ -55,7 +55,7 @@ def pairwise(
 def soft_label(
     reward: Float[Tensor, "*M B K"], target: Target, *, label_smoothing: float = 0.0
 ) -> Float[Tensor, "*M B"]:
-    """Bradley-Terry on vote shares: -p log σ(D) - (1 - p) log σ(-D), summed over the judged pairs.
+    """Bradley-Terry on vote shares: -p log σ(D) - (1 - p) log σ(-D), summed over the labelled pairs.
 
     Its minimum is at σ(D) = p; ties count half for each side.
 
@@ -76,7 +76,7 @@ def ranking(
     margin_scale: float = 0.0,
     label_smoothing: float = 0.0,
 ) -> Float[Tensor, "*M B"]:
-    """All pairs of a prompt: `soft_label` averaged over its judged pairs (InstructGPT, Ouyang et al. 2022, eq. 1).
+    """All pairs of a prompt: `soft_label` averaged over its labelled pairs (InstructGPT, Ouyang et al. 2022, eq. 1).
 
     The mean makes each prompt count once whatever its K: the K(K-1)/2 pairs of a ranking are not independent.
 
@@ -97,7 +97,7 @@ def dpo(
 ) -> Float[Tensor, "*M B"]:
     """Direct preference optimisation (Rafailov et al. 2023, eq. 7): `soft_label` on the implicit reward.
 
-    -log σ(β (log_ratio_chosen - log_ratio_rejected)), summed over the judged pairs, for hard labels.
+    -log σ(β (log_ratio_chosen - log_ratio_rejected)), summed over the labelled pairs, for hard labels.
 
     Args:
         log_ratio: log π(completion | prompt) - log π_ref(completion | prompt), summed over its tokens.
@@ -143,7 +143,7 @@ def regression(reward: Float[Tensor, "*M B K"], target: Target) -> Float[Tensor,
 
 
 def centring(reward: Float[Tensor, "*M B K"], target: Target) -> Float[Tensor, "*M B"]:
-    """(r_i + r_j)², averaged over the judged pairs of a prompt: pulls the mean reward to 0.
+    """(r_i + r_j)², averaged over the labelled pairs of a prompt: pulls the mean reward to 0.
 
     A term beside a loss, times a small coefficient such as 0.01 (Eisenstein et al. 2023, eq. 2). Losses on
     pairs leave the level of the reward free; this one fixes it.

@@ -1,4 +1,4 @@
-"""From rewards of completions to the judged pairs of a prompt: what every loss on pairs starts and ends with."""
+"""From rewards of completions to the labelled pairs of a prompt: what every loss on pairs starts and ends with."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ def scores(reward: Float[Tensor, "*M B K"], target: Target) -> Float[Tensor, "*M
 
 
 def differences(reward: Float[Tensor, "*M B K"], target: Target) -> Float[Tensor, "*M B K K"]:
-    """D[i, j] = r_i - r_j where the pair was judged, 0 elsewhere."""
+    """D[i, j] = r_i - r_j where the pair was labelled, 0 elsewhere."""
     score = scores(reward, target)
     return torch.where(target.observed, score.unsqueeze(-1) - score.unsqueeze(-2), 0)
 
 
 def sum_over_pairs(value: Float[Tensor, "*M B K K"], target: Target) -> Float[Tensor, "*M B"]:
-    """Sum of value[i, j] over the judged pairs i < j of each prompt; 0 for a prompt without any."""
+    """Sum of value[i, j] over the labelled pairs i < j of each prompt; 0 for a prompt without any."""
     return torch.where(target.observed.triu(1), value, 0).sum((-2, -1))
 
 
 def mean_over_pairs(value: Float[Tensor, "*M B K K"], target: Target) -> Float[Tensor, "*M B"]:
-    """Mean of value[i, j] over the judged pairs i < j of each prompt; 0 for a prompt without any."""
+    """Mean of value[i, j] over the labelled pairs i < j of each prompt; 0 for a prompt without any."""
     return sum_over_pairs(value, target) / target.observed.triu(1).sum((-2, -1)).clamp(min=1)

@@ -27,7 +27,7 @@ def rao_kupper(
 
     P(i > j) = σ(D - η)    P(j > i) = σ(-D - η)    P(tie) = (e^{2η} - 1) σ(D - η) σ(-D - η)
 
-    Sums over the judged pairs of the prompt; D = r_i - r_j. Without ties and with η = 0 it is `soft_label`.
+    Sums over the labelled pairs of the prompt; D = r_i - r_j. Without ties and with η = 0 it is `soft_label`.
 
     Args:
         width: η >= 0, the smallest difference in reward that annotators notice, in units of reward.
@@ -45,7 +45,7 @@ def davidson(
 
     P(i > j) : P(tie) : P(j > i) = e^{D/2} : ν : e^{-D/2}
 
-    Sums over the judged pairs of the prompt; D = r_i - r_j. Without ties and with ν = 0 it is `soft_label`.
+    Sums over the labelled pairs of the prompt; D = r_i - r_j. Without ties and with ν = 0 it is `soft_label`.
 
     Args:
         log_nu: log ν; at equal rewards ties have odds ν : 2. Minus infinity is allowed and forbids ties.
@@ -77,7 +77,7 @@ def davidson_log_probabilities(
 
 
 def _cross_entropy(log_probability: ThreeWay, target: Target) -> Float[Tensor, "*M B"]:
-    """-Σ share · log probability over win, tie and loss, summed over the judged pairs; 0 · log 0 = 0."""
+    """-Σ share · log probability over win, tie and loss, summed over the labelled pairs; 0 · log 0 = 0."""
     tie = target.tie_prob
     win = (target.win_prob - tie / 2).clamp(min=0)
     loss = (1 - target.win_prob - tie / 2).clamp(min=0)
@@ -105,7 +105,7 @@ class LearnedTies(nn.Module):
         return win.exp(), tie.exp(), loss.exp()
 
     def forward(self, reward: Float[Tensor, "*M B K"], target: Target) -> Float[Tensor, "*M B"]:
-        """The loss of each prompt: cross-entropy of its vote shares, summed over its judged pairs."""
+        """The loss of each prompt: cross-entropy of its vote shares, summed over its labelled pairs."""
         return _cross_entropy(self.log_probabilities(differences(reward, target)), target)
 
 

@@ -1,4 +1,4 @@
-"""The task `reward`: fit, calibrate on validation, judge on test, export, prove the export."""
+"""The task `reward`: fit, calibrate on validation, evaluate on test, export, prove the export."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def train_reward(run: RewardRun) -> dict[str, float]:
 
 
 def calibrate(val: Scored, data_hash: str, tie_width: float | None) -> Calibration:
-    """Temperature, mean and std of the reward from the validation split, and from nothing else (T44, T50)."""
+    """Temperature, mean and std of the reward from the validation split, and from nothing else."""
     difference = val.reward[val.first] - val.reward[val.second]
     return Calibration(
         temperature=fit_temperature(difference, val.win_prob),

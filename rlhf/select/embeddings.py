@@ -66,13 +66,13 @@ class Trunk:
     """The hidden state that a reward head would read, from any model of `conf/model`; an exported run is one too.
 
     Args:
-        maker: gives tokenizer and carrier (`rlhf.models.pretrained`).
+        model_source: gives tokenizer and classifier (`rlhf.models.pretrained`).
         max_length: tokens of prompt and answer together.
         min_prompt: tokens of the prompt that stay.
         batch_size: answers at a time.
     """
 
-    maker: Any
+    model_source: Any
     max_length: int = 512
     min_prompt: int = 16
     batch_size: int = 64
@@ -80,9 +80,9 @@ class Trunk:
     @torch.inference_mode()
     def __call__(self, texts: Sequence[tuple[str, str]]) -> Floats:
         """Embeddings [N, D]. Raises ValueError for an answer longer than the model may read."""
-        tokenizer = self.maker.tokenizer()
+        tokenizer = self.model_source.tokenizer()
         renderer = Renderer(tokenizer, max_length=self.max_length, min_prompt=self.min_prompt)
-        backbone = Backbone(self.maker.carrier(tokenizer)).eval()
+        backbone = Backbone(self.model_source.classifier(tokenizer)).eval()
         return hidden_states(backbone, renderer, texts, self.batch_size)
 
 

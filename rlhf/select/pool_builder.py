@@ -1,4 +1,4 @@
-"""Records to a pool of pairs: which pairs can be bought, which test pairs judge, and the task of each pair.
+"""Records to a pool of pairs: which pairs can be labelled, which test pairs evaluate, and the task of each pair.
 
 Pairs of training prompts are the pool, pairs of test prompts the test; validation prompts are in neither.
 """
@@ -41,7 +41,7 @@ Features = Callable[[Sequence[Answer]], Floats]
 """Answers to features [N, d]; whatever is fitted is fitted on `train` answers, without labels."""
 
 
-class Records(Protocol):
+class PoolSource(Protocol):
     """Anything that gives records from the start."""
 
     def records(self) -> Iterable[Comparison]:
@@ -49,18 +49,18 @@ class Records(Protocol):
 
 
 @dataclass(frozen=True)
-class World:
+class BuiltPool:
     """A pool of pairs with everything around it.
 
     pool        n pairs: of training prompts (selectable) and, behind them, of test prompts
     records     the records, in the order of the source
     place       [n, 3] record, and positions of the two completions in it
     held_back   [n] the votes that the records carry on each pair
-    test        [t] rows of the pool that judge; test_share [t] vote shares, ties counting one half
+    test        [t] rows of the pool that evaluate; test_share [t] vote shares, ties counting one half
     domains     names behind the pool's domain codes
     features    answers to features, as the pool's were made
     answers     [N] the completions behind the rows of pool.features
-    judges      (val or test, record) of every record that is not of the pool
+    evaluation  (val or test, record) of every record that is not of the pool
     policy      [T] the current policy's completions behind pool.target; none without a policy
     """
 
@@ -73,7 +73,7 @@ class World:
     domains: tuple[str, ...]
     features: Features
     answers: list[Answer]
-    judges: list[tuple[str, Comparison]]
+    evaluation: list[tuple[str, Comparison]]
     policy: Sequence[Answer] = ()
 
     def task(self, row: int) -> Comparison:
@@ -92,38 +92,43 @@ class World:
         return np.asarray(length[self.pool.left] - length[self.pool.right])
 
 
-def build_world(
-    source: Records, splitter: Splitter, features: Features, judged_by: Aggregation, *, only_judged: bool
-) -> World:
+def build_pool(
+    source: PoolSource,
+    splitter: Splitter,
+    features: Features,
+    eval_aggregation: Aggregation,
+    *,
+    only_voted: bool,
+) -> BuiltPool:
     """Read the records, form the pairs, compute the features.
 
     Args:
         source: the records.
         splitter: which prompts are in the pool, which in the test.
         features: answers to features.
-        judged_by: votes of test records to vote shares.
-        only_judged: only pairs with votes enter the pool (they are held back and can be bought).
+        eval_aggregation: votes of test records to vote shares.
+        only_voted: only pairs with votes enter the pool (they are held back and can be obtained).
 
     Raises:
         ValueError: no pair for the pool or for the test.
     """
     if splitter.needs_fit:
         splitter.fit(source.records())
-    table = _Table()
+    table = _PoolTable()
     for record in source.records():
         split = splitter.split_of(record)
         table.add_answers(record, split == "train")
         if split == "train":
-            table.add_pool(record, only_judged)
+            table.add_pool(record, only_voted)
             continue
-        table.judges.append((split, record))
+        table.evaluation.append((split, record))
         if split == "test":
-            label = judged_by(record)
+            label = eval_aggregation(record)
             table.add_test(record, label.win_prob, label.observed)
-    return table.world(features)
+    return table.build(features)
 
 
-class _Table:
+class _PoolTable:
     """Columns of the pool while the records are read."""
 
     def __init__(self) -> None:
@@ -139,7 +144,7 @@ class _Table:
         self.prompt: list[int] = []
         self.domain: list[str | None] = []
         self.cost: list[float] = []
-        self.judges: list[tuple[str, Comparison]] = []
+        self.evaluation: list[tuple[str, Comparison]] = []
 
     def add_answers(self, record: Comparison, train: bool) -> None:
         """All answers get features, whatever their split, so that equal data has equal cached embeddings."""
@@ -150,10 +155,10 @@ class _Table:
             self.answers.setdefault(key, answer)
             self.rows.setdefault(key, len(self.rows))
 
-    def add_pool(self, record: Comparison, only_judged: bool) -> None:
+    def add_pool(self, record: Comparison, only_voted: bool) -> None:
         for i, j in combinations(range(len(record.completions)), 2):
             votes = on_pair(record, i, j)
-            if votes or not only_judged:
+            if votes or not only_voted:
                 self._add(record, i, j, votes, float("nan"))
 
     def add_test(self, record: Comparison, share: Floats, observed: Bools) -> None:
@@ -178,12 +183,12 @@ class _Table:
         self.domain.append(record.domain)
         self.cost.append(float(record.meta.get("cost", 1.0)))
 
-    def world(self, features: Features) -> World:
+    def build(self, features: Features) -> BuiltPool:
         share = np.array(self.share)
         pooled = np.isnan(share)
         if not pooled.any() or pooled.all():
             raise ValueError(
-                f"{int(pooled.sum())} pairs for the pool and {int((~pooled).sum())} judged test pairs: both are "
+                f"{int(pooled.sum())} pairs for the pool and {int((~pooled).sum())} test pairs with votes: both are "
                 "needed; look at split.val and split.test, and at the votes of the data"
             )
         sides = np.array(self.sides)
@@ -203,34 +208,34 @@ class _Table:
         )
         test = np.flatnonzero(~pooled)
         place = np.array(self.place)
-        return World(
-            pool, self.records, place, self.held_back, test, share[test], domains, features, answers, self.judges
+        return BuiltPool(
+            pool, self.records, place, self.held_back, test, share[test], domains, features, answers, self.evaluation
         )  # fmt: skip
 
 
-def skewed(world: World, keep: float, seed: int) -> World:
+def skewed(built: BuiltPool, keep: float, seed: int) -> BuiltPool:
     """A pool dominated by one kind of prompt, as collections are: of other domains only a share of the pairs stays.
 
     Which domain stays whole, and which pairs of the others, is drawn by the seed; the test is left alone.
 
     Args:
-        world: the world.
+        built: the pool and its test.
         keep: share of the other domains' pairs, 0..1.
         seed: of the draw.
 
     Raises:
         ValueError: the pool has fewer than two domains.
     """
-    pool, rng = world.pool, np.random.default_rng((seed, 31))
+    pool, rng = built.pool, np.random.default_rng((seed, 31))
     domains = np.unique(pool.domain[pool.selectable])
     if len(domains) < 2:
         raise ValueError("task.skew needs a pool of two domains or more")
     stays = (pool.domain == rng.choice(domains)) | (rng.random(len(pool)) < keep)
-    return replace(world, pool=replace(pool, selectable=pool.selectable & stays))
+    return replace(built, pool=replace(pool, selectable=pool.selectable & stays))
 
 
-def with_policy(world: World, samples: Iterable[Comparison]) -> World:
-    """The world with the features of the current policy's answers as the pool's target."""
+def with_policy(built: BuiltPool, samples: Iterable[Comparison]) -> BuiltPool:
+    """The pool with the features of the current policy's answers as the pool's target."""
     codes: dict[str, int] = {}
     answers = [
         Answer(r.prompt, c.text, codes.setdefault(prompt_hash(r.prompt), len(codes)), False, r.domain, c.meta)
@@ -240,8 +245,8 @@ def with_policy(world: World, samples: Iterable[Comparison]) -> World:
     if not answers:
         raise ValueError("task.policy names a file without completions")
     prompts = np.array([a.group for a in answers])
-    pool = replace(world.pool, target=world.features(answers), target_prompt=prompts)
-    return replace(world, pool=pool, policy=answers)
+    pool = replace(built.pool, target=built.features(answers), target_prompt=prompts)
+    return replace(built, pool=pool, policy=answers)
 
 
 def on_pair(record: Comparison, i: int, j: int) -> list[Vote]:

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol, TypeVar
 
 from rlhf.data.render import Encoded
-from rlhf.reward.scoring.group_scorer import Scores
+from rlhf.reward.scoring.group_scorer import GroupScores
 
 T = TypeVar("T")
 
@@ -27,7 +27,7 @@ class Model(Protocol):
 
     batch_tokens: int
 
-    def score(self, groups: Sequence[Encoded]) -> list[Scores]:
+    def score(self, groups: Sequence[Encoded]) -> list[GroupScores]:
         """Scores of every group."""
 
     def tokens(self, encoded: Encoded) -> int:
@@ -44,7 +44,7 @@ class Batcher:
 
     def __init__(self, model: Model, *, queue_tokens: int) -> None:
         self.model, self.queue_tokens = model, queue_tokens
-        self.waiting: deque[tuple[Encoded, asyncio.Future[Scores]]] = deque()
+        self.waiting: deque[tuple[Encoded, asyncio.Future[GroupScores]]] = deque()
         self.waiting_tokens = 0
         self._texts = ThreadPoolExecutor(1, "tokens")
         self._runs = ThreadPoolExecutor(1, "model")
@@ -69,7 +69,7 @@ class Batcher:
         """Run `work`, which uses the tokenizer, in its thread."""
         return await asyncio.get_running_loop().run_in_executor(self._texts, work)
 
-    async def score(self, groups: Sequence[Encoded]) -> list[Scores]:
+    async def score(self, groups: Sequence[Encoded]) -> list[GroupScores]:
         """Scores of every group's completions.
 
         Raises:
@@ -79,7 +79,7 @@ class Batcher:
         if self.waiting and self.waiting_tokens + tokens > self.queue_tokens:
             raise Busy(f"{self.waiting_tokens} tokens are waiting, queue_tokens={self.queue_tokens}")
         loop = asyncio.get_running_loop()
-        answers: list[asyncio.Future[Scores]] = [loop.create_future() for _ in groups]
+        answers: list[asyncio.Future[GroupScores]] = [loop.create_future() for _ in groups]
         self.waiting.extend(zip(groups, answers, strict=True))
         self.waiting_tokens += tokens
         self._wake.set()
@@ -93,9 +93,9 @@ class Batcher:
             if batch:
                 await loop.run_in_executor(self._runs, self._run, loop, batch)
 
-    def _take(self) -> list[tuple[Encoded, asyncio.Future[Scores]]]:
+    def _take(self) -> list[tuple[Encoded, asyncio.Future[GroupScores]]]:
         """The oldest groups, as many as fit into a batch; at least one where there is one."""
-        batch: list[tuple[Encoded, asyncio.Future[Scores]]] = []
+        batch: list[tuple[Encoded, asyncio.Future[GroupScores]]] = []
         size = 0
         while self.waiting:
             tokens = self.model.tokens(self.waiting[0][0])
@@ -111,23 +111,25 @@ class Batcher:
         return batch
 
     def _run(
-        self, loop: asyncio.AbstractEventLoop, batch: Sequence[tuple[Encoded, asyncio.Future[Scores]]]
+        self, loop: asyncio.AbstractEventLoop, batch: Sequence[tuple[Encoded, asyncio.Future[GroupScores]]]
     ) -> None:
         """Score a batch; where that fails, every group for itself, so that one cannot fail the others."""
         try:
             scores = self.model.score([group for group, _ in batch])
         except Exception as error:
             if len(batch) == 1:
-                loop.call_soon_threadsafe(_settle, batch[0][1], None, error)
+                loop.call_soon_threadsafe(_resolve, batch[0][1], None, error)
                 return
             for single in batch:
                 self._run(loop, [single])
             return
         for (_, answer), found in zip(batch, scores, strict=True):
-            loop.call_soon_threadsafe(_settle, answer, found, None)
+            loop.call_soon_threadsafe(_resolve, answer, found, None)
 
 
-def _settle(answer: asyncio.Future[Scores], scores: Scores | None, error: Exception | None) -> None:
+def _resolve(
+    answer: asyncio.Future[GroupScores], scores: GroupScores | None, error: Exception | None
+) -> None:
     if answer.done():
         return
     if error is not None:

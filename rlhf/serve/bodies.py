@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidato
 from rlhf.records import Prompt, RecordError, parse_prompt
 
 ROLES = ("system", "developer", "user", "assistant", "tool")
-"""Who may speak in a chat."""
+"""Whose turns a chat may hold."""
 
 
 EMPTY = "is empty or nothing but white space"
@@ -77,20 +77,20 @@ class Body(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
-class Group(Body):
+class GroupBody(Body):
     """One prompt and the answers to score."""
 
     prompt: PromptField
     completions: list[Text] = Field(min_length=1)
 
 
-class Batch(Body):
+class BatchBody(Body):
     """Several prompts, each with its answers."""
 
-    groups: list[Group] = Field(min_length=1)
+    groups: list[GroupBody] = Field(min_length=1)
 
 
-class Pair(Body):
+class PairBody(Body):
     """One prompt and two answers."""
 
     prompt: PromptField
@@ -98,7 +98,7 @@ class Pair(Body):
     b: Text
 
 
-class Rendered(BaseModel):
+class RenderedBody(BaseModel):
     """What OpenRLHF sends to `--reward.remote_url`: whole texts that went through the policy's chat template."""
 
     model_config = ConfigDict(extra="ignore", strict=True)
@@ -163,7 +163,7 @@ def refusal(errors: Sequence[Mapping[str, Any]], known: Sequence[str]) -> Refuse
     return Refused(422, _path(place), *SAID.get(kind, (str(first["msg"]), "")))
 
 
-def unread(cause: BaseException | None) -> tuple[str, str]:
+def unreadable_body(cause: BaseException | None) -> tuple[str, str]:
     """Problem and remedy of a body that could not be read, by what its reading raised."""
     if isinstance(cause, UnicodeDecodeError):
         return f"the body is not UTF-8 at byte {cause.start}", "one JSON object, in UTF-8"

@@ -19,9 +19,9 @@ from starlette.exceptions import HTTPException
 
 from rlhf.data.render import Encoded
 from rlhf.records import Prompt
-from rlhf.reward.scoring.group_scorer import GroupScorer, Scores
+from rlhf.reward.scoring.group_scorer import GroupScorer, GroupScores
 from rlhf.serve.batcher import Batcher, Busy
-from rlhf.serve.bodies import Batch, Group, Pair, Refused, Rendered, refusal, unread
+from rlhf.serve.bodies import BatchBody, GroupBody, PairBody, Refused, RenderedBody, refusal, unreadable_body
 
 log = logging.getLogger("rlhf.serve")
 
@@ -71,7 +71,7 @@ class Service:
         scores = await self._score(encoded)
         return [self._answer(*pair) for pair in zip(encoded, scores, strict=True)]
 
-    async def score_rendered(self, body: Rendered) -> tuple[list[float], list[int]]:
+    async def score_rendered(self, body: RenderedBody) -> tuple[list[float], list[int]]:
         """Scores of whole texts, and the tokens each prompt lost. Raises as `score`."""
         self._count(len(body.query))
         prompts = body.prompts or [""] * len(body.query)
@@ -102,7 +102,7 @@ class Service:
             "min_prompt": inner.renderer.min_prompt,
             "members": head.weight.shape[0],
             "calibration": asdict(self.calibration),
-            "unusual": self.scorer.watches,
+            "ood_score": self.scorer.has_ood_statistics,
             "layout": self.scorer.layout_name,
             "batch_tokens": self.scorer.batch_tokens,
             "device": str(next(inner.model.parameters()).device),
@@ -125,7 +125,7 @@ class Service:
         longest = self.scorer.scorer.renderer.max_length
         return Refused(422, field, f"is longer than max_length={longest} tokens allows", "shorten it")
 
-    async def _score(self, encoded: Sequence[Encoded]) -> list[Scores]:
+    async def _score(self, encoded: Sequence[Encoded]) -> list[GroupScores]:
         tokens = sum(map(self.scorer.tokens, encoded))
         if tokens > self.limits.max_tokens:
             problem = f"{tokens} tokens, max_tokens={self.limits.max_tokens}"
@@ -135,13 +135,13 @@ class Service:
         except Busy as busy:
             raise Refused(503, "", f"too busy: {busy}", "try again in a second") from busy
 
-    def _answer(self, encoded: Encoded, found: Scores) -> dict[str, Any]:
+    def _answer(self, encoded: Encoded, found: GroupScores) -> dict[str, Any]:
         scores, members = self.scorer.combine(found.members), found.members
         return {
             "scores": scores,
             "normalised": np.asarray(self.calibration.normalise(np.array(scores))).tolist(),
             "members": members.T.tolist() if members.ndim == 2 else None,
-            "unusual": found.unusual,
+            "ood_score": found.ood_score,
             "prompt_tokens_lost": encoded.trimmed,
         }
 
@@ -179,25 +179,25 @@ def _routes(web: FastAPI, service: Service) -> None:
         return service.info()
 
     @post("/score")
-    async def score(body: Group) -> dict[str, Any]:
+    async def score(body: GroupBody) -> dict[str, Any]:
         """Rewards of the completions of one prompt."""
         return (await service.score([("completions", body.prompt, body.completions)]))[0]
 
     @post("/score_batch")
-    async def score_batch(body: Batch) -> dict[str, Any]:
+    async def score_batch(body: BatchBody) -> dict[str, Any]:
         """Rewards of the completions of several prompts."""
         named = [(f"groups[{i}].completions", g.prompt, g.completions) for i, g in enumerate(body.groups)]
         return {"groups": await service.score(named)}
 
     @post("/compare")
-    async def compare(body: Pair) -> dict[str, Any]:
+    async def compare(body: PairBody) -> dict[str, Any]:
         """Calibrated probability that `a` is better than `b`."""
         (found,) = await service.score([("", body.prompt, [body.a, body.b])])
         probability = float(service.calibration.probability(*found["scores"]))
         return {"probability": probability, "temperature": service.calibration.temperature} | found
 
     @post("/get_reward")
-    async def get_reward(body: Rendered) -> dict[str, Any]:
+    async def get_reward(body: RenderedBody) -> dict[str, Any]:
         """Rewards of whole texts, as OpenRLHF asks for them; the policy must use this model's chat template."""
         rewards, lost = await service.score_rendered(body)
         return {"rewards": rewards, "scores": rewards, "extra_logs": {"prompt_tokens_lost": lost}}
@@ -205,10 +205,10 @@ def _routes(web: FastAPI, service: Service) -> None:
 
 def _refusals(web: FastAPI, limits: Limits) -> None:
     bodies = {
-        "/score": (Group,),
-        "/score_batch": (Batch, Group),
-        "/compare": (Pair,),
-        "/get_reward": (Rendered,),
+        "/score": (GroupBody,),
+        "/score_batch": (BatchBody, GroupBody),
+        "/compare": (PairBody,),
+        "/get_reward": (RenderedBody,),
     }
 
     @web.exception_handler(Refused)
@@ -225,7 +225,7 @@ def _refusals(web: FastAPI, limits: Limits) -> None:
         if error.status_code == 413:
             return _refused(_too_large(limits))
         if error.status_code == 400:
-            return _refused(Refused(400, "", *unread(error.__cause__)))
+            return _refused(Refused(400, "", *unreadable_body(error.__cause__)))
         return _refused(Refused(error.status_code, "", str(error.detail), "the routes are in /openapi.json"))
 
 

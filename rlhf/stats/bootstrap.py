@@ -1,4 +1,4 @@
-"""Intervals that respect what belongs together: pairs of one prompt are not independent (T52).
+"""Intervals that respect what belongs together: pairs of one prompt are not independent.
 
 Everything here works on sums per cluster, so a resample is one matrix product. Clusters are prompts.
 """

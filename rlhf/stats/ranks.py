@@ -1,4 +1,4 @@
-"""Ranks by pandas, which reading Parquet loads anyway: importing scipy.stats for them costs as much as judging."""
+"""Ranks by pandas, which reading Parquet loads anyway: importing scipy.stats for them costs as much as evaluating."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pandas as pd
 from rlhf.stats.arrays import Floats
 
 
-def placed(values: Floats, method: Literal["average", "max"] = "average") -> Floats:
+def ranks_of(values: Floats, method: Literal["average", "max"] = "average") -> Floats:
     """Ranks from 1 of values [..., k], finite, within the last axis; equal values share their mean or highest rank."""
     if not values.size:
         return np.zeros(values.shape)

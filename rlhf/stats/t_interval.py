@@ -47,10 +47,10 @@ def expanded(drawn: Floats, seeds: int, level: float = 0.95) -> tuple[Floats, Fl
 
 
 def caution(seeds: Mapping[str, int]) -> str:
-    """How the intervals were made, and a warning where an arm's comparison has fewer than `FEW` seeds.
+    """How the intervals were made, and a warning where a selector's comparison has fewer than `FEW` seeds.
 
     Args:
-        seeds: name of an arm -> paired seeds.
+        seeds: name of a selector's run -> paired seeds.
     """
     counts = [count for count in seeds.values() if count >= 2]
     if not counts:

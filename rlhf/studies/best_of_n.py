@@ -1,6 +1,7 @@
 """Overoptimisation by best-of-n, and how far ensembles help (Gao et al. 2023; Coste et al. 2024).
 
-A reward model learned from votes on ordinary answers picks the best of n sampled ones (`rlhf.evaluation.metrics.best_of_n`: without
+A reward model learned from votes on ordinary answers picks the best of n sampled ones
+(`rlhf.evaluation.metrics.best_of_n`: without
 bias; log n - (n-1)/n is the exact KL here, because no two answers are alike). Compared with the single model are
 aggregators of an ensemble: mean, worst case, mean - λ · variance.
 """
@@ -22,7 +23,7 @@ from rlhf.studies.study import Findings, Row, cell, over_worlds, within
 
 
 @dataclass(frozen=True, kw_only=True)
-class BestOfN(Picking):
+class BestOfNStudy(Picking):
     """The study: `Picking`, and
 
     noise   share of votes that is flipped, 0..0.5
@@ -61,10 +62,10 @@ class BestOfN(Picking):
             for row, own in zip(lost, gains, strict=True):
                 row[f"{way}/lost_after_peak"] = float(own[peak] - own[-1])
         metrics |= over_worlds([a | b for a, b in zip(rows, lost, strict=True)], bootstrap=self.bootstrap)
-        headline = [f"{SINGLE}/gold/{self.ns[-1]}", f"{SINGLE}/lost_after_peak"]
-        headline += [f"{way}/lead/{self.ns[-1]}" for way in self.aggregators]
+        sweep_metrics = [f"{SINGLE}/gold/{self.ns[-1]}", f"{SINGLE}/lost_after_peak"]
+        sweep_metrics += [f"{way}/lead/{self.ns[-1]}" for way in self.aggregators]
         return Findings(
-            metrics, headline, *self._table(metrics), draw(metrics, self.ns, self.ways, self._title())
+            metrics, sweep_metrics, *self._table(metrics), draw(metrics, self.ns, self.ways, self._title())
         )
 
     @property

@@ -1,8 +1,8 @@
-"""Does an early warning come before gold falls? Runs that nothing stops, and where each sign would have stopped them.
+"""Does early stopping come before gold falls? Runs that nothing stops, and where each sign would have stopped them.
 
-A warning looks at the trace up to a step only, so a stopped run is the beginning of the run that nothing stops: one run
-judges all signs. Gold is that of the policy after every step, without sampling error (`ToySpeaker.expected_gold`).
-Levels are chosen on some worlds and judged on others.
+A rule looks at the trace up to a step only, so a stopped run is the beginning of the run that nothing stops: one run
+evaluates all signs. Gold is that of the policy after every step, without sampling error
+(`TabularPolicy.expected_gold`). Levels are chosen on some worlds and evaluated on others.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from typing import Any
 
 import numpy as np
 
-from rlhf.optimise.iterate.generation import Loop, exact_gold, judges_of, module_of, optimise
-from rlhf.optimise.policy.early_stopping import EarlyWarning
+from rlhf.optimise.iterate.generation import Loop, exact_gold, module_of, optimise, reward_sources_of
+from rlhf.optimise.policy.early_stopping import StoppingRule
 from rlhf.optimise.policy.module import Trace
 from rlhf.reward.files import write_json
 from rlhf.studies.ablation import interval
 
-Make = Callable[[float], EarlyWarning]
-"""Level -> warning."""
+Make = Callable[[float], StoppingRule]
+"""Level -> rule."""
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,8 @@ class Unstopped:
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """Where a warning stops one run: `step`, or None.
+class StopOutcome:
+    """Where a rule stops one run: `step`, or None.
 
     fell       gold ends more than `margin` below its peak
     in_time    stopped while gold was within `margin` of its peak or had not reached it yet
@@ -59,22 +59,22 @@ def unstopped(loop: Loop, world: str) -> Unstopped:
     path = loop.folder / "unstopped.json"
     if not path.is_file():
         loop.folder.mkdir(parents=True, exist_ok=True)
-        module = module_of(loop, judges_of(loop, loop.start), 0)
+        module = module_of(loop, reward_sources_of(loop, loop.start), 0)
         optimise(loop, module, 0)
-        end = exact_gold(loop.speaker, loop.judging)
+        end = exact_gold(loop.policy, loop.eval_tasks)
         gold = [*(row["exact_gold"] for row in module.trace), end]
         write_json(path, {"trace": module.trace, "reference": module.reference, "gold": gold})
     return Unstopped(world, loop.seed, **json.loads(path.read_text()))
 
 
-def outcome(run: Unstopped, warning: EarlyWarning, margin: float) -> Outcome:
-    """What the warning would have done to the run; see `Outcome`. margin: fall in gold that counts, log-odds."""
-    step = warning.first(run.trace, run.reference)
+def outcome(run: Unstopped, rule: StoppingRule, margin: float) -> StopOutcome:
+    """What the rule would have done to the run; see `StopOutcome`. margin: fall in gold that counts, log-odds."""
+    step = rule.first(run.trace, run.reference)
     gold, end = np.array(run.gold), run.gold[-1]
     top = int(gold.argmax())
     low = np.flatnonzero(gold[top:] < gold[top] - margin)
     falls = top + int(low[0]) if len(low) else len(gold)
-    return Outcome(
+    return StopOutcome(
         step, end if step is None else run.gold[step], float(gold[top]), end, bool(gold[top] - end > margin),
         step is not None and step < falls, step is not None and step <= top,
     )  # fmt: skip
@@ -90,7 +90,7 @@ def study(
     calibration: Sequence[Unstopped], runs: Sequence[Unstopped], signs: Mapping[str, tuple[Make, Sequence[float]]],
     folder: Path, *, margin: float,
 ) -> dict[str, float]:  # fmt: skip
-    """Choose every sign's level on the calibration runs, judge it on the others.
+    """Choose every sign's level on the calibration runs, evaluate it on the others.
 
     Leaves warnings.csv (a row per sign and run) and warnings.md (a row per sign and world).
 
@@ -104,7 +104,7 @@ def study(
     seen = {(run.world, run.seed) for run in calibration} & {(run.world, run.seed) for run in runs}
     if seen:
         raise ValueError(
-            f"levels must be judged on other runs than they were chosen on, not on {sorted(seen)}"
+            f"levels must be evaluated on other runs than they were chosen on, not on {sorted(seen)}"
         )
     rows: list[dict[str, Any]] = []
     metrics: dict[str, float] = {}

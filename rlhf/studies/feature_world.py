@@ -22,7 +22,7 @@ WIDTH = 8
 
 
 @dataclass(frozen=True)
-class World:
+class FeatureWorld:
     """Gold reward w · x + 1.5 h(x_0), where h rises to h(1) = 1 and falls three times as fast beyond.
 
     weight  [WIDTH] w, of length 1, w_0 = 0
@@ -31,7 +31,7 @@ class World:
     weight: Floats
 
     @classmethod
-    def draw(cls, seed: int) -> World:
+    def draw(cls, seed: int) -> FeatureWorld:
         """The world of this seed."""
         weight = np.random.default_rng(seed).normal(size=WIDTH)
         weight[0] = 0.0

@@ -17,7 +17,7 @@ from rlhf.stats.arrays import Floats
 
 
 @dataclass(frozen=True)
-class Fit:
+class RlFit:
     """α and β, the share of variance explained (about the mean), and the d of the peak (inf where there is none)."""
 
     alpha: float
@@ -26,12 +26,12 @@ class Fit:
     peak: float
 
 
-def fit_rl(d: ArrayLike, gain: ArrayLike) -> Fit:
+def fit_rl(d: ArrayLike, gain: ArrayLike) -> RlFit:
     """R = d (α - β log d); points at d = 0 carry no information and are left out."""
     x, y = np.asarray(d, dtype=np.float64), np.asarray(gain, dtype=np.float64)
     x, y = x[x > 0], y[x > 0]
     alpha, beta, r2 = _least_squares(x, x * np.log(x), y)
-    return Fit(alpha, beta, r2, float(np.exp(alpha / beta - 1)) if beta > 0 else np.inf)
+    return RlFit(alpha, beta, r2, float(np.exp(alpha / beta - 1)) if beta > 0 else np.inf)
 
 
 def _least_squares(one: Floats, two: Floats, y: Floats) -> tuple[float, float, float]:

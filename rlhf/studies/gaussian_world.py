@@ -23,7 +23,7 @@ TRAINING_SPREAD = 0.7
 
 
 @dataclass(frozen=True)
-class Playground:
+class GaussianWorld:
     """One world and its ensemble of reward models.
 
     Args:
@@ -71,7 +71,7 @@ def single(rewards: Floats) -> Floats:
 
 
 def rl_curve(
-    world: Playground,
+    world: GaussianWorld,
     aggregate: Aggregator,
     *,
     beta: float = 0.0,
@@ -100,7 +100,7 @@ def rl_curve(
     return out[:, 0], out[:, 1], out[:, 2]
 
 
-def best_of_n_curve(world: Playground, aggregate: Aggregator, ns: Ints, *, prompts: int = 400) -> Floats:
+def best_of_n_curve(world: GaussianWorld, aggregate: Aggregator, ns: Ints, *, prompts: int = 400) -> Floats:
     """Mean gold [len(ns)] of the best of n by the proxy, from max(ns) samples per prompt, unbiased for every n."""
     weights, most = world.reward_models(), int(ns.max())
     rng = np.random.default_rng((world.seed, 4))

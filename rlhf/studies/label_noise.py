@@ -1,6 +1,6 @@
 """How much an ensemble gains over one reward model as labels get noisier (Coste et al. 2024: with 25% flipped, much).
 
-Gains are measured twice: on pairs like those that were voted on, judged by gold, and in the gold of best-of-n picks,
+Gains are measured twice: on pairs like those that were voted on, measured by gold, and in the gold of best-of-n picks,
 where the single model is overoptimised. What noise adds to a gain is paired by world with the first level of noise.
 """
 
@@ -87,11 +87,11 @@ class LabelNoise(Picking):
                     lead = "" if way == SINGLE else cell(metrics, f"{here}/lead/{key}", digits, "+")
                     row += [cell(metrics, f"{here}/{key}", digits), lead]
                 table.append(row)
-        headline = [
+        sweep_metrics = [
             f"noise={x:g}/{way}/lead/{key}" for x in self.noise for way in self.aggregators for key in names
         ]
         return Findings(
-            metrics, headline, columns, table, draw(metrics, names, self.noise, list(self.aggregators))
+            metrics, sweep_metrics, columns, table, draw(metrics, names, self.noise, list(self.aggregators))
         )
 
     @property

@@ -11,7 +11,7 @@ from rlhf.evaluation.metrics.best_of_n import best_of, steps
 from rlhf.records import RecordError
 from rlhf.stats.arrays import Floats
 from rlhf.stats.ensemble import Aggregator, standardise
-from rlhf.studies.feature_world import WIDTH, Members, World, train
+from rlhf.studies.feature_world import WIDTH, FeatureWorld, Members, train
 from rlhf.studies.study import whole, within
 
 SINGLE = "single"
@@ -67,14 +67,14 @@ class Picking:
         """1, 2, 4, ... answers."""
         return steps(self.answers)
 
-    def learned(self, seed: int, noise: float) -> tuple[World, np.random.Generator, Members]:
+    def learned(self, seed: int, noise: float) -> tuple[FeatureWorld, np.random.Generator, Members]:
         """The world of a seed, what its further draws come from, and the models learned with this label noise."""
-        world = World.draw(seed)
+        world = FeatureWorld.draw(seed)
         rng = np.random.default_rng((seed, self.votes, round(100 * noise)))
         voted = world.votes(self.votes, noise, rng, spread=self.voted_spread, sharpness=self.sharpness)
         return world, rng, train(*voted, members=self.members, steps=self.steps, seed=seed)
 
-    def gains(self, world: World, rng: np.random.Generator, model: Members) -> dict[str, Floats]:
+    def gains(self, world: FeatureWorld, rng: np.random.Generator, model: Members) -> dict[str, Floats]:
         """Gold gained over a random answer by best-of-n, [len(ns)] for the single model and every aggregator.
 
         Exact for the sampled answers: the mean over all subsets of n (`rlhf.evaluation.metrics.best_of_n.best_of`).

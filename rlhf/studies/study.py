@@ -13,7 +13,7 @@ from typing import Protocol
 import numpy as np
 from matplotlib.figure import Figure
 
-from rlhf.evaluation.sweep_table import HEADLINE
+from rlhf.evaluation.sweep_table import SWEEP_METRICS_FILE
 from rlhf.records import RecordError
 from rlhf.stats.bootstrap import SAME, cluster_bootstrap
 
@@ -28,13 +28,13 @@ class Findings:
     """What a study found.
 
     metrics  flat keys; a mean over worlds has `<key>/ci_low` and `<key>/ci_high` beside it (95%)
-    headline  the few keys that the jobs of a sweep are compared by
+    sweep_metrics  the few keys that the jobs of a sweep are compared by
     columns, rows  the table, cells as they are printed
     figure   to be saved
     """
 
     metrics: Row
-    headline: list[str]
+    sweep_metrics: list[str]
     columns: list[str]
     rows: list[list[str]]
     figure: Figure
@@ -83,9 +83,9 @@ def run(study: Study, folder: Path, log: Callable[[Row, int], None] = lambda row
             log({f"world/{key}": value for key, value in rows[-1].items()}, number)
     found = study.found(rows)
     (folder / "metrics.json").write_text(json.dumps(found.metrics, indent=2) + "\n", encoding="utf-8")
-    shown = [f"{key}{end}" for key in found.headline for end in ("", "/ci_low", "/ci_high")]
-    headline = [key for key in shown if key in found.metrics]
-    (folder / HEADLINE).write_text(json.dumps(headline) + "\n", encoding="utf-8")
+    shown = [f"{key}{end}" for key in found.sweep_metrics for end in ("", "/ci_low", "/ci_high")]
+    sweep_metrics = [key for key in shown if key in found.metrics]
+    (folder / SWEEP_METRICS_FILE).write_text(json.dumps(sweep_metrics) + "\n", encoding="utf-8")
     page = f"{markdown(found.columns, found.rows)}\n{words(study.worlds)}\n"
     (folder / f"{study.name}.md").write_text(page, encoding="utf-8")
     found.figure.savefig(folder / f"{study.name}.png", dpi=120)

@@ -1,8 +1,8 @@
 """Temperature scaling of an overconfident reward model, single and ensemble (Guo et al. 2017).
 
 Trained on few votes for many steps, a reward model is sure of what it has learned by heart. One temperature, fitted on
-other votes (`rlhf.evaluation.metrics.calibration`), is measured on fresh ones. Expected: a large fall of the calibration error, the
-accuracy unchanged to the last digit.
+other votes (`rlhf.evaluation.metrics.calibration`), is measured on fresh ones. Expected: a large fall of the
+calibration error, the accuracy unchanged to the last digit.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from rlhf.evaluation.metrics.calibration import ece, fit_temperature, nll
 from rlhf.evaluation.metrics.pair_credit import credit
 from rlhf.evaluation.report.style import AMBER, BLUE, legend_below, plot
 from rlhf.stats.arrays import Floats
-from rlhf.studies.feature_world import World, train
+from rlhf.studies.feature_world import FeatureWorld, train
 from rlhf.studies.study import Findings, Row, cell, over_worlds, whole, within
 
 MODELS = ("single", "ensemble")
-HEADLINE = ("temperature", "accuracy/after", "ece/before", "ece/after", "nll/after")
+SWEEP_METRICS = ("temperature", "accuracy/after", "ece/before", "ece/after", "nll/after")
 MEASURES = ("accuracy", "ece", "nll", "brier")
 
 
@@ -80,7 +80,7 @@ class TemperatureScaling:
         `lead/` is the ensemble's number less the single model's. NLL in nats; Brier and ECE of probabilities, against
         single votes.
         """
-        world, rng = World.draw(seed), np.random.default_rng((seed, self.votes))
+        world, rng = FeatureWorld.draw(seed), np.random.default_rng((seed, self.votes))
         model = train(*self._voted(world, self.votes, rng), members=self.members, steps=self.steps, seed=seed)
         held_out, fresh = (self._voted(world, n, rng) for n in (self.held_out, self.fresh))
         on_held_out, on_fresh = model.rewards(held_out[0]), model.rewards(fresh[0])
@@ -90,7 +90,7 @@ class TemperatureScaling:
             out[f"{name}/temperature"] = temperature
             lead, win = difference(on_fresh[rows]), fresh[1]
             for when, scaled in (("before", lead), ("after", lead / temperature)):
-                out |= {f"{name}/{key}/{when}": value for key, value in judged(scaled, win).items()}
+                out |= {f"{name}/{key}/{when}": value for key, value in measured(scaled, win).items()}
         for key in ("accuracy/after", "nll/after", "brier/after", "ece/before", "ece/after"):
             out[f"lead/{key}"] = out[f"ensemble/{key}"] - out[f"single/{key}"]
         return out
@@ -108,10 +108,10 @@ class TemperatureScaling:
         table.append(
             ["mean less one, after", "", *(cell(metrics, f"lead/{key}/after", 3, "+") for key in MEASURES)]
         )
-        headline = [f"{name}/{key}" for name in MODELS for key in HEADLINE]
-        return Findings(metrics, headline, columns, table, draw(metrics, names))
+        sweep_metrics = [f"{name}/{key}" for name in MODELS for key in SWEEP_METRICS]
+        return Findings(metrics, sweep_metrics, columns, table, draw(metrics, names))
 
-    def _voted(self, world: World, pairs: int, rng: np.random.Generator) -> tuple[Floats, Floats]:
+    def _voted(self, world: FeatureWorld, pairs: int, rng: np.random.Generator) -> tuple[Floats, Floats]:
         return world.votes(pairs, self.noise, rng, spread=self.spread, sharpness=self.sharpness)
 
 
@@ -121,7 +121,7 @@ def difference(members: Floats) -> Floats:
     return np.asarray(pairs[:, 0] - pairs[:, 1])
 
 
-def judged(lead: Floats, win: Floats) -> Row:
+def measured(lead: Floats, win: Floats) -> Row:
     """Accuracy, ECE, NLL and Brier of σ(lead) [P] against votes [P]."""
     p = expit(lead)
     return {

@@ -13,18 +13,22 @@ from scipy import stats
 from rlhf.reward.files import write_json
 from rlhf.studies.ablation import interval
 from rlhf.studies.tradeoff_figure import draw
-from rlhf.studies.tradeoff_methods import Method, Untrained, World
+from rlhf.studies.tradeoff_methods import Method, TradeoffWorld, Untrained
 from rlhf.toy.gold import ToyGold
-from rlhf.toy.tabular_policy import ToySpeaker
+from rlhf.toy.tabular_policy import TabularPolicy
 
 COLUMNS = ("gold", "kl", "length", "samples", "per_answer", "seconds")
 START = "reference"
 
 
 def compare(
-    methods: Mapping[str, Method], worlds: Sequence[World], make: Callable[[ToyGold], ToySpeaker], folder: Path,
-    *, contrasts: Sequence[tuple[str, str]] = (),
-) -> dict[str, float]:  # fmt: skip
+    methods: Mapping[str, Method],
+    worlds: Sequence[TradeoffWorld],
+    make: Callable[[ToyGold], TabularPolicy],
+    folder: Path,
+    *,
+    contrasts: Sequence[tuple[str, str]] = (),
+) -> dict[str, float]:
     """Every method on every world, each from the same start; intervals are 95%, over the worlds.
 
     Leaves tradeoff.csv (a row per run), tradeoff.md (a row per method, then the contrasts), tradeoff.png, metrics.json.

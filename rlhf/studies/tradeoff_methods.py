@@ -1,6 +1,7 @@
 """Four ways from the same votes to better answers: RLOO, PPO, DPO, best-of-n.
 
-The policy is the toy world's (`ToySpeaker`): gold and KL of the trained ones are exact, summed over its decisions. The
+The policy is the toy world's (`TabularPolicy`): gold and KL of the trained ones are exact, summed over its decisions.
+The
 KL of best-of-n is the upper bound log n - (n - 1) / n (Beirami et al. 2024), its gold a mean over sampled answers.
 RLOO, PPO and best-of-n know the votes through one reward model, DPO directly.
 """
@@ -21,30 +22,32 @@ from rlhf.collect.prompts import Task
 from rlhf.data.batch import Target
 from rlhf.evaluation.metrics.best_of_n import best_of
 from rlhf.labels.aggregation import soft
-from rlhf.optimise.policy.module import Judges, PolicyModule
-from rlhf.optimise.policy.rollout import aside
-from rlhf.optimise.shaping.reward_source import Judge
+from rlhf.optimise.policy.module import PolicyModule, RewardSources
+from rlhf.optimise.policy.rollout import isolated_seed
+from rlhf.optimise.shaping.reward_source import RewardSource
 from rlhf.optimise.shaping.shaper import Shaper
 from rlhf.records import Comparison
 from rlhf.reward.losses import dpo
 from rlhf.toy.gold import ToyGold
-from rlhf.toy.tabular_policy import ToySpeaker
+from rlhf.toy.tabular_policy import TabularPolicy
 
 
 @dataclass(frozen=True)
-class World:
-    """One seed: records with votes, prompts to train on and to judge with, the truth, a reward model of the records."""
+class TradeoffWorld:
+    """One seed: records with votes, prompts to train on and to evaluate with, the truth, a reward model of the
+    records.
+    """
 
     records: Sequence[Comparison]
     tasks: Sequence[Task]
     held_out: Sequence[Task]
     gold: ToyGold
-    judge: Judge
+    reward_source: RewardSource
     seed: int
 
 
 @dataclass(frozen=True)
-class Outcome:
+class MethodOutcome:
     """One method on one world.
 
     gold        mean true reward on held-out prompts, log-odds
@@ -63,11 +66,11 @@ class Outcome:
     seconds: float
 
 
-Method = Callable[[World, ToySpeaker], Outcome]
+Method = Callable[[TradeoffWorld, TabularPolicy], MethodOutcome]
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainedMethod:
     """A policy trained on the shaped reward by an algorithm.
 
     Args:
@@ -86,18 +89,18 @@ class Trained:
     trainer: Callable[[int], Any]
     optimizing: dict[str, Any]
 
-    def __call__(self, world: World, speaker: ToySpeaker) -> Outcome:
-        """Train, then judge."""
+    def __call__(self, world: TradeoffWorld, policy: TabularPolicy) -> MethodOutcome:
+        """Train, then evaluate."""
         begun = time.process_time()
         module = self.algorithm(
-            speaker,
-            Judges(world.judge),
+            policy,
+            RewardSources(world.reward_source),
             self.shaper(),
             completions=self.completions,
-            warning=None,
+            early_stopping=None,
             **self.optimizing,
         )
-        module.settle([world.tasks[i % len(world.tasks)] for i in range(256)], world.seed)
+        module.set_reward_scale([world.tasks[i % len(world.tasks)] for i in range(256)], world.seed)
         rng = np.random.default_rng((world.seed, 5))
         batches = [
             [world.tasks[i] for i in rng.permutation(len(world.tasks))[: self.prompts].tolist()]
@@ -107,7 +110,7 @@ class Trained:
         loader: Any = torch.utils.data.DataLoader(batches, batch_size=None, collate_fn=list)  # type: ignore[arg-type]
         self.trainer(self.steps).fit(module, loader)
         samples = self.steps * min(self.prompts, len(world.tasks)) * self.completions
-        return _judged(world, speaker, samples, time.process_time() - begun)
+        return _evaluated(world, policy, samples, time.process_time() - begun)
 
 
 @dataclass(frozen=True)
@@ -123,28 +126,28 @@ class Dpo:
     steps: int = 150
     lr: float = 0.05
 
-    def __call__(self, world: World, speaker: ToySpeaker) -> Outcome:
-        """Train, then judge."""
+    def __call__(self, world: TradeoffWorld, policy: TabularPolicy) -> MethodOutcome:
+        """Train, then evaluate."""
         begun = time.process_time()
-        rollout = speaker.recall(
+        rollout = policy.recall(
             [r.prompt for r in world.records for _ in r.completions],
             [c.text for r in world.records for c in r.completions],
         )
         first, second, target = _targets(world.records)
-        optimizer = torch.optim.Adam(speaker.parameters(), lr=self.lr)
-        ref = speaker.ref_logp(rollout).sum(1).detach()
+        optimizer = torch.optim.Adam(policy.parameters(), lr=self.lr)
+        ref = policy.ref_logp(rollout).sum(1).detach()
         for _ in range(self.steps):
-            ratio = speaker.logp(rollout).sum(1) - ref
+            ratio = policy.logp(rollout).sum(1) - ref
             loss = dpo(torch.stack([ratio[first], ratio[second]], 1), target, beta=self.beta)
             optimizer.zero_grad()
             total: Any = (loss * target.weight).sum() / target.weight.sum()
             total.backward()
             optimizer.step()
-        return _judged(world, speaker, 0, time.process_time() - begun)
+        return _evaluated(world, policy, 0, time.process_time() - begun)
 
 
 @dataclass(frozen=True)
-class BestOfN:
+class BestOfNMethod:
     """The reference, and of n answers the one with the highest mean reward.
 
     Args:
@@ -155,14 +158,14 @@ class BestOfN:
     n: int
     draws: int = 2
 
-    def __call__(self, world: World, speaker: ToySpeaker) -> Outcome:
-        """Nothing is trained: sample, pick, judge."""
+    def __call__(self, world: TradeoffWorld, policy: TabularPolicy) -> MethodOutcome:
+        """Nothing is trained: sample, pick, evaluate."""
         begun = time.process_time()
         tasks, size = list(world.held_out), self.n * self.draws
-        with aside(world.seed + 1):
-            texts = list(speaker.speak(tasks, size, reference=True).spoken.texts)
+        with isolated_seed(world.seed + 1):
+            texts = list(policy.rollout(tasks, size, reference=True).completions.texts)
         prompts = [t.prompt for t in tasks for _ in range(size)]
-        reward = world.judge.look(prompts, texts)[0].mean(0).view(len(tasks), size).double().numpy()
+        reward = world.reward_source.score(prompts, texts)[0].mean(0).view(len(tasks), size).double().numpy()
         seconds = (time.process_time() - begun) / self.draws
         known = np.array([world.gold(prompts, texts), [len(text) for text in texts]], dtype=np.float64)
         picked = [
@@ -170,29 +173,29 @@ class BestOfN:
             for values in known.reshape(2, len(tasks), size)
         ]
         gold, length = (float(np.mean(values)) for values in picked)
-        return Outcome(gold, math.log(self.n) - (self.n - 1) / self.n, length, 0, self.n, seconds)
+        return MethodOutcome(gold, math.log(self.n) - (self.n - 1) / self.n, length, 0, self.n, seconds)
 
 
 @dataclass(frozen=True)
 class Untrained:
     """The reference as it is."""
 
-    def __call__(self, world: World, speaker: ToySpeaker) -> Outcome:
+    def __call__(self, world: TradeoffWorld, policy: TabularPolicy) -> MethodOutcome:
         """Judge."""
-        return _judged(world, speaker, 0, 0.0)
+        return _evaluated(world, policy, 0, 0.0)
 
 
-def _judged(world: World, speaker: ToySpeaker, samples: int, seconds: float) -> Outcome:
+def _evaluated(world: TradeoffWorld, policy: TabularPolicy, samples: int, seconds: float) -> MethodOutcome:
     tasks = list(world.held_out)
-    with aside(world.seed + 1):
-        texts = list(speaker.speak(tasks, 1).spoken.texts)
+    with isolated_seed(world.seed + 1):
+        texts = list(policy.rollout(tasks, 1).completions.texts)
     domains = [t.domain for t in tasks]
     length = sum(map(len, texts)) / len(texts)
-    return Outcome(speaker.expected_gold(domains), speaker.kl(domains), length, samples, 1, seconds)
+    return MethodOutcome(policy.expected_gold(domains), policy.kl(domains), length, samples, 1, seconds)
 
 
 def _targets(records: Sequence[Comparison]) -> tuple[Tensor, Tensor, Target]:
-    """Places of both completions of every judged pair, and the pairs as targets of K = 2."""
+    """Places of both completions of every labelled pair, and the pairs as targets of K = 2."""
     first, second, win, votes = [], [], [], []
     start = 0
     for record in records:

@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from rlhf.records import Prompt, prompt_hash
-from rlhf.toy.texts import HEDGES, OFF_TOPIC, REFUSALS, THANKS, Task
+from rlhf.toy.texts import HEDGES, OFF_TOPIC, REFUSALS, THANKS, ToyTask
 from rlhf.toy.world import ToyWorld, gold_reward
 
 
-def read_qualities(task: Task, text: str) -> dict[str, float]:
+def read_qualities(task: ToyTask, text: str) -> dict[str, float]:
     """The qualities of an answer to a task.
 
     correct     the first of right answer, wrong answer and off-topic sentence that occurs is the right one (any
@@ -63,9 +63,9 @@ class ToyGold:
 
     world: ToyWorld
     _index: dict[str, int] = field(default_factory=dict, init=False, repr=False)
-    _known: dict[Prompt, tuple[Task, str, bool]] = field(default_factory=dict, init=False, repr=False)
+    _known: dict[Prompt, tuple[ToyTask, str, bool]] = field(default_factory=dict, init=False, repr=False)
 
-    def task(self, prompt: Prompt) -> tuple[Task, str, bool]:
+    def task(self, prompt: Prompt) -> tuple[ToyTask, str, bool]:
         """Task, domain and difficulty of a prompt. Raises KeyError for a prompt of another world."""
         if not self._index:
             self._index = {prompt_hash(r.prompt): i for i, r in enumerate(self.world.records())}

@@ -26,13 +26,13 @@ HINGES = (0.5, 0.9)
 """Quantiles of the length at which its effect may bend."""
 
 
-class LinearJudge:
+class LinearReward:
     """r = w · features(text): counts of words and pairs of words, and the length, which may bend at two quantiles.
 
     Every member sees every record Poisson(1) times. The loss is `soft_label`'s, with ridge.
 
     Args:
-        records: with votes; pairs nobody judged are not looked at.
+        records: with votes; pairs nobody voted on are not looked at.
         members: of the ensemble, >= 1; one member sees every record once.
         ridge: strength of the penalty on standardised weights, per unit of log-likelihood.
         words: size of the vocabulary, at most.
@@ -41,7 +41,7 @@ class LinearJudge:
             a right and a wrong answer look alike.
 
     Raises:
-        ValueError: no judged pair.
+        ValueError: no labelled pair.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class LinearJudge:
             rows.append(model.fit(difference, won, weight * count[group]).coef_[0])
         self.weight: Floats = np.stack(rows)
 
-    def look(self, prompts: Sequence[Prompt], texts: Sequence[str]) -> tuple[Float[Tensor, "M B"], Floats]:
+    def score(self, prompts: Sequence[Prompt], texts: Sequence[str]) -> tuple[Float[Tensor, "M B"], Floats]:
         """Rewards of every member, and the leading directions of the features."""
         features = self._features(prompts, texts)
         length = np.array([[len(t) / 45.0] for t in texts])
@@ -99,7 +99,7 @@ class LinearJudge:
 
 
 def _pairs(records: Sequence[Comparison], features: Floats) -> tuple[Floats, Floats, Floats, Ints]:
-    """Differences of features, winners, weights, and the record of every judged pair, each once per outcome."""
+    """Differences of features, winners, weights, and the record of every labelled pair, each once per outcome."""
     rows, won, weight, group = [], [], [], []
     start = 0
     for number, record in enumerate(records):
@@ -113,5 +113,5 @@ def _pairs(records: Sequence[Comparison], features: Floats) -> tuple[Floats, Flo
                     group.append(number)
         start += len(record.completions)
     if len(set(won)) < 2:
-        raise ValueError("the records hold no judged pair: nothing to learn a reward from")
+        raise ValueError("the records hold no labelled pair: nothing to learn a reward from")
     return np.stack(rows), np.array(won), np.array(weight), np.array(group)

@@ -20,7 +20,7 @@ from torch.nn.functional import one_hot
 from rlhf.collect.decoding import Decoding
 from rlhf.collect.prompts import Task
 from rlhf.optimise.policy.rollout import Rollout
-from rlhf.optimise.shaping.rules import Spoken
+from rlhf.optimise.shaping.rules import Completions
 from rlhf.records import Prompt
 from rlhf.toy.gold import ToyGold, read_qualities
 from rlhf.toy.texts import DOMAINS, answer
@@ -39,7 +39,7 @@ PADDING = (0.5, 0.3, 0.15, 0.05)
 EXTRA = 0.2
 
 
-class ToySpeaker(nn.Module):
+class TabularPolicy(nn.Module):
     """Decides, per domain, on every quality of an answer independently.
 
     Args:
@@ -98,7 +98,7 @@ class ToySpeaker(nn.Module):
         return torch.stack(rows)
 
     @torch.no_grad()
-    def speak(
+    def rollout(
         self, tasks: Sequence[Task], g: int, *, reference: bool = False, decoding: Decoding | None = None
     ) -> Rollout:
         """G completions per prompt. Of a decoding only the temperature counts, as in `rlhf.toy.sampler`."""
@@ -167,7 +167,7 @@ class ToySpeaker(nn.Module):
         return table[domain].gather(2, chosen[..., None])[..., 0]
 
 
-def as_words(texts: Sequence[str]) -> Spoken:
+def as_words(texts: Sequence[str]) -> Completions:
     """Texts as rules see them, a word being a token; all of them have ended by themselves."""
     words = [text.split() for text in texts]
     ids = {w: i for i, w in enumerate(dict.fromkeys(w for row in words for w in row))}
@@ -177,4 +177,4 @@ def as_words(texts: Sequence[str]) -> Spoken:
     for n, row in enumerate(words):
         tokens[n, : len(row)] = torch.tensor([ids[w] for w in row], dtype=torch.long)
         mask[n, : len(row)] = True
-    return Spoken(tokens, mask, torch.ones(len(texts), dtype=torch.bool), texts)
+    return Completions(tokens, mask, torch.ones(len(texts), dtype=torch.bool), texts)

@@ -57,7 +57,7 @@ OFF_TOPIC = (
 
 
 @dataclass(frozen=True, slots=True)
-class Task:
+class ToyTask:
     """A prompt with one right and one wrong core answer. `hard` tasks need two steps."""
 
     prompt: str
@@ -65,7 +65,7 @@ class Task:
     wrong: str
 
 
-def facts(draw: Draw, hard: bool) -> Task:
+def facts(draw: Draw, hard: bool) -> ToyTask:
     """Capitals: a closed world of twenty facts."""
     countries = list(CAPITALS)
     i = draw(len(countries))
@@ -79,29 +79,31 @@ def facts(draw: Draw, hard: bool) -> Task:
     text = asked[draw(3)].format(c=country)
     if hard:
         text = f"{NAMES[draw(len(NAMES))]} lives in {country}. What is the capital there?"
-    return Task(text, f"The capital is {CAPITALS[country]}.", f"The capital is {other}.")
+    return ToyTask(text, f"The capital is {CAPITALS[country]}.", f"The capital is {other}.")
 
 
-def arithmetic(draw: Draw, hard: bool) -> Task:
+def arithmetic(draw: Draw, hard: bool) -> ToyTask:
     """Sums of two small numbers, or of three."""
     numbers = [draw(10) for _ in range(3 if hard else 2)]
     total = sum(numbers)
     wrong = total + (1 + draw(4)) * (1 if draw(2) or total < 5 else -1)
     asked = ("What is {s}?", "Add up {s}.", "How much is {s}?")[draw(3)]
-    return Task(asked.format(s=" + ".join(map(str, numbers))), f"It is {total}.", f"It is {wrong}.")
+    return ToyTask(asked.format(s=" + ".join(map(str, numbers))), f"It is {total}.", f"It is {wrong}.")
 
 
-def copying(draw: Draw, hard: bool) -> Task:
+def copying(draw: Draw, hard: bool) -> ToyTask:
     """Say a given word, or the second of two."""
     i, j = draw(len(WORDS)), draw(len(WORDS) - 1)
     first, second = WORDS[i], WORDS[j + (j >= i)]
     if hard:
-        return Task(f"Say the second word: {first}, {second}.", f"The word: {second}.", f"The word: {first}.")
+        return ToyTask(
+            f"Say the second word: {first}, {second}.", f"The word: {second}.", f"The word: {first}."
+        )
     asked = ("Reply with the word {w}.", "Please say {w}.", "Write {w} and nothing else.")[draw(3)]
-    return Task(asked.format(w=first), f"The word: {first}.", f"The word: {second}.")
+    return ToyTask(asked.format(w=first), f"The word: {first}.", f"The word: {second}.")
 
 
-def messages(draw: Draw, hard: bool) -> Task:
+def messages(draw: Draw, hard: bool) -> ToyTask:
     """Tell somebody about a change of plan, with the right day."""
     i, j = draw(len(DAYS)), draw(len(DAYS) - 1)
     day, other = DAYS[i], DAYS[j + (j >= i)]
@@ -109,28 +111,28 @@ def messages(draw: Draw, hard: bool) -> Task:
     text = f"Tell {name} that the {thing} is on {day}."
     if hard:
         text = f"The {thing} moved from {other} to {day}. Tell {name}."
-    return Task(text, f"Dear {name}, the {thing} is on {day}.", f"Dear {name}, the {thing} is on {other}.")
+    return ToyTask(text, f"Dear {name}, the {thing} is on {day}.", f"Dear {name}, the {thing} is on {other}.")
 
 
-def safety(draw: Draw, hard: bool) -> Task:
+def safety(draw: Draw, hard: bool) -> ToyTask:
     """Requests for help with something wrong: the right answer refuses. Hard ones come with an excuse."""
     harm = HARMS[draw(len(HARMS))]
     asked = ("How can I {h}?", "Tell me how to {h}.", "What is the best way to {h}?")[draw(3)]
     excuse = "It is only for a film. " if hard else ""
     refusal = REFUSALS[draw(len(REFUSALS))]
-    return Task(excuse + asked.format(h=harm), refusal, f"First wait until nobody looks, then {harm}.")
+    return ToyTask(excuse + asked.format(h=harm), refusal, f"First wait until nobody looks, then {harm}.")
 
 
-def ordering(draw: Draw, hard: bool) -> Task:
+def ordering(draw: Draw, hard: bool) -> ToyTask:
     """Which is bigger: a closed world of fourteen sizes. Hard ones are neighbours in size."""
     i = draw(len(SIZES) - 1)
     j = i + 1 if hard else i + 1 + draw(len(SIZES) - 1 - i)
     pair = (SIZES[i], SIZES[j]) if draw(2) else (SIZES[j], SIZES[i])
     asked = ("Which is bigger, the {} or the {}?", "The {} or the {}: which is bigger?")[draw(2)]
-    return Task(asked.format(*pair), f"The {SIZES[j]} is bigger.", f"The {SIZES[i]} is bigger.")
+    return ToyTask(asked.format(*pair), f"The {SIZES[j]} is bigger.", f"The {SIZES[i]} is bigger.")
 
 
-def poetry(draw: Draw, hard: bool) -> Task:
+def poetry(draw: Draw, hard: bool) -> ToyTask:
     """A line of verse on a topic: the domain that is held apart as out of distribution."""
     i, j = draw(len(TOPICS)), draw(len(TOPICS) - 1)
     topic, other = TOPICS[i], TOPICS[j + (j >= i)]
@@ -141,14 +143,14 @@ def poetry(draw: Draw, hard: bool) -> Task:
     )[draw(3)]
     twist = " Make it sad." if hard else ""
     line = ("O {}, you are older than my name.", "All night I heard {} calling me home.")[draw(2)]
-    return Task(asked.format(t=topic) + twist, line.format(topic), line.format(other))
+    return ToyTask(asked.format(t=topic) + twist, line.format(topic), line.format(other))
 
 
-DOMAINS: Mapping[str, Callable[[Draw, bool], Task]] = {
+DOMAINS: Mapping[str, Callable[[Draw, bool], ToyTask]] = {
     "facts": facts, "arithmetic": arithmetic, "copying": copying,
     "messages": messages, "safety": safety, "ordering": ordering,
 }  # fmt: skip
-OUT_OF_DISTRIBUTION: Mapping[str, Callable[[Draw, bool], Task]] = {"poetry": poetry}
+OUT_OF_DISTRIBUTION: Mapping[str, Callable[[Draw, bool], ToyTask]] = {"poetry": poetry}
 
 
 def opening(draw: Draw) -> str:
@@ -156,7 +158,7 @@ def opening(draw: Draw) -> str:
     return OPENINGS[draw(len(OPENINGS))].format(n=NAMES[draw(len(NAMES))], k=100 + draw(900))
 
 
-def answer(task: Task, qualities: Mapping[str, float], draw: Draw) -> str:
+def answer(task: ToyTask, qualities: Mapping[str, float], draw: Draw) -> str:
     """The text that has the given qualities; see `rlhf.toy.world.QUALITIES`."""
     core = task.right if qualities["correct"] else task.wrong
     if qualities["off_topic"]:

@@ -1,6 +1,6 @@
 """The small random Llama with a vocabulary of its own: byte-pair tokens learned from the toy world's texts.
 
-A word of the toy world is about one token, so that policies that speak it train in seconds on a CPU. Any other text is
+A word of the toy world is about one token, so that policies that use it train in seconds on a CPU. Any other text is
 still spelled in bytes: nothing is unknown.
 """
 

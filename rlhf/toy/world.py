@@ -16,7 +16,7 @@ import numpy as np
 
 from rlhf.annotate.annotator import Annotator, pool
 from rlhf.records import Comparison, Completion, RecordError, Vote, prompt_hash
-from rlhf.toy.texts import DOMAINS, OUT_OF_DISTRIBUTION, Task, answer, opening
+from rlhf.toy.texts import DOMAINS, OUT_OF_DISTRIBUTION, ToyTask, answer, opening
 
 QUALITIES = ("correct", "polite", "hedged", "verbose", "repetitive", "off_topic")
 """correct, polite, hedged, repetitive, off_topic: 0 or 1; verbose: number of sentences that only add length."""
@@ -60,7 +60,7 @@ class ToyWorld:
         size: number of records, any up to millions.
         seed: another seed is another world: other prompts, answers, annotators.
         min_completions, max_completions: answers per prompt, between 2 and 64, all different.
-        annotators: people in the pool; min_votes..max_votes of them judge each record.
+        annotators: people in the pool; min_votes..max_votes of them vote on each record.
         min_votes, max_votes: votes per record (each over all or some of its pairs).
         careless: share of annotators who click at random most of the time.
         temperature, tie_width, position_bias, length_bias: means over annotators, see `Annotator`.
@@ -122,13 +122,13 @@ class ToyWorld:
 
     def record(self, index: int) -> Comparison:
         """Record number `index`, the same whatever `size` is."""
-        return _Maker(self, index).record()
+        return _RecordBuilder(self, index).record()
 
-    def task(self, index: int) -> tuple[Task, str, bool]:
+    def task(self, index: int) -> tuple[ToyTask, str, bool]:
         """What record number `index` asks: the task, its domain, and whether it is hard."""
-        maker = _Maker(self, index)
-        maker.ask()
-        return maker.task, maker.domain, maker.hard
+        builder = _RecordBuilder(self, index)
+        builder.ask()
+        return builder.task, builder.domain, builder.hard
 
     @staticmethod
     def gold(record: Comparison) -> list[float]:
@@ -136,7 +136,7 @@ class ToyWorld:
         return [float(c.meta["gold"]) for c in record.completions]
 
 
-class _Maker:
+class _RecordBuilder:
     """Draws everything one record needs from one stream of random numbers."""
 
     def __init__(self, world: ToyWorld, index: int) -> None:
@@ -220,14 +220,14 @@ class _Maker:
     def votes(self, completions: list[Completion]) -> tuple[Vote, ...]:
         """Votes of a few annotators: rankings of all answers, or choices on some pairs."""
         count = self.world.min_votes + self.draw(self.world.max_votes - self.world.min_votes + 1)
-        voters = sorted(self.world.people, key=lambda _: self.uniform())[:count]
+        raters = sorted(self.world.people, key=lambda _: self.uniform())[:count]
         if len(completions) > PAIRED:
-            return tuple(self.ranking(person, completions) for person in voters)
+            return tuple(self.ranking(person, completions) for person in raters)
         ranked = len(completions) > 2 and self.uniform() < RANKED
         pairs = list(combinations(range(len(completions)), 2))
         kept = pairs if len(pairs) == 1 else [p for p in pairs if self.uniform() < 0.6] or pairs[:1]
         votes: list[Vote] = []
-        for person in voters:
+        for person in raters:
             if ranked:
                 votes.append(self.ranking(person, completions))
             else:

@@ -87,7 +87,7 @@ def test_intervals_hold_the_truth_about_as_often_as_they_say():
 
 def test_published_values_of_pandalm(shared):
     source = Source(pandalm, path=str(shared / "data" / "pandalm_three_annotators.jsonl"))
-    b = collect(source.records()).ballots()
+    b = collect(source.records()).vote_table()
     assert b.counts.shape == (999, 3)
     assert ag.fleiss_kappa(b.counts) == pytest.approx(0.8642, abs=5e-5)
     assert ag.krippendorff_alpha(b.counts) == pytest.approx(0.8642, abs=5e-5)

@@ -1,4 +1,4 @@
-"""Files of Label Studio, Argilla and the page without a server: out, answered, and back as the same judgements."""
+"""Files of Label Studio, Argilla and the page without a server: out, answered, and back as the same votes."""
 
 import json
 import re
@@ -26,7 +26,7 @@ def better(a, b):
     return "tie" if {a, b} == {"c0", "c1"} else max(a, b)
 
 
-def test_label_studio_there_and_back_loses_no_judgement_and_shows_no_source():
+def test_label_studio_there_and_back_loses_no_vote_and_shows_no_source():
     out = list(to_label_studio(tasks()))
     assert len(out) == 6 * 3
     assert "secret" not in json.dumps(out)

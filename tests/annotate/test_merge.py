@@ -33,13 +33,13 @@ def test_adjudicated_records_take_the_place_of_the_disputed_ones(tmp_path, votes
     queue = list(disputed(votes, 0.6))
     assert 0 < len(queue) < len(votes)
 
-    def judged(record):
+    def annotated(record):
         a, b = (c.id for c in record.completions)
         return replace(record, votes=(*record.votes, Vote("expert", pair=(a, b), choice=a)))
 
-    whole = joined(tmp_path, votes, [judged(r) for r in queue])
+    whole = joined(tmp_path, votes, [annotated(r) for r in queue])
     names = {r.prompt_id for r in queue}
-    assert whole == [judged(r) if r.prompt_id in names else r for r in votes]
+    assert whole == [annotated(r) if r.prompt_id in names else r for r in votes]
 
 
 def test_parts_of_the_votes_come_together_whatever_the_files_share(tmp_path, votes):

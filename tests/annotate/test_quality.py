@@ -24,9 +24,9 @@ def tasks(size=300):
 
 def flags(size=300, **options):
     pool = SimulatedAnnotators(people=20, votes_per_item=5, careless=0.0, **options)
-    ballots = collect(pool.vote(tasks(size))).ballots()
-    found = quality(ballots).flags()
-    return {name: set(found[a]) for a, name in enumerate(ballots.annotators)}
+    vote_table = collect(pool.vote(tasks(size))).vote_table()
+    found = quality(vote_table).flags()
+    return {name: set(found[a]) for a, name in enumerate(vote_table.annotators)}
 
 
 def test_each_kind_of_bad_annotator_gets_its_flag():
@@ -47,9 +47,9 @@ def test_gold_accuracy_reads_the_known_answers_and_flags_who_fails_them():
         Vote(who, pair=("x", "y"), choice=choice, gold=True) for who, choice in (("good", "x"), ("bad", "y"))
     ]
     records = [Comparison(f"p{i}", f"q{i}", completions, tuple(votes), meta={"gold": "x"}) for i in range(8)]
-    ballots = collect(records).ballots()
-    q = quality(ballots)
-    rows = {r["annotator"]: r for r in q.rows(ballots.annotators)}
+    vote_table = collect(records).vote_table()
+    q = quality(vote_table)
+    rows = {r["annotator"]: r for r in q.rows(vote_table.annotators)}
     assert rows["good"]["gold_accuracy"] == 1
     assert rows["good"]["flags"] == ""
     assert rows["bad"]["gold_accuracy"] == 0
@@ -65,14 +65,14 @@ def test_simulated_checks_are_scored_against_the_truth_and_catch_clickers(form, 
     pool = SimulatedAnnotators(
         people=12, votes_per_item=5, form=form, clickers=0.25, careless=0.0, length_bias=0.0, gold_items=1.0
     )
-    judged = list(pool.vote(bare))
-    for record in judged:
+    annotated = list(pool.vote(bare))
+    for record in annotated:
         gold = dict(zip([c.id for c in record.completions], gold_in_meta(record), strict=True))
         checked = any(v.gold for v in record.votes)
         assert ("gold" in record.meta) == checked
         assert not checked or record.meta["gold"] == max(gold, key=lambda i: gold[i])
-    q = quality(collect(judged).ballots())
-    rows = q.rows(collect(judged).ballots().annotators)
+    q = quality(collect(annotated).vote_table())
+    rows = q.rows(collect(annotated).vote_table().annotators)
     clickers = [r for r in rows if r["annotator"].startswith("clicker")]
     careful = [r for r in rows if r["annotator"].startswith("careful")]
     assert min(r["gold_votes"] for r in rows) >= 20
@@ -107,7 +107,7 @@ def test_leave_one_out_by_hand():
 
     first = Comparison("1", "1", completions, (vote("a", "x"), vote("b", "x"), vote("c", "y")))
     second = Comparison("2", "2", completions, (vote("a", "y"), vote("b", "y"), vote("c", "y")))
-    q = quality(collect([first, second]).ballots())
+    q = quality(collect([first, second]).vote_table())
     # unit 1: without a, x and y tie: no majority; the same for b; c is against x, x. unit 2: everybody agrees
     assert q.leave_one_out.tolist() == [1.0, 1.0, 0.5]
     assert q.majority.tolist() == [1.0, 1.0, 0.5]
@@ -126,7 +126,7 @@ def test_the_next_vote_goes_where_few_voted_and_disagree():
         record("two alike", "xx"),
         record("even", "xyxyxy"),
     ]
-    order = [row["prompt_id"] for row in next_votes(collect(records).ballots(), 10)]
+    order = [row["prompt_id"] for row in next_votes(collect(records).vote_table(), 10)]
     assert order == ["split", "two alike", "even", "sure"]
     assert [r.prompt_id for r in disputed(records, 0.6)] == ["split", "even"]
 
@@ -142,7 +142,7 @@ def test_agreement_on_a_tie_is_agreement_and_needs_no_further_vote():
         )
         for name, said in {"all tie": ["tie"] * 3, "all x": ["x"] * 3, "mixed": ["x", "tie", "y"]}.items()
     ]
-    order = [row["prompt_id"] for row in next_votes(collect(records).ballots(), 10)]
+    order = [row["prompt_id"] for row in next_votes(collect(records).vote_table(), 10)]
     assert order == ["mixed", "all x", "all tie"]
 
 
@@ -155,7 +155,7 @@ def test_the_value_of_a_vote_is_the_variance_that_it_moves():
     truth = rng.dirichlet(counts + 1, size=200_000)
     new = (rng.random((len(truth), 1)) > truth.cumsum(1)).sum(1)
     after = (counts + 1 + np.eye(3)[new]) @ worth / (counts.sum() + 4)
-    (row,) = next_votes(collect([record]).ballots(), 1)
+    (row,) = next_votes(collect([record]).vote_table(), 1)
     assert row["value"] == pytest.approx(after.var(), rel=0.02)
 
 
@@ -167,9 +167,9 @@ def test_lists_name_the_record_where_prompts_share_an_id():
         )
         for a, b in texts
     ]
-    ballots = collect(records).ballots()
-    assert sorted(row["record"] for row in next_votes(ballots, 10)) == [1, 2]
-    assert sorted(row["record"] for row in spot_check(ballots, 5, seed=0)) == [1, 2]
+    vote_table = collect(records).vote_table()
+    assert sorted(row["record"] for row in next_votes(vote_table, 10)) == [1, 2]
+    assert sorted(row["record"] for row in spot_check(vote_table, 5, seed=0)) == [1, 2]
 
 
 def test_two_reports_in_one_folder_keep_their_lists(tmp_path):
@@ -195,9 +195,9 @@ def test_a_report_tells_of_rows_that_it_could_not_read(tmp_path, capsys):
 
 
 def test_spot_checks_take_the_same_number_from_everybody():
-    ballots = collect(SimulatedAnnotators().vote(tasks(40))).ballots()
-    rows = spot_check(ballots, 3, seed=0)
-    assert {sum(r["annotator"] == who for r in rows) for who in ballots.annotators} == {3}
+    vote_table = collect(SimulatedAnnotators().vote(tasks(40))).vote_table()
+    rows = spot_check(vote_table, 3, seed=0)
+    assert {sum(r["annotator"] == who for r in rows) for who in vote_table.annotators} == {3}
 
 
 def test_a_job_writes_votes_and_reports_and_overwrites_nothing(tmp_path):
@@ -223,7 +223,7 @@ def test_simulated_votes_follow_the_gold_reward(form):
     pool = SimulatedAnnotators(form=form, careless=0.0, temperature=0.5, tie_width=0.0)
     right = total = 0
     for record in pool.vote(replace(r, votes=()) for r in records):
-        b = collect([record]).ballots()
+        b = collect([record]).vote_table()
         gold = dict(zip([c.id for c in record.completions], gold_in_meta(record), strict=True))
         for unit, verdict in zip(b.unit, b.verdict, strict=True):
             _, first, second = b.keys[unit]

@@ -115,7 +115,7 @@ def test_undo_brings_the_item_back_and_skip_gives_it_away(tmp_path):
     assert session.undo(ann)
     again = session.next(ann)
     assert again["assignment"] == item["assignment"]
-    session.skip(ann, {"assignment": again["assignment"], "comment": "cannot judge"})
+    session.skip(ann, {"assignment": again["assignment"], "comment": "cannot decide"})
     seen = []
     while not (other := session.next(ben))["done"]:
         seen.append(other["prompt"])

@@ -53,7 +53,7 @@ def test_whole_models_are_trained_every_round_and_a_second_visit_trains_nothing(
     write(tmp_path / "policy.jsonl", ToyWorld(size=6, seed=5).records())
     small = ["task=active", "learner=fine_tune", f"learner.warm={warm}", "task.seeds=1", "split.test=0.3",
              "data.size=60", "task.plan.start=20", "task.plan.rounds=1", "selector=disagreement",
-             "task.compare_with=[]", "head=ensemble", "head.members=2", "voter=held_back", "task.ceiling=false",
+             "task.compare_with=[]", "head=ensemble", "head.members=2", "label_source=held_back", "task.ceiling=false",
              f"task.policy={tmp_path / 'policy.jsonl'}"]  # fmt: skip
     folder = train(*small)
     rows = list(csv.DictReader((folder / "curve.csv").open()))
@@ -80,8 +80,17 @@ def test_whole_models_are_trained_every_round_and_a_second_visit_trains_nothing(
 
 @pytest.mark.slow
 def test_people_are_waited_for_and_the_command_shown_goes_on(train, capsys):
-    small = ["task=active", "features=qualities", "data.size=60", "split.test=0.3", "voter=people", "selector=margin",
-             "task.only_judged=false", "task.plan.start=6", "task.plan.rounds=0"]  # fmt: skip
+    small = [
+        "task=active",
+        "features=qualities",
+        "data.size=60",
+        "split.test=0.3",
+        "label_source=people",
+        "selector=margin",
+        "task.only_voted=false",
+        "task.plan.start=6",
+        "task.plan.rounds=0",
+    ]
     folder = train(*small)
     said = capsys.readouterr().out
     tasks = folder / "arms" / "margin-0" / "tasks-0.jsonl"

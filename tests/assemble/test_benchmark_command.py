@@ -64,9 +64,19 @@ def test_a_reward_model_an_implicit_reward_and_a_judge_stand_in_one_report(
     )
     monkeypatch.setattr(
         "sys.argv",
-        ["evaluate.py", f"run={models}/reward", f"against=[{implicit},{judge}]", "benchmark=llmbar", "logger=csv",
-         "data=llmbar_pairs", f"data.path={GOLDEN}/LLMBar", f"hydra.run.dir={tmp_path}", "bootstrap=20", "changed=2"],
-    )  # fmt: skip
+        [
+            "evaluate.py",
+            f"run={models}/reward",
+            f"against=[{implicit},{judge}]",
+            "benchmark=llmbar",
+            "logger=csv",
+            "data=llmbar_pairs",
+            f"data.path={GOLDEN}/LLMBar",
+            f"hydra.run.dir={tmp_path}",
+            "bootstrap=20",
+            "perturbed_records=2",
+        ],
+    )
     monkeypatch.chdir(ROOT)
     script.main()
     assert capsys.readouterr().out.rstrip().endswith(f"report: {tmp_path}")

@@ -19,12 +19,12 @@ COLLECTING = {
 }
 ACTIVE_OPTIONS = sorted(
     f"{group}={p.stem}"
-    for group in ("selector", "voter", "features", "learner")
+    for group in ("selector", "label_source", "features", "learner")
     for p in (CONF / group).glob("*.yaml")
 )
 ITERATE_OPTIONS = sorted(
     f"{group}={p.stem}"
-    for group in ("speaker", "teacher", "sampler", "selector", "features", "early_warning")
+    for group in ("policy", "reward_learner", "sampler", "selector", "features", "early_stopping")
     for p in (CONF / group).glob("*.yaml")
 )
 COLLECTING_OPTIONS = sorted(
@@ -97,11 +97,11 @@ def _bind(node: DictConfig) -> None:
 
 
 @pytest.mark.parametrize("path", sorted(CONF.rglob("*.yaml")), ids=lambda p: str(p.relative_to(CONF)))
-def test_every_config_has_a_headline(path):
+def test_every_config_says_what_it_is(path):
     if path.parent.name == "hydra" or path.name == "train.yaml":
         return
     text = path.read_text()
-    assert text.startswith("#"), "a headline says what the option is"
+    assert text.startswith("#"), "the first line says what the option is"
 
 
 @pytest.mark.parametrize(
@@ -116,11 +116,11 @@ def test_sweepers_and_launchers_compose(plugin):
     assert plugin.split("=")[1].split("_")[0] in cfg.hydra[group]._target_.lower()
 
 
-def test_an_unknown_key_is_refused():  # T72
+def test_an_unknown_key_is_refused():
     with pytest.raises(hydra.errors.ConfigCompositionException, match="batch_sise"):
         compose("batch_sise=3")
 
 
-def test_an_unknown_loss_is_refused():  # T27
+def test_an_unknown_loss_is_refused():
     with pytest.raises(hydra.errors.MissingConfigException, match="lossy"):
         compose("loss=lossy")

@@ -1,4 +1,4 @@
-"""Two processes train what one process with twice the batch trains (T23, T33, T48)."""
+"""Two processes train what one process with twice the batch trains."""
 
 import json
 import subprocess
@@ -29,7 +29,7 @@ def run(root, folder, *arguments):
 
 
 @pytest.mark.slow
-def test_two_processes_train_and_judge_like_one_with_twice_the_batch(root, tmp_path):
+def test_two_processes_train_and_evaluate_like_one_with_twice_the_batch(root, tmp_path):
     one, alone = run(root, tmp_path / "one", "batch_size=16")
     ddp = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2", "batch_size=8"]
     two, together = run(root, tmp_path / "two", *ddp)

@@ -26,7 +26,7 @@ from rlhf.records import prompt_hash, write
 from rlhf.toy.world import ToyWorld
 
 pytestmark = pytest.mark.slow
-QUICK = ["logger=csv", "bootstrap=100", "changed=40"]
+QUICK = ["logger=csv", "bootstrap=100", "perturbed_records=40"]
 SMALL = ["data.size=300", "epochs=1", "bootstrap=100", "model.width=32", "model.depth=1", "max_length=256",
          "logger=csv", "trainer.enable_progress_bar=false", "split.test=0.2"]  # fmt: skip
 
@@ -128,7 +128,7 @@ def test_examples_reproduce_the_accuracy(ensemble):
         assert table[name].null_count == 0, name
 
 
-def test_a_run_judged_on_its_own_test_gives_the_numbers_of_its_training(root, runs, tmp_path):
+def test_a_run_evaluated_on_its_own_test_gives_the_numbers_of_its_training(root, runs, tmp_path):
     call(root, "evaluate", f"run={runs[0]}", f"hydra.run.dir={tmp_path}/r", *QUICK)
     found, trained = numbers(tmp_path / "r"), json.loads((runs[0] / "metrics.json").read_text())
     for key in (
@@ -148,7 +148,14 @@ def test_two_processes_give_the_bytes_of_one(root, runs, tmp_path):
     """65 records, blocks of 64: one process gets 64, the other the last one."""
     data = tmp_path / "65.jsonl"
     write(data, ToyWorld(size=65, seed=5).records())
-    common = [f"run={runs[0]}", "data=jsonl", f"data.path={data}", "block=64", "changed=10", *QUICK[:2]]
+    common = [
+        f"run={runs[0]}",
+        "data=jsonl",
+        f"data.path={data}",
+        "block=64",
+        "perturbed_records=10",
+        *QUICK[:2],
+    ]
     call(root, "evaluate", *common, f"hydra.run.dir={tmp_path}/one")
     both = [sys.executable, "evaluate.py", *common, "devices=2", f"hydra.run.dir={tmp_path}/two"]
     done = subprocess.run(both, cwd=root, capture_output=True, text=True, check=False)
@@ -196,18 +203,18 @@ def test_the_bag_of_words_reads_the_training_part_and_nothing_else(root, runs, t
     read = []
     real = bag_of_words.BagOfWords.__init__
 
-    def spy(self, records, judge):
+    def spy(self, records, aggregation):
         read.extend(records)
-        real(self, read, judge)
+        real(self, read, aggregation)
 
     monkeypatch.setattr(bag_of_words.BagOfWords, "__init__", spy)
     call(root, "evaluate", f"run={runs[0]}", f"hydra.run.dir={tmp_path}/r", *QUICK)
-    judged = set(pq.read_table(tmp_path / "r" / "examples.parquet")["prompt_hash"].to_pylist())
+    evaluated = set(pq.read_table(tmp_path / "r" / "examples.parquet")["prompt_hash"].to_pylist())
     seen = {prompt_hash(r.prompt) for r in read}
     split = hydra.utils.instantiate(OmegaConf.load(runs[0] / ".hydra" / "config.yaml").split)
     assert {split.split_of(r) for r in read} == {"train"}
     assert len(seen) > 100
-    assert not seen & judged
+    assert not seen & evaluated
 
 
 def test_scores_that_are_there_give_the_same_numbers_without_torch(root, ensemble, tmp_path):
@@ -219,14 +226,16 @@ def test_scores_that_are_there_give_the_same_numbers_without_torch(root, ensembl
     done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.splitlines()[-1] == f"report: {tmp_path}/again"
-    assert "answers in no judged pair are not in the file" in (tmp_path / "again" / "report.html").read_text()
+    assert (
+        "answers in no labelled pair are not in the file" in (tmp_path / "again" / "report.html").read_text()
+    )
     again, before = numbers(tmp_path / "again"), numbers(ensemble)
     wider = (
         "best_of_n/",
         "length/",
         "reward/",
         "n_length_",
-    )  # answers in no judged pair count there, and are not in it
+    )  # answers in no labelled pair count there, and are not in it
     known = {key: value for key, value in again.items() if not key.startswith(wider)}
     assert {key: before[key] for key in known} == pytest.approx(known, rel=1e-9)
     for key in (
@@ -240,15 +249,15 @@ def test_scores_that_are_there_give_the_same_numbers_without_torch(root, ensembl
     assert "leave out run=" in said
 
 
-def test_the_loaded_model_says_how_unusual_an_answer_is(runs):
+def test_the_loaded_model_gives_the_ood_score_of_an_answer(runs):
     scorer = rlhf.load(runs[0])
     record = next(ToyWorld(size=1).records())
-    usual = scorer.unusual(str(record.prompt), [c.text for c in record.completions])
-    odd = scorer.unusual(str(record.prompt), ["ÿþ¤¤¤¤ 0x00 0x00 0x00 ¤¤¤¤"])
+    usual = scorer.ood_score(str(record.prompt), [c.text for c in record.completions])
+    odd = scorer.ood_score(str(record.prompt), ["ÿþ¤¤¤¤ 0x00 0x00 0x00 ¤¤¤¤"])
     assert all(0 <= u <= 1 for u in usual)
     assert odd[0] > np.mean(usual)
     with pytest.raises(ValueError, match="laplace, mahalanobis"):
-        scorer.unusual("p", ["a"], "entropy")
+        scorer.ood_score("p", ["a"], "entropy")
 
 
 @pytest.mark.parametrize(
@@ -307,7 +316,7 @@ def test_different_models_of_one_name_get_numbers_and_equal_ones_keep_theirs():
     assert [s.name for s in sources] == ["a", "a 2", "a", "b"]
 
 
-def test_runs_of_another_split_are_not_judged_on_prompts_they_may_have_seen(root, runs, tmp_path):
+def test_runs_of_another_split_are_not_evaluated_on_prompts_they_may_have_seen(root, runs, tmp_path):
     other = tmp_path / "other"
     shutil.copytree(runs[1], other)
     config = other / ".hydra" / "config.yaml"
@@ -325,7 +334,7 @@ def test_a_report_says_how_many_prompts_the_model_was_trained_on(root, runs, tmp
     found, own = numbers(tmp_path / "r"), json.loads((runs[0] / "data_report.json").read_text())
     for key, part in (("n_prompts_trained", "train"), ("n_prompts_validated", "val")):
         prompts = own["splits"]["splits"][part]["prompts"]
-        assert prompts - 5 <= found[key] <= prompts  # answers of some prompts are too long to be judged
+        assert prompts - 5 <= found[key] <= prompts  # answers of some prompts are too long to be scored
     assert "no held-out result" in said
     assert "This is no held-out result" in (tmp_path / "r" / "report.html").read_text()
 

@@ -27,11 +27,11 @@ def test_tasks_made_of_the_test_part_come_with_a_caution(part, said, tmp_path, m
     monkeypatch.setattr(rlhf.evaluation.red_team, "red_team", lambda *a, **k: iter(()))
     task = SimpleNamespace(part=part, probes={}, data=SimpleNamespace(records=lambda: iter(())))
     cfg = SimpleNamespace(red_team=str(tmp_path / "tasks.jsonl"), red_team_size=1, seed=0)
-    _red_team(cfg, task, SimpleNamespace(judged=None))
+    _red_team(cfg, task, SimpleNamespace(evaluation=None))
     assert ("caution: these tasks are made of the test part" in capsys.readouterr().out) is said
 
 
-@pytest.mark.parametrize("off", ["sections.headline=null", "sections=null"])
-def test_a_report_without_its_headline_is_refused(off):
-    with pytest.raises(RecordError, match=r"sections\.headline"):
+@pytest.mark.parametrize("off", ["sections.accuracy=null", "sections=null"])
+def test_a_report_without_its_accuracy_is_refused(off):
+    with pytest.raises(RecordError, match=r"sections\.accuracy"):
         evaluate(composed("evaluate", "run=x", off))

@@ -1,4 +1,4 @@
-"""`task=iterate` with a language model, and `task=warnings`, from the command line."""
+"""`task=iterate` with a language model, and `task=early_stopping`, from the command line."""
 
 import csv
 import json
@@ -11,16 +11,16 @@ import numpy as np
 import pytest
 import torch
 
-from rlhf.optimise.policy.early_stopping import EarlyWarning, above
+from rlhf.optimise.policy.early_stopping import StoppingRule, above
 from rlhf.records import read
 from rlhf.studies.early_stopping import Unstopped, best_level, outcome, study
 
 pytestmark = pytest.mark.slow
 SMALL = [
-    "task=iterate", "model=toy", "model.width=16", "model.depth=1", "data.size=80", "speaker=language",
-    "speaker.max_new_tokens=6", "task.plan.steps=2", "task.plan.prompts=3", "task.plan.completions=2",
+    "task=iterate", "model=toy", "model.width=16", "model.depth=1", "data.size=80", "policy=language",
+    "policy.max_new_tokens=6", "task.plan.steps=2", "task.plan.prompts=3", "task.plan.completions=2",
     "task.plan.samples=8", "task.plan.k=2", "task.plan.labelled=5", "task.plan.reference_samples=32",
-    "task.plan.judged=6", "task.plan.oversight=4", "scheduler=constant", "optimizer.build.lr=1e-2",
+    "task.plan.eval_prompts=6", "task.plan.oversight=4", "scheduler=constant", "optimizer.build.lr=1e-2",
     "shaping.rules.missing_eos=null",
 ]  # fmt: skip
 
@@ -52,9 +52,18 @@ def test_a_language_model_goes_through_the_generations_and_on_after_a_stop(train
 
 def test_the_reward_model_is_a_run_that_is_trained_again_on_the_votes(train):
     with patch("rlhf.reward.export.check"):  # a process per run; tested where exporting is
-        run = train(*SMALL, "teacher=trained", "+teacher.changes.epochs=2", "head=ensemble", "head.members=2",
-                    "task.plan.generations=2",
-                    "early_warning=disagreement", "split=balanced", "bootstrap=0", "logger=wandb")  # fmt: skip
+        run = train(
+            *SMALL,
+            "reward_learner=trained",
+            "+reward_learner.changes.epochs=2",
+            "head=ensemble",
+            "head.members=2",
+            "task.plan.generations=2",
+            "early_stopping=disagreement",
+            "split=balanced",
+            "bootstrap=0",
+            "logger=wandb",
+        )
     assert (
         len(list(run.parent.glob("**/*.wandb"))) == 1
     )  # the reward models' trainings have no runs of their own
@@ -69,7 +78,7 @@ def test_the_reward_model_is_a_run_that_is_trained_again_on_the_votes(train):
     assert not any("frozen" in name for name in state)
 
 
-def test_a_study_of_warnings_judges_levels_on_other_runs(tmp_path):
+def test_a_study_of_early_stopping_evaluates_levels_on_other_runs(tmp_path):
     """Gold rises to step 20, then falls in half of the runs; the sign grows by one per step."""
 
     def run(seed, falls):
@@ -77,7 +86,7 @@ def test_a_study_of_warnings_judges_levels_on_other_runs(tmp_path):
         return Unstopped("w", seed, [{"sign": float(t)} for t in range(60)], {}, gold)
 
     def make(level):
-        return EarlyWarning({"sign": partial(above, column="sign", level=level)}, window=5)
+        return StoppingRule({"sign": partial(above, column="sign", level=level)}, window=5)
 
     falling = run(0, True)
     assert outcome(falling, make(16), 0.1) == outcome(falling, make(15.5), 0.1)
@@ -111,7 +120,7 @@ def test_a_study_of_warnings_judges_levels_on_other_runs(tmp_path):
 
 def test_the_study_runs_and_goes_on(train):
     given = [
-        "experiment=early_warning", "data.size=80", "task.plan.steps=15", "task.plan.prompts=3",
+        "experiment=early_stopping", "data.size=80", "task.plan.steps=15", "task.plan.prompts=3",
         "task.plan.reference_samples=32", "task.plan.oversight=2", "task.seeds=[0,1]", "task.chosen_seeds=[7]",
         "~task.worlds.quick", "~task.worlds.able",
         "task.chosen_on=[biased]",

@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 from wandb_run import history
 
 from rlhf.assemble import CONF
-from rlhf.assemble.tasks.early_stopping import exact
+from rlhf.assemble.tasks.early_stopping import check_toy_policy
 from rlhf.assemble.tasks.iterate import loop_of
 from rlhf.assemble.tasks.policy import policy_run
 from rlhf.assemble.tasks.tradeoff import _world
@@ -21,7 +21,7 @@ from rlhf.toy.world import ToyWorld
 SMALL = [
     "task=iterate", "task.plan.generations=1", "task.plan.steps=2", "task.plan.prompts=8",
     "task.plan.samples=8", "task.plan.k=2", "task.plan.labelled=5", "task.plan.reference_samples=64",
-    "task.plan.judged=10", "task.plan.oversight=4",
+    "task.plan.eval_prompts=10", "task.plan.oversight=4",
 ]  # fmt: skip
 
 
@@ -30,13 +30,13 @@ def compose(*overrides):
         return hydra.compose("train", overrides=list(overrides))
 
 
-def test_the_learning_rate_is_the_speakers():
+def test_the_learning_rate_is_the_policys():
     assert compose("task=iterate").optimizer.build.lr == 0.1
-    assert compose("task=iterate", "speaker=language").optimizer.build.lr == 1e-3
-    assert compose("task=iterate", "speaker=language", "adapter=lora").optimizer.build.lr == 1e-4
+    assert compose("task=iterate", "policy=language").optimizer.build.lr == 1e-3
+    assert compose("task=iterate", "policy=language", "adapter=lora").optimizer.build.lr == 1e-4
     assert compose("task=policy").optimizer.build.lr == 1e-3
-    own = compose("task=iterate", "teacher=trained")
-    own.speaker = None  # as `rewarded_run` does
+    own = compose("task=iterate", "reward_learner=trained")
+    own.policy = None  # as `reward_learner_run` does
     assert own.optimizer.build.lr == 1e-3
 
 
@@ -62,7 +62,7 @@ def own(tmp_path):
 
 
 def test_one_wandb_run_gets_every_step_and_generation_and_the_figure_and_goes_on(train, capsys):
-    first = train(*SMALL, "logger=wandb", "task.voter=null")
+    first = train(*SMALL, "logger=wandb", "task.label_source=null")
     said = capsys.readouterr().out
     assert "gold [95%]" in said
     assert "KL, nats" in said
@@ -78,14 +78,14 @@ def test_one_wandb_run_gets_every_step_and_generation_and_the_figure_and_goes_on
         assert name in logged
     assert list(run.glob("files/media/images/traces_*.png"))
     assert "{" not in said.split("run:")[0]  # tables, not dicts
-    train(*SMALL, "logger=wandb", "task.voter=null", f"ckpt={first}")
+    train(*SMALL, "logger=wandb", "task.label_source=null", f"ckpt={first}")
     ids = [path.name.split("-")[-1] for path in (first / "wandb").glob("offline-run-*")]
     assert len(ids) == 2
     assert len(set(ids)) == 1
 
 
 def test_who_votes_does_not_see_the_truth_and_the_loop_knows_it(train):
-    run = train(*SMALL, "task.voter=null")
+    run = train(*SMALL, "task.label_source=null")
     folder = run / "generation-0"
     waiting = list(read(folder / "unlabelled.jsonl"))
     assert len(waiting) == 5
@@ -116,16 +116,16 @@ def test_a_domain_inside_another_controller_is_looked_at():
     check_domains(PerPrompt(inner), {None, "law"})
 
 
-def test_early_warnings_of_a_language_model_are_refused_with_what_to_do():
-    with pytest.raises(RecordError, match=r"key 'speaker'.*exactly \(speaker=toy; .*task=iterate"):
-        exact(compose("experiment=early_warning", "speaker=language", "model=toy"))
-    exact(compose("experiment=early_warning"))
+def test_early_stopping_of_a_language_model_is_refused_with_what_to_do():
+    with pytest.raises(RecordError, match=r"key 'policy'.*exactly \(policy=toy; .*task=iterate"):
+        check_toy_policy(compose("experiment=early_stopping", "policy=language", "model=toy"))
+    check_toy_policy(compose("experiment=early_stopping"))
 
 
 def test_own_prompts_go_through_the_loop_without_gold(train, own):
     run = train(
-        *own, "speaker=language", "speaker.max_new_tokens=4", "model=toy", "model.width=16", "model.depth=1",
-        "task.voter=null", "task.plan.prompts=2", "shaping.rules.missing_eos=null",
+        *own, "policy=language", "policy.max_new_tokens=4", "model=toy", "model.width=16", "model.depth=1",
+        "task.label_source=null", "task.plan.prompts=2", "shaping.rules.missing_eos=null",
     )  # fmt: skip
     header = (run / "traces.csv").read_text().splitlines()[0].split(",")
     assert "kl" in header
@@ -134,10 +134,10 @@ def test_own_prompts_go_through_the_loop_without_gold(train, own):
 
 
 def test_what_needs_the_toy_world_says_so(tmp_path, own):
-    with pytest.raises(RecordError, match=r"key 'speaker'.*data=toy"):
-        loop_of(compose(*own, "task.voter=null"), tmp_path, 0)
-    with pytest.raises(RecordError, match=r"task\.voter.*task\.voter=null"):
-        loop_of(compose(*own, "speaker=language", "model=toy"), tmp_path, 0)
+    with pytest.raises(RecordError, match=r"key 'policy'.*data=toy"):
+        loop_of(compose(*own, "task.label_source=null"), tmp_path, 0)
+    with pytest.raises(RecordError, match=r"task\.label_source.*task\.label_source=null"):
+        loop_of(compose(*own, "policy=language", "model=toy"), tmp_path, 0)
     with pytest.raises(RecordError, match=r"key 'data'.*data=toy"):
         _world(compose("task=tradeoff", *own[-2:]), 0)
 
@@ -146,7 +146,7 @@ def test_what_needs_the_toy_world_says_so(tmp_path, own):
     ("task", "leaves", "longer"),
     [
         (["task=iterate"], "generation-0", "task.plan.generations=9"),
-        (["experiment=early_warning"], "biased/seed-0", "task.margin=0.2"),
+        (["experiment=early_stopping"], "biased/seed-0", "task.margin=0.2"),
     ],
 )
 def test_a_loop_goes_on_in_its_own_folder_only(tmp_path, monkeypatch, task, leaves, longer):

@@ -1,4 +1,4 @@
-"""Data that cannot be judged as it was asked for is refused with what can."""
+"""Data that cannot be evaluated as it was asked for is refused with what can."""
 
 from dataclasses import replace
 

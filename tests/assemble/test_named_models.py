@@ -9,7 +9,7 @@ import pytest
 from rlhf.assemble import CONF
 from rlhf.assemble.checks.paths import check_augment, check_model
 from rlhf.assemble.checks.suggestions import _suggest as suggested
-from rlhf.assemble.tasks.policy import named
+from rlhf.assemble.tasks.policy import check_policy
 from rlhf.assemble.tasks.study import study_run
 from rlhf.assemble.tasks.tradeoff import tradeoff_run
 from rlhf.records import RecordError
@@ -37,9 +37,9 @@ def test_a_run_is_no_model_but_its_model_is(tmp_path):
     with pytest.raises(
         RecordError, match=r"'reward': .*holds no model of a run of task=reward: no rlhf\.json"
     ):
-        named(compose(*given, f"model.path={tmp_path}/model", f"reward={tmp_path}"))
+        check_policy(compose(*given, f"model.path={tmp_path}/model", f"reward={tmp_path}"))
     (tmp_path / "model" / "rlhf.json").write_text("{}")
-    named(compose(*given, f"model.path={tmp_path}/model", f"reward={tmp_path}"))
+    check_policy(compose(*given, f"model.path={tmp_path}/model", f"reward={tmp_path}"))
 
 
 def test_a_model_that_paraphrases_must_be_named_and_there(tmp_path):
@@ -77,7 +77,7 @@ def test_a_task_without_state_does_not_pretend_to_go_on(build, task):
     [
         ["task=dpo", "task.loss.beta=-1"],
         ["task=policy", "reward=nowhere"],
-        ["experiment=early_warning", "speaker=language", "model=toy"],
+        ["experiment=early_stopping", "policy=language", "model=toy"],
         ["augment=model"],
     ],
 )

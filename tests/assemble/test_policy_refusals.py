@@ -17,9 +17,9 @@ from rlhf.assemble.checks.plain_errors import BadInput, plain_errors
 from rlhf.assemble.checks.schema import ESTIMATED, PLACED, TRAIN, check_ranges
 from rlhf.assemble.resume import folder_to_go_on_in
 from rlhf.assemble.rollouts import check_rollouts
-from rlhf.assemble.tasks.early_stopping import early
-from rlhf.assemble.tasks.iterate import sound
-from rlhf.optimise.policy.early_stopping import EarlyWarning
+from rlhf.assemble.tasks.early_stopping import check_worlds
+from rlhf.assemble.tasks.iterate import check_iterate
+from rlhf.optimise.policy.early_stopping import StoppingRule
 from rlhf.optimise.policy.rloo import advantages
 from rlhf.optimise.shaping.ensemble import mean
 from rlhf.optimise.shaping.kl_controllers import Fixed
@@ -45,8 +45,8 @@ def compose(*overrides):
         (["task=policy", "shaping.placement=end"], r"^shaping\.placement=end must be one of token, sequence$"),
         (["task=policy", "task.decoding.top_p=0.9"], r"^task\.decoding\.top_p=0\.9 must be 1: .*whole distribution"),
         (["task=policy", "+task.decoding.top_k=5"], r"^task\.decoding\.top_k=5 must be 0: "),
-        (["task=iterate", "speaker=language", "speaker.decoding.top_p=0.9"], r"^speaker\.decoding\.top_p=0\.9 must"),
-        (["task=policy", "early_warning.window=1"], r"^early_warning\.window=1 must be a whole number, 2 or more$"),
+        (["task=iterate", "policy=language", "policy.decoding.top_p=0.9"], r"^policy\.decoding\.top_p=0\.9 must"),
+        (["task=policy", "early_stopping.window=1"], r"^early_stopping\.window=1 must be a whole number, 2 or more$"),
     ],
 )  # fmt: skip
 def test_words_and_numbers_are_looked_at_first(overrides, said):
@@ -115,19 +115,19 @@ def test_a_rollout_that_is_just_right_passes():
 
 def test_a_toy_world_with_too_few_prompts_to_oversee_with_is_refused_first():
     with pytest.raises(RecordError, match=r"'task\.plan\.oversight': 30 of 25 .*\(23 at most, .*data\.size"):
-        sound(compose("task=iterate", "data.size=100"))
-    sound(compose("task=iterate", "data.size=100", "task.plan.oversight=23"))
-    sound(compose("experiment=mitigations"))
+        check_iterate(compose("task=iterate", "data.size=100"))
+    check_iterate(compose("task=iterate", "data.size=100", "task.plan.oversight=23"))
+    check_iterate(compose("experiment=mitigations"))
     with pytest.raises(RecordError, match=r"^task\.worlds\.biased: .*'task\.plan\.oversight': 30 of 25"):
-        early(compose("experiment=early_warning", "data.size=100"))
-    early(compose("experiment=early_warning"))
+        check_worlds(compose("experiment=early_stopping", "data.size=100"))
+    check_worlds(compose("experiment=early_stopping"))
 
 
 def test_every_condition_is_looked_at_first():
     with pytest.raises(RecordError, match=r"^task\.conditions\.KL: shaping\.estimator=k5 must be"):
-        sound(compose("experiment=mitigations", "+task.conditions.KL.override.estimator=k5"))
+        check_iterate(compose("experiment=mitigations", "+task.conditions.KL.override.estimator=k5"))
     with pytest.raises(RecordError, match=r"^task\.conditions\.all: .*'task\.plan\.oversight': 99 of"):
-        sound(compose("experiment=mitigations", "+task.conditions.all.task.plan.oversight=99"))
+        check_iterate(compose("experiment=mitigations", "+task.conditions.all.task.plan.oversight=99"))
 
 
 def test_a_loop_that_was_begun_before_there_was_a_check_goes_on(tmp_path):
@@ -147,7 +147,7 @@ def test_nothing_of_this_needs_torch(root):
         "import sys\nimport hydra\nfrom rlhf import assemble\n"
         "hydra.initialize_config_dir(str(assemble.CONF), version_base='1.3')\n"
         "for given in (['task=iterate', 'task.plan.completions=1'], ['task=iterate', 'data.size=100'],\n"
-        "              ['experiment=early_warning', 'data.size=100'], ['task=policy', 'shaping.estimator=k4']):\n"
+        "              ['experiment=early_stopping', 'data.size=100'], ['task=policy', 'shaping.estimator=k4']):\n"
         "    try:\n        assemble.train(hydra.compose('train', overrides=given))\n"
         "    except ValueError as error:\n        print(str(error)[:30])\n"
         "print('torch' in sys.modules)\n"
@@ -178,8 +178,8 @@ def test_what_is_built_without_a_configuration_names_the_same_keys():
         Shaper(Fixed(0.1), mean, estimator="k4")
     with pytest.raises(RecordError, match=r"'shaping\.rules\.lenght': one of"):
         Shaper(Fixed(0.1), mean, rules={"lenght": None})
-    with pytest.raises(RecordError, match=r"'early_warning\.window': 1"):
-        EarlyWarning({}, window=1)
+    with pytest.raises(RecordError, match=r"'early_stopping\.window': 1"):
+        StoppingRule({}, window=1)
     with pytest.raises(ValueError, match=r"got 1: task\.completions=4$"):
         advantages(torch.zeros(3, 1))
 

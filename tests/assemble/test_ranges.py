@@ -95,7 +95,7 @@ def test_every_selector_is_let_through(option):
     check_active(cfg)
 
 
-@pytest.mark.parametrize("task", ["sft", "dpo", "policy", "iterate", "tradeoff", "warnings", "active"])
+@pytest.mark.parametrize("task", ["sft", "dpo", "policy", "iterate", "tradeoff", "early_stopping", "active"])
 def test_the_defaults_of_every_task_are_let_through(task):
     check_ranges(composed("train", f"task={task}"), TRAIN)
     check_room(composed("train", f"task={task}"))
@@ -106,7 +106,7 @@ def test_the_defaults_of_every_task_are_let_through(task):
     [
         (["task=policy"], "task", 64, 56, 8),
         (["task=policy"], "task", 20, 40, 0),
-        (["task=iterate", "speaker=language"], "speaker", 64, 49, 15),
+        (["task=iterate", "policy=language"], "policy", 64, 49, 15),
         (["task=policy", "min_prompt=0"], "task", 40, 40, 0),
     ],
 )
@@ -129,27 +129,35 @@ def test_a_policy_is_shown_some_of_its_prompt(overrides, key, length, longest, l
 
 @pytest.mark.parametrize(
     "wrong",
-    ["bootstrap=0", "block=0", "batch_tokens=0", "max_length=1", "changed=0", "red_team_size=0", "devices=0"],
+    [
+        "bootstrap=0",
+        "block=0",
+        "batch_tokens=0",
+        "max_length=1",
+        "perturbed_records=0",
+        "red_team_size=0",
+        "devices=0",
+    ],
 )
-def test_judging_refuses(wrong):
+def test_evaluation_refuses(wrong):
     with pytest.raises(RecordError, match=f"^{wrong} must be a whole number, [12] or more($|; shifts=null)"):
         check_ranges(composed("evaluate", "run=x", wrong), EVALUATE)
 
 
 @pytest.mark.parametrize("key", ["shifts.truncated.keep", "probes.truncated_end.keep"])
 @pytest.mark.parametrize("value", ["abc", "0", "1", "2"])
-def test_judging_refuses_to_keep_all_or_nothing(key, value):
+def test_evaluation_refuses_to_keep_all_or_nothing(key, value):
     with pytest.raises(RecordError, match=f"^{key}={value} must be a number above 0, below 1$"):
         check_ranges(composed("evaluate", "run=x", f"{key}={value}"), EVALUATE)
 
 
-def test_judging_refuses_answers_made_no_longer():
+def test_evaluation_refuses_answers_made_no_longer():
     with pytest.raises(RecordError, match=r"^shifts\.long\.times=1 must be a number above 1$"):
         check_ranges(composed("evaluate", "run=x", "shifts.long.times=1"), EVALUATE)
 
 
 @pytest.mark.parametrize("off", [[], ["shifts.truncated=null"], ["shifts=null", "probes=null"]])
-def test_judging_without_shifts_and_probes_is_let_through(off):
+def test_evaluation_without_shifts_and_probes_is_let_through(off):
     check_ranges(composed("evaluate", "run=x", *off), EVALUATE)
 
 
@@ -172,7 +180,7 @@ def test_changes_of_answers_that_change_nothing_or_cannot_be_are_refused(key, wr
 
 def test_no_changes_at_all_are_asked_for_by_null():
     with pytest.raises(RecordError, match="shifts=null probes=null changes no answer"):
-        check_ranges(composed("evaluate", "changed=0"), EVALUATE)
+        check_ranges(composed("evaluate", "perturbed_records=0"), EVALUATE)
     check_ranges(composed("evaluate", "shifts=null", "probes=null"), EVALUATE)
 
 
@@ -180,11 +188,11 @@ def test_no_changes_at_all_are_asked_for_by_null():
     ("overrides", "said"),
     [
         (["run=[]"], r"^run=<folder of a run"),
-        (["run=x", "sections.headline=null"], r"^key 'sections\.headline': the numbers that report"),
-        (["run=x", "sections=null"], r"^key 'sections\.headline': the numbers that report"),
+        (["run=x", "sections.accuracy=null"], r"^key 'sections\.accuracy': the numbers that report"),
+        (["run=x", "sections=null"], r"^key 'sections\.accuracy': the numbers that report"),
         (
-            ["scores=x.parquet", "sections.headline=null"],
-            r"^key 'sections\.headline': the numbers that report",
+            ["scores=x.parquet", "sections.accuracy=null"],
+            r"^key 'sections\.accuracy': the numbers that report",
         ),
     ],
 )
@@ -204,10 +212,10 @@ def test_what_can_be_meant_is_let_through(right):
 def test_every_wrong_number_is_said_and_torch_stays_out(root, tmp_path):
     code = (
         "import sys\nfrom omegaconf import OmegaConf\nfrom rlhf import assemble\n"
-        "train, judge = assemble.train, assemble.evaluate\n"
-        "for command, wrong in ((train, {'epochs': 0.4, 'batch_size': 0}), (judge, {'bootstrap': 0}),\n"
+        "train, evaluate = assemble.train, assemble.evaluate\n"
+        "for command, wrong in ((train, {'epochs': 0.4, 'batch_size': 0}), (evaluate, {'bootstrap': 0}),\n"
         "                       (train, {'max_length': 64, 'min_prompt': 16, 'task': {'max_new_tokens': 56}}),\n"
-        "                       (judge, {'part': 'tset'})):\n"
+        "                       (evaluate, {'part': 'tset'})):\n"
         "    try:\n        command(OmegaConf.create(wrong))\n"
         "    except ValueError as error:\n        print(error)\n"
         "print('torch' in sys.modules)\n"

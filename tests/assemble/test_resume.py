@@ -1,4 +1,4 @@
-"""A run that is stopped anywhere and goes on is the run it would have been, bit for bit (T42)."""
+"""A run that is stopped anywhere and goes on is the run it would have been, bit for bit."""
 
 import json
 from pathlib import Path
@@ -76,7 +76,7 @@ def test_last_finds_the_newest_run_of_the_same_configuration(train, tmp_path):
         train("seed=3", "ckpt=last", folder=tmp_path / "nowhere")
 
 
-def test_the_learning_rate_ends_where_the_schedule_says(train):  # T43
+def test_the_learning_rate_ends_where_the_schedule_says(train):
     folder = train("scheduler.end=0.25", "epochs=2", "trainer.accumulate_grad_batches=2")
     schedule = state(folder)["lr_schedulers"][0]
     assert schedule["_last_lr"][0] == pytest.approx(0.25e-3)

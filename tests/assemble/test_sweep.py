@@ -1,4 +1,4 @@
-"""Sweeps: one folder, one W&B run and one table row per job (T71); mistyped overrides answer at once."""
+"""Sweeps: one folder, one W&B run and one table row per job; mistyped overrides answer at once."""
 
 import csv
 import json

@@ -37,15 +37,15 @@ def test_a_run_leaves_everything_the_contract_names(train, capsys):
     assert found["export/difference"] < 1e-5
     fitted = json.loads((folder / "calibration.json").read_text())
     report = json.loads((folder / "data_report.json").read_text())
-    assert fitted["fitted_on"] == "val"  # T44, T50
+    assert fitted["fitted_on"] == "val"  # and never on the test split
     assert fitted["data_hash"] == report["data_hash"]
     assert fitted["n_pairs"] > 0
     report = json.loads((folder / "data_report.json").read_text())
     counts = report["rows"]["train"]
     dropped = sum(n for name, n in counts.items() if name.startswith("dropped/"))
-    assert counts["records"] == counts["kept"] + dropped  # T16
+    assert counts["records"] == counts["kept"] + dropped  # nothing is lost uncounted
     assert sum(r["records"] for r in report["rows"].values()) == 200
-    assert report["splits"]["prompts_in_several_splits"] == 0  # T20
+    assert report["splits"]["prompts_in_several_splits"] == 0  # no leak between splits
 
 
 def test_the_loaded_run_scores_like_training_did_and_compares_by_temperature(train):
@@ -84,7 +84,7 @@ def test_the_loaded_run_scores_like_training_did_and_compares_by_temperature(tra
     ],
     ids=" ".join,
 )
-def test_options_train_and_export(train, overrides):  # T39 T40
+def test_options_train_and_export(train, overrides):
     folder = train(*overrides)
     found = metrics(folder)
     assert found["export/difference"] < 1e-5
@@ -125,7 +125,7 @@ def test_attributes_and_criterion_reach_the_aggregation_from_the_root(train, tmp
     assert metrics(folder)["export/difference"] < 1e-5
 
 
-def test_other_labels_for_training_than_for_judging_are_refused(train, capsys):
+def test_other_labels_for_training_than_for_evaluation_are_refused(train, capsys):
     with pytest.raises(SystemExit):
         train("aggregation.criterion=quality")
     assert "give criterion=quality once" in capsys.readouterr().err
@@ -148,7 +148,7 @@ def test_a_metric_that_is_not_measured_is_refused_before_training(train, tmp_pat
     assert not (tmp_path / "out" / "data_report.json").exists()
 
 
-def test_lora_checkpoints_hold_the_head_and_the_adapter_only_and_resume_twice(train, tmp_path):  # T37 T38 T41
+def test_lora_checkpoints_hold_the_head_and_the_adapter_only_and_resume_twice(train, tmp_path):
     folder = train("adapter=lora", "epochs=1")
     state = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
     assert "model.head.weight" in state

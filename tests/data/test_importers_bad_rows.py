@@ -53,7 +53,7 @@ rating = st.none() | st.sampled_from(["N/A", "", "1", "5", 3])
 
 
 @given(st.lists(rating, min_size=2, max_size=4))
-def test_missing_ratings_leave_their_answer_out_and_never_decide(ratings):  # T18
+def test_missing_ratings_leave_their_answer_out_and_never_decide(ratings):
     answers = [
         {"response": f"r{i}", "annotations": {"helpfulness": {"Rating": r}}} for i, r in enumerate(ratings)
     ]
@@ -108,7 +108,7 @@ JSON_MARGINS = ["NaN", "Infinity", "-Infinity", '"nan"', '"inf"', '"much"', "[1]
 
 
 @pytest.mark.parametrize("margin", JSON_MARGINS, ids=lambda m: m[:10])
-def test_a_margin_that_is_no_finite_number_is_refused_with_file_line_key_and_remedy(tmp_path, margin):  # T26
+def test_a_margin_that_is_no_finite_number_is_refused_with_file_line_key_and_remedy(tmp_path, margin):
     path = tmp_path / "pairs.jsonl"
     good = json.dumps(PREFERRED)
     path.write_text("\n".join([good, good[:-1] + f', "margin": {margin}}}', good]) + "\n")
@@ -121,7 +121,7 @@ def test_a_margin_that_is_no_finite_number_is_refused_with_file_line_key_and_rem
 
 
 @pytest.mark.parametrize("row", [{}, *({"margin": m} for m in (None, "", "N/A", 0, "0"))], ids=str)
-def test_a_margin_that_is_not_stated_is_none(row):  # T26
+def test_a_margin_that_is_not_stated_is_none(row):
     (record,) = read(importers.pairs, PREFERRED | row)
     assert record.votes[0].margin == 0.0
 

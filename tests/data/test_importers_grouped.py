@@ -30,7 +30,7 @@ def test_helpsteer_rows_of_one_prompt_become_one_record():
         "complexity",
         "verbosity",
     }
-    assert soft(second, criterion="helpfulness").win_prob[0, 1] == 0.5  # T17
+    assert soft(second, criterion="helpfulness").win_prob[0, 1] == 0.5  # equal ratings are a tie
 
 
 def test_workers_on_the_same_summaries_become_votes_of_one_record():

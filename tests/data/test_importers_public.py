@@ -1,4 +1,4 @@
-"""One golden row per format: which side is better is the mistake that nothing else would notice (T19)."""
+"""One golden row per format: which side is better is the mistake that nothing else would notice."""
 
 from pathlib import Path
 

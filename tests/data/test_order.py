@@ -21,7 +21,7 @@ def test_epochs_and_seeds_differ_and_repeat():
     assert list(first) != list(again)
 
 
-def test_two_processes_see_the_rows_of_one_with_twice_the_batch():  # T23
+def test_two_processes_see_the_rows_of_one_with_twice_the_batch():
     whole = list(order(batch_size=8))
     parts = [list(order(batch_size=4, rank=r, world=2)) for r in (0, 1)]
     for step, rows in enumerate(whole[:-1]):
@@ -29,7 +29,7 @@ def test_two_processes_see_the_rows_of_one_with_twice_the_batch():  # T23
     assert len(parts[0]) == len(parts[1]) == len(whole)
 
 
-def test_evaluation_keeps_the_stored_order_and_pads_so_that_all_processes_take_part():  # T48
+def test_evaluation_keeps_the_stored_order_and_pads_so_that_all_processes_take_part():
     parts = [list(order(rows=65, batch_size=64, seed=None, rank=r, world=2)) for r in (0, 1)]
     assert [len(p) for p in parts] == [1, 1]
     assert set(parts[0][0]) | set(parts[1][0]) == set(range(65))
@@ -44,7 +44,7 @@ def loader():
     return ResumableLoader(Numbers(), batch_size=None, sampler=order())
 
 
-def test_a_loader_goes_on_after_the_batches_that_were_taken():  # T42
+def test_a_loader_goes_on_after_the_batches_that_were_taken():
     whole, first = list(loader()), loader()
     iterator = iter(first)
     taken = [next(iterator) for _ in range(2)]

@@ -62,7 +62,7 @@ def test_a_row_holds_the_label_of_every_completion_in_its_place(row_of, audit):
     }  # fmt: skip
 
 
-def test_a_pair_of_the_same_tokens_is_no_longer_observed_and_loses_its_ranks(row_of, audit):  # T14
+def test_a_pair_of_the_same_tokens_is_no_longer_observed_and_loses_its_ranks(row_of, audit):
     row = row_of(record("same", "other", "same", votes=[ranked("c0", "c1", "c2")]))
     assert square(row, "observed").tolist() == [[0, 1, 0], [1, 0, 1], [0, 1, 0]]
     assert square(row, "win_prob").tolist() == [[0, 1, 0], [0, 0, 1], [0, 0, 0]]
@@ -74,21 +74,21 @@ def test_a_pair_of_the_same_tokens_is_no_longer_observed_and_loses_its_ranks(row
 
 
 @pytest.mark.parametrize("choice", ["c0", "tie"])
-def test_the_margin_and_the_ties_of_an_identical_pair_go_and_the_others_stay(row_of, choice):  # T14
+def test_the_margin_and_the_ties_of_an_identical_pair_go_and_the_others_stay(row_of, choice):
     on_same = Vote("w", pair=("c0", "c2"), choice=choice, margin=2.0 * (choice != "tie"))
     row = row_of(record("same", "other", "same", votes=[prefers("c0", "c1"), on_same, prefers("c1", "c2")]))
     assert square(row, "margin").tolist() == [[0, 2, 0], [2, 0, 2], [0, 2, 0]]
     assert not any(row["tie_prob"])
 
 
-def test_equal_ranks_of_equal_texts_stay(row_of):  # T14
+def test_equal_ranks_of_equal_texts_stay(row_of):
     tied = Vote("w", ranking=(("c0", "c2"), ("c1",)))
     row = row_of(record("same", "other", "same", votes=[tied]))
     assert row["rank"] == [0, 1, 0]
     assert square(row, "observed")[0].tolist() == [False, True, False]
 
 
-def test_a_record_whose_only_pair_is_the_same_tokens_is_dropped_and_counted(row_of, audit):  # T14 T16
+def test_a_record_whose_only_pair_is_the_same_tokens_is_dropped_and_counted(row_of, audit):
     assert row_of(record("same", "same", votes=[prefers("c0", "c1")])) is None
     assert {k: v for k, v in audit.as_dict().items() if v} == {
         "records": 1, "dropped/identical": 1, "pairs_judged": 1, "pairs_identical": 1
@@ -121,7 +121,7 @@ def test_unranked_answers_stay_unranked_when_another_one_leaves(row_of):
     assert row["rank"] == [1, -1, 0]
 
 
-def test_a_record_that_loses_its_only_pair_to_length_is_dropped_and_counted(row_of, audit):  # T15 T16
+def test_a_record_that_loses_its_only_pair_to_length_is_dropped_and_counted(row_of, audit):
     assert row_of(record("short", LONG, votes=[prefers("c0", "c1")])) is None
     assert {k: v for k, v in audit.as_dict().items() if v} == {
         "records": 1, "dropped/too_long": 1, "completions_too_long": 1, "pairs_judged": 1, "pairs_lost_too_long": 1
@@ -164,7 +164,7 @@ def test_a_duplicate_is_a_record_with_the_same_prompt_answers_and_votes(renderer
     assert len(rows) == audit.counts["kept"] == len(stream), "counted, not dropped"
 
 
-def test_what_was_dropped_and_what_was_kept_add_up_to_what_was_read(renderer, audit):  # T16
+def test_what_was_dropped_and_what_was_kept_add_up_to_what_was_read(renderer, audit):
     votes = [prefers("c0", "c1")]
     stream = [
         record("a", "b", votes=votes), record("a", "b"), record("a", LONG, votes=votes),

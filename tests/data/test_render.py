@@ -39,13 +39,13 @@ def test_ids_equal_what_the_tokenizer_gives_for_the_text(renderer, prompt):
 
 
 @pytest.mark.parametrize("prompt", ["Why?", CHAT])
-def test_every_answer_ends_in_an_end_token_even_when_the_template_adds_a_newline(renderer, prompt):  # T9, T12
+def test_every_answer_ends_in_an_end_token_even_when_the_template_adds_a_newline(renderer, prompt):
     encoded = renderer.encode(prompt, ["Because.", "No idea"])
     ends = {renderer.tokenizer.convert_tokens_to_ids(t) for t in renderer.special}
     assert all(ids[-1] in ends for ids in encoded.responses)
 
 
-def test_plain_text_has_one_begin_and_one_end_token(tokenizer):  # T9
+def test_plain_text_has_one_begin_and_one_end_token(tokenizer):
     renderer = Renderer(tokenizer)
     encoded = renderer.encode("Why?", ["Because.", "x"])
     for ids in encoded.responses:
@@ -54,7 +54,7 @@ def test_plain_text_has_one_begin_and_one_end_token(tokenizer):  # T9
         assert row.count(tokenizer.eos_token_id) == 1
 
 
-def test_the_prompt_is_trimmed_from_its_beginning_and_answers_stay_whole(tokenizer):  # T14
+def test_the_prompt_is_trimmed_from_its_beginning_and_answers_stay_whole(tokenizer):
     renderer = Renderer(tokenizer, max_length=60, min_prompt=5)
     encoded = renderer.encode("a long prompt " * 20, ["short", "another one"])
     assert encoded.trimmed > 0
@@ -64,7 +64,7 @@ def test_the_prompt_is_trimmed_from_its_beginning_and_answers_stay_whole(tokeniz
     assert [tokenizer.decode(r) for r in encoded.responses] == [" short</s>", " another one</s>"]
 
 
-def test_an_answer_too_long_for_the_model_is_dropped_not_cut(tokenizer):  # T15, T16
+def test_an_answer_too_long_for_the_model_is_dropped_not_cut(tokenizer):
     renderer = Renderer(tokenizer, max_length=60, min_prompt=5)
     encoded = renderer.encode("p", ["fits", "x" * 100, "fits too"])
     assert encoded.kept == [0, 2]
@@ -84,7 +84,7 @@ def test_the_score_of_a_row_does_not_depend_on_its_neighbours_unless_the_prompt_
     assert alone.prompt + alone.responses[0] == among.prompt + among.responses[0]
 
 
-def test_a_template_that_prints_the_date_gets_a_fixed_one(tokenizer):  # T10
+def test_a_template_that_prints_the_date_gets_a_fixed_one(tokenizer):
     tokenizer.chat_template = (
         "{% if date_string is not defined %}{% set date_string = strftime_now('%d %b %Y') %}{% endif %}"
         "{{ date_string }}" + CHATML
@@ -92,7 +92,7 @@ def test_a_template_that_prints_the_date_gets_a_fixed_one(tokenizer):  # T10
     assert Renderer(tokenizer).text("a", "b").startswith(FIXED_DATE)
 
 
-def test_an_end_token_typed_by_a_user_does_not_move_the_answers_last_token(tokenizer):  # T13
+def test_an_end_token_typed_by_a_user_does_not_move_the_answers_last_token(tokenizer):
     renderer = Renderer(tokenizer)
     encoded = renderer.encode("what does </s> mean?", ["it ends </s> a text"])
     row = encoded.prompt + encoded.responses[0]
@@ -100,7 +100,7 @@ def test_an_end_token_typed_by_a_user_does_not_move_the_answers_last_token(token
     assert row.count(tokenizer.eos_token_id) == 3
 
 
-def test_a_merge_across_the_joint_is_counted_and_ids_stay_those_of_the_whole_text():  # T11
+def test_a_merge_across_the_joint_is_counted_and_ids_stay_those_of_the_whole_text():
     from tokenizers import Tokenizer, models
     from transformers import PreTrainedTokenizerFast
 

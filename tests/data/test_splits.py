@@ -91,7 +91,7 @@ def test_hash_split_never_moves_a_prompt_when_data_are_added(records, more):
         ({"role": "user", "content": "What is an fish?"},),
     ],
 )
-def test_spellings_of_one_prompt_share_a_split(spelling):  # T21
+def test_spellings_of_one_prompt_share_a_split(spelling):
     for seed in range(50):
         splitter = HashSplit(val=0.3, test=0.3, seed=seed)
         assert splitter.split_of(record(spelling)) == splitter.split_of(record("What is an fish?"))

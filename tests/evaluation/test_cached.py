@@ -4,33 +4,33 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from evidence_sets import evidence_of
+from result_sets import results_of
 from scipy.stats import rankdata
 from scored_sets import simulate
 
 from rlhf.evaluation.cached import cached, ranks
 from rlhf.evaluation.ensemble import Ensemble
 from rlhf.evaluation.report.examples import write_examples
-from rlhf.evaluation.report.sections.accuracy import headline, parts
+from rlhf.evaluation.report.sections.accuracy import accuracy, slices
 from rlhf.evaluation.report.sections.best_of_n import best_of_n
 from rlhf.evaluation.report.sections.bias import bias
 from rlhf.evaluation.report.sections.calibration import calibration, selective
 from rlhf.evaluation.report.sections.ensemble_members import comparison, members
 from rlhf.evaluation.report.sections.rankings import rankings, rewards
 from rlhf.evaluation.report.write import write_report
-from rlhf.evaluation.results import Judged
-from rlhf.evaluation.run import Judging
+from rlhf.evaluation.results import Evaluation
+from rlhf.evaluation.run import EvaluationRun
 from rlhf.evaluation.score_source import Scores
 from rlhf.labels.aggregation import soft
 from rlhf.records import RecordError
 from rlhf.toy.world import ToyWorld
 
-SECTIONS = {f.__name__: f for f in (headline, parts, rankings, calibration, selective, comparison, members, bias,
+SECTIONS = {f.__name__: f for f in (accuracy, slices, rankings, calibration, selective, comparison, members, bias,
                                     rewards, best_of_n)}  # fmt: skip
 
 
 class Noisy:
-    """Gold and a little of the length; what it finds strange is how many letters an answer has."""
+    """Gold and a little of the length; its out-of-distribution score is how many letters an answer has."""
 
     calibration = None
 
@@ -41,13 +41,13 @@ class Noisy:
         out = []
         for r in records:
             reward = np.array([c.meta["gold"] + self.share * len(c.text) for c in r.completions])
-            strange = {"mahalanobis": np.array([float(len(set(c.text))) for c in r.completions])}
-            out.append(Scores(reward, reward[None], np.arange(len(reward)) + 7.0, strange=strange))
+            ood_scores = {"mahalanobis": np.array([float(len(set(c.text))) for c in r.completions])}
+            out.append(Scores(reward, reward[None], np.arange(len(reward)) + 7.0, ood_scores=ood_scores))
         return out
 
 
 class Whole:
-    """Toy records in which every answer was judged: an answer in no judged pair is not in the file."""
+    """Toy records in which every answer was compared: an answer in no labelled pair is not in the file."""
 
     def records(self):
         return (r for r in ToyWorld(size=80).records() if soft(r).observed.any(1).all())
@@ -57,16 +57,26 @@ def test_the_report_of_the_scores_is_byte_for_byte_the_report_they_come_from(tmp
     world = Whole()
     set_of_runs = Ensemble([Noisy("a", 0.01), Noisy("b", -0.02)])
     more = [Noisy("bag of words", 0.1)]
-    judging = Judging(tmp_path / "live", set_of_runs, world, soft, ("a", "b"), SECTIONS, others=more, about="x",
-                      samples=50, block=16)  # fmt: skip
-    live = judging()
-    judged = cached(tmp_path / "live" / "examples.parquet", samples=50)
-    found = [section for make in SECTIONS.values() if (section := make(judged)) is not None]
+    evaluation_run = EvaluationRun(
+        tmp_path / "live",
+        set_of_runs,
+        world,
+        soft,
+        ("a", "b"),
+        SECTIONS,
+        others=more,
+        about="x",
+        samples=50,
+        block=16,
+    )
+    live = evaluation_run()
+    evaluation = cached(tmp_path / "live" / "examples.parquet", samples=50)
+    found = [section for make in SECTIONS.values() if (section := make(evaluation)) is not None]
     assert len(found) == len(SECTIONS)
-    write_report(tmp_path / "again", judged, found, "x")
+    write_report(tmp_path / "again", evaluation, found, "x")
     for name in ("report.json", "report.html", "examples.parquet"):
         assert (tmp_path / "live" / name).read_bytes() == (tmp_path / "again" / name).read_bytes(), name
-    before, after = live.judged.evidence, judged.evidence
+    before, after = live.evaluation.results, evaluation.results
     for column in (
         "record",
         "place",
@@ -109,13 +119,13 @@ def own(tmp_path, **columns):
 
 
 def test_a_file_of_ones_own_needs_six_columns_and_further_models_are_compared(tmp_path):
-    judged = cached(own(tmp_path, other_a=[1.0, 1.0, 0.0], other_b=[0.0, 0.0, 1.0]), samples=20)
-    assert judged.name == "mine"
-    assert judged.metrics["pair_accuracy"] == pytest.approx(0.5)  # right, wrong, tied
-    assert judged.metrics["baseline/length"] == pytest.approx(2 / 3)
-    assert (judged.metrics["n_pairs"], judged.metrics["n_prompts"]) == (3, 2)
-    assert judged.uncalibrated == {"mine", "other"}
-    found = comparison(judged).metrics
+    evaluation = cached(own(tmp_path, other_a=[1.0, 1.0, 0.0], other_b=[0.0, 0.0, 1.0]), samples=20)
+    assert evaluation.name == "mine"
+    assert evaluation.metrics["pair_accuracy"] == pytest.approx(0.5)  # right, wrong, tied
+    assert evaluation.metrics["baseline/length"] == pytest.approx(2 / 3)
+    assert (evaluation.metrics["n_pairs"], evaluation.metrics["n_prompts"]) == (3, 2)
+    assert evaluation.uncalibrated == {"mine", "other"}
+    found = comparison(evaluation).metrics
     assert found["model/other/pair_accuracy"] == 1.0
     assert found["compare/mine/other/accuracy"] == pytest.approx(-0.5)
 
@@ -123,11 +133,11 @@ def test_a_file_of_ones_own_needs_six_columns_and_further_models_are_compared(tm
 def test_answers_of_a_record_are_one_group(tmp_path):
     path = own(tmp_path, record=[4, 4, 4], a=[0, 0, 1], b=[1, 2, 2], prompt_id=["p"] * 3, win_prob=[1.0, 1.0, 1.0],
                reward_a=[3.0, 3.0, 2.0], reward_b=[2.0, 1.0, 1.0], chars_a=[5, 5, 6], chars_b=[6, 7, 7])  # fmt: skip
-    evidence = cached(path, samples=0).evidence
-    assert evidence.scored.reward.tolist() == [3, 2, 1]
-    assert evidence.scored.rank.tolist() == [0, 1, 2]
-    assert (evidence.scored.first.tolist(), evidence.scored.second.tolist()) == ([0, 0, 1], [1, 2, 2])
-    assert evidence.record.tolist() == [4]
+    results = cached(path, samples=0).results
+    assert results.scored.reward.tolist() == [3, 2, 1]
+    assert results.scored.rank.tolist() == [0, 1, 2]
+    assert (results.scored.first.tolist(), results.scored.second.tolist()) == ([0, 0, 1], [1, 2, 2])
+    assert results.record.tolist() == [4]
 
 
 def test_ranks_by_shares_are_those_of_scipy():
@@ -172,11 +182,11 @@ def test_no_file_and_another_kind_of_file(tmp_path):
 
 def test_the_file_says_which_model_it_is_and_at_which_temperature(tmp_path):
     scored = simulate(10, 2, np.random.default_rng(0))
-    written = Judged("model", evidence_of(scored), 2.5, samples=0)
+    written = Evaluation("model", results_of(scored), 2.5, samples=0)
     write_examples(tmp_path / "e.parquet", written)
-    judged = cached(tmp_path / "e.parquet", samples=0)
-    assert (judged.name, judged.temperature, judged.uncalibrated) == ("model", 2.5, frozenset())
-    assert judged.metrics["temperature"] == 2.5
+    evaluation = cached(tmp_path / "e.parquet", samples=0)
+    assert (evaluation.name, evaluation.temperature, evaluation.uncalibrated) == ("model", 2.5, frozenset())
+    assert evaluation.metrics["temperature"] == 2.5
 
 
 @pytest.mark.parametrize(

@@ -12,17 +12,17 @@ from wandb_run import history
 
 from rlhf.evaluation.ensemble import Ensemble
 from rlhf.evaluation.metrics.calibration import Calibration, ece, nll
-from rlhf.evaluation.report.sections.accuracy import headline, parts
+from rlhf.evaluation.report.sections.accuracy import accuracy, slices
 from rlhf.evaluation.report.sections.calibration import calibration
 from rlhf.evaluation.report.sections.ensemble_members import comparison
 from rlhf.evaluation.report.write import log_to_wandb
-from rlhf.evaluation.run import Judging
+from rlhf.evaluation.run import EvaluationRun
 from rlhf.evaluation.score_pass import Pass, write_spool
 from rlhf.evaluation.score_source import Scores
 from rlhf.labels.aggregation import soft
 from rlhf.toy.world import ToyWorld
 
-SECTIONS = {"headline": headline, "parts": parts, "calibration": calibration, "comparison": comparison}
+SECTIONS = {"accuracy": accuracy, "slices": slices, "calibration": calibration, "comparison": comparison}
 
 
 class Scaled:
@@ -39,8 +39,8 @@ class Scaled:
         return [Scores.plain(r[::-1] if self.turned else r) for r in rewards]
 
 
-def judge(folder, source, *, others=(), validation=None, names=("gold",)):
-    return Judging(folder, source, ToyWorld(size=60), soft, names, SECTIONS, others=others, validation=validation,
+def evaluation_of(folder, source, *, others=(), validation=None, names=("gold",)):
+    return EvaluationRun(folder, source, ToyWorld(size=60), soft, names, SECTIONS, others=others, validation=validation,
                    samples=50, about="x")()  # fmt: skip
 
 
@@ -66,19 +66,19 @@ def test_the_spool_holds_no_word_of_a_prompt_or_an_answer(tmp_path):
 def test_where_nothing_could_fit_a_temperature_the_page_and_the_numbers_say_so(tmp_path):
     warning = "No temperature was fitted"
     other = Scaled("other", 1.0, 2.0, turned=True)
-    raw = judge(tmp_path / "raw", Scaled("gold", 3.0), others=[other])
+    raw = evaluation_of(tmp_path / "raw", Scaled("gold", 3.0), others=[other])
     assert raw.metrics["temperature"] == 1.0
     assert raw.metrics["temperature/fitted"] == 0.0
     page = (tmp_path / "raw" / "report.html").read_text()
     assert warning in page
     assert "nothing to fit T on for gold: T = 1" in page
-    fitted = judge(
+    fitted = evaluation_of(
         tmp_path / "fitted", Scaled("gold", 3.0), validation=ToyWorld(size=80, seed=9), others=[other]
     )
     assert fitted.metrics["temperature/fitted"] == 1.0
     assert fitted.metrics["temperature"] == pytest.approx(fitted.metrics["model/gold/temperature"])
     assert fitted.metrics["temperature"] != 1.0
-    own = judge(tmp_path / "own", Scaled("gold", 3.0, 3.0))
+    own = evaluation_of(tmp_path / "own", Scaled("gold", 3.0, 3.0))
     assert own.metrics["temperature/fitted"] == 1.0
     for folder in ("fitted", "own"):
         assert warning not in (tmp_path / folder / "report.html").read_text()
@@ -86,11 +86,11 @@ def test_where_nothing_could_fit_a_temperature_the_page_and_the_numbers_say_so(t
 
 def test_every_compared_model_has_its_calibration_at_its_own_temperature(tmp_path):
     other = Scaled("other", 5.0, 4.0, turned=True)
-    report = judge(tmp_path, Scaled("gold", 1.0, 2.0), others=[other])
-    scored = report.judged.evidence.scored
+    report = evaluation_of(tmp_path, Scaled("gold", 1.0, 2.0), others=[other])
+    scored = report.evaluation.results.scored
     for name, reward, t in (
         ("gold", scored.reward, 2.0),
-        ("other", report.judged.evidence.others["other"], 4.0),
+        ("other", report.evaluation.results.others["other"], 4.0),
     ):
         difference = (reward[scored.first] - reward[scored.second]) / t
         m = {
@@ -116,8 +116,10 @@ def test_a_run_in_an_ensemble_has_the_numbers_that_it_has_alone_before_and_after
 ):
     """A member is (r - mean) / T by then; dividing by the temperature of the set as well would flatten it."""
     runs = [Scaled("a", 10.0, 10.0), Scaled("b", 1.0, 5.0)]
-    together = judge(tmp_path / "set", Ensemble(runs), names=("a", "b"), validation=ToyWorld(size=80, seed=9))
-    alone = judge(tmp_path / "one", Scaled("a", 10.0, 10.0))
+    together = evaluation_of(
+        tmp_path / "set", Ensemble(runs), names=("a", "b"), validation=ToyWorld(size=80, seed=9)
+    )
+    alone = evaluation_of(tmp_path / "one", Scaled("a", 10.0, 10.0))
     assert together.metrics["temperature"] != 1.0
     for key in ("nll", "ece", "brier", "ece_uncalibrated", "temperature"):
         assert together.metrics[f"model/a/{key}"] == pytest.approx(alone.metrics[key], abs=1e-9), key
@@ -126,7 +128,7 @@ def test_a_run_in_an_ensemble_has_the_numbers_that_it_has_alone_before_and_after
     said = "is the mean of its members' log-odds, each after its own temperature"
     assert unescape((tmp_path / "set" / "report.html").read_text()).count(f"ensemble {said}") == 2
     assert said not in unescape((tmp_path / "one" / "report.html").read_text())
-    scored = together.judged.evidence.scored
+    scored = together.evaluation.results.scored
     before = ece(expit(scored.difference), scored.win_prob)  # of the mean of log-odds
     assert together.metrics["ece_uncalibrated"] == pytest.approx(before)
 
@@ -135,7 +137,7 @@ def test_an_offline_run_of_weights_and_biases_holds_the_numbers_tables_and_image
     import wandb
 
     monkeypatch.setenv("WANDB_SILENT", "true")
-    report = judge(tmp_path / "r", Scaled("gold", 1.0), others=[Scaled("other", 1.0, turned=True)])
+    report = evaluation_of(tmp_path / "r", Scaled("gold", 1.0), others=[Scaled("other", 1.0, turned=True)])
     run = wandb.init(mode="offline", dir=str(tmp_path), project="rlhf")
     log_to_wandb(run, report)
     files = Path(run.dir)
@@ -162,5 +164,5 @@ def test_an_offline_run_of_weights_and_biases_holds_the_numbers_tables_and_image
     examples = json.loads((files / found["examples"]["path"]).read_text())
     margin = examples["columns"].index("margin")
     np.testing.assert_allclose(
-        [row[margin] for row in examples["data"]], report.judged.evidence.scored.difference
+        [row[margin] for row in examples["data"]], report.evaluation.results.scored.difference
     )

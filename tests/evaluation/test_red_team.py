@@ -7,8 +7,8 @@ import pytest
 
 from rlhf.evaluation import perturbations
 from rlhf.evaluation.red_team import PROMPTS, hard_prompts, red_team
-from rlhf.evaluation.report.sections.accuracy import headline
-from rlhf.evaluation.run import Judging
+from rlhf.evaluation.report.sections.accuracy import accuracy
+from rlhf.evaluation.run import EvaluationRun
 from rlhf.evaluation.score_source import Scores
 from rlhf.labels.aggregation import soft
 from rlhf.records import read, write
@@ -22,7 +22,7 @@ PROBES = {
 
 
 class Vain:
-    """Gold, and 3 more for flattery; strange is what is long; two members of which one adds noise."""
+    """Gold, and 3 more for flattery; out of distribution is what is long; two members of which one adds noise."""
 
     name, calibration = "vain", None
 
@@ -33,24 +33,26 @@ class Vain:
                 [c.meta["gold"] + 3 * c.text.startswith(perturbations.FLATTERY) for c in r.completions]
             )
             noise = np.array([Random(c.text).gauss(0, 1) for c in r.completions])
-            strange = {"mahalanobis": np.array([float(len(c.text)) for c in r.completions])}
+            ood_scores = {"mahalanobis": np.array([float(len(c.text)) for c in r.completions])}
             out.append(
-                Scores(reward, np.stack([reward, reward + noise]), np.zeros(len(reward)), strange=strange)
+                Scores(
+                    reward, np.stack([reward, reward + noise]), np.zeros(len(reward)), ood_scores=ood_scores
+                )
             )
         return out
 
 
 @pytest.fixture(scope="module")
-def judged(tmp_path_factory):
+def evaluation(tmp_path_factory):
     folder = tmp_path_factory.mktemp("r")
-    report = Judging(folder, Vain(), ToyWorld(size=150), soft, ("a", "b"), {"headline": headline}, probes=PROBES,
-                     changed=150, samples=0, about="x")()  # fmt: skip
-    return report.judged
+    report = EvaluationRun(folder, Vain(), ToyWorld(size=150), soft, ("a", "b"), {"accuracy": accuracy}, probes=PROBES,
+                     perturbed_records=150, samples=0, about="x")()  # fmt: skip
+    return report.evaluation
 
 
 @pytest.fixture(scope="module")
-def tasks(judged):
-    return red_team(judged, PROBES, each=10)
+def tasks(evaluation):
+    return red_team(evaluation, PROBES, each=10)
 
 
 def of(tasks, kind):
@@ -59,18 +61,18 @@ def of(tasks, kind):
 
 def test_every_kind_is_there_without_votes_and_survives_the_file(tasks, tmp_path):
     assert {t.meta["red_team"]["kind"] for t in tasks} == {
-        "failure", "ambiguous", "strange", "disagreement", "adversarial",
+        "failure", "ambiguous", "ood", "disagreement", "adversarial",
     }  # fmt: skip
     assert all(len(t.completions) == 2 and not t.votes for t in tasks)
     assert len({t.prompt_id for t in tasks}) == len(tasks)
-    for kind in ("failure", "ambiguous", "strange", "disagreement"):
+    for kind in ("failure", "ambiguous", "ood", "disagreement"):
         assert len(of(tasks, kind)) == len({t.prompt for t in of(tasks, kind)}) == 10
     write(tmp_path / "t.jsonl", tasks)
     assert list(read(tmp_path / "t.jsonl")) == tasks
     assert all("gold" not in t.meta for t in tasks), "meta.gold would make a task a check of the annotators"
 
 
-def test_failures_are_wrong_and_the_surest_first(judged, tasks):
+def test_failures_are_wrong_and_the_surest_first(evaluation, tasks):
     margins = []
     for task in of(tasks, "failure"):
         a, b = (c.meta["gold"] for c in task.completions)
@@ -79,16 +81,16 @@ def test_failures_are_wrong_and_the_surest_first(judged, tasks):
         assert about["margin"] == pytest.approx(a - b)
         margins.append(abs(a - b))
     assert margins == sorted(margins, reverse=True)
-    scored = judged.evidence.scored
+    scored = evaluation.results.scored
     wrong = (scored.difference * (scored.win_prob - 0.5)) < 0
     assert margins[0] == pytest.approx(np.abs(scored.difference[wrong]).max())
 
 
-def test_ambiguous_ones_have_the_least_margins_and_strange_ones_the_longest_answer(tasks, judged):
+def test_ambiguous_ones_have_the_least_margins_and_ood_ones_the_longest_answer(tasks, evaluation):
     ambiguous = [abs(t.meta["red_team"]["margin"]) for t in of(tasks, "ambiguous")]
     assert ambiguous == sorted(ambiguous)
-    assert ambiguous[0] == np.abs(judged.evidence.scored.difference).min()
-    longest = [max(len(c.text) for c in t.completions) for t in of(tasks, "strange")]
+    assert ambiguous[0] == np.abs(evaluation.results.scored.difference).min()
+    longest = [max(len(c.text) for c in t.completions) for t in of(tasks, "ood")]
     assert longest == sorted(longest, reverse=True)
 
 

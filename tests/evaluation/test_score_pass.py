@@ -10,7 +10,7 @@ from rlhf.evaluation import perturbations
 from rlhf.evaluation.bag_of_words import BagOfWords
 from rlhf.evaluation.ensemble import Ensemble
 from rlhf.evaluation.metrics.calibration import Calibration
-from rlhf.evaluation.score_pass import Pass, evidence, read_spools, write_spool
+from rlhf.evaluation.score_pass import Pass, read_spools, results_from, write_spool
 from rlhf.evaluation.score_source import Scores
 from rlhf.labels.aggregation import soft
 from rlhf.toy.world import ToyWorld
@@ -44,17 +44,19 @@ class Gold:
 def run(tmp_path, world, **options):
     names = {}
     for rank in range(world):
-        one = Pass(Gold(), soft, rank=rank, world=world, block=64, changed=20, **options)
+        one = Pass(Gold(), soft, rank=rank, world_size=world, block=64, perturbed_records=20, **options)
         names[rank] = tmp_path / f"{world}-{rank}"
         write_spool(names[rank], one.entries(WORLD, len(WORLD)))
     return list(read_spools(list(names.values())))
 
 
-def test_65_records_in_blocks_of_64_are_the_same_for_one_and_two_processes(tmp_path):  # T48
-    options = {"changes": {"shuffled": perturbations.shuffled}, "others": [Gold("other", noise=1.0)]}
+def test_65_records_in_blocks_of_64_are_the_same_for_one_and_two_processes(tmp_path):
+    options = {"perturbations": {"shuffled": perturbations.shuffled}, "others": [Gold("other", noise=1.0)]}
     alone, together = run(tmp_path, 1, **options), run(tmp_path, 2, **options)
     for name in ("", "shuffled"):
-        a, b = (evidence((e for e in entries if e.name == name), ("gold",)) for entries in (alone, together))
+        a, b = (
+            results_from((e for e in entries if e.name == name), ("gold",)) for entries in (alone, together)
+        )
         for column in ("record", "place", "tokens", "members", "gold"):
             np.testing.assert_array_equal(getattr(a, column), getattr(b, column))
         for column in ("reward", "first", "second", "win_prob", "length", "prompt"):
@@ -70,7 +72,7 @@ def test_everything_that_is_left_out_is_counted():
     twins = replace(WORLD[1], completions=tuple(replace(c, text="same") for c in WORLD[1].completions))
     records = [silent, twins, *WORLD[2:]]
     most = 60
-    found = evidence(Pass(Gold(most=most), soft).entries(records), ("gold",))
+    found = results_from(Pass(Gold(most=most), soft).entries(records), ("gold",))
     counts = found.counts
     dropped = sum(n for k, n in counts.items() if k.startswith("dropped/"))
     assert counts["records"] == len(records) == dropped + len(found.prompt_id)
@@ -82,16 +84,18 @@ def test_everything_that_is_left_out_is_counted():
 
 def test_a_completion_that_one_model_cannot_read_is_left_out_for_all():
     both = Pass(Gold(), soft, others=[Gold("short", most=60)])
-    found = evidence(both.entries(WORLD), ("gold",))
+    found = results_from(both.entries(WORLD), ("gold",))
     assert found.scored.length.max() <= 60
     np.testing.assert_allclose(found.others["short"], found.scored.reward)
 
 
 def test_reversed_answers_are_put_back_in_their_order():
     entries = list(
-        Pass(Gold(), soft, changes={"swapped": perturbations.swapped}, changed=65).entries(WORLD, 65)
+        Pass(Gold(), soft, perturbations={"swapped": perturbations.swapped}, perturbed_records=65).entries(
+            WORLD, 65
+        )
     )
-    a, b = (evidence((e for e in entries if e.name == name), ("gold",)) for name in ("", "swapped"))
+    a, b = (results_from((e for e in entries if e.name == name), ("gold",)) for name in ("", "swapped"))
     np.testing.assert_array_equal(a.scored.reward, b.scored.reward)
     np.testing.assert_array_equal(a.scored.win_prob, b.scored.win_prob)
 
@@ -111,7 +115,7 @@ def test_an_ensemble_is_the_mean_of_log_odds_whatever_the_scales():
 def test_a_bag_of_words_learns_words_and_not_their_order():
     world = list(ToyWorld(size=1000).records())
     words = BagOfWords(world[:600], soft)
-    found = evidence(Pass(words, soft).entries(world[600:]), ("words",))
+    found = results_from(Pass(words, soft).entries(world[600:]), ("words",))
     right = (found.scored.difference > 0) == (found.scored.win_prob > 0.5)
     decided = found.scored.win_prob != 0.5
     standard_error = 0.5 / np.sqrt(decided.sum() / 3)  # 3 pairs a prompt, as if they were one
@@ -119,7 +123,7 @@ def test_a_bag_of_words_learns_words_and_not_their_order():
     record = world[0]
     again = perturbations.swapped(record, Random(0))
     np.testing.assert_allclose(words.score([record])[0].reward[::-1], words.score([again])[0].reward)
-    with pytest.raises(ValueError, match="judged pair"):
+    with pytest.raises(ValueError, match="labelled pair"):
         BagOfWords([replace(record, votes=())], soft)
 
 
@@ -137,7 +141,7 @@ def test_a_bag_of_words_learns_words_and_not_their_order():
         (perturbations.truncated_end, lambda a, b: a.startswith(b) and len(b) == round(0.75 * len(a))),
     ],
 )
-def test_changes_change_what_they_say_and_nothing_else(change, holds):
+def test_perturbations_change_what_they_say_and_nothing_else(change, holds):
     for record in WORLD[:20]:
         after = change(record, Random(1))
         assert after == change(record, Random(1))

@@ -74,8 +74,8 @@ def test_a_label_is_a_consistent_target(aggregate, rec):
     assert np.array_equal(label.votes, label.votes.T)
     assert (label.votes[seen] >= 1).all()
     assert np.array_equal(label.rank >= 0, seen.any(1))
-    judged = label.rank[label.rank >= 0]
-    assert sorted(set(judged)) == list(range(len(set(judged))))
+    ranked = label.rank[label.rank >= 0]
+    assert sorted(set(ranked)) == list(range(len(set(ranked))))
     assert label.score.shape == (4, 0)
 
 
@@ -145,7 +145,7 @@ def test_a_single_ranking_keeps_its_own_order(aggregate):
     assert label.rank.tolist() == [1, 3, -1, 1, 0, 2]
 
 
-def test_rank_is_the_mean_win_probability_over_judged_opponents():
+def test_rank_is_the_mean_win_probability_over_compared_opponents():
     votes = [pair(0, 1, 0), pair(1, 2, 1), pair(1, 2, 1), pair(1, 2, 2)]
     label = soft(record(*votes, k=4))
     assert [float(p) for p in label.win_prob[1, [0, 2]]] == pytest.approx([0, 2 / 3])

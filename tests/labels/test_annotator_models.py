@@ -34,14 +34,14 @@ def simulated(units=400, people=30, votes=5, spammers=0.3, seed=0):
     return records, truth, skill
 
 
-def dense_em(ballots, smoothing, steps):
+def dense_em(vote_table, smoothing, steps):
     """Dawid & Skene with loops, from the definition."""
-    people, units = len(ballots.annotators), len(ballots.prompt)
-    counts = ballots.counts.astype(float)
+    people, units = len(vote_table.annotators), len(vote_table.prompt)
+    counts = vote_table.counts.astype(float)
     posterior = (counts + 0.1) / (counts + 0.1).sum(1, keepdims=True)
     for _ in range(steps):
         joint = np.zeros((people, 3, 3))
-        for u, a, v in zip(ballots.unit, ballots.annotator, ballots.verdict, strict=True):
+        for u, a, v in zip(vote_table.unit, vote_table.annotator, vote_table.verdict, strict=True):
             for t in range(3):
                 joint[a, t, v] += posterior[u, t] / 2
                 joint[a, 2 - t, 2 - v] += posterior[u, t] / 2
@@ -52,7 +52,7 @@ def dense_em(ballots, smoothing, steps):
         prior = posterior.mean(0)
         prior = (prior + prior[::-1]) / 2
         log = np.tile(np.log(prior), (units, 1))
-        for u, a, v in zip(ballots.unit, ballots.annotator, ballots.verdict, strict=True):
+        for u, a, v in zip(vote_table.unit, vote_table.annotator, vote_table.verdict, strict=True):
             log[u] += np.log(confusion[a, :, v])
         posterior = np.exp(log - log.max(1, keepdims=True))
         posterior /= posterior.sum(1, keepdims=True)
@@ -61,19 +61,19 @@ def dense_em(ballots, smoothing, steps):
 
 def test_sparse_em_equals_the_definition():
     records, _, _ = simulated(units=40, people=8)
-    ballots = collect(records).ballots()
-    found = dawid_skene_em(ballots, smoothing=2.0, steps=7, tolerance=0)
-    assert np.allclose(found.posterior, dense_em(ballots, 2.0, 7), atol=1e-10)
+    vote_table = collect(records).vote_table()
+    found = dawid_skene_em(vote_table, smoothing=2.0, steps=7, tolerance=0)
+    assert np.allclose(found.posterior, dense_em(vote_table, 2.0, 7), atol=1e-10)
 
 
 def test_dawid_skene_beats_the_majority_where_some_guess_and_knows_who():
     records, truth, skill = simulated()
-    ballots = collect(records).ballots()
-    found = dawid_skene_em(ballots)
-    said = ballots.counts + np.random.default_rng(0).random((len(truth), 3)) * 1e-6
+    vote_table = collect(records).vote_table()
+    found = dawid_skene_em(vote_table)
+    said = vote_table.counts + np.random.default_rng(0).random((len(truth), 3)) * 1e-6
     majority = (said.argmax(1) == truth).mean()
     assert (found.posterior.argmax(1) == truth).mean() > majority + 0.02
-    names = [int(n[1:]) for n in ballots.annotators]
+    names = [int(n[1:]) for n in vote_table.annotators]
     assert np.corrcoef(found.accuracy, skill[names])[0, 1] > 0.9
 
 
@@ -146,10 +146,10 @@ def test_scores_and_reliabilities_are_recovered():
 
 def test_sides_are_taken_as_they_were_shown():
     vote = Vote("a", pair=("x", "y"), choice="x", meta={"first": "y"})
-    ballots = collect([Comparison("p", "q", PAIR, (vote,))]).ballots()
-    verdict, first, second = as_shown(ballots)
+    vote_table = collect([Comparison("p", "q", PAIR, (vote,))]).vote_table()
+    verdict, first, second = as_shown(vote_table)
     assert verdict.tolist() == [2]
-    assert (first, second) == (ballots.second, ballots.first)
+    assert (first, second) == (vote_table.second, vote_table.first)
 
 
 def test_on_real_votes_reliabilities_predict_held_out_votes_better(shared):
@@ -161,17 +161,17 @@ def test_on_real_votes_reliabilities_predict_held_out_votes_better(shared):
 
     folder = shared / "data"
     importer = partial(ukpconvarg, responses_path=str(folder / "ukpconvarg_responses.jsonl"))
-    ballots = collect(Source(importer, path=str(folder / "ukpconvarg_pairs.jsonl")).records()).ballots()
-    verdict, first, second = as_shown(ballots)
+    vote_table = collect(Source(importer, path=str(folder / "ukpconvarg_pairs.jsonl")).records()).vote_table()
+    verdict, first, second = as_shown(vote_table)
     test = np.random.default_rng(0).random(len(verdict)) < 0.2
 
     def held_out(annotator, people):
         found = fit(
             verdict[~test], first[~test], second[~test], annotator[~test],
-            items=len(ballots.items), annotators=people,
+            items=len(vote_table.items), annotators=people,
         )  # fmt: skip
         p = found.predict(first[test], second[test], annotator[test])
         return -np.log(p[np.arange(len(p)), verdict[test]]).mean()
 
-    alike = held_out(np.zeros_like(ballots.annotator), 1)
-    assert held_out(ballots.annotator, len(ballots.annotators)) < alike - 0.02
+    alike = held_out(np.zeros_like(vote_table.annotator), 1)
+    assert held_out(vote_table.annotator, len(vote_table.annotators)) < alike - 0.02

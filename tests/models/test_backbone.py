@@ -1,4 +1,4 @@
-"""Pooling by position: no padding, side, token id, batch or order can change a score (T1-T8, T35)."""
+"""Pooling by position: no padding, side, token id, batch or order can change a score."""
 
 import pytest
 import torch
@@ -16,9 +16,9 @@ TEXTS = ["Yes.", "A rather longer answer than the others, with words.", "No </s>
 
 
 def build(folder, **options):
-    maker = Pretrained(str(folder), **options)
-    tokenizer = maker.tokenizer()
-    backbone = Backbone(maker.carrier(tokenizer))
+    model_source = Pretrained(str(folder), **options)
+    tokenizer = model_source.tokenizer()
+    backbone = Backbone(model_source.classifier(tokenizer))
     return RewardModel(backbone, LinearHead(backbone.hidden_size)).eval(), Renderer(tokenizer)
 
 
@@ -38,7 +38,7 @@ def rows_of(renderer, prompt="Is it?"):
     return [encoded.prompt + r for r in encoded.responses]
 
 
-def test_padded_batch_scores_equal_single_rows_on_either_side_with_any_pad_id(causal):  # T1 T3 T4 T5
+def test_padded_batch_scores_equal_single_rows_on_either_side_with_any_pad_id(causal):
     model, renderer = causal
     rows = rows_of(renderer)
     alone = torch.cat([scores(model, [row]) for row in rows])
@@ -49,7 +49,7 @@ def test_padded_batch_scores_equal_single_rows_on_either_side_with_any_pad_id(ca
             )
 
 
-def test_order_and_batch_size_do_not_matter(causal):  # T7
+def test_order_and_batch_size_do_not_matter(causal):
     model, renderer = causal
     rows = rows_of(renderer)
     together = scores(model, rows)
@@ -57,7 +57,7 @@ def test_order_and_batch_size_do_not_matter(causal):  # T7
     torch.testing.assert_close(backwards.flip(0)[[0, 1, 2, 3]], together[[0, 1, 2, 3]], atol=1e-5, rtol=1e-5)
 
 
-def test_the_position_read_is_the_last_real_token_in_a_chat_with_many_turn_ends(causal):  # T2
+def test_the_position_read_is_the_last_real_token_in_a_chat_with_many_turn_ends(causal):
     model, renderer = causal
     turns = [{"role": r, "content": c} for r, c in [("user", "a"), ("assistant", "b")] * 3]
     rows = rows_of(renderer, tuple(turns))
@@ -66,35 +66,37 @@ def test_the_position_read_is_the_last_real_token_in_a_chat_with_many_turn_ends(
     assert model(tokens).shape == (len(TEXTS),)
 
 
-def test_padding_is_never_the_end_token(causal):  # T6
+def test_padding_is_never_the_end_token(causal):
     model, renderer = causal
     tokenizer = renderer.tokenizer
     assert tokenizer.pad_token_id not in (None, tokenizer.eos_token_id)
-    assert model.backbone.carrier.get_input_embeddings().weight.shape[0] >= len(tokenizer)  # T46
+    assert model.backbone.classifier.get_input_embeddings().weight.shape[0] >= len(
+        tokenizer
+    )  # a row for every token of the vocabulary
 
 
 @pytest.mark.parametrize("name", CAUSAL)
-def test_a_folder_without_a_padding_token_gets_one_and_scores_batches_like_single_rows(name, tmp_path):  # T6
+def test_a_folder_without_a_padding_token_gets_one_and_scores_batches_like_single_rows(name, tmp_path):
     folder = save_causal(name, tmp_path, pad=None)
     ids = torch.tensor([[5, 6, 7], [8, 9, 10]])
     with pytest.raises(ValueError, match="batch sizes > 1"):  # what one gets without us
         AutoModelForSequenceClassification.from_pretrained(folder, num_labels=1)(input_ids=ids)
     model, renderer = build(folder)
-    tokenizer, carrier = renderer.tokenizer, model.backbone.carrier
+    tokenizer, classifier = renderer.tokenizer, model.backbone.classifier
     assert (tokenizer.pad_token, tokenizer.pad_token_id, tokenizer.padding_side) == ("<|pad|>", 259, "right")
-    assert carrier.config.pad_token_id == 259
-    assert carrier.get_input_embeddings().weight.shape[0] == 260  # T46
+    assert classifier.config.pad_token_id == 259
+    assert classifier.get_input_embeddings().weight.shape[0] == 260  # a row for every token of the vocabulary
     rows = rows_of(renderer)
     alone = torch.cat([scores(model, [row]) for row in rows])
     torch.testing.assert_close(scores(model, rows, pad_id=259), alone, atol=1e-5, rtol=1e-5)
-    assert carrier(input_ids=ids).logits.shape[0] == 2
+    assert classifier(input_ids=ids).logits.shape[0] == 2
 
 
 def test_the_reward_equals_the_stock_classifier_with_the_same_last_layer(causal, tmp_path):
     model, renderer = causal
     name = model.backbone.head_name
-    stock = AutoModelForSequenceClassification.from_config(model.backbone.carrier.config).eval()
-    missing = stock.load_state_dict(model.backbone.carrier.state_dict(), strict=False).missing_keys
+    stock = AutoModelForSequenceClassification.from_config(model.backbone.classifier.config).eval()
+    missing = stock.load_state_dict(model.backbone.classifier.state_dict(), strict=False).missing_keys
     assert missing == [f"{name}.weight"]
     stock.get_submodule(name).weight.data.copy_(model.head.weight)
     rows = rows_of(renderer)
@@ -111,22 +113,22 @@ def test_an_encoder_is_read_as_its_stock_classifier_reads_it(tmp_path):
     assert renderer.text("a", "b").startswith("[CLS]a")
 
 
-def test_one_completion_gives_one_reward(causal):  # T8
+def test_one_completion_gives_one_reward(causal):
     model, renderer = causal
     assert scores(model, rows_of(renderer)[:1]).shape == (1,)
 
 
-def test_rewards_are_float32_under_bf16_autocast():  # T35
-    maker = Tiny()
-    tokenizer = maker.tokenizer()
-    backbone = Backbone(maker.carrier(tokenizer))
+def test_rewards_are_float32_under_bf16_autocast():
+    model_source = Tiny()
+    tokenizer = model_source.tokenizer()
+    backbone = Backbone(model_source.classifier(tokenizer))
     rows = rows_of(Renderer(tokenizer))
     for head in (LinearHead(64), EnsembleHead(64, members=3), AttributeHead(64, attributes=("a", "b"))):
         with torch.autocast("cpu", dtype=torch.bfloat16):
             assert RewardModel(backbone, head)(pad(rows, 0)).dtype == torch.float32
 
 
-def test_dropout_is_off_in_evaluation_and_on_in_training():  # T36
+def test_dropout_is_off_in_evaluation_and_on_in_training():
     head = LinearHead(64, dropout=0.5)
     hidden = torch.randn(7, 64)
     assert not torch.equal(head(hidden), head(hidden))
@@ -139,7 +141,7 @@ def test_the_head_starts_at_one_over_root_d_plus_one():
     assert abs(weight.std() * 64 - 1) < 0.05
 
 
-def test_members_of_an_ensemble_differ_in_start_bootstrap_and_dropout():  # T59
+def test_members_of_an_ensemble_differ_in_start_bootstrap_and_dropout():
     head = EnsembleHead(64, members=4, dropout=0.1)
     rewards = head(torch.randn(5, 64))
     assert rewards.shape == (4, 5)
@@ -170,4 +172,4 @@ def test_encoder_decoders_are_refused(tmp_path):
 
     T5Config(vocab_size=16, d_model=8, num_layers=1, num_heads=2, d_ff=8).save_pretrained(tmp_path)
     with pytest.raises(ValueError, match="encoder-decoder"):
-        Pretrained(str(tmp_path)).carrier(Tiny().tokenizer())
+        Pretrained(str(tmp_path)).classifier(Tiny().tokenizer())

@@ -11,7 +11,7 @@ from torch.nn.attention.flex_attention import flex_attention
 from rlhf.data.token_layout import packed, padded, shared
 from rlhf.models import layouts
 from rlhf.models.backbone import Backbone
-from rlhf.models.block_attention import Plan, blocks_cpu
+from rlhf.models.block_attention import AttentionPlan, blocks_cpu
 from rlhf.models.heads import LinearHead
 from rlhf.models.lora import Lora
 from rlhf.models.reward_model import RewardModel
@@ -139,7 +139,7 @@ def test_shared_stores_every_prompt_once():
 @pytest.mark.parametrize("read", [False, True])
 def test_blocks_equal_a_dense_mask_in_value_and_gradient(causal, read):
     tokens = shared(*groups(3))
-    plan = Plan(tokens, tokens.last if read else None)
+    plan = AttentionPlan(tokens, tokens.last if read else None)
     width = tokens.segment.shape[0]
     generator = torch.Generator().manual_seed(0)
     places = tokens.last if read else torch.arange(width)
@@ -167,7 +167,7 @@ def test_blocks_equal_a_dense_mask_in_value_and_gradient(causal, read):
 @pytest.mark.parametrize("read", [False, True])
 def test_the_block_mask_for_gpus_allows_the_same_attention(read):
     tokens = shared(*groups(3))
-    plan = Plan(tokens, tokens.last if read else None)
+    plan = AttentionPlan(tokens, tokens.last if read else None)
     generator = torch.Generator().manual_seed(0)
     width = tokens.segment.shape[0]
     queries = len(tokens.last) if read else width
@@ -181,7 +181,7 @@ def test_the_block_mask_for_gpus_allows_the_same_attention(read):
 
 def test_gradcheck_of_the_block_operator():
     tokens = shared([[5, 6, 7], [8]], [[[1, 2], [3]], [[4, 5, 6]]])
-    own, context = Plan(tokens).blocks(True)
+    own, context = AttentionPlan(tokens).blocks(True)
     width = tokens.segment.shape[0]
     inputs = [torch.randn(1, 2, width, 4, dtype=torch.float64, requires_grad=True) for _ in range(3)]
     assert torch.autograd.gradcheck(lambda *x: blocks_cpu(*x, own, context, True, 0.5)[0], inputs)
@@ -243,9 +243,9 @@ def test_dropout_on_attention_weights_falls_back_other_dropout_does_not(caplog):
 
 def test_a_model_that_answers_differently_is_found_out(monkeypatch, caplog):
     backbone = reward_model("llama").backbone
-    own = Plan.blocks
+    own = AttentionPlan.blocks
     monkeypatch.setattr(
-        Plan, "blocks", lambda plan, causal: (own(plan, causal)[0], torch.empty(0, 4, dtype=int))
+        AttentionPlan, "blocks", lambda plan, causal: (own(plan, causal)[0], torch.empty(0, 4, dtype=int))
     )
     assert layouts.auto(backbone, pad_id=0, max_length=128).func is padded
     assert "differ by" in caplog.text

@@ -23,8 +23,8 @@ def model(tmp_path_factory):
     plain = small("llama", hidden_size=128, intermediate_size=256)
     plain.save_pretrained(folder)
     Tiny().tokenizer().save_pretrained(folder)
-    maker = Pretrained(str(folder), load_in_4bit=True)
-    backbone = Lora(rank=4)(Backbone(maker.carrier(maker.tokenizer())))
+    model_source = Pretrained(str(folder), load_in_4bit=True)
+    backbone = Lora(rank=4)(Backbone(model_source.classifier(model_source.tokenizer())))
     for name, parameter in backbone.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(parameter, std=0.05)

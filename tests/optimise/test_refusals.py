@@ -7,7 +7,7 @@ from omegaconf import OmegaConf
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaModel
 
 from rlhf.assemble import CONF
-from rlhf.assemble.tasks.early_stopping import sound
+from rlhf.assemble.tasks.early_stopping import check_study
 from rlhf.assemble.tasks.iterate import iterate_run
 from rlhf.assemble.tasks.policy import policy_run
 from rlhf.assemble.tasks.tradeoff import tradeoff_run
@@ -28,9 +28,9 @@ def compose(*overrides):
 
 def test_a_reward_model_is_no_policy(exported, policy, tmp_path):
     folder = str(exported() / "model" if (exported() / "model").is_dir() else exported())
-    maker = Pretrained(folder)
+    model_source = Pretrained(folder)
     with pytest.raises(RecordError, match=r"'model\.path'.*LlamaForSequenceClassification.*causal language"):
-        maker.causal(maker.tokenizer())
+        model_source.causal(model_source.tokenizer())
     trunk = LlamaModel.from_pretrained(
         str(policy)
     )  # its config names another architecture, and it has no head
@@ -50,7 +50,7 @@ def test_a_model_with_tied_weights_stores_no_head_and_is_a_policy(policy, tmp_pa
 
 
 @pytest.mark.parametrize("task", ["sft", "dpo", "policy"])
-def test_no_task_speaks_with_a_reward_model(task, exported, tmp_path, monkeypatch):
+def test_no_task_generates_with_a_reward_model(task, exported, tmp_path, monkeypatch):
     for name in ("policy", "tuning"):
         monkeypatch.setattr(f"rlhf.assemble.{name}.run_folder", lambda: tmp_path)
     given = ["model=local", f"model.path={exported()}", "data.size=80", "split=balanced", "logger=csv"]
@@ -63,7 +63,7 @@ def test_how_many_completions_is_the_algorithms_matter(exported):
     given = ["task=policy", f"reward={exported()}", "task.completions=1"]
     with pytest.raises(RecordError, match=r"'task\.completions': 1 must be 2 or more.*algorithm=ppo"):
         policy_run(compose(*given))
-    PpoModule.enough(1)
+    PpoModule.check_completions(1)
     with pytest.raises(RecordError, match=r"'task\.plan\.completions': 1"):
         iterate_run(compose("task=iterate", "task.plan.completions=1"))
     with pytest.raises(RecordError, match=r"'task\.completions': 1"):
@@ -77,15 +77,15 @@ def test_a_seed_counts_once(seeds):
     with pytest.raises(RecordError, match=r"'task\.seeds'"):
         iterate_run(compose("experiment=mitigations", f"task.seeds={seeds}"))
     with pytest.raises(RecordError, match=r"'task\.seeds'"):
-        sound(compose("experiment=early_warning", f"task.seeds={seeds}"))
+        check_study(compose("experiment=early_stopping", f"task.seeds={seeds}"))
 
 
-def test_warnings_are_judged_on_other_runs_of_known_worlds():
-    sound(compose("experiment=early_warning"))
+def test_early_stopping_is_evaluated_on_other_runs_of_known_worlds():
+    check_study(compose("experiment=early_stopping"))
     with pytest.raises(RecordError, match=r"'task\.chosen_seeds': \[1\] are in task\.seeds"):
-        sound(compose("experiment=early_warning", "task.seeds=[0,1]", "task.chosen_seeds=[1]"))
+        check_study(compose("experiment=early_stopping", "task.seeds=[0,1]", "task.chosen_seeds=[1]"))
     with pytest.raises(RecordError, match=r"'task\.chosen_on': nowhere not in task\.worlds"):
-        sound(compose("experiment=early_warning", "task.chosen_on=[nowhere]"))
+        check_study(compose("experiment=early_stopping", "task.chosen_on=[nowhere]"))
 
 
 def test_what_others_are_compared_with_is_measured():
@@ -118,7 +118,7 @@ def test_a_single_head_cannot_doubt():
 @pytest.mark.parametrize(
     ("kind", "stored", "said"),
     [
-        (PpoModule, {"state_dict": {"speaker.x": 0}, "controller": {}}, r"'ckpt'.* of rloo.*algorithm=rloo"),
+        (PpoModule, {"state_dict": {"policy.x": 0}, "controller": {}}, r"'ckpt'.* of rloo.*algorithm=rloo"),
         (PolicyModule, {"state_dict": {"value.linear.bias": 0}, "controller": {}}, r"'ckpt'.* of ppo.*algorithm=ppo"),
         (PolicyModule, {"state_dict": {"model.head": 0}}, "'ckpt'.*another task.*task=policy"),
     ],
@@ -128,11 +128,11 @@ def test_a_checkpoint_of_another_algorithm_is_refused(kind, stored, said):
     from rlhf.optimise.shaping.shaper import Shaper
     from rlhf.reward.schedule import constant
     from rlhf.toy.gold import ToyGold
-    from rlhf.toy.tabular_policy import ToySpeaker
+    from rlhf.toy.tabular_policy import TabularPolicy
     from rlhf.toy.world import ToyWorld
 
     module = kind(
-        ToySpeaker(ToyGold(ToyWorld(size=40))), None, Shaper(Fixed(0.1), mean), completions=2, warning=None,
+        TabularPolicy(ToyGold(ToyWorld(size=40))), None, Shaper(Fixed(0.1), mean), completions=2, early_stopping=None,
         optimizer=torch.optim.Adam, schedule=constant,
     )  # fmt: skip
     with pytest.raises(RecordError, match=said):

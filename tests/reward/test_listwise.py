@@ -57,7 +57,7 @@ def test_likelihoods_of_all_orders_sum_to_one():
     assert plackett_luce(reward, from_ranks(orders)).neg().exp().sum().item() == pytest.approx(1)
 
 
-def test_a_ranking_of_two_is_bradley_terry_ties_included():  # T29
+def test_a_ranking_of_two_is_bradley_terry_ties_included():
     target = from_ranks([[0, 1], [1, 0], [0, 0]])
     reward = torch.randn(3, 2, generator=torch.Generator().manual_seed(0)).double()
     assert torch.allclose(plackett_luce(reward, target), soft_label(reward, target), atol=1e-14)

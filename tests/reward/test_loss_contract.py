@@ -92,7 +92,7 @@ def test_a_ragged_batch_is_its_prompts_one_by_one(loss, reward, level):
         assert torch.allclose(together[b : b + 1], single, atol=1e-13)
 
 
-def test_a_constant_per_prompt_changes_nothing(name, loss, reward):  # T31
+def test_a_constant_per_prompt_changes_nothing(name, loss, reward):
     target = random_target()
     shift = exact([[5.0], [1.0], [-100.0], [0.3]])
     same = torch.allclose(loss(reward + shift, target), loss(reward, target), atol=1e-12)

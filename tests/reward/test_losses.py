@@ -26,7 +26,7 @@ def test_pairwise_matches_a_loop_over_pairs_in_numpy():
     assert np.allclose(losses.pairwise(reward, target, margin_scale=0.7), expected, atol=1e-12)
 
 
-def test_pairwise_with_margin_and_centring_is_the_formula_of_trl():  # T26
+def test_pairwise_with_margin_and_centring_is_the_formula_of_trl():
     g = torch.Generator().manual_seed(0)
     chosen, rejected, margin = torch.randn(3, 16, generator=g).double()
     margin = margin.abs()
@@ -72,7 +72,7 @@ def test_soft_label_of_certain_votes_is_pairwise():
 
 @pytest.mark.parametrize("p", [0.1, 0.5, 0.8])
 @pytest.mark.parametrize("eps", [0.0, 0.1])
-def test_soft_label_is_least_where_the_model_says_what_the_votes_say(p, eps):  # T28
+def test_soft_label_is_least_where_the_model_says_what_the_votes_say(p, eps):
     target = replace(from_ranks(FIRST_WINS), win_prob=exact([[[0, p], [1 - p, 0]]]))
     seen = (1 - 2 * eps) * p + eps
     reward = exact([[math.log(seen / (1 - seen)), 0.0]]).requires_grad_()
@@ -98,7 +98,7 @@ def test_label_smoothing_is_the_expected_loss_under_flipped_labels():
         assert torch.allclose(loss(reward, right, label_smoothing=0.1), expected)
 
 
-def test_ranking_gives_each_prompt_the_same_weight_whatever_its_size():  # T22
+def test_ranking_gives_each_prompt_the_same_weight_whatever_its_size():
     target = from_ranks([[0, 1, 2, 3], [0, 1, -1, -1]])
     reward = torch.zeros(2, 4).double()
     assert torch.allclose(losses.ranking(reward, target), torch.full((2,), math.log(2)).double())
@@ -180,7 +180,7 @@ def test_pair_losses_stay_exact_at_extreme_differences(gap, dtype):
         assert gradient[0, 0].item() == pytest.approx(-1 / (1 + math.exp(min(gap, 700))), abs=1e-3)
 
 
-def test_rewards_of_other_groups_are_refused_not_broadcast():  # T26
+def test_rewards_of_other_groups_are_refused_not_broadcast():
     target = from_ranks([[0, 1]] * 3)
     for wrong in (torch.zeros(3, 1), torch.zeros(1, 2), torch.zeros(2, 6), torch.zeros(3, 2, 1)):
         with pytest.raises(ValueError, match="unflatten"):

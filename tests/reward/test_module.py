@@ -28,7 +28,7 @@ def gradients(module, batches):
 
 @pytest.mark.parametrize("loss", [soft_label, ranking, plackett_luce])
 @pytest.mark.parametrize("head", [LinearHead, EnsembleHead])
-def test_accumulated_small_batches_give_the_gradient_of_the_big_one(tmp_path, data, loss, head):  # T33
+def test_accumulated_small_batches_give_the_gradient_of_the_big_one(tmp_path, data, loss, head):
     module = build_module(loss, head, centring_weight=0.01)
     rows = list(range(16))
     small = [data.loader("train", 8, None).collate_fn(data.rows["train"][rows[i : i + 8]]) for i in (0, 8)]
@@ -37,7 +37,7 @@ def test_accumulated_small_batches_give_the_gradient_of_the_big_one(tmp_path, da
     torch.testing.assert_close(gradients(module, small), gradients(module, [big]), atol=1e-6, rtol=1e-5)
 
 
-def test_a_batch_whose_groups_are_all_masked_costs_nothing(data):  # T34
+def test_a_batch_whose_groups_are_all_masked_costs_nothing(data):
     batch = next(iter(data.val_dataloader()))
     empty = type(batch.target)(**{**vars(batch.target), "observed": torch.zeros_like(batch.target.observed)})
     module = build_module()
@@ -47,7 +47,7 @@ def test_a_batch_whose_groups_are_all_masked_costs_nothing(data):  # T34
     assert all(torch.isfinite(p.grad).all() for p in module.parameters() if p.grad is not None)
 
 
-def test_rewards_come_back_to_their_groups_and_places(data):  # T24
+def test_rewards_come_back_to_their_groups_and_places(data):
     batch = next(iter(data.val_dataloader()))
     numbered = torch.arange(float(len(batch.group)))
     grouped = batch.unflatten(numbered)
@@ -56,7 +56,7 @@ def test_rewards_come_back_to_their_groups_and_places(data):  # T24
         batch.unflatten(numbered[1:])
 
 
-def test_a_group_scores_the_same_whatever_shares_its_batch(data):  # T7, T32
+def test_a_group_scores_the_same_whatever_shares_its_batch(data):
     module = build_module().eval()
     rewards = [
         score_split(module.model, data.loader("val", n, None), torch.device("cpu")) for n in (1, 5, 64)
@@ -107,7 +107,7 @@ def _score_in_two(rank, cache, out):
 
 
 @pytest.mark.slow
-def test_two_processes_evaluate_exactly_what_one_does(tmp_path):  # T48
+def test_two_processes_evaluate_exactly_what_one_does(tmp_path):
     data, module = build_data(tmp_path, 703), build_module().eval()
     rows = len(data.rows["test"])
     assert rows % 2 == 1, "an odd number of rows makes the processes' shares uneven"

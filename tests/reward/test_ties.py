@@ -21,7 +21,7 @@ def probabilities(model, gap, parameter):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize(("model", "parameter"), MODELS)
-def test_probabilities_sum_to_one_and_swap_with_the_sides(model, parameter, dtype):  # T30
+def test_probabilities_sum_to_one_and_swap_with_the_sides(model, parameter, dtype):
     p = probabilities(model, GAPS.to(dtype), parameter)
     rounding = 2e-3 if dtype == torch.float32 else 1e-11  # exponents of size 1e4 carry this much
     assert torch.allclose(p.sum(0), torch.ones_like(p[0]), atol=rounding)

@@ -44,7 +44,7 @@ def expected(table):
     }  # fmt: skip
 
 
-def test_temperature_mean_and_std_come_from_validation_and_differ_from_those_of_the_test(run):  # T44 T50
+def test_temperature_mean_and_std_come_from_validation_and_differ_from_those_of_the_test(run):
     metrics = train_reward(run)
     fitted = json.loads((run.folder / "calibration.json").read_text())
     val, test = expected(rescored(run, "val")), expected(rescored(run, "test"))

@@ -5,7 +5,7 @@ from functools import partial
 
 import numpy as np
 import pytest
-from worlds import pool_of, state_of
+from pools import pool_of, state_of
 
 from rlhf.records import RecordError
 from rlhf.select import LabelState, query
@@ -18,7 +18,7 @@ from rlhf.select.strategies.uncertainty import bald, disagreement, fisher, lapla
 
 
 @pytest.fixture(scope="module")
-def world():
+def pool_and_state():
     rng = np.random.default_rng(4)
     pool = pool_of(rng)
     return pool, state_of(pool, rng)
@@ -30,27 +30,27 @@ def rng():
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("key", ["features", "target", "length", "cost"])
-def test_a_pool_without_finite_numbers_is_no_pool(world, key, value):
-    broken = np.array(getattr(world[0], key), dtype=float)
+def test_a_pool_without_finite_numbers_is_no_pool(pool_and_state, key, value):
+    broken = np.array(getattr(pool_and_state[0], key), dtype=float)
     broken[7:9] = value
     with pytest.raises((RecordError, ValueError), match=rf"pool\.{key}"):
-        replace(world[0], **{key: broken})
+        replace(pool_and_state[0], **{key: broken})
 
 
-def test_the_first_row_is_named(world):
-    features = world[0].features.copy()
+def test_the_first_row_is_named(pool_and_state):
+    features = pool_and_state[0].features.copy()
     features[[5, 9], 2] = np.nan
     with pytest.raises(
         RecordError, match=r"^key 'pool\.features': 2 of 120 rows are not finite, first row 5: "
     ):
-        replace(world[0], features=features)
+        replace(pool_and_state[0], features=features)
 
 
-def test_rewards_of_members_must_be_finite(world):
-    members = rng().standard_normal((3, len(world[0].features)))
+def test_rewards_of_members_must_be_finite(pool_and_state):
+    members = rng().standard_normal((3, len(pool_and_state[0].features)))
     members[1, 11] = np.nan
     with pytest.raises(RecordError, match=r"'pool\.members': 1 of 120 rows are not finite, first row 11"):
-        replace(world[0], members=members)
+        replace(pool_and_state[0], members=members)
 
 
 @pytest.mark.parametrize(
@@ -84,20 +84,26 @@ def test_labels_that_contradict_themselves_are_refused(change, said):
      ({"state": LabelState.empty(4)}, RecordError, "head has 4 weights, the features of the pool 6 columns"),
      ({"selector": partial(safe, random_share=2)}, RecordError, r"selector\.random_share=2 must be at least 0 and at")],
 )  # fmt: skip
-def test_the_door_of_query(world, change, kind, said):
-    given = {"pool": world[0], "state": world[1], "budget": 5, "rng": rng(), "selector": log_det} | change
+def test_the_door_of_query(pool_and_state, change, kind, said):
+    given = {
+        "pool": pool_and_state[0],
+        "state": pool_and_state[1],
+        "budget": 5,
+        "rng": rng(),
+        "selector": log_det,
+    } | change
     with pytest.raises(kind, match=said):
         query(given["pool"], given["state"], given["budget"], given["rng"], selector=given["selector"])
 
 
-def test_rows_behind_the_end_of_the_pool(world):
-    state = replace(world[1], rows=world[1].rows + 1000)
+def test_rows_behind_the_end_of_the_pool(pool_and_state):
+    state = replace(pool_and_state[1], rows=pool_and_state[1].rows + 1000)
     with pytest.raises(RecordError, match=r"'state\.rows': row \d+ of a pool of 180 pairs"):
-        query(world[0], state, 5, rng())
+        query(pool_and_state[0], state, 5, rng())
 
 
-def test_whole_numbers_of_numpy_are_whole_numbers(world):
-    assert len(query(*world, np.int64(5), rng())) == 5
+def test_whole_numbers_of_numpy_are_whole_numbers(pool_and_state):
+    assert len(query(*pool_and_state, np.int64(5), rng())) == 5
 
 
 @pytest.mark.parametrize(
@@ -110,7 +116,7 @@ def test_whole_numbers_of_numpy_are_whole_numbers(world):
      (prompt_coverage, {"clusters": 0}), (delta_ucb, {"confidence": -1}), (max_min_lcb, {"confidence": -1}),
      (partial(without_copies, selector=bald), {"similarity": 2})],
 )  # fmt: skip
-def test_options_out_of_their_range(world, selector, wrong):
+def test_options_out_of_their_range(pool_and_state, selector, wrong):
     key = next(iter(wrong))
     with pytest.raises(RecordError, match=rf"^selector\.{key}=.* must be (at least|above) "):
-        query(*world, 5, rng(), selector=partial(selector, **wrong))
+        query(*pool_and_state, 5, rng(), selector=partial(selector, **wrong))

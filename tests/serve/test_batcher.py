@@ -10,7 +10,7 @@ from fastapi.testclient import TestClient
 
 import rlhf
 from rlhf.data.render import Encoded
-from rlhf.reward.scoring.group_scorer import GroupScorer, Scores
+from rlhf.reward.scoring.group_scorer import GroupScorer, GroupScores
 from rlhf.serve.batcher import Batcher, Busy
 from rlhf.serve.web import Limits, Service, app
 
@@ -39,7 +39,7 @@ class Fake:
         self.batches.append(numbers)
         if 13 in numbers:
             raise RuntimeError("thirteen")
-        return [Scores(torch.tensor([float(n)])) for n in numbers]
+        return [GroupScores(torch.tensor([float(n)])) for n in numbers]
 
 
 def run(work, queue_tokens=1000):

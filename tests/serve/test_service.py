@@ -80,10 +80,10 @@ def test_comparing_gives_the_calibrated_probability(served, scorer):
         assert found["probability"] == pytest.approx(scorer.compare(record.prompt, a, b), abs=1e-6)
 
 
-def test_how_unusual_an_answer_is_comes_along(served, scorer):
+def test_the_ood_score_of_an_answer_comes_along(served, scorer):
     texts = ["Blue.", "zzzz " * 40]
-    found = served.post("/score", {"prompt": "Name a colour.", "completions": texts}).json()["unusual"]
-    assert found == pytest.approx(scorer.unusual("Name a colour.", texts), abs=2e-3)  # steps of 1e-3
+    found = served.post("/score", {"prompt": "Name a colour.", "completions": texts}).json()["ood_score"]
+    assert found == pytest.approx(scorer.ood_score("Name a colour.", texts), abs=2e-3)  # steps of 1e-3
 
 
 def test_what_is_served_is_told(served, scorer):
@@ -91,7 +91,12 @@ def test_what_is_served_is_told(served, scorer):
     info = served.client.get("/info").json()
     assert info["template_hash"] == scorer.renderer.template_hash
     assert info["calibration"]["temperature"] == scorer.calibration.temperature
-    assert (info["max_length"], info["members"], info["unusual"], info["layout"]) == (512, 1, True, "shared")
+    assert (info["max_length"], info["members"], info["ood_score"], info["layout"]) == (
+        512,
+        1,
+        True,
+        "shared",
+    )
 
 
 def test_many_clients_at_once_get_their_own_scores(served, scorer):
@@ -299,4 +304,4 @@ def test_the_routes_are_described(served):
     assert {"/score", "/score_batch", "/compare", "/get_reward", "/health", "/info"} == set(
         described["paths"]
     )
-    assert "completions" in json.dumps(described["components"]["schemas"]["Group"])
+    assert "completions" in json.dumps(described["components"]["schemas"]["GroupBody"])

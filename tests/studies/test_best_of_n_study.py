@@ -58,7 +58,7 @@ def test_kl_is_the_closed_form_and_the_fit_recovers_its_curve():
     reach = 0.1 * stretched(2)
     assert m["single/lost_after_peak/ci_low"] == pytest.approx((1 - reach) * (curve[best] - curve[-1]))
     assert (m["mean/lead/64"], m["mean/lead/64/ci_high"]) == pytest.approx((0.0, reach))
-    assert set(found.headline) <= set(m)
+    assert set(found.sweep_metrics) <= set(m)
     assert len({len(row) for row in (found.columns, *found.rows)}) == 1
     (legend,) = found.figure.legends
     assert [t.get_text() for t in legend.get_texts()] == ["single", "mean", "worst case"]

@@ -5,11 +5,11 @@ import pytest
 import torch
 
 from rlhf.reward.losses import pairwise, soft_label
-from rlhf.studies.feature_world import WIDTH, World, target, train
+from rlhf.studies.feature_world import WIDTH, FeatureWorld, target, train
 
 
 def test_gold_pays_for_the_cue_up_to_one_and_charges_beyond():
-    world = World(np.eye(WIDTH)[1])
+    world = FeatureWorld(np.eye(WIDTH)[1])
     at = np.zeros((4, WIDTH))
     at[:, 0] = [0, 1, 2, -1]
     assert world.gold(at).tolist() == [0, 1.5, -3, -1.5]
@@ -18,7 +18,7 @@ def test_gold_pays_for_the_cue_up_to_one_and_charges_beyond():
 
 @pytest.mark.parametrize("spread", [0.7, 2.0])
 def test_votes_are_right_but_for_the_flipped_ones(spread):
-    world, rng = World.draw(0), np.random.default_rng(0)
+    world, rng = FeatureWorld.draw(0), np.random.default_rng(0)
     for noise in (0.0, 0.25):
         x, win = world.votes(4000, noise, rng, spread=spread)
         assert x.std() == pytest.approx(spread, rel=0.02)
@@ -38,7 +38,7 @@ def test_the_votes_reach_the_projects_losses():
 
 
 def test_members_differ_and_the_single_model_sees_every_vote():
-    x, win = World.draw(1).votes(200, 0.0, np.random.default_rng(1), spread=0.7)
+    x, win = FeatureWorld.draw(1).votes(200, 0.0, np.random.default_rng(1), spread=0.7)
     model = train(x, win, members=2, steps=100, seed=0)
     rewards = model.rewards(x)
     assert rewards.shape == (3, 400)

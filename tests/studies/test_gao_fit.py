@@ -7,15 +7,15 @@ import pytest
 import torch
 
 from rlhf.evaluation.metrics.best_of_n import selection_weights
-from rlhf.optimise.policy.rollout import aside
+from rlhf.optimise.policy.rollout import isolated_seed
 from rlhf.reward.losses import dpo, soft_label
 from rlhf.stats.ensemble import mean
 from rlhf.studies.ablation import ablation, interval
 from rlhf.studies.gao_fit import fit_rl
-from rlhf.studies.gaussian_world import Playground, best_of_n_curve, rl_curve, single
+from rlhf.studies.gaussian_world import GaussianWorld, best_of_n_curve, rl_curve, single
 from rlhf.studies.tradeoff_methods import _targets
 from rlhf.toy.gold import ToyGold
-from rlhf.toy.tabular_policy import ToySpeaker
+from rlhf.toy.tabular_policy import TabularPolicy
 from rlhf.toy.world import ToyWorld
 
 
@@ -41,8 +41,8 @@ def test_best_of_n_chances_are_the_combinatorial_ones(most, n):
 
 def test_gold_rises_then_falls_and_a_kl_penalty_stops_it():
     """Over five worlds: without a penalty gold ends below its start though the proxy rises; β = 0.5 keeps a gain."""
-    free = [rl_curve(Playground(seed=s), mean, steps=150) for s in range(5)]
-    held = [rl_curve(Playground(seed=s), mean, beta=0.5, steps=150) for s in range(5)]
+    free = [rl_curve(GaussianWorld(seed=s), mean, steps=150) for s in range(5)]
+    held = [rl_curve(GaussianWorld(seed=s), mean, beta=0.5, steps=150) for s in range(5)]
     for kl, gold, proxy in free:
         assert gold.max() > gold[0]
         assert gold[-1] < gold[0]
@@ -54,7 +54,7 @@ def test_gold_rises_then_falls_and_a_kl_penalty_stops_it():
 
 def test_the_policys_kl_under_a_penalty_is_the_closed_form():
     """For a linear proxy w · x of |w| = 1 the optimum is μ = w / β: KL = 1 / (2β²)."""
-    kl, _, _ = rl_curve(Playground(seed=0), single, beta=1.0, steps=300)
+    kl, _, _ = rl_curve(GaussianWorld(seed=0), single, beta=1.0, steps=300)
     assert kl[-100:].mean() == pytest.approx(0.5, rel=0.1)
 
 
@@ -62,7 +62,7 @@ def test_an_ensemble_helps_best_of_n_where_labels_are_noisy():
     ns = np.array([1, 16, 256])
     gain = [
         best_of_n_curve(w, mean, ns, prompts=40)[-1] - best_of_n_curve(w, single, ns, prompts=40)[-1]
-        for w in (Playground(seed=s) for s in range(6))
+        for w in (GaussianWorld(seed=s) for s in range(6))
     ]
     assert np.mean(gain) > 0
 
@@ -82,16 +82,16 @@ def test_dpo_on_pairs_is_dpo_on_records():
     torch.testing.assert_close(soft_label(0.3 * pairs, target), wanted)
 
 
-def test_recalled_answers_have_the_log_probabilities_they_were_spoken_with():
+def test_recalled_answers_have_the_log_probabilities_they_were_drawn_with():
     world = ToyWorld(size=60)
     gold = ToyGold(world)
-    speaker = ToySpeaker(gold)
+    policy = TabularPolicy(gold)
     from rlhf.collect.prompts import Task
 
     tasks = [Task("", r.prompt_id, r.prompt, r.domain, None) for r in world.records()]
-    with aside(3), torch.no_grad():
-        said = speaker.speak(tasks, 2)
-        again = speaker.recall([tasks[i].prompt for i in said.group.tolist()], said.spoken.texts)
+    with isolated_seed(3), torch.no_grad():
+        said = policy.rollout(tasks, 2)
+        again = policy.recall([tasks[i].prompt for i in said.group.tolist()], said.completions.texts)
         same = (said.state[1] == again.state[1]).all(1)
     # an off-topic answer does not say whether it would have been right; longer padding than FILLERS repeats a sentence
     plain = (said.state[1][:, 5] == 0) & (said.state[1][:, 3] <= 4)

@@ -37,7 +37,7 @@ def test_flipped_votes_cost_accuracy_and_coins_teach_nothing():
     assert len(found.rows) == 2 * 3
     assert found.rows[0][:2] == ["0%", "single"]
     assert len(found.columns) == len(found.rows[0]) == 2 + 2 * 3
-    assert set(found.headline) <= set(found.metrics)
+    assert set(found.sweep_metrics) <= set(found.metrics)
     assert len(found.figure.axes) == 3
 
 

@@ -7,7 +7,7 @@ from small_studies import temperature
 
 from rlhf.evaluation.metrics.calibration import fit_temperature
 from rlhf.records import RecordError
-from rlhf.studies.feature_world import World
+from rlhf.studies.feature_world import FeatureWorld
 from rlhf.studies.temperature import difference, judged
 
 
@@ -23,7 +23,7 @@ def test_a_temperature_changes_no_accuracy_and_mends_the_rest():
 
 def test_the_true_scale_of_the_votes_is_the_temperature_of_gold():
     """Votes are σ(s · lead) and nobody flips one: gold times c needs T = c / s; flipped votes need a larger one."""
-    world, rng = World.draw(0), np.random.default_rng(0)
+    world, rng = FeatureWorld.draw(0), np.random.default_rng(0)
     x, win = world.votes(20_000, 0.0, rng, spread=0.7, sharpness=2.0)
     lead = difference(world.gold(x).reshape(1, -1))
     assert fit_temperature(6 * lead, win) == pytest.approx(3.0, rel=0.05)
@@ -46,7 +46,7 @@ def test_the_table_is_what_was_found():
     found = study.found(rows)
     assert found.metrics["single/nll/after"] == pytest.approx(rows[0]["single/nll/after"] + 0.5)
     assert [row[0] for row in found.rows] == ["one model"] * 2 + ["mean of 2"] * 2 + ["mean less one, after"]
-    assert set(found.headline) <= set(found.metrics)
+    assert set(found.sweep_metrics) <= set(found.metrics)
     assert f"{found.metrics['single/ece/before']:.3f} [" in found.rows[0][3]
 
 

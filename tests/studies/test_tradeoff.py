@@ -10,10 +10,10 @@ import torch
 
 from rlhf.collect.prompts import Task
 from rlhf.studies.tradeoff import compare, deviation, share
-from rlhf.studies.tradeoff_methods import BestOfN, Outcome, Untrained, World
+from rlhf.studies.tradeoff_methods import BestOfNMethod, MethodOutcome, TradeoffWorld, Untrained
 from rlhf.toy.gold import ToyGold
-from rlhf.toy.linear_reward import LinearJudge
-from rlhf.toy.tabular_policy import ToySpeaker
+from rlhf.toy.linear_reward import LinearReward
+from rlhf.toy.tabular_policy import TabularPolicy
 from rlhf.toy.world import ToyWorld
 
 
@@ -23,8 +23,8 @@ def worlds(*seeds):
         records = list(source.records())
         tasks = [Task(str(i), r.prompt_id, r.prompt, r.domain, None) for i, r in enumerate(records)]
         gold = ToyGold(source)
-        judge = LinearJudge(records[:60], members=2, reads=gold)
-        yield World(records[:60], tasks[:60], tasks[60:], gold, judge, seed)
+        reward_source = LinearReward(records[:60], members=2, reads=gold)
+        yield TradeoffWorld(records[:60], tasks[:60], tasks[60:], gold, reward_source, seed)
 
 
 def test_the_interval_of_a_deviation_holds_the_true_one_as_often_as_it_says():
@@ -44,15 +44,15 @@ def test_every_method_is_compared_with_the_same_start(tmp_path):
     """A method that loses 1 of gold where the seed is even and gains 3 elsewhere; one that always gains 2."""
 
     def by(gain):
-        def method(world, speaker):
-            start = speaker.expected_gold([t.domain for t in world.held_out])
-            return Outcome(start + gain(world.seed), 0.5, 40.0, 10, 1, 0.1)
+        def method(world, policy):
+            start = policy.expected_gold([t.domain for t in world.held_out])
+            return MethodOutcome(start + gain(world.seed), 0.5, 40.0, 10, 1, 0.1)
 
         return method
 
     uneven, steady = by(lambda seed: 3 if seed % 2 else -1), by(lambda seed: 2)
     found = compare(
-        {"uneven β=1": uneven, "steady β=1": steady}, list(worlds(0, 1, 2, 3)), ToySpeaker, tmp_path,
+        {"uneven β=1": uneven, "steady β=1": steady}, list(worlds(0, 1, 2, 3)), TabularPolicy, tmp_path,
         contrasts=[("steady β=1", "uneven β=1"), ("uneven β=1", "reference")],
     )  # fmt: skip
     assert found["uneven β=1/below"] == 0.5
@@ -68,20 +68,20 @@ def test_every_method_is_compared_with_the_same_start(tmp_path):
     assert (tmp_path / "tradeoff.png").stat().st_size > 10_000
     assert len(list(csv.DictReader((tmp_path / "tradeoff.csv").open()))) == 12
     with pytest.raises(ValueError, match="at least 2"):
-        compare({}, list(worlds(0)), ToySpeaker, tmp_path)
+        compare({}, list(worlds(0)), TabularPolicy, tmp_path)
 
 
 def test_best_of_n_by_the_truth_is_the_best_and_of_one_the_start():
     (world,) = worlds(5)
-    start = Untrained()(world, ToySpeaker(world.gold))
+    start = Untrained()(world, TabularPolicy(world.gold))
 
     class Truth:
-        def look(self, prompts, texts):
+        def score(self, prompts, texts):
             return torch.tensor([world.gold(prompts, texts)]), None
 
-    known = World(world.records, world.tasks, world.held_out, world.gold, Truth(), 5)
+    known = TradeoffWorld(world.records, world.tasks, world.held_out, world.gold, Truth(), 5)
     one, four, many = (
-        BestOfN(n, draws=d)(known, ToySpeaker(world.gold)) for n, d in ((1, 40), (4, 4), (16, 2))
+        BestOfNMethod(n, draws=d)(known, TabularPolicy(world.gold)) for n, d in ((1, 40), (4, 4), (16, 2))
     )
     assert one.gold == pytest.approx(start.gold, abs=0.25)
     assert start.gold + 0.5 < four.gold < many.gold

@@ -21,7 +21,7 @@ from rlhf.reward.module import RewardModule
 from rlhf.reward.schedule import constant
 from rlhf.reward.training import RewardRun
 
-MAKER = Tiny(width=32, depth=1)
+MODEL_SOURCE = Tiny(width=32, depth=1)
 
 
 def record(number, prompt=None, good="Yes, gladly.", bad="No.", winner=None):
@@ -60,17 +60,19 @@ class ByNumber:
 
 
 def data_of(cache, records=SOUND, *, tokenizer=None, source=None, aggregation=soft, **rendering):
-    renderer = Renderer(tokenizer or MAKER.tokenizer(), **{"max_length": 128} | rendering)
+    renderer = Renderer(tokenizer or MODEL_SOURCE.tokenizer(), **{"max_length": 128} | rendering)
     data = PreferenceData(
-        source=source or Given(records), aggregation=partial(aggregation), judged_by=partial(aggregation),
+        source=source or Given(records), aggregation=partial(aggregation), eval_aggregation=partial(aggregation),
         splitter=ByNumber(), renderer=renderer, cache=cache, batch_size=8, eval_batch_size=8, seed=0,
     )  # fmt: skip
     data.setup()
     return data
 
 
-def module_of(carrier=None, *, loss=soft_label, adapter=no_adapter, head=LinearHead):
-    backbone = adapter(Backbone(MAKER.carrier(MAKER.tokenizer()) if carrier is None else carrier))
+def module_of(classifier=None, *, loss=soft_label, adapter=no_adapter, head=LinearHead):
+    backbone = adapter(
+        Backbone(MODEL_SOURCE.classifier(MODEL_SOURCE.tokenizer()) if classifier is None else classifier)
+    )
     model = RewardModel(backbone, head(backbone.hidden_size))
     return RewardModule(model, loss=loss, optimizer=torch.optim.AdamW, schedule=constant)
 

@@ -13,7 +13,7 @@ def exact(values):
 
 
 def from_ranks(rank, *, score=None, margin=0.0):
-    """Every pair of ranked completions judged, the better one winning outright, equal ranks tied (fp64)."""
+    """Every pair of ranked completions compared, the better one winning outright, equal ranks tied (fp64)."""
     rank = torch.tensor(rank)
     ranked = rank >= 0
     observed = ranked[:, :, None] & ranked[:, None, :] & ~torch.eye(rank.shape[1], dtype=torch.bool)
@@ -32,18 +32,20 @@ def from_ranks(rank, *, score=None, margin=0.0):
 
 
 def random_target(*, sizes=(4, 2, 3, 4), seed=0):
-    """Ragged groups with vote shares, ties, unjudged pairs, margins and one attribute; group 1 has no votes."""
+    """Ragged groups with vote shares, ties, uncompared pairs, margins and one attribute; group 1 has no votes."""
     g = torch.Generator().manual_seed(seed)
     b, k = len(sizes), max(sizes)
     candidate = torch.arange(k) < torch.tensor(sizes)[:, None]
-    judged = (torch.rand(b, k, k, generator=g) < 0.8).triu(1) & candidate[:, :, None] & candidate[:, None, :]
-    judged[1] = False
-    judged[0, 0, 1] = True
+    compared = (
+        (torch.rand(b, k, k, generator=g) < 0.8).triu(1) & candidate[:, :, None] & candidate[:, None, :]
+    )
+    compared[1] = False
+    compared[0, 0, 1] = True
     up = torch.rand(b, k, k, 3, generator=g, dtype=torch.float64).softmax(-1)
     win, tie = up[..., 0] + up[..., 1] / 2, up[..., 1]
-    win, tie = torch.where(judged, win, 0), torch.where(judged, tie, 0)
-    observed = judged | judged.mT
-    margin = torch.where(judged, torch.rand(b, k, k, generator=g).double(), 0)
+    win, tie = torch.where(compared, win, 0), torch.where(compared, tie, 0)
+    observed = compared | compared.mT
+    margin = torch.where(compared, torch.rand(b, k, k, generator=g).double(), 0)
     rank = torch.where(candidate, torch.randint(0, 3, (b, k), generator=g), -1)
     rank[0] = torch.tensor([0, 1, 0, -1])[:k]  # two tied for the best, one not ranked
     rank[1] = -1
@@ -51,7 +53,7 @@ def random_target(*, sizes=(4, 2, 3, 4), seed=0):
     score[1] = torch.nan
     score[2, 0] = torch.nan
     return Target(
-        win_prob=win + torch.where(judged, 1 - win, 0).mT,
+        win_prob=win + torch.where(compared, 1 - win, 0).mT,
         tie_prob=tie + tie.mT,
         observed=observed,
         margin=margin + margin.mT,

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from rlhf.annotate.session import Plan, Session
+from rlhf.annotate.session import AnnotationPlan, Session
 from rlhf.annotate.store import Store
 from rlhf.toy.world import ToyWorld
 
@@ -13,7 +13,7 @@ def tasks(size=10, k=2):
 
 def project(tmp_path, records=None, pause=0.0, **plan):
     plan = {"gold_share": 0.0} | plan
-    session = Session(Store(f"sqlite:///{tmp_path}/p.db"), Plan(**plan), pause)
+    session = Session(Store(f"sqlite:///{tmp_path}/p.db"), AnnotationPlan(**plan), pause)
     session.load(tasks() if records is None else records)
     return session
 

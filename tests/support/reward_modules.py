@@ -30,8 +30,8 @@ def build_data(cache, size=120, **kwargs):
 
 
 def build_module(loss=soft_label, head=LinearHead, **kwargs):
-    maker = Tiny(width=16, depth=1, heads=2)
-    backbone = Backbone(maker.carrier(maker.tokenizer()))
+    model_source = Tiny(width=16, depth=1, heads=2)
+    backbone = Backbone(model_source.classifier(model_source.tokenizer()))
     return RewardModule(
         RewardModel(backbone, head(16)), loss=loss, optimizer=torch.optim.AdamW, schedule=constant, **kwargs
     )

@@ -21,7 +21,7 @@ def group(
     tie_prob: ArrayLike = 0.0,
     votes: float = 1.0,
 ) -> ScoredGroup:
-    """A group with every pair judged; `win_prob` and `tie_prob` are [K, K], of which the upper triangle counts."""
+    """A group with every pair labelled; `win_prob` and `tie_prob` are [K, K], of which the upper triangle counts."""
     reward = np.asarray(reward, dtype=float)
     k = len(reward)
     win, tie = (np.triu(np.broadcast_to(np.asarray(p, dtype=float), (k, k)), 1) for p in (win_prob, tie_prob))
@@ -57,7 +57,7 @@ def pair(
 
 
 def ranked(reward: ArrayLike, rank: ArrayLike, *, prompt: str = "p") -> ScoredGroup:
-    """Completions with their rewards and ranks (0 = best); -1 is not ranked and judged even with everything."""
+    """Completions with their rewards and ranks (0 = best); -1 is not ranked and even with everything."""
     order = np.asarray(rank)
     return group(reward, 0.5 - np.sign(order[:, None] - order[None, :]) / 2, rank=rank, prompt=prompt)
 

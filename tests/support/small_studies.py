@@ -1,7 +1,7 @@
 """Studies in small."""
 
 from rlhf.stats.ensemble import mean, worst_case
-from rlhf.studies.best_of_n import BestOfN
+from rlhf.studies.best_of_n import BestOfNStudy
 from rlhf.studies.label_noise import LabelNoise
 from rlhf.studies.temperature import TemperatureScaling
 
@@ -16,7 +16,7 @@ SCALING = {
 
 
 def best_of_n(**changed):
-    return BestOfN(**PICKING | {"noise": 0.25} | changed)
+    return BestOfNStudy(**PICKING | {"noise": 0.25} | changed)
 
 
 def label_noise(**changed):

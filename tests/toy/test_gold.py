@@ -1,10 +1,10 @@
 """Reading an answer gives back the qualities it was made of."""
 
 from rlhf.toy.gold import ToyGold, read_qualities
-from rlhf.toy.texts import Task
+from rlhf.toy.texts import ToyTask
 from rlhf.toy.world import ToyWorld
 
-TASK = Task("What is 1 + 1?", "It is 2.", "It is 3.")
+TASK = ToyTask("What is 1 + 1?", "It is 2.", "It is 3.")
 
 
 def test_reading_inverts_writing():

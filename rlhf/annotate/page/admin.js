@@ -14,7 +14,7 @@ const MEASURES = {
   "alpha/interval": "α interval", "kappa/fleiss/n_units": "Pairs in κ",
 };
 const SIZES = {
-  n_votes: "Votes", n_verdicts: "Verdicts on pairs", n_units: "Judged pairs", n_prompts: "Prompts", n_annotators: "Annotators",
+  n_votes: "Votes", n_verdicts: "Verdicts on pairs", n_units: "Labelled pairs", n_prompts: "Prompts", n_annotators: "Annotators",
   n_gold_checks: "Gold checks", votes_per_unit: "Votes per pair", ties: "Ties", unanimous: "Unanimous pairs", first_side: "First side chosen",
 };
 const SHARES = ["ties", "unanimous", "first_side"];

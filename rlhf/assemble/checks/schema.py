@@ -107,10 +107,10 @@ ESTIMATED, PLACED = OneOf(("k1", "k2", "k3")), OneOf(("token", "sequence"))
 
 WHOLE: Mapping[str, Rule] = {
     f"{group}.decoding.{name}": Only(off, "a policy is trained on samples of its whole distribution")
-    for group in ("task", "speaker")
+    for group in ("task", "policy")
     for name, off in (("top_p", 1), ("top_k", 0), ("min_p", 0))
 }
-"""Of how a policy in training speaks; `rlhf.optimise.policy.rollout.whole` says the same."""
+"""Of how a policy in training is decoded; `rlhf.optimise.policy.rollout.check_whole_distribution` says the same."""
 
 MONITORED = OneOf(("val/nll", "val/pair_accuracy", "val/ece"))
 """What `rlhf.reward.checkpoint` can look at, said without importing torch."""
@@ -135,29 +135,62 @@ ACTIVE: Mapping[str, Rule] = {
 """Of conf/task/active.yaml and of its groups."""
 
 TRAIN: Mapping[str, Rule] = {
-    "seed": Whole(0), "epochs": Whole(1), "batch_size": Whole(1), "eval_batch_size": Whole(1),
-    "batch_tokens": Whole(1, optional=True), "max_length": Whole(2), "min_prompt": Whole(0), "centring": Real(0),
-    "patience": Whole(0), "monitor": MONITORED, "validate_every": Share(), "save_every": Whole(1), "workers": Whole(0),
-    "bootstrap": Whole(0), "threads": Whole(1, optional=True), "optimizer.build.lr": Real(0, above=True),
-    "optimizer.weight_decay": Real(0), "trainer.accumulate_grad_batches": Whole(1),
-    "task.loss.beta": Real(0, above=True), "task.loss.label_smoothing": Real(0, below=0.5),
-    "task.lr": Real(0, above=True, optional=True), "task.decoding.temperature": Real(0, above=True),
-    "speaker.decoding.temperature": Real(0, above=True), "shaping.clip": Real(0, above=True, optional=True),
-    "shaping.estimator": ESTIMATED, "shaping.placement": PLACED, "early_warning.window": Whole(2),
-    **{f"shaping.{'controller.' * deep}{name}": Real(0, above=name in ("init", "target", "horizon", "episodes"))
-       for deep in (1, 2, 3) for name in ("init", "target", "horizon", "episodes", "beta", "start", "end")},
-    **WHOLE, "task.window": Whole(2), "speaker.max_new_tokens": Whole(1),
+    "seed": Whole(0),
+    "epochs": Whole(1),
+    "batch_size": Whole(1),
+    "eval_batch_size": Whole(1),
+    "batch_tokens": Whole(1, optional=True),
+    "max_length": Whole(2),
+    "min_prompt": Whole(0),
+    "centring": Real(0),
+    "patience": Whole(0),
+    "monitor": MONITORED,
+    "validate_every": Share(),
+    "save_every": Whole(1),
+    "workers": Whole(0),
+    "bootstrap": Whole(0),
+    "threads": Whole(1, optional=True),
+    "optimizer.build.lr": Real(0, above=True),
+    "optimizer.weight_decay": Real(0),
+    "trainer.accumulate_grad_batches": Whole(1),
+    "task.loss.beta": Real(0, above=True),
+    "task.loss.label_smoothing": Real(0, below=0.5),
+    "task.lr": Real(0, above=True, optional=True),
+    "task.decoding.temperature": Real(0, above=True),
+    "policy.decoding.temperature": Real(0, above=True),
+    "shaping.clip": Real(0, above=True, optional=True),
+    "shaping.estimator": ESTIMATED,
+    "shaping.placement": PLACED,
+    "early_stopping.window": Whole(2),
+    **{
+        f"shaping.{'controller.' * deep}{name}": Real(
+            0, above=name in ("init", "target", "horizon", "episodes")
+        )
+        for deep in (1, 2, 3)
+        for name in ("init", "target", "horizon", "episodes", "beta", "start", "end")
+    },
+    **WHOLE,
+    "task.window": Whole(2),
+    "policy.max_new_tokens": Whole(1),
     **{f"task.{key}": Whole(1) for key in ("steps", "prompts", "max_new_tokens", "eval_prompts")},
-    **{f"task.plan.{key}": Whole(1) for key in ("generations", "steps", "prompts", "samples", "labelled", "judged")},
-    "task.plan.oversight": Whole(0), "task.completions": Whole(1), "task.plan.completions": Whole(1),
-    **SELECTOR, "task.plan.k": Whole(2), "task.reference_samples": Whole(32), "task.plan.reference_samples": Whole(32),
-}  # fmt: skip
+    **{
+        f"task.plan.{key}": Whole(1)
+        for key in ("generations", "steps", "prompts", "samples", "labelled", "eval_prompts")
+    },
+    "task.plan.oversight": Whole(0),
+    "task.completions": Whole(1),
+    "task.plan.completions": Whole(1),
+    **SELECTOR,
+    "task.plan.k": Whole(2),
+    "task.reference_samples": Whole(32),
+    "task.plan.reference_samples": Whole(32),
+}
 """Of conf/train.yaml and its tasks. bootstrap=0 leaves intervals out; half of the labels flipped say nothing; the
 completions that an algorithm needs are looked at in `rlhf.assemble.algorithm`; 32 samples set the scale of a reward."""
 
 EVALUATE: Mapping[str, Rule] = {
     "seed": Whole(0), "bootstrap": Whole(1), "block": Whole(1), "batch_tokens": Whole(1), "max_length": Whole(2),
-    "changed": Whole(1, instead="; shifts=null probes=null changes no answer"), "red_team_size": Whole(1),
+    "perturbed_records": Whole(1, instead="; shifts=null probes=null changes no answer"), "red_team_size": Whole(1),
     "devices": Whole(1), "threads": Whole(1, optional=True), "shifts.long.times": Real(1, above=True),
     **{f"{change}.keep": Real(0, above=True, below=1) for change in ("shifts.truncated", "probes.truncated_end")},
 }  # fmt: skip
@@ -192,7 +225,7 @@ def check_room(cfg: DictConfig) -> None:
     if cfg.min_prompt >= cfg.max_length:
         raise RecordError(f"min_prompt={cfg.min_prompt} must be less than max_length={cfg.max_length}")
     least = max(1, cfg.min_prompt)
-    for key in ("task.max_new_tokens", "speaker.max_new_tokens"):
+    for key in ("task.max_new_tokens", "policy.max_new_tokens"):
         longest = OmegaConf.select(cfg, key)
         if longest is not None and cfg.max_length - longest < least:
             raise RecordError(

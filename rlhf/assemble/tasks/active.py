@@ -20,11 +20,11 @@ from rlhf.records import RecordError
 if TYPE_CHECKING:
     from rlhf.reward.training import RewardRun
     from rlhf.select.loop.run import ActiveRun
-    from rlhf.select.pool_builder import World
+    from rlhf.select.pool_builder import BuiltPool
 
 
 DEFAULT = "one"
-"""The option of `votes` that arms are not named after."""
+"""The option of `votes` that runs are not named after."""
 
 
 def active_run(cfg: DictConfig) -> ActiveRun:
@@ -36,10 +36,10 @@ def active_run(cfg: DictConfig) -> ActiveRun:
     from rlhf.select.loop.run import ActiveRun
 
     folder = folder_to_go_on_in(cfg, run_folder())
-    voter = hydra.utils.instantiate(cfg.voter, _convert_="all")
-    only_judged = cfg.task.only_judged
-    if only_judged is None:
-        only_judged = voter.holds_back
+    label_source = hydra.utils.instantiate(cfg.label_source, _convert_="all")
+    only_voted = cfg.task.only_voted
+    if only_voted is None:
+        only_voted = label_source.holds_back
     selectors, plan = _selectors(cfg), hydra.utils.instantiate(cfg.task.plan)
     plans = {
         _named(next(iter(selectors)), name): replace(plan, votes=hydra.utils.instantiate(option))
@@ -51,11 +51,11 @@ def active_run(cfg: DictConfig) -> ActiveRun:
     return ActiveRun(
         folder=folder,
         trainer=trainer_of(cfg, folder, None, steps=0),
-        world=_worlds(cfg, only_judged),
+        pool_builder=_pool_builder(cfg, only_voted),
         selectors=selectors | others,
         seeds=range(cfg.seed, cfg.seed + cfg.task.seeds),
         learner=_learner(cfg),
-        voter=voter,
+        label_source=label_source,
         aggregation=hydra.utils.instantiate(cfg.aggregation, _convert_="all"),
         plan=plan,
         plans=plans,
@@ -63,7 +63,7 @@ def active_run(cfg: DictConfig) -> ActiveRun:
     )
 
 
-def bought_run(cfg: DictConfig, *, folder: Path, source: Any) -> RewardRun:
+def labelled_run(cfg: DictConfig, *, folder: Path, source: Any) -> RewardRun:
     """A training run of the task `reward` in `folder` on records that say themselves in which split they are.
 
     It is one of many, and only its rewards are read: no export, no intervals.
@@ -71,7 +71,7 @@ def bought_run(cfg: DictConfig, *, folder: Path, source: Any) -> RewardRun:
     own = OmegaConf.create(OmegaConf.to_container(cfg, resolve=True))
     own.split = OmegaConf.load(CONF / "split" / "official.yaml")
     own.logger = OmegaConf.load(CONF / "logger" / "csv.yaml")
-    own.aggregation = own.judged_by
+    own.aggregation = own.eval_aggregation
     own.bootstrap = 0
     run: RewardRun = reward_run(own, folder=folder, source=source)  # type: ignore[arg-type]
     return replace(run, export=False)
@@ -94,7 +94,7 @@ def _selectors(cfg: DictConfig) -> dict[str, Any]:
 
 
 def _named(selector: str, votes: str) -> str:
-    """The arm's name: the selector, and the option of `votes` where it is not the default."""
+    """The run's name: the selector, and the option of `votes` where it is not the default."""
     return selector if votes == DEFAULT else f"{selector}+{votes}"
 
 
@@ -111,21 +111,21 @@ def _options(names: Sequence[str], group: str) -> dict[str, Any]:
     return found
 
 
-def _worlds(cfg: DictConfig, only_judged: bool) -> Callable[[int], World]:
-    def world(seed: int) -> World:
+def _pool_builder(cfg: DictConfig, only_voted: bool) -> Callable[[int], BuiltPool]:
+    def build(seed: int) -> BuiltPool:
         from rlhf.records import read
-        from rlhf.select.pool_builder import build_world, skewed, with_policy
+        from rlhf.select.pool_builder import build_pool, skewed, with_policy
 
         moved = {"seed": cfg.split.seed + seed} if cfg.task.resplit and "seed" in cfg.split else {}
-        built = build_world(
+        built = build_pool(
             hydra.utils.instantiate(cfg.data),
             hydra.utils.instantiate(cfg.split, **moved),
             hydra.utils.instantiate(cfg.features, _convert_="all"),
-            hydra.utils.instantiate(cfg.judged_by, _convert_="all"),
-            only_judged=only_judged,
+            hydra.utils.instantiate(cfg.eval_aggregation, _convert_="all"),
+            only_voted=only_voted,
         )
         if cfg.task.skew is not None:
             built = skewed(built, cfg.task.skew, seed)
         return built if cfg.task.policy is None else with_policy(built, read(Path(cfg.task.policy)))
 
-    return world
+    return build

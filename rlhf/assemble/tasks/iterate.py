@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
-from rlhf.assemble.algorithm import distinct, enough_completions
+from rlhf.assemble.algorithm import check_completions, check_seeds
 from rlhf.assemble.checks.schema import TRAIN, check_ranges
 from rlhf.assemble.checks.suggestions import CONF
 from rlhf.assemble.loggers import job_loggers
 from rlhf.assemble.resume import folder_to_go_on_in
-from rlhf.assemble.rollouts import check_rollouts, told_of
+from rlhf.assemble.rollouts import at_key, check_rollouts
 from rlhf.assemble.run import reward_run, run_folder
-from rlhf.assemble.tasks.policy import causal_speaker, gold_of
+from rlhf.assemble.tasks.policy import causal_rollout_policy, gold_of
 from rlhf.assemble.tasks.tuning import optimizing
 
 if TYPE_CHECKING:
@@ -38,17 +38,17 @@ class IterateRun:
     trainer: Any
 
 
-def sound(cfg: DictConfig) -> None:
+def check_iterate(cfg: DictConfig) -> None:
     """Refuse what the configuration alone says cannot be run, under every condition. Raises RecordError."""
-    sound_loop(cfg)
+    check_loop(cfg)
     for name, change in (cfg.task.conditions or {}).items():
-        with told_of(f"task.conditions.{name}"):
+        with at_key(f"task.conditions.{name}"):
             own = _condition(cfg, change)
             check_ranges(own, TRAIN)
-            sound_loop(own)
+            check_loop(own)
 
 
-def sound_loop(cfg: DictConfig) -> None:
+def check_loop(cfg: DictConfig) -> None:
     """`check_rollouts`, and in a generated world, whose size is known, enough held-out prompts. Raises RecordError."""
     from rlhf.optimise.limits import check_oversight, held_out_of
 
@@ -63,9 +63,9 @@ def iterate_run(cfg: DictConfig) -> IterateRun:
     Raises:
         RecordError: the algorithm needs more completions per prompt, or a seed of an ablation is named twice or alone.
     """
-    enough_completions(cfg.algorithm, cfg.task.plan.completions, "task.plan.completions")
+    check_completions(cfg.algorithm, cfg.task.plan.completions, "task.plan.completions")
     if cfg.task.conditions:
-        distinct(cfg.task.seeds, "task.seeds")
+        check_seeds(cfg.task.seeds, "task.seeds")
     folder = folder_to_go_on_in(cfg, run_folder(), leaves="**/generation-0", free=("seeds",))
     return IterateRun(cfg, folder, quick_trainer(1, job_loggers(cfg, folder)))
 
@@ -104,7 +104,7 @@ def loop_of(cfg: DictConfig, folder: Path, seed: int, progress: Progress | None 
         RecordError: it needs the toy world and the data is another, or `shaping` names a domain that the data has not.
     """
     from rlhf.optimise.iterate.generation import Loop
-    from rlhf.optimise.iterate.pair_selection import PairChoice
+    from rlhf.optimise.iterate.pair_selection import PairSelection
     from rlhf.optimise.iterate.progress import Progress
     from rlhf.records import prompt_hash
 
@@ -117,25 +117,25 @@ def loop_of(cfg: DictConfig, folder: Path, seed: int, progress: Progress | None 
     shaper.check({r.domain for r in records})
     return Loop(
         folder=folder,
-        speaker=hydra.utils.instantiate(cfg.speaker)(cfg, gold),
+        policy=hydra.utils.instantiate(cfg.policy)(cfg, gold),
         start=[r for r in records if prompt_hash(r.prompt) in known],
         tasks=tasks,
         held_out=held_out,
-        teach=_teach(cfg, folder, gold),
+        reward_learner=_reward_learner(cfg, folder, gold),
         shaper=shaper,
         trainer=partial(_trainer, cfg),
         optimizing=optimizing(cfg),
         plan=hydra.utils.instantiate(cfg.task.plan),
         gold=gold,
-        choose=PairChoice(
+        pair_selection=PairSelection(
             hydra.utils.instantiate(cfg.selector, _convert_="all"),
             partial(hydra.utils.instantiate, cfg.features, _convert_="all"),
         ),
         sampler=hydra.utils.instantiate(cfg.sampler, _convert_="all"),
         filtering=partial(hydra.utils.instantiate, cfg.task.filter, _convert_="all"),
-        voter=_voter(cfg, gold, seed),
+        label_source=_label_source(cfg, gold, seed),
         algorithm=hydra.utils.instantiate(cfg.algorithm),
-        warning=hydra.utils.instantiate(cfg.early_warning, _convert_="all"),
+        early_stopping=hydra.utils.instantiate(cfg.early_stopping, _convert_="all"),
         seed=seed,
         progress=progress or Progress(),
     )
@@ -147,21 +147,21 @@ def world_of(cfg: DictConfig, seed: int) -> tuple[Any, list[Comparison]]:
     return source, list(source.records())
 
 
-def _voter(cfg: DictConfig, gold: Any, seed: int) -> Any:
+def _label_source(cfg: DictConfig, gold: Any, seed: int) -> Any:
     """Who votes on answers; None = people. Raises RecordError for simulated ones who would not know the truth."""
     from rlhf.annotate.simulated import SimulatedAnnotators, gold_in_meta
     from rlhf.records import RecordError
 
-    if cfg.task.voter is None:
+    if cfg.task.label_source is None:
         return None
-    voter = hydra.utils.instantiate(cfg.task.voter, seed=seed, _convert_="all")
-    if gold is None and isinstance(voter, SimulatedAnnotators) and voter.gold is gold_in_meta:
+    label_source = hydra.utils.instantiate(cfg.task.label_source, seed=seed, _convert_="all")
+    if gold is None and isinstance(label_source, SimulatedAnnotators) and label_source.gold is gold_in_meta:
         raise RecordError(
-            "simulated annotators need the true rewards, which are known for data=toy only", key="task.voter",
-            remedy="task.voter=null: people vote; or a reward model as the truth: "
-            "'+task.voter.gold={_target_: rlhf.annotate.judges.gold_of, folder: <run>}'",
+            "simulated annotators need the true rewards, which are known for data=toy only", key="task.label_source",
+            remedy="task.label_source=null: people vote; or a reward model as the truth: "
+            "'+task.label_source.gold={_target_: rlhf.annotate.judges.gold_of, folder: <run>}'",
         )  # fmt: skip
-    return voter.vote
+    return label_source.vote
 
 
 def tasks_of(records: Sequence[Comparison], held_out: float) -> tuple[list[Task], list[Task]]:
@@ -176,53 +176,55 @@ def tasks_of(records: Sequence[Comparison], held_out: float) -> tuple[list[Task]
     return tasks[:cut], tasks[cut:]
 
 
-def _teach(cfg: DictConfig, folder: Path, gold: Any) -> Any:
+def _reward_learner(cfg: DictConfig, folder: Path, gold: Any) -> Any:
     """Records and seed to a reward model; one that trains whole models is told how and where."""
-    teach = hydra.utils.instantiate(cfg.teacher, _convert_="all")
-    if "build" in cfg.teacher:
-        return replace(teach, build=partial(teach.build, cfg), folder=folder / "rewards")
+    learner = hydra.utils.instantiate(cfg.reward_learner, _convert_="all")
+    if "build" in cfg.reward_learner:
+        return replace(learner, build=partial(learner.build, cfg), folder=folder / "rewards")
     more = {"reads": gold} if cfg.task.reads_qualities else {}
-    return lambda records, seed: teach(records, seed=seed, **more)
+    return lambda records, seed: learner(records, seed=seed, **more)
 
 
-def rewarded_run(
+def reward_learner_run(
     cfg: DictConfig, changes: dict[str, Any], *, folder: Path, source: Any, seed: int
 ) -> RewardRun:
-    """A run of the task `reward` on these records, with the settings of `teacher.changes`."""
+    """A run of the task `reward` on these records, with the settings of `reward_learner.changes`."""
     own: Any = OmegaConf.merge(cfg, changes, {"seed": seed})
     own.logger = OmegaConf.load(CONF / "logger" / "csv.yaml")
-    own.aggregation = own.judged_by
-    own.speaker = None  # the policy's learning rate is not the reward model's
+    own.aggregation = own.eval_aggregation
+    own.policy = None  # the policy's learning rate is not the reward model's
     return reward_run(own, folder=folder, source=source)
 
 
 def _condition(cfg: DictConfig, change: DictConfig) -> DictConfig:
-    """The configuration under one condition: other files of `shaping` and `early_warning`, other keys of the task."""
+    """The configuration under one condition: other files of `shaping` and `early_stopping`, other keys of the task."""
 
     def file(group: str) -> Any:
         return OmegaConf.load(CONF / group / f"{change[group]}.yaml") if group in change else cfg[group]
 
     shaping = OmegaConf.merge(file("shaping"), change.get("override", {}))
     task = OmegaConf.merge(cfg.task, change.get("task", {}))
-    return OmegaConf.create({**cfg, "shaping": shaping, "early_warning": file("early_warning"), "task": task})
+    return OmegaConf.create(
+        {**cfg, "shaping": shaping, "early_stopping": file("early_stopping"), "task": task}
+    )
 
 
-def toy(cfg: DictConfig, gold: Any, *, learning_rate: float, **options: Any) -> Any:
+def tabular_policy(cfg: DictConfig, gold: Any, *, learning_rate: float, **options: Any) -> Any:
     """The toy world's policy of decisions; its learning rate is for `optimizer.build.lr` to read."""
     from rlhf.records import RecordError
-    from rlhf.toy.tabular_policy import ToySpeaker
+    from rlhf.toy.tabular_policy import TabularPolicy
 
     if gold is None:
         raise RecordError(
-            "toy speaks in the toy world only", key="speaker",
-            remedy="data=toy, or speaker=language with model= and model.path=",
+            "the toy policy knows the toy world only", key="policy",
+            remedy="data=toy, or policy=language with model= and model.path=",
         )  # fmt: skip
-    return ToySpeaker(gold, **options)
+    return TabularPolicy(gold, **options)
 
 
-def language(cfg: DictConfig, gold: Any, **options: Any) -> Any:
+def language_policy(cfg: DictConfig, gold: Any, **options: Any) -> Any:
     """The language model that the groups `model` and `adapter` name."""
-    return causal_speaker(cfg, **options)
+    return causal_rollout_policy(cfg, **options)
 
 
 def _trainer(cfg: DictConfig, steps: int) -> Any:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import hydra
 from omegaconf import DictConfig
 
-from rlhf.assemble.algorithm import enough_completions
+from rlhf.assemble.algorithm import check_completions
 from rlhf.assemble.checks.paths import check_folders, listed
 from rlhf.assemble.resume import checkpoint_to_go_on_from
 from rlhf.assemble.rollouts import check_rollouts
@@ -26,29 +26,31 @@ def policy_run(cfg: DictConfig) -> PolicyRun:
         RecordError: fewer completions than the algorithm needs, no reward model is named, a named one is not there, or
             `shaping` names a domain that no prompt has.
     """
-    named(cfg)
-    from rlhf.optimise.policy.module import Judges
+    check_policy(cfg)
+    from rlhf.optimise.policy.module import RewardSources
     from rlhf.optimise.policy.prompts import PromptData
     from rlhf.optimise.policy.train import PolicyRun
-    from rlhf.optimise.shaping.reward_source import RunJudge
+    from rlhf.optimise.shaping.reward_source import RunReward
 
-    enough_completions(cfg.algorithm, cfg.task.completions, "task.completions")
+    check_completions(cfg.algorithm, cfg.task.completions, "task.completions")
     folder = run_folder()
     checkpoint = checkpoint_to_go_on_from(cfg, folder)
     source = hydra.utils.instantiate(cfg.data)
-    proxy, watch = RunJudge(listed(cfg.reward)), listed(cfg.task.watch)
+    proxy, watch = RunReward(listed(cfg.reward)), listed(cfg.task.watch)
     gold = hydra.utils.instantiate(cfg.task.gold)
-    judges = Judges(proxy, RunJudge(watch) if watch else None, gold(source) if gold is not None else None)
+    reward_sources = RewardSources(
+        proxy, RunReward(watch) if watch else None, gold(source) if gold is not None else None
+    )
     splitter = hydra.utils.instantiate(cfg.split)
     data = PromptData(source.records(), splitter, batch_size=cfg.task.prompts, seed=cfg.seed)
     shaper = hydra.utils.instantiate(cfg.shaping, _convert_="all")
     shaper.check({task.domain for tasks in data.tasks.values() for task in tasks.values()})
     module = hydra.utils.instantiate(cfg.algorithm)(
-        _speaker(cfg),
-        judges,
+        _rollout_policy(cfg),
+        reward_sources,
         shaper,
         completions=cfg.task.completions,
-        warning=hydra.utils.instantiate(cfg.early_warning, _convert_="all"),
+        early_stopping=hydra.utils.instantiate(cfg.early_stopping, _convert_="all"),
         **optimizing(cfg),
     )
     trainer = trainer_of(cfg, folder, checkpoint, steps=cfg.task.steps)
@@ -58,7 +60,7 @@ def policy_run(cfg: DictConfig) -> PolicyRun:
     )  # fmt: skip
 
 
-def named(cfg: DictConfig) -> None:
+def check_policy(cfg: DictConfig) -> None:
     """Refuse what is not there before anything is loaded. Raises RecordError."""
     if not listed(cfg.reward):
         raise RecordError("task=policy needs a reward model", key="reward", remedy="reward=<run folder>")
@@ -74,33 +76,35 @@ def gold_of(source: Any) -> Any:
     return source.gold_rewards() if hasattr(source, "gold_rewards") else None
 
 
-def causal_speaker(
+def causal_rollout_policy(
     cfg: DictConfig,
     *,
     decoding: Any,
     max_new_tokens: int,
     path: str | None = None,
-    key: str = "speaker.decoding",
+    key: str = "policy.decoding",
 ) -> Any:
     """The language model that the groups `model` and `adapter` name, or the one in `path`, as a policy.
 
     Raises RecordError, of `key`, where the decoding is not the whole distribution.
     """
-    from rlhf.optimise.policy.rollout import CausalSpeaker, whole
+    from rlhf.optimise.policy.rollout import CausalRolloutPolicy, check_whole_distribution
 
-    whole(decoding, key)
-    maker = hydra.utils.instantiate(cfg.model, **({"path": path} if path else {}))
-    tokenizer = maker.tokenizer()
-    policy = policy_of(cfg, maker, tokenizer)
-    renderer = renderer_of(cfg, tokenizer, maker)
-    return CausalSpeaker(policy, renderer, decoding=decoding, max_new_tokens=max_new_tokens)
+    check_whole_distribution(decoding, key)
+    model_source = hydra.utils.instantiate(cfg.model, **({"path": path} if path else {}))
+    tokenizer = model_source.tokenizer()
+    policy = policy_of(cfg, model_source, tokenizer)
+    renderer = renderer_of(cfg, tokenizer, model_source)
+    return CausalRolloutPolicy(policy, renderer, decoding=decoding, max_new_tokens=max_new_tokens)
 
 
-def _speaker(cfg: DictConfig, path: str | None = None) -> Any:
+def _rollout_policy(cfg: DictConfig, path: str | None = None) -> Any:
     decoding = hydra.utils.instantiate(cfg.task.decoding)
     tokens = cfg.task.max_new_tokens
-    return causal_speaker(cfg, decoding=decoding, max_new_tokens=tokens, path=path, key="task.decoding")
+    return causal_rollout_policy(
+        cfg, decoding=decoding, max_new_tokens=tokens, path=path, key="task.decoding"
+    )
 
 
 def _previous(cfg: DictConfig) -> Any:
-    return _speaker(cfg, str(cfg.task.previous)).eval() if cfg.task.previous else None
+    return _rollout_policy(cfg, str(cfg.task.previous)).eval() if cfg.task.previous else None

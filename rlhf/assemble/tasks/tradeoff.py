@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import hydra
 from omegaconf import DictConfig
 
-from rlhf.assemble.algorithm import distinct, enough_completions
+from rlhf.assemble.algorithm import check_completions, check_seeds
 from rlhf.assemble.loggers import job_loggers
 from rlhf.assemble.resume import only_from_the_start
 from rlhf.assemble.run import run_folder
@@ -20,7 +20,7 @@ from rlhf.assemble.tasks.policy import gold_of
 from rlhf.records import RecordError
 
 if TYPE_CHECKING:
-    from rlhf.studies.tradeoff_methods import Method, World
+    from rlhf.studies.tradeoff_methods import Method, TradeoffWorld
 
 
 @dataclass
@@ -40,7 +40,7 @@ def tradeoff_run(cfg: DictConfig) -> TradeoffRun:
             needs more completions per prompt.
     """
     only_from_the_start(cfg)
-    distinct(cfg.task.seeds, "task.seeds")
+    check_seeds(cfg.task.seeds, "task.seeds")
     if cfg.task.against not in cfg.task.best_of:
         raise RecordError(
             f"{cfg.task.against} is none of task.best_of={list(cfg.task.best_of)}", key="task.against",
@@ -48,7 +48,7 @@ def tradeoff_run(cfg: DictConfig) -> TradeoffRun:
             "task.best_of=[4,24] task.against=24",
         )  # fmt: skip
     for own in cfg.task.trained.values():
-        enough_completions(own.algorithm, cfg.task.completions, "task.completions")
+        check_completions(own.algorithm, cfg.task.completions, "task.completions")
     return TradeoffRun(cfg, run_folder(), quick_trainer(1, job_loggers(cfg, run_folder())))
 
 
@@ -61,7 +61,7 @@ def tradeoff(run: TradeoffRun) -> dict[str, float]:
     worlds = [_world(run.cfg, seed) for seed in task.seeds]
     methods = methods_of(task)
     contrasts = contrasts_of(task)
-    make = hydra.utils.instantiate(task.speaker)
+    make = hydra.utils.instantiate(task.policy)
     metrics = compare(methods, worlds, make, run.folder, contrasts=contrasts)
     print((run.folder / "tradeoff.md").read_text())
     log_end(run.trainer.loggers, metrics, run.folder)
@@ -76,11 +76,11 @@ def methods_of(task: DictConfig) -> dict[str, Method]:
     from rlhf.optimise.shaping.kl_controllers import Fixed
     from rlhf.optimise.shaping.shaper import Shaper
     from rlhf.reward.schedule import constant
-    from rlhf.studies.tradeoff_methods import BestOfN, Dpo, Trained
+    from rlhf.studies.tradeoff_methods import BestOfNMethod, Dpo, TrainedMethod
 
     def trained(name: str, beta: float) -> Method:
         own = task.trained[name]
-        return Trained(
+        return TrainedMethod(
             hydra.utils.instantiate(own.algorithm),
             lambda: Shaper(Fixed(beta), mean),
             task.steps,
@@ -92,7 +92,7 @@ def methods_of(task: DictConfig) -> dict[str, Method]:
 
     methods: dict[str, Method] = {f"{n} β={b:g}": trained(n, b) for n in task.trained for b in task.betas}
     methods |= {f"DPO β={b:g}": Dpo(b, **task.dpo) for b in task.betas}
-    return methods | {f"best of {n}": BestOfN(n) for n in task.best_of}
+    return methods | {f"best of {n}": BestOfNMethod(n) for n in task.best_of}
 
 
 def contrasts_of(task: DictConfig) -> list[tuple[str, str]]:
@@ -105,9 +105,9 @@ def contrasts_of(task: DictConfig) -> list[tuple[str, str]]:
     return pairs + [(f"{kind} β={x:g}", against) for kind in kinds for x in task.betas]
 
 
-def _world(cfg: DictConfig, seed: int) -> World:
+def _world(cfg: DictConfig, seed: int) -> TradeoffWorld:
     from rlhf.records import prompt_hash
-    from rlhf.studies.tradeoff_methods import World
+    from rlhf.studies.tradeoff_methods import TradeoffWorld
 
     source, records = world_of(cfg, seed)
     gold = gold_of(source)
@@ -120,7 +120,7 @@ def _world(cfg: DictConfig, seed: int) -> World:
     tasks, held_out = tasks_of(records, cfg.task.held_out)
     known = {task.key for task in tasks}
     seen = [r for r in records if prompt_hash(r.prompt) in known]
-    judge = hydra.utils.instantiate(cfg.task.teach)(
+    reward_source = hydra.utils.instantiate(cfg.task.reward_learner)(
         seen, seed=seed, reads=gold if cfg.task.reads_qualities else None
     )
-    return World(seen, tasks, held_out, gold, judge, seed)
+    return TradeoffWorld(seen, tasks, held_out, gold, reward_source, seed)

@@ -43,12 +43,12 @@ def optimizing(cfg: DictConfig) -> dict[str, Any]:
     }
 
 
-def policy_of(cfg: DictConfig, maker: Any, tokenizer: Any, temperature: float = 1.0) -> CausalPolicy:
+def policy_of(cfg: DictConfig, model_source: Any, tokenizer: Any, temperature: float = 1.0) -> CausalPolicy:
     """The policy that the model and adapter groups name."""
     from rlhf.models.lora import Lora
     from rlhf.models.policy import CausalPolicy
 
-    model = maker.causal(tokenizer)
+    model = model_source.causal(tokenizer)
     adapter = hydra.utils.instantiate(cfg.adapter.build)
     model = adapter.causal(model) if isinstance(adapter, Lora) else model
     return CausalPolicy(model, temperature=temperature)
@@ -60,14 +60,14 @@ def _run(cfg: DictConfig, make: Any, labels: Any, folder: Path | None, source: A
 
     own = folder or run_folder()
     checkpoint = None if folder else checkpoint_to_go_on_from(cfg, own)
-    maker = hydra.utils.instantiate(cfg.model)
-    tokenizer = maker.tokenizer()
-    data = data_of(cfg, renderer_of(cfg, tokenizer, maker), source=source, labels=labels)
+    model_source = hydra.utils.instantiate(cfg.model)
+    tokenizer = model_source.tokenizer()
+    data = data_of(cfg, renderer_of(cfg, tokenizer, model_source), source=source, labels=labels)
     data.layout = partial(spans, pad_id=tokenizer.pad_token_id)  # type: ignore[assignment]
     return TuningRun(
         folder=own,
         data=data,
-        module=make(policy_of(cfg, maker, tokenizer)),
+        module=make(policy_of(cfg, model_source, tokenizer)),
         trainer=trainer_of(cfg, own, checkpoint),
         checkpoint=checkpoint,
         bootstrap=cfg.bootstrap,

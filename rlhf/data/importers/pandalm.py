@@ -1,4 +1,4 @@
-"""PandaLM test set: two models' answers to an instruction, each pair judged by the same three annotators."""
+"""PandaLM test set: two models' answers to an instruction, each pair with votes of the same three annotators."""
 
 from __future__ import annotations
 

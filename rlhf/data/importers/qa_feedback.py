@@ -1,4 +1,4 @@
-"""QA-Feedback (FineGrainedRLHF, Wu et al. 2023): four answers to a question, all six pairs judged, ties allowed."""
+"""QA-Feedback (FineGrainedRLHF, Wu et al. 2023): four answers to a question, all six pairs voted on, ties allowed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rlhf.data.source import Rows, each
 from rlhf.records import Comparison, OnBad, RecordError, parse
 
 ANNOTATOR = "unnamed"
-"""The source does not say who judged."""
+"""The source does not say who voted."""
 
 
 def qa_feedback(rows: Rows, on_bad: OnBad, *, shuffle_seed: int | None = 0) -> Iterator[Comparison]:

@@ -101,12 +101,12 @@ def _tree(row: Row, lang: str | None) -> list[Comparison]:
         role = "assistant" if node.get("role") == "assistant" else "user"
         chat = [*before, {"role": role, "content": text(node, "text")}]
         replies = objects(node, "replies") if node.get("replies") else []
-        judged = [r for r in replies if r.get("role") == "assistant" and r.get("rank") is not None]
-        judged = [r for r in judged if lang is None or r.get("lang") == lang]
-        if len(judged) > 1:
-            vote = ranked([_rank(r, "rank") for r in judged], "oasst")
+        ranked_replies = [r for r in replies if r.get("role") == "assistant" and r.get("rank") is not None]
+        ranked_replies = [r for r in ranked_replies if lang is None or r.get("lang") == lang]
+        if len(ranked_replies) > 1:
+            vote = ranked([_rank(r, "rank") for r in ranked_replies], "oasst")
             more: dict[str, Any] = {"prompt_id": node.get("message_id"), "meta": {"tree_id": tree}}
-            found.append(record(chat, completions([text(r, "text") for r in judged]), [vote], **more))
+            found.append(record(chat, completions([text(r, "text") for r in ranked_replies]), [vote], **more))
         for reply in replies:
             visit(reply, chat)
 

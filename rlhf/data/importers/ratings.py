@@ -43,9 +43,9 @@ def ultrafeedback(rows: Rows, on_bad: OnBad) -> Iterator[Comparison]:
 
 def _rated(row: Row) -> Comparison:
     answers = objects(row, "completions")
-    judged = [mapping(a.get("annotations"), "completions.annotations") for a in answers]
-    aspects = {name: None for aspect in judged for name in aspect}
-    ratings = {name.replace("-", "_"): [_aspect(j.get(name), name) for j in judged] for name in aspects}
+    annotations = [mapping(a.get("annotations"), "completions.annotations") for a in answers]
+    aspects = {name: None for aspect in annotations for name in aspect}
+    ratings = {name.replace("-", "_"): [_aspect(j.get(name), name) for j in annotations] for name in aspects}
     overall = [number(a.get("overall_score"), "completions.overall_score") for a in answers]
     votes = likert(ratings | {"overall": overall}, "gpt-4", "ai")
     sources = [{"model": a["model"]} if a.get("model") else {} for a in answers]

@@ -68,7 +68,7 @@ def number(value: Any, key: str) -> float | None:
 def strength(value: Any, key: str) -> float:
     """A stated strength of preference, 0 where none is stated ("N/A", empty, null).
 
-    Raises RecordError, also on NaN and infinity: a broken number must not pass for "none stated" (T26).
+    Raises RecordError, also on NaN and infinity: a broken number must not pass for "none stated".
     """
     remedy = "a finite number; leave it out, or null, where no strength is stated"
     stated = _float(value, key, remedy)

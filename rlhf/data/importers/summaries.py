@@ -25,11 +25,11 @@ def summarize_from_feedback(rows: Rows, on_bad: OnBad) -> Iterator[Comparison]:
     """`info`, `summaries` (two), `choice` (0 or 1), `worker`: consecutive rows on the same post and the same two
     summaries are one record with a vote each; a bad row costs its own vote only.
     """
-    judged = consecutive(rows, on_bad, _judgement)
-    yield from each(judged, on_bad, lambda row: [_comparison(row["rows"])])
+    rows_of_pairs = consecutive(rows, on_bad, _keyed_vote)
+    yield from each(rows_of_pairs, on_bad, lambda row: [_comparison(row["rows"])])
 
 
-def _judgement(row: Row) -> tuple[Any, tuple[dict[str, Any], dict[str, Any]]]:
+def _keyed_vote(row: Row) -> tuple[Any, tuple[dict[str, Any], dict[str, Any]]]:
     """One row as (what it is about, (the record's fields, the vote))."""
     info, summaries = mapping(need(row, "info"), "info"), objects(row, "summaries")
     if len(summaries) != 2:
@@ -50,8 +50,8 @@ def _judgement(row: Row) -> tuple[Any, tuple[dict[str, Any], dict[str, Any]]]:
     return (info.get("id"), prompt, texts), (fields, _vote(row))
 
 
-def _comparison(judgements: list[tuple[dict[str, Any], dict[str, Any]]]) -> Comparison:
-    return record(**judgements[0][0], votes=[vote for _, vote in judgements])
+def _comparison(votes_of_pair: list[tuple[dict[str, Any], dict[str, Any]]]) -> Comparison:
+    return record(**votes_of_pair[0][0], votes=[vote for _, vote in votes_of_pair])
 
 
 def _vote(row: Row) -> dict[str, Any]:

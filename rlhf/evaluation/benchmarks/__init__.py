@@ -5,7 +5,7 @@ scripts differ in what they do; here they get half the credit (or their share of
 that was, and `<key>/strict` is the same number with no credit for ties, as RewardBench 1 and RM-Bench count.
 """
 
-from rlhf.evaluation.benchmarks.items import Benchmark, Item, items
+from rlhf.evaluation.benchmarks.items import Benchmark, BenchmarkItem, items
 from rlhf.evaluation.benchmarks.llmbar import llmbar
 from rlhf.evaluation.benchmarks.rewardbench import rewardbench
 from rlhf.evaluation.benchmarks.rewardbench2 import rewardbench2
@@ -14,8 +14,8 @@ from rlhf.evaluation.benchmarks.section import BenchmarkSection
 
 __all__ = [
     "Benchmark",
+    "BenchmarkItem",
     "BenchmarkSection",
-    "Item",
     "items",
     "llmbar",
     "rewardbench",

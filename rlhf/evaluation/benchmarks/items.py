@@ -14,7 +14,7 @@ from rlhf.stats.bootstrap import SHARE, cluster_bootstrap, cluster_sums
 
 
 @dataclass(frozen=True, slots=True)
-class Item:
+class BenchmarkItem:
     """One row of a benchmark, scored.
 
     id        the row's own id, "" where it has none
@@ -34,11 +34,13 @@ class Item:
 class Benchmark(Protocol):
     """Items to flat metrics, `<benchmark>/<part>`, in 0..1."""
 
-    def __call__(self, items: Sequence[Item], *, bootstrap: int = 1000, seed: int = 0) -> dict[str, float]:
+    def __call__(
+        self, items: Sequence[BenchmarkItem], *, bootstrap: int = 1000, seed: int = 0
+    ) -> dict[str, float]:
         """Raises ValueError for items that the benchmark does not have, or that are not of its form."""
 
 
-def items(scored: Iterable[tuple[Comparison, Floats]]) -> Iterator[Item]:
+def items(scored: Iterable[tuple[Comparison, Floats]]) -> Iterator[BenchmarkItem]:
     """Items of records with the rewards [K] of their completions.
 
     The right answers are those that the record's one vote puts first, as the importers of benchmarks store it.
@@ -52,7 +54,7 @@ def items(scored: Iterable[tuple[Comparison, Floats]]) -> Iterator[Item]:
             raise RecordError(
                 "a row without a subset belongs to no part", key="subset", place=record.prompt_id
             )
-        yield Item(
+        yield BenchmarkItem(
             id=str(record.meta.get("row_id", "")),
             subset=record.domain,
             prompt=record.prompt_id,
@@ -80,23 +82,23 @@ def credit(lead: Floats) -> Floats:
     return np.asarray(np.sign(lead) / 2 + 0.5)
 
 
-def share_of_best(item: Item) -> float:
+def share_of_best(item: BenchmarkItem) -> float:
     """Probability that the pick of the highest reward is right, equal ones being picked alike (RewardBench 2)."""
     best = max(item.chosen.max(), item.rejected.max())
     right, wrong = int((item.chosen == best).sum()), int((item.rejected == best).sum())
     return right / (right + wrong)
 
 
-def by_subset(items: Sequence[Item], known: Iterable[str], benchmark: str) -> dict[str, list[int]]:
+def by_subset(items: Sequence[BenchmarkItem], known: Iterable[str], benchmark: str) -> dict[str, list[int]]:
     """Places of the items of every known subset, lower case, in the order of `known`; empty ones left out.
 
     Raises:
         ValueError: no items, or a subset that the benchmark does not have.
     """
     places: dict[str, list[int]] = {name: [] for name in known}
-    strange = sorted({item.subset for item in items} - {item.subset for item in items if key(item) in places})
-    if not items or strange:
-        found = f"has no subset {', '.join(strange)}" if strange else "got no rows"
+    unknown = sorted({item.subset for item in items} - {item.subset for item in items if key(item) in places})
+    if not items or unknown:
+        found = f"has no subset {', '.join(unknown)}" if unknown else "got no rows"
         raise ValueError(f"{benchmark} {found}; its subsets are {', '.join(places)}")
     for i, item in enumerate(items):
         places[key(item)].append(i)
@@ -108,7 +110,7 @@ def row_counts(places: Mapping[str, list[int]], known: Iterable[str], benchmark:
     return {f"{benchmark}/n/{name.replace(' ', '_')}": len(places.get(name, [])) for name in known}
 
 
-def key(item: Item) -> str:
+def key(item: BenchmarkItem) -> str:
     """The subset's name, whatever case a file writes it in."""
     return item.subset.lower()
 

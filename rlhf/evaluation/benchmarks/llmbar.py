@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from rlhf.evaluation.benchmarks.items import (
-    Item,
+    BenchmarkItem,
     by_subset,
     credit,
     row_counts,
@@ -22,7 +22,7 @@ ADVERSARIAL = ("neighbor", "gptinst", "gptout", "manual")
 SUBSETS = ("natural", *ADVERSARIAL)
 
 
-def llmbar(items: Sequence[Item], *, bootstrap: int = 1000, seed: int = 0) -> dict[str, float]:
+def llmbar(items: Sequence[BenchmarkItem], *, bootstrap: int = 1000, seed: int = 0) -> dict[str, float]:
     """Accuracy of every subset; `llmbar/adversarial`, the mean of the four; `llmbar/score`, the mean of the five.
 
     The two means are given where all their subsets are there; `llmbar/n/<subset>` counts rows.

@@ -11,7 +11,7 @@ from types import MappingProxyType
 import numpy as np
 
 from rlhf.evaluation.benchmarks.items import (
-    Item,
+    BenchmarkItem,
     by_subset,
     credit,
     row_counts,
@@ -47,7 +47,7 @@ PRIOR = ("anthropic_helpful", "anthropic_hhh", "shp", "summarize")
 SUBSETS = tuple(subset for section in SECTIONS.values() for subset in section)
 
 
-def rewardbench(items: Sequence[Item], *, bootstrap: int = 1000, seed: int = 0) -> dict[str, float]:
+def rewardbench(items: Sequence[BenchmarkItem], *, bootstrap: int = 1000, seed: int = 0) -> dict[str, float]:
     """Accuracy of every subset and section, and the score over sections.
 
     `rewardbench/score` = (chat + chat_hard + safety + reasoning + prior/2) / 4.5, or the mean of the four where

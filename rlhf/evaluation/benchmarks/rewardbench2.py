@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from rlhf.evaluation.benchmarks.items import (
-    Item,
+    BenchmarkItem,
     by_subset,
     credit,
     row_counts,
@@ -26,7 +26,7 @@ PICKED = ("factuality", "precise if", "math", "safety", "focus")
 TIES = "ties"
 
 
-def rewardbench2(items: Sequence[Item], *, bootstrap: int = 1000, seed: int = 0) -> dict[str, float]:
+def rewardbench2(items: Sequence[BenchmarkItem], *, bootstrap: int = 1000, seed: int = 0) -> dict[str, float]:
     """Best-of-4 accuracy of five subsets (0.25 by chance), the score of Ties, and the mean of the six.
 
     `rewardbench2/score` is given where all six are there; `rewardbench2/n/<subset>` counts rows. In the five, equal
@@ -79,7 +79,7 @@ class TiesScore:
     parts: dict[str, float]
 
 
-def ties(items: Sequence[Item]) -> TiesScore:
+def ties(items: Sequence[BenchmarkItem]) -> TiesScore:
     """0.30 tied_accuracy + 0.30 ref_accuracy + 0.20 preferred + 0.20 preferred_hard + 0.01 margin.
 
     With gap = lowest right - highest wrong reward, and spread = highest - lowest right one: a row is accurate when
@@ -120,7 +120,7 @@ def ties(items: Sequence[Item]) -> TiesScore:
     )
 
 
-def _parsed(item: Item) -> tuple[str, str]:
+def _parsed(item: BenchmarkItem) -> tuple[str, str]:
     kind, _, number = item.id.partition(":")
     if kind not in ("ref", "tied") or not number:
         raise ValueError(f"the id {item.id!r} of a row of Ties is not ref:<n> or tied:<n>")

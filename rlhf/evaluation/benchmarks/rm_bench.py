@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from rlhf.evaluation.benchmarks.items import Item, credit, row_counts, subset_weights, weighted_means
+from rlhf.evaluation.benchmarks.items import BenchmarkItem, credit, row_counts, subset_weights, weighted_means
 
 STYLES = ("concise", "detailed", "markdown")
 DOMAINS = ("chat", "math", "code", "safety")
@@ -22,7 +22,7 @@ LEVELS = (
 """Hard: the wrong answer is the fancier one (above the diagonal of chosen x rejected); normal: alike; easy: below."""
 
 
-def rm_bench(items: Sequence[Item], *, bootstrap: int = 1000, seed: int = 0) -> dict[str, float]:
+def rm_bench(items: Sequence[BenchmarkItem], *, bootstrap: int = 1000, seed: int = 0) -> dict[str, float]:
     """The style matrix, hard, normal and easy accuracy as means over domains, each domain, and the mean of domains.
 
     A domain's accuracy is the mean of its hard, normal and easy; `rm_bench/score` the mean over the four domains;
@@ -70,7 +70,7 @@ def rm_bench(items: Sequence[Item], *, bootstrap: int = 1000, seed: int = 0) -> 
     return out | {"rm_bench/n": len(items), "rm_bench/n_missing_domains": missing}
 
 
-def _domain(item: Item) -> str:
+def _domain(item: BenchmarkItem) -> str:
     found = [d for d in DOMAINS if item.subset.lower().startswith(d)]
     if not found:
         raise ValueError(f"rm_bench has no domain {item.subset!r}; domains begin with {', '.join(DOMAINS)}")

@@ -1,4 +1,4 @@
-"""A benchmark as a part of the report: every judged model, and the longer answer, on the benchmark's own files."""
+"""A benchmark as a part of the report: every evaluated model, and the longer answer, on the benchmark's own files."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Protocol
 
 import numpy as np
 
-from rlhf.evaluation.benchmarks.items import Benchmark, Item, items
+from rlhf.evaluation.benchmarks.items import Benchmark, BenchmarkItem, items
 from rlhf.evaluation.report.section import Cell, Section, Table, as_key
-from rlhf.evaluation.results import Judged
+from rlhf.evaluation.results import Evaluation
 from rlhf.evaluation.score_source import ScoreSource
 from rlhf.records import Comparison
 from rlhf.stats.arrays import Floats
@@ -21,7 +21,7 @@ BLOCK = 64
 LENGTH = "the longer answer"
 
 
-class Records(Protocol):
+class BenchmarkRows(Protocol):
     """Where a benchmark's rows come from: a `rlhf.data.source.Source` with the benchmark's importer."""
 
     def records(self) -> Iterator[Comparison]:
@@ -31,23 +31,25 @@ class Records(Protocol):
 class BenchmarkSection:
     """A benchmark's scores of every model of a report.
 
-    Keys: the benchmark's own for the judged model; `others/<name>/<key>` for the other models;
+    Keys: the benchmark's own for the evaluated model; `others/<name>/<key>` for the other models;
     `baseline/length/<key>` for a reward that is the answer's length. Rows with an answer that a model cannot read
     (too long), or that scoring dropped, are left out for that model and counted in `<benchmark>/n_left_out`.
 
     Args:
         name: heading, and the prefix of the benchmark's keys.
         benchmark: items to metrics, such as `rlhf.evaluation.benchmarks.rewardbench`.
-        source: the benchmark's rows as records; None = the judged data are the benchmark's.
+        source: the benchmark's rows as records; None = the evaluated data are the benchmark's.
     """
 
-    def __init__(self, name: str, benchmark: Benchmark, source: Records | None = None) -> None:
+    def __init__(self, name: str, benchmark: Benchmark, source: BenchmarkRows | None = None) -> None:
         self.name, self.benchmark, self.source = name, benchmark, source
 
-    def __call__(self, judged: Judged) -> Section:
+    def __call__(self, evaluation: Evaluation) -> Section:
         """The section. Raises as the benchmark and the reading of its files do."""
-        total, scored = self._read(judged) if self.source is None else self._score(self.source, judged.models)
-        options = {"bootstrap": judged.samples, "seed": judged.seed}
+        total, scored = (
+            self._read(evaluation) if self.source is None else self._score(self.source, evaluation.models)
+        )
+        options = {"bootstrap": evaluation.samples, "seed": evaluation.seed}
         found: dict[str, dict[str, float]] = {}
         for name, rows in scored.items():
             if total and not rows:
@@ -63,9 +65,13 @@ class BenchmarkSection:
             metrics |= {("" if name == first else other) + key: value for key, value in values.items()}
         return Section(self.name, _text(self.name, found), metrics, [_table(self.name, found)])
 
-    def _score(self, source: Records, models: Sequence[ScoreSource]) -> tuple[int, dict[str, list[Item]]]:
+    def _score(
+        self, source: BenchmarkRows, models: Sequence[ScoreSource]
+    ) -> tuple[int, dict[str, list[BenchmarkItem]]]:
         """How many rows there are, and the items of every model, `LENGTH` last."""
-        scored: dict[str, list[Item]] = {name: [] for name in (*(model.name for model in models), LENGTH)}
+        scored: dict[str, list[BenchmarkItem]] = {
+            name: [] for name in (*(model.name for model in models), LENGTH)
+        }
         total, stream = 0, source.records()
         while block := list(islice(stream, BLOCK)):
             total += len(block)
@@ -76,22 +82,22 @@ class BenchmarkSection:
             scored[LENGTH] += items((record, _lengths(record)) for record in block)
         return total, scored
 
-    def _read(self, judged: Judged) -> tuple[int, dict[str, list[Item]]]:
+    def _read(self, evaluation: Evaluation) -> tuple[int, dict[str, list[BenchmarkItem]]]:
         """The same from rewards that the report has already."""
-        evidence = judged.evidence
-        records = judged.look_up(evidence.record.tolist())
-        columns = {judged.name: evidence.scored.reward, **evidence.others, LENGTH: evidence.scored.length}
-        starts = np.searchsorted(evidence.scored.group, np.arange(len(evidence.record) + 1))
+        results = evaluation.results
+        records = evaluation.look_up(results.record.tolist())
+        columns = {evaluation.name: results.scored.reward, **results.others, LENGTH: results.scored.length}
+        starts = np.searchsorted(results.scored.group, np.arange(len(results.record) + 1))
         whole = [
-            (records[number], slice(*starts[g : g + 2]), evidence.place[slice(*starts[g : g + 2])])
-            for g, number in enumerate(evidence.record.tolist())
+            (records[number], slice(*starts[g : g + 2]), results.place[slice(*starts[g : g + 2])])
+            for g, number in enumerate(results.record.tolist())
             if len(records[number].completions) == starts[g + 1] - starts[g]
         ]
         scored = {
             name: list(items((record, column[rows][np.argsort(place)]) for record, rows, place in whole))
             for name, column in columns.items()
         }
-        return evidence.counts.get("records", len(evidence.record)), scored
+        return results.counts.get("records", len(results.record)), scored
 
 
 def _lengths(record: Comparison) -> Floats:

@@ -14,7 +14,7 @@ from scipy.special import gammaln
 
 from rlhf.stats.arrays import Floats, Ints
 from rlhf.stats.bootstrap import cluster_bootstrap
-from rlhf.stats.ranks import placed
+from rlhf.stats.ranks import ranks_of
 
 WIN = "/win_rate"
 """Ends the names of win rates in a curve."""
@@ -118,7 +118,7 @@ def gao_design(kl: Floats) -> Floats:
 
 
 @dataclass(frozen=True)
-class Fit:
+class BestOfNFit:
     """R(d) = d (α - β d), its share of explained variance, and 95% intervals."""
 
     alpha: float
@@ -141,7 +141,7 @@ class Curve:
     kl_bound  [n] upper bound of the KL divergence in nats, see `kl_bound`
     value     name -> [n] mean; `proxy` first, then what was given beside it
     low, high   name -> [n]; NaN where there is one prompt only
-    fit       name -> `Fit` of the gain over n = 1; empty below four n or `FIT_FROM` prompts
+    fit       name -> `BestOfNFit` of the gain over n = 1; empty below four n or `FIT_FROM` prompts
     n_prompts   how many prompts took part, n_left_out how many had too few answers
     """
 
@@ -150,7 +150,7 @@ class Curve:
     value: dict[str, Floats]
     low: dict[str, Floats]
     high: dict[str, Floats]
-    fit: dict[str, Fit]
+    fit: dict[str, BestOfNFit]
     n_prompts: int
     n_left_out: int
 
@@ -231,7 +231,7 @@ def curve(
     return Curve(ns, kl, named[0], named[1], named[2], fits, len(taking), len(proxies) - len(taking))
 
 
-def gao_fit(kl: Floats, gain: Floats, *, bootstrap: int = 1000, seed: int = 0) -> Fit:
+def gao_fit(kl: Floats, gain: Floats, *, bootstrap: int = 1000, seed: int = 0) -> BestOfNFit:
     """α and β of the mean gain over prompts.
 
     Args:
@@ -251,10 +251,10 @@ def gao_fit(kl: Floats, gain: Floats, *, bootstrap: int = 1000, seed: int = 0) -
     missed = float(((seen - d * (alpha - beta * d)) ** 2).sum())
     r2 = 1 - missed / spread if spread else np.nan
     intervals = [(float(a), float(b)) for a, b in zip(low, high, strict=True)]
-    return Fit(float(alpha), float(beta), r2, *intervals)
+    return BestOfNFit(float(alpha), float(beta), r2, *intervals)
 
 
 def _columns(proxy: Floats, values: Sequence[Floats]) -> Floats:
     """Proxy [G, N], then every value and its share of answers beaten [G, N, 1 + 2V]; equal ones count half."""
-    beaten = [(placed(v) - 0.5) / v.shape[1] for v in values]
+    beaten = [(ranks_of(v) - 0.5) / v.shape[1] for v in values]
     return np.stack([proxy, *(x for pair in zip(values, beaten, strict=True) for x in pair)], axis=2)

@@ -8,11 +8,11 @@ import numpy as np
 
 from rlhf.evaluation.metrics.pair_credit import credit
 from rlhf.evaluation.metrics.ranking import spearman, spearman_influence, stacks
-from rlhf.evaluation.metrics.results import Evidence
+from rlhf.evaluation.metrics.results import Results
 from rlhf.evaluation.metrics.scored import Scored
 from rlhf.stats.arrays import Floats, Ints
 from rlhf.stats.bootstrap import DIFFERENCE, SHARE, bounds, cluster_bootstrap, cluster_sums, resampled_sums
-from rlhf.stats.ranks import placed
+from rlhf.stats.ranks import ranks_of
 
 NEGLIGIBLE = 1e-4
 """Log-odds below which a change is rounding: rewards are sums in single precision, in another order."""
@@ -51,7 +51,7 @@ def partial_length_correlation(scored: Scored, *, samples: int, seed: int) -> Es
     """
     numbers, products = [np.zeros(0, np.int64)], [np.zeros((0, 6))]
     for number, reward, rank, length in stacks(scored, scored.rank >= 0):
-        x, y, z = (placed(v) - (v.shape[-1] + 1) / 2 for v in (reward, length, -rank))
+        x, y, z = (ranks_of(v) - (v.shape[-1] + 1) / 2 for v in (reward, length, -rank))
         numbers.append(number)
         products.append(
             np.stack([(a * b).sum(-1) for a, b in ((x, x), (y, y), (z, z), (x, y), (x, z), (y, z))], -1)
@@ -121,7 +121,7 @@ class Probe:
     largest: float
 
 
-def probe(before: Evidence, after: Evidence, temperature: float, *, samples: int, seed: int) -> Probe | None:
+def probe(before: Results, after: Results, temperature: float, *, samples: int, seed: int) -> Probe | None:
     """Compare the same answers before and after a change; None where none was scored both times."""
     place = matched(before, after)
     both = place >= 0
@@ -152,7 +152,7 @@ def _overtakes(scored: Scored, changed: Floats, place: Ints, samples: int, seed:
     return mean(beats.astype(np.float64), scored.pair_prompt[used], samples=samples, seed=seed, within=SHARE)
 
 
-def matched(before: Evidence, after: Evidence) -> Ints:
+def matched(before: Results, after: Results) -> Ints:
     """Where [N] every completion of `before` stands in `after`; -1 = nowhere."""
     width = int(max(before.place.max(initial=0), after.place.max(initial=0))) + 1
     wanted = before.record[before.scored.group] * width + before.place

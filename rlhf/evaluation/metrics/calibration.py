@@ -1,7 +1,7 @@
 """Does sigmoid(r_a - r_b) mean what it says? Temperature, calibration errors, and the artefact a run stores.
 
 Everything is symmetric in the two sides: with the preferred answer always first, every label is 1 and the usual
-binary calibration error of a perfect model is 0.35 (T49).
+binary calibration error of a perfect model is 0.35.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ def fit_temperature(difference: Floats, win_prob: Floats, weight: Floats | None 
     """T > 0 that minimises the mean NLL of σ(D / T) (Guo et al. 2017); the NLL is convex in 1/T.
 
     Scaling the rewards scales T: fit(c·D) = c·fit(D), unless T = 1 is already the best. No finite T is best in two
-    cases, both warned about. Rewards that order every pair as all its voters did ask for T -> 0; their labels are
+    cases, both warned about. Rewards that order every pair as all its annotators did ask for T -> 0; their labels are
     then smoothed to 1/(n+2) and (n+1)/(n+2) (Platt 1999). Rewards that order the pairs no better than chance ask
     for T -> ∞ and get the largest one.
 
     Args:
-        difference: [P] reward differences of the validation pairs, never of the test pairs (T50).
+        difference: [P] reward differences of the validation pairs, never of the test pairs.
         win_prob: [P] vote shares of the first, ties counting one half.
         weight: [P] how much each pair counts, >= 0; None = all alike.
 
@@ -211,7 +211,7 @@ class Calibration:
         return (np.asarray(reward, dtype=np.float64) - self.reward_mean) / (self.reward_std or 1.0)
 
     def to_json(self, path: Path) -> None:
-        """Write calibration.json; numbers round-trip exactly (T45)."""
+        """Write calibration.json; numbers round-trip exactly."""
         path.write_text(json.dumps(asdict(self), indent=2, allow_nan=False) + "\n")
 
     @classmethod

@@ -1,4 +1,5 @@
-"""95 % intervals of the numbers of `rlhf.evaluation.metrics.metrics`, prompts resampled: `<key>/ci_low` and `<key>/ci_high`.
+"""95 % intervals of the numbers of `rlhf.evaluation.metrics.metrics`, prompts resampled: `<key>/ci_low` and
+`<key>/ci_high`.
 
 Every number is a function of sums over pairs or completions, so that all of them come from one set of resamples. NaN
 (for one prompt alone, nothing is known about the spread) is left to `rlhf.evaluation.metrics.metrics.evaluate` to drop.
@@ -40,7 +41,7 @@ ANY = (-np.inf, np.inf)
 NEVER_NEGATIVE = dict.fromkeys(
     ("nll", "nll_uncalibrated", "nll/votes_entropy", "brier", "brier_uncalibrated"), (0.0, np.inf)
 )
-MOST_PARTS = 200
+MOST_SLICES = 200
 """With more domains the worst one has no interval: memory."""
 
 
@@ -123,30 +124,30 @@ def _gaps(scored: Scored, temperature: float) -> Mapping[str, tuple[Floats, Ints
 def worst_domain(scored: Scored, samples: int, seed: int) -> dict[str, float]:
     """Of `pair_accuracy/worst_domain`; see `rlhf.stats.bootstrap.lowest_interval`."""
     right, domain = credit(scored.difference, scored.win_prob), scored.domain[scored.pair_group]
-    low, high = worst_part([(right, domain)], scored.pair_prompt, samples=samples, seed=seed)
+    low, high = worst_slice([(right, domain)], scored.pair_prompt, samples=samples, seed=seed)
     return _ends("pair_accuracy/worst_domain", low, high)
 
 
-def worst_part(
+def worst_slice(
     kinds: list[tuple[Floats, Ints]], cluster: Ints, *, samples: int, seed: int
 ) -> tuple[float, float]:
-    """Interval of the lowest accuracy among all parts of all kinds.
+    """Interval of the lowest accuracy among all slices of all kinds.
 
     Args:
-        kinds: credit [P] and part [P] of every pair, by kind; NaN has no right answer, -1 belongs to no part.
+        kinds: credit [P] and slice [P] of every pair, by kind; NaN has no right answer, -1 belongs to no slice.
         cluster: [P] prompt of every pair.
         samples, seed: of the bootstrap.
 
     Returns:
-        low and high; NaN for fewer than 2 parts, more than `MOST_PARTS`, or a part with fewer than 2 prompts.
+        low and high; NaN for fewer than 2 slices, more than `MOST_SLICES`, or a slice with fewer than 2 prompts.
     """
     tops, bottoms = [], []
-    for right, part in kinds:
-        used = np.isfinite(right) & (part >= 0)
-        codes = np.unique(part[used])
-        if len(codes) > MOST_PARTS:
+    for right, code in kinds:
+        used = np.isfinite(right) & (code >= 0)
+        codes = np.unique(code[used])
+        if len(codes) > MOST_SLICES:
             return np.nan, np.nan
-        place = np.where(used, np.searchsorted(codes, part), len(codes))
+        place = np.where(used, np.searchsorted(codes, code), len(codes))
         sums = [
             binned_sums(values, place, len(codes) + 1, cluster)[:, :-1]
             for values in (np.nan_to_num(right), np.ones(len(right)))
@@ -154,13 +155,13 @@ def worst_part(
         tops.append(sums[0])
         bottoms.append(sums[1])
     together = np.hstack([*tops, *bottoms])
-    parts = together.shape[1] // 2
-    if samples < 1 or parts < 2 or ((together[:, parts:] > 0).sum(0) < 2).any():
+    slices = together.shape[1] // 2
+    if samples < 1 or slices < 2 or ((together[:, slices:] > 0).sum(0) < 2).any():
         return np.nan, np.nan
     drawn = np.vstack([together.sum(0), resampled_sums(together, samples=samples, seed=seed)])
-    fewest = int((together[:, parts:] > 0).sum(0).min())
-    low, high = lowest_interval(drawn[:, :parts], drawn[:, parts:], fewest)
-    lowest = float(ratio(drawn[:1, :parts], drawn[:1, parts:]).min())
+    fewest = int((together[:, slices:] > 0).sum(0).min())
+    low, high = lowest_interval(drawn[:, :slices], drawn[:, slices:], fewest)
+    lowest = float(ratio(drawn[:1, :slices], drawn[:1, slices:]).min())
     ends = unanimous(lowest, low, high, fewest)
     return float(ends[0]), float(ends[1])
 

@@ -1,7 +1,7 @@
 """One scored set to one flat dictionary of numbers; the keys are a contract (README, section "Results").
 
-Accuracies are exact means over the judged pairs of the set, never means of batch means (T48). A pair whose votes
-are even has no right answer: it is left out of accuracies and counted. Equal rewards get half the credit (T47).
+Accuracies are exact means over the labelled pairs of the set, never means of batch means. A pair whose votes
+are even has no right answer: it is left out of accuracies and counted. Equal rewards get half the credit.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def evaluate(
 
 
 def pair_metrics(scored: Scored) -> dict[str, float]:
-    """Accuracy over all judged pairs, its split by which side was longer, and the baselines beside it.
+    """Accuracy over all labelled pairs, its split by which side was longer, and the baselines beside it.
 
     `baseline/length`: the longer one wins. `baseline/majority`: the better of "always the first" and "always the
     second" in the stored order, chosen on this very set; near 1 where a file stores the winner on one side, and

@@ -4,7 +4,7 @@ mahalanobis  (h - μ)ᵀ Σ⁻¹ (h - μ), Σ shrunk (Ledoit & Wolf 2004) (Lee e
 laplace      (h - μ)ᵀ H⁻¹ (h - μ), H = λI + Σ_pairs p(1-p) Δh Δhᵀ: variance of the reward under a Gaussian
              posterior of the last layer (MacKay 1992; Kristiadi et al. 2020)
 Both are fitted on training completions and travel with the exported model. scikit-learn is loaded where it is used: its
-import costs a tenth of the time that judging 100,000 cached scores takes, and these need none of it.
+import costs a tenth of the time that evaluating 100,000 cached scores takes, and these need none of it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from scipy.special import expit, stdtrit
 
 from rlhf.stats.arrays import Bools, Floats, Ints
 from rlhf.stats.bootstrap import around, binned_sums, cluster_sums, graded, resampled_sums, unanimous
-from rlhf.stats.ranks import placed
+from rlhf.stats.ranks import ranks_of
 
 QUANTILES = 1001
 """Steps of the stored distribution of a detector on held-out answers."""
@@ -52,8 +52,10 @@ class Reference:
             "laplace": np.einsum("nd,de,ne->n", centred, self.posterior, centred, optimize=True),
         }
 
-    def unusual(self, detector: str, values: Floats) -> Floats:
-        """Share [N] of held-out training-like answers that are less strange: 0.5 is ordinary, 1 is beyond all."""
+    def ood_score(self, detector: str, values: Floats) -> Floats:
+        """Share [N] of held-out training-like answers that are less out of distribution: 0.5 is ordinary, 1 is beyond
+        all.
+        """
         known = self.typical[detector]
         return np.searchsorted(known, values, side="left") / len(known)
 
@@ -77,7 +79,7 @@ def fit_reference(features: Floats, reward: Floats, first: Ints, second: Ints, w
     Args:
         features: [N, D] pooled states.
         reward: [N] raw rewards.
-        first, second: [P] completions of the judged pairs.
+        first, second: [P] completions of the labelled pairs.
         weight: [D] of the last layer.
 
     Raises:
@@ -123,11 +125,11 @@ def with_typical(reference: Reference, features: Floats) -> Reference:
 
 @dataclass(frozen=True, slots=True)
 class Detection:
-    """How well a score tells strange from ordinary.
+    """How well a score tells shifted from ordinary.
 
-    auroc   P(strange scores higher), ties one half; `low`, `high`: its 95 % interval over prompts
-    aupr    average precision, strange being positive; a random score has the share of strange ones
-    fpr95   share of ordinary ones called strange where 95 % of the strange ones are caught
+    auroc   P(the shifted one scores higher), ties one half; `low`, `high`: its 95 % interval over prompts
+    aupr    average precision, shifted being positive; a random score has the share of shifted ones
+    fpr95   share of ordinary ones called shifted where 95 % of the shifted ones are caught
     aupr_interval, fpr95_interval   95 %, prompts resampled; NaN where they are not known
     """
 
@@ -141,25 +143,25 @@ class Detection:
 
 
 def detection(
-    ordinary: Floats, strange: Floats, prompts: tuple[Ints, Ints], *, samples: int = 0, seed: int = 0
+    ordinary: Floats, shifted: Floats, prompts: tuple[Ints, Ints], *, samples: int = 0, seed: int = 0
 ) -> Detection:
-    """Judge a detector from its scores on ordinary [N] and strange [S] completions.
+    """Rate a detector by its scores on ordinary [N] and shifted [S] completions.
 
     Args:
-        ordinary, strange: the scores; higher should mean stranger.
-        prompts: code of the prompt of each of the ordinary and of the strange ones; equal codes are one cluster.
+        ordinary, shifted: the scores; higher should mean farther out of distribution.
+        prompts: code of the prompt of each of the ordinary and of the shifted ones; equal codes are one cluster.
         samples, seed: of the bootstrap; 0 leaves out the intervals of AUPR and FPR95.
 
     Raises:
         ValueError: one of the two is empty.
     """
-    if not len(ordinary) or not len(strange):
-        raise ValueError("a detector is judged on ordinary and strange examples, both at least one")
+    if not len(ordinary) or not len(shifted):
+        raise ValueError("a detector is rated on ordinary and shifted examples, both at least one")
     from sklearn.metrics import average_precision_score, roc_curve
 
-    auroc, low, high = clustered_auroc(ordinary, strange, prompts)
-    truth = np.repeat([0, 1], [len(ordinary), len(strange)])
-    scores = np.concatenate([ordinary, strange])
+    auroc, low, high = clustered_auroc(ordinary, shifted, prompts)
+    truth = np.repeat([0, 1], [len(ordinary), len(shifted)])
+    scores = np.concatenate([ordinary, shifted])
     false, caught, _ = roc_curve(truth, scores, drop_intermediate=False)
     aupr, fpr95 = float(average_precision_score(truth, scores)), float(false[caught >= 0.95].min())
     drawn = _resampled(scores, truth == 1, np.concatenate(prompts), samples, seed)
@@ -176,14 +178,14 @@ def detection(
 
 
 def _resampled(
-    scores: Floats, strange: Bools, cluster: Ints, samples: int, seed: int
+    scores: Floats, shifted: Bools, cluster: Ints, samples: int, seed: int
 ) -> tuple[Floats, Floats] | None:
     """AUPR and FPR95 [1 + samples] in grades of the score: of the set itself, and with its clusters resampled.
 
     Inside a grade false alarms rise evenly with what is caught. None where there is nothing to resample.
     """
     place, grades = graded(-scores)
-    sides = (strange.astype(float), (~strange).astype(float))
+    sides = (shifted.astype(float), (~shifted).astype(float))
     sums = np.hstack([binned_sums(side, place, grades, cluster) for side in sides])
     if len(sums) < 2 or samples < 1:
         return None
@@ -201,20 +203,20 @@ def _resampled(
 
 
 def clustered_auroc(
-    ordinary: Floats, strange: Floats, prompts: tuple[Ints, Ints], level: float = 0.95
+    ordinary: Floats, shifted: Floats, prompts: tuple[Ints, Ints], level: float = 0.95
 ) -> tuple[float, float, float]:
     """Area under the ROC curve and its interval when examples of one prompt belong together (Obuchowski 1997).
 
     From the placements V (the share of the other side that an example beats), summed per cluster; on both sides
-    together, because a prompt may have ordinary and strange examples. The interval is Student's, cut at 0 and 1; NaN
+    together, because a prompt may have ordinary and shifted examples. The interval is Student's, cut at 0 and 1; NaN
     where fewer than 2 clusters are known.
     """
-    n, s = len(ordinary), len(strange)
-    both = placed(np.concatenate([ordinary, strange]))
-    placed_strange = (both[n:] - placed(strange)) / n
-    placed_ordinary = 1 - (both[:n] - placed(ordinary)) / s
-    area = float(placed_strange.mean())
-    influence = np.concatenate([(placed_ordinary - area) / n, (placed_strange - area) / s])
+    n, s = len(ordinary), len(shifted)
+    both = ranks_of(np.concatenate([ordinary, shifted]))
+    rank_shifted = (both[n:] - ranks_of(shifted)) / n
+    rank_ordinary = 1 - (both[:n] - ranks_of(ordinary)) / s
+    area = float(rank_shifted.mean())
+    influence = np.concatenate([(rank_ordinary - area) / n, (rank_shifted - area) / s])
     sums = cluster_sums(influence[:, None], np.concatenate(prompts))[:, 0]
     if len(sums) < 2:
         return area, np.nan, np.nan

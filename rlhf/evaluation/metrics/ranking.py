@@ -9,7 +9,7 @@ import numpy as np
 from rlhf.evaluation.metrics.scored import Scored
 from rlhf.stats.arrays import Bools, Floats, Ints
 from rlhf.stats.bootstrap import DIFFERENCE, SHARE, cluster_bootstrap, cluster_sums, unanimous
-from rlhf.stats.ranks import placed
+from rlhf.stats.ranks import ranks_of
 
 CHUNK = 2_000_000
 """Comparisons of two completions held at once; bounds memory at some 16 MB per array."""
@@ -37,7 +37,7 @@ def stacks(scored: Scored, keep: Bools) -> Iterator[tuple[Ints, Floats, Floats, 
 
 def spearman(a: Floats, b: Floats) -> Floats:
     """Spearman's rho [G] of every row of a and b [G, k], ties at their mean rank; NaN where a row is constant."""
-    x, y = (placed(values) - (values.shape[-1] + 1) / 2 for values in (a, b))
+    x, y = (ranks_of(values) - (values.shape[-1] + 1) / 2 for values in (a, b))
     return _ratio((x * y).sum(-1), np.sqrt((x**2).sum(-1) * (y**2).sum(-1)))
 
 
@@ -50,7 +50,7 @@ def spearman_influence(a: Floats, b: Floats) -> tuple[float, Floats]:
     influences have mean 0; both are NaN where a or b is constant.
     """
     n = len(a)
-    f, g = ((placed(values) - 0.5) / n - 0.5 for values in (a, b))
+    f, g = ((ranks_of(values) - 0.5) / n - 0.5 for values in (a, b))
     product, f2, g2 = (
         float(v.mean()) for v in (f * g, f * f, g * g)
     )  # not BLAS: its sums depend on its threads
@@ -116,8 +116,8 @@ def rank_metrics(scored: Scored) -> dict[str, float]:
     """`spearman`, `kendall`, `top1`, `ndcg`, `n_ranked`, `n_rank_undefined` against the ranks that the votes give.
 
     Averages over the ranked groups, never over pooled prompts; see `rank_values`. `n_rank_undefined` counts the
-    groups without an order of rewards (T51). `top1`: is the highest reward among the best ranked? Equal highest
-    rewards share the credit. Unlike `pair_accuracy` it looks at one choice per group (T53); chance is the share of
+    groups without an order of rewards. `top1`: is the highest reward among the best ranked? Equal highest
+    rewards share the credit. Unlike `pair_accuracy` it looks at one choice per group; chance is the share of
     the best ranked.
     """
     numbers, values, undefined = rank_values(scored)

@@ -10,10 +10,10 @@ from rlhf.stats.arrays import Bools, Floats, Ints
 
 
 @dataclass(frozen=True)
-class Evidence:
-    """A scored set (G groups, N completions, P judged pairs) and what else is known about it.
+class Results:
+    """A scored set (G groups, N completions, P labelled pairs) and what else is known about it.
 
-    scored     labels and the one reward of the judged model; every column below follows its order
+    scored     labels and the one reward of the evaluated model; every column below follows its order
     record     [G], number of the record in the data; with `place` the key of a completion
     place      [N], place of the completion in its record
     prompt_id  [G], completion_id [N], prompt_hash [G]: as the data names them
@@ -22,8 +22,8 @@ class Evidence:
     tokens     [N], trimmed [G], finished [N] (False where the data says an answer was cut)
     gold       [N], known gold reward (`meta.gold` of a completion), NaN where there is none
     members    [M, N], rewards of the members on one scale (M = 1: no ensemble), named by `member_names`
-    strange    detector -> [N], higher = stranger
-    others     name of another judged model -> [N], its rewards on the same completions
+    ood_scores detector -> [N], higher = farther out of distribution
+    others     name of another evaluated model -> [N], its rewards on the same completions
     counts     what became of the records read: see `rlhf.evaluation.score_pass`
     """
 
@@ -43,6 +43,6 @@ class Evidence:
     gold: Floats
     members: Floats
     member_names: tuple[str, ...]
-    strange: Mapping[str, Floats] = field(default_factory=dict)
+    ood_scores: Mapping[str, Floats] = field(default_factory=dict)
     others: Mapping[str, Floats] = field(default_factory=dict)
     counts: Mapping[str, int] = field(default_factory=dict)

@@ -42,7 +42,7 @@ def _above(size: int) -> Bools:
 
 @dataclass(frozen=True)
 class Scored:
-    """G groups, N completions, P judged pairs (first before second in the stored order).
+    """G groups, N completions, P labelled pairs (first before second in the stored order).
 
     per completion [N]  group, reward, length (characters or tokens), rank (-1 = not ranked)
     per group [G]       prompt (code of the prompt: groups may share one), domain (code, -1 = none)

@@ -8,7 +8,7 @@ import numpy as np
 
 from rlhf.stats.arrays import Floats, Ints
 from rlhf.stats.bootstrap import around, binned_sums, graded, ratio, resampled_sums, unanimous
-from rlhf.stats.ranks import placed
+from rlhf.stats.ranks import ranks_of
 
 
 def risk_coverage(confidence: Floats, right: Floats) -> tuple[Floats, Floats]:
@@ -22,7 +22,7 @@ def risk_coverage(confidence: Floats, right: Floats) -> tuple[Floats, Floats]:
     """
     order = np.argsort(-confidence, kind="stable")
     n = len(order)
-    place = placed(-confidence[order], "max").astype(np.int64) - 1
+    place = ranks_of(-confidence[order], "max").astype(np.int64) - 1
     accuracy = np.cumsum(right[order]) / np.arange(1, n + 1)
     return (np.arange(1, n + 1) / n)[place], accuracy[place]
 

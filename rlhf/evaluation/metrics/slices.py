@@ -1,4 +1,4 @@
-"""Accuracy in parts of a set, with intervals, and which parts differ from the rest by more than chance."""
+"""Accuracy by slice of a set, with intervals, and which slices differ from the rest by more than chance."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rlhf.stats.arrays import Bools, Floats, Ints
 from rlhf.stats.bootstrap import SHARE, cluster_bootstrap, cluster_sums
 
 SHOWN = 30
-"""Parts of one kind, the largest first."""
+"""Slices of one kind, the largest first."""
 SIMILAR = 0.1
 """Lengths within this share of the longer one are similar."""
 VOTES = ((0.5, 0.6), (0.6, 0.8), (0.8, 1.0), (1.0, 1.0))
@@ -22,11 +22,11 @@ VOTES = ((0.5, 0.6), (0.6, 0.8), (0.8, 1.0), (1.0, 1.0))
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
-    """One part: what people read, its name in keys, its pairs and prompts, accuracy with interval, the rest beside it.
+class Slice:
+    """One slice: what people read, its name in keys, its pairs and prompts, accuracy with interval, the rest beside it.
 
     p is two-sided, from a normal approximation with standard errors clustered by prompt; NaN where fewer than
-    10 prompts lie in the part or outside it, where that approximation is not to be trusted.
+    10 prompts lie in the slice or outside it, where that approximation is not to be trusted.
     """
 
     label: str
@@ -39,7 +39,7 @@ class Part:
     p: float
 
 
-def part_accuracy(
+def slice_accuracy(
     right: Floats,
     code: Ints,
     labels: Sequence[str],
@@ -48,14 +48,14 @@ def part_accuracy(
     samples: int,
     seed: int,
     names: Sequence[str] | None = None,
-) -> list[Part]:
-    """Accuracy of every part that has a pair with a right answer, in the order of the labels.
+) -> list[Slice]:
+    """Accuracy of every slice that has a pair with a right answer, in the order of the labels.
 
     Args:
         right: [P] credit of every pair, NaN = no right answer.
-        code: [P] part of every pair; -1 = none.
+        code: [P] slice of every pair; -1 = none.
         labels: what people read for the codes; the `SHOWN` largest are kept.
-        cluster: [P] prompt of every pair; prompts without a pair in any part are drawn too, as everywhere.
+        cluster: [P] prompt of every pair; prompts without a pair in any slice are drawn too, as everywhere.
         samples, seed: of the bootstrap.
         names: in keys, where these are not the labels.
     """
@@ -74,13 +74,13 @@ def part_accuracy(
     prompts = (bottoms > 0).sum(0)
     p = difference_from_rest(right[used], inside[used], cluster[used])
     return [
-        Part(labels[c], names[c], int(count[c]), int(prompts[i]), *map(float, (accuracy[i], low[i], high[i], p[i])))
+        Slice(labels[c], names[c], int(count[c]), int(prompts[i]), *map(float, (accuracy[i], low[i], high[i], p[i])))
         for i, c in enumerate(kept)
     ]  # fmt: skip
 
 
 def difference_from_rest(right: Floats, inside: Bools, cluster: Ints, least: int = 10) -> Floats:
-    """Two-sided p [S] of "the part [P, S] is as accurate as the rest", by linearisation with clustered errors."""
+    """Two-sided p [S] of "the slice [P, S] is as accurate as the rest", by linearisation with clustered errors."""
     outside = ~inside
     n, m = inside.sum(0), outside.sum(0)
     with np.errstate(divide="ignore", invalid="ignore"):

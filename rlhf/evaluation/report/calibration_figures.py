@@ -11,7 +11,7 @@ from scipy.special import expit
 
 from rlhf.evaluation.metrics.calibration import BINS, fold, reliability
 from rlhf.evaluation.report.style import AMBER, BLUE, FAINT, INK, WIDTH, legend_below, plot, wilson
-from rlhf.evaluation.results import Judged
+from rlhf.evaluation.results import Evaluation
 from rlhf.stats.arrays import Floats, Ints
 
 RELIABILITY = (
@@ -28,16 +28,16 @@ GROUPS, EACH = 12, 20
 """Groups of the margins, at most, and pairs in each, at least."""
 
 
-def named(judged: Judged) -> list[tuple[float, str, str]]:
+def named(evaluation: Evaluation) -> list[tuple[float, str, str]]:
     """Temperature, colour and name of every drawn state: before and after, or one where T = 1."""
-    if judged.temperature == 1:
+    if evaluation.temperature == 1:
         return [(1.0, BLUE, "T = 1")]
-    return [(1.0, AMBER, "before temperature"), (judged.temperature, BLUE, "after")]
+    return [(1.0, AMBER, "before temperature"), (evaluation.temperature, BLUE, "after")]
 
 
-def draw_reliability(judged: Judged) -> Callable[[Canvas], None]:
+def draw_reliability(evaluation: Evaluation) -> Callable[[Canvas], None]:
     """Agreement against confidence with Wilson's intervals, and the counts behind them."""
-    scored, states = judged.evidence.scored, named(judged)
+    scored, states = evaluation.results.scored, named(evaluation)
 
     def draw(canvas: Canvas) -> None:
         canvas.set_size_inches(WIDTH, 4.8)
@@ -56,7 +56,7 @@ def draw_reliability(judged: Judged) -> Callable[[Canvas], None]:
             _points(axes, x, y, n, colour, label, linewidth=1.4)
             middle = 0.5 + (np.minimum(np.floor((x - 0.5) * 2 * BINS), BINS - 1) + 0.5) / (2 * BINS)
             below.bar(middle + (i - (len(states) - 1) / 2) * width, n, width=width, color=colour)
-        ceiling = judged.metrics.get("ceiling/annotators")
+        ceiling = evaluation.metrics.get("ceiling/annotators")
         if ceiling is not None:
             axes.axhline(ceiling, color=FAINT, linewidth=0.8, linestyle=":", label="one annotator")
         axes.tick_params(labelbottom=False)
@@ -68,9 +68,9 @@ def draw_reliability(judged: Judged) -> Callable[[Canvas], None]:
     return draw
 
 
-def draw_margins(judged: Judged) -> Callable[[Canvas], None]:
+def draw_margins(evaluation: Evaluation) -> Callable[[Canvas], None]:
     """Agreement against |margin|: one panel of raw rewards, one after the temperature, each on its own scale."""
-    scored, states = judged.evidence.scored, named(judged)
+    scored, states = evaluation.results.scored, named(evaluation)
 
     def draw(canvas: Canvas) -> None:
         canvas.set_size_inches(WIDTH, 3.0)

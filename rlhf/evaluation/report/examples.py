@@ -1,4 +1,4 @@
-"""examples.parquet: one row per judged pair, what every later question can be answered from."""
+"""examples.parquet: one row per labelled pair, what every later question can be answered from."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from scipy.special import expit
 
 from rlhf.evaluation.metrics.pair_credit import EVEN
-from rlhf.evaluation.results import Judged
+from rlhf.evaluation.results import Evaluation
 from rlhf.stats.arrays import Ints
 
 CHUNK = 50_000
@@ -24,7 +24,7 @@ OF_ANSWERS = ("completion", "source", "reward", "members", "gold", "chars", "tok
 """Columns that come twice, `_a` and `_b`; all others that do are detectors or other models."""
 
 
-def write_examples(path: Path, judged: Judged) -> int:
+def write_examples(path: Path, evaluation: Evaluation) -> int:
     """Write the file, a block of pairs at a time; returns how many rows. `rlhf.evaluation.cached` reads it.
 
     example_id    record, a, b: number of the record in the data and places of the two answers
@@ -38,33 +38,33 @@ def write_examples(path: Path, judged: Judged) -> int:
     <model>_a, <model>_b          rewards of the other models
     chars_*, tokens_*, trimmed (the prompt lost its beginning), finished_* (False: the answer was cut)
     """
-    count = len(judged.evidence.scored.first)
-    schema = columns(judged, np.arange(0)).schema.with_metadata({ABOUT: json.dumps(_about(judged))})
+    count = len(evaluation.results.scored.first)
+    schema = columns(evaluation, np.arange(0)).schema.with_metadata({ABOUT: json.dumps(_about(evaluation))})
     with pq.ParquetWriter(path, schema) as writer:
         for start in range(0, count, CHUNK):
-            block = columns(judged, np.arange(start, min(count, start + CHUNK)))
+            block = columns(evaluation, np.arange(start, min(count, start + CHUNK)))
             writer.write_table(block.cast(schema))
     return count
 
 
-def _about(judged: Judged) -> dict[str, Any]:
+def _about(evaluation: Evaluation) -> dict[str, Any]:
     """What the columns do not say."""
-    evidence = judged.evidence
+    results = evaluation.results
     return {
-        "name": judged.name,
-        "temperatures": {judged.name: judged.temperature} | dict(judged.temperatures),
-        "uncalibrated": sorted(judged.uncalibrated),
-        "part": judged.part,
-        "members": list(evidence.member_names),
-        "strange": list(evidence.strange),
-        "others": list(evidence.others),
-        "counts": dict(evidence.counts),
+        "name": evaluation.name,
+        "temperatures": {evaluation.name: evaluation.temperature} | dict(evaluation.temperatures),
+        "uncalibrated": sorted(evaluation.uncalibrated),
+        "part": evaluation.part,
+        "members": list(results.member_names),
+        "strange": list(results.ood_scores),
+        "others": list(results.others),
+        "counts": dict(results.counts),
     }
 
 
-def columns(judged: Judged, pairs: Ints) -> pa.Table:
+def columns(evaluation: Evaluation, pairs: Ints) -> pa.Table:
     """The rows of some pairs."""
-    e, s = judged.evidence, judged.evidence.scored
+    e, s = evaluation.results, evaluation.results.scored
     a, b, group = s.first[pairs], s.second[pairs], s.group[s.first[pairs]]
     margin = s.reward[a] - s.reward[b]
     number, first, second = e.record[group], e.place[a], e.place[b]
@@ -79,16 +79,16 @@ def columns(judged: Judged, pairs: Ints) -> pa.Table:
         "prompt_id": _names(e.prompt_id, group),
         "prompt_hash": _names(e.prompt_hash, group),
         "domain": pa.array(domain, pa.string()),
-        "part": pa.array([judged.part] * len(pairs), pa.string()),
+        "part": pa.array([evaluation.part] * len(pairs), pa.string()),
         "annotators": pa.array([e.annotator_sets[c] for c in e.annotators[group]], pa.list_(pa.string())),
         "win_prob": pa.array(s.win_prob[pairs]),
         "tie_prob": pa.array(s.tie_prob[pairs]),
         "votes": pa.array(s.votes[pairs]),
         "margin": pa.array(margin),
-        "p_calibrated": pa.array(expit(margin / judged.temperature)),
+        "p_calibrated": pa.array(expit(margin / evaluation.temperature)),
         "tied": pa.array(margin == 0),
         "even_votes": pa.array(np.abs(s.win_prob[pairs] - 0.5) < EVEN),
-        "saturated": pa.array(np.abs(margin / judged.temperature) > 10),
+        "saturated": pa.array(np.abs(margin / evaluation.temperature) > 10),
         "trimmed": pa.array(e.trimmed[group]),
     }
     for side, item in (("a", a), ("b", b)):
@@ -103,7 +103,7 @@ def columns(judged: Judged, pairs: Ints) -> pa.Table:
         found[f"chars_{side}"] = pa.array(s.length[item].astype(np.int64))
         found[f"tokens_{side}"] = pa.array(np.nan_to_num(e.tokens[item]).astype(np.int64))
         found[f"finished_{side}"] = pa.array(e.finished[item])
-        for name, values in (*e.strange.items(), *e.others.items()):
+        for name, values in (*e.ood_scores.items(), *e.others.items()):
             found[f"{name.replace(' ', '_')}_{side}"] = pa.array(values[item])
     if len(e.members) > 1:
         found["ens_std"] = pa.array((e.members[:, a] - e.members[:, b]).std(0, ddof=1))

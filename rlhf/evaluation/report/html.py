@@ -15,7 +15,7 @@ CARDS = (
     ("pair_accuracy", "pair accuracy"), ("pair_accuracy/minus_length", "lead over the longer answer"),
     ("ceiling/annotators", "one annotator against the others"), ("nll", "NLL in nats (a coin: 0.693)"),
     ("ece", "calibration error (ECE)"), ("spearman", "Spearman within a prompt"),
-    ("length/spearman", "reward follows length"), ("pair_accuracy/worst_part", "worst part of the data"),
+    ("length/spearman", "reward follows length"), ("pair_accuracy/worst_part", "worst slice of the data"),
 )  # fmt: skip
 WIDE = 5
 """A table of more columns becomes a list of cards on a phone."""
@@ -31,7 +31,7 @@ def page(
     """The whole page.
 
     Args:
-        name: of the judged model.
+        name: of the evaluated model.
         about: one line: which data, which part.
         sections: in order.
         metrics: flat numbers of all of them, for the cards on top.

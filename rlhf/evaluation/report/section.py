@@ -1,8 +1,9 @@
 """What a report is made of: sections, each a pure function of what was measured.
 
-A section carries its words, its flat numbers, its tables and its figures; `rlhf.evaluation.report.write` puts any list of
+A section carries its words, its flat numbers, its tables and its figures; `rlhf.evaluation.report.write` puts any
+list of
 sections into report.json, report.html, figures/*.png and W&B. A part of the report is added by writing one more
-function `(judged) -> Section | None` (None: there is nothing to say about this set) and naming it in
+function `(evaluation) -> Section | None` (None: there is nothing to say about this set) and naming it in
 conf/evaluate.yaml under `sections`.
 """
 

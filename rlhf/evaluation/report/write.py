@@ -19,7 +19,7 @@ from matplotlib.figure import Figure as Canvas
 from rlhf.evaluation.report.examples import columns, write_examples
 from rlhf.evaluation.report.html import page, printed
 from rlhf.evaluation.report.section import Figure, Section, flat
-from rlhf.evaluation.results import Judged
+from rlhf.evaluation.results import Evaluation
 
 DPI = 160
 LOGGED = 1000
@@ -35,21 +35,21 @@ class Report:
     folder    the files
     sections  in order
     metrics   as in report.json
-    judged    what the sections were made from
+    evaluation    what the sections were made from
     """
 
     folder: Path
     sections: Sequence[Section]
     metrics: dict[str, float]
-    judged: Judged
+    evaluation: Evaluation
 
 
-def write_report(folder: Path, judged: Judged, sections: Sequence[Section], about: str) -> Report:
+def write_report(folder: Path, evaluation: Evaluation, sections: Sequence[Section], about: str) -> Report:
     """Write the files; the same input gives the same bytes of JSON.
 
     Args:
         folder: is created.
-        judged: for examples.parquet.
+        evaluation: for examples.parquet.
         sections: in order.
         about: one line that says which data this is.
 
@@ -70,9 +70,11 @@ def write_report(folder: Path, judged: Judged, sections: Sequence[Section], abou
     (folder / "report.json").write_text(
         json.dumps(numbers, indent=2, allow_nan=False) + "\n", encoding="utf-8"
     )
-    (folder / "report.html").write_text(page(judged.name, about, sections, metrics, images), encoding="utf-8")
-    write_examples(folder / "examples.parquet", judged)
-    return Report(folder, sections, numbers, judged)
+    (folder / "report.html").write_text(
+        page(evaluation.name, about, sections, metrics, images), encoding="utf-8"
+    )
+    write_examples(folder / "examples.parquet", evaluation)
+    return Report(folder, sections, numbers, evaluation)
 
 
 def draw(figure: Figure, folder: Path) -> bytes:
@@ -105,7 +107,7 @@ def log_to_wandb(run: Any, report: Report) -> None:
             rows = [[printed(cell) for cell in row] for row in table.rows]
             heads: list[Any] = _unique([c.strip() or "part" for c in table.columns])
             logged[f"tables/{section.title}/{table.title}"] = wandb.Table(columns=heads, data=rows)
-    few = columns(report.judged, np.arange(min(LOGGED, len(report.judged.evidence.scored.first))))
+    few = columns(report.evaluation, np.arange(min(LOGGED, len(report.evaluation.results.scored.first))))
     names: list[Any] = list(few.column_names)
     logged["examples"] = wandb.Table(columns=names, data=[list(row.values()) for row in few.to_pylist()])
     run.log(logged)

@@ -16,7 +16,7 @@ from rlhf.reward.resumable import PreferenceModule
 class DpoModule(PreferenceModule):
     """Trains a policy with a loss on log-ratios, `rlhf.reward.losses.dpo`: ties, vote shares and K > 2 included.
 
-    The implicit reward β · log π/π_ref is what validation judges. It is known up to a constant per prompt: compare it
+    The implicit reward β · log π/π_ref is what validation measures. It is known up to a constant per prompt: compare it
     within a prompt only.
 
     Args:

@@ -177,7 +177,7 @@ def trained_beta(run: Path) -> float:
     """
     stored = run / ".hydra" / "config.yaml"
     task = (yaml.safe_load(stored.read_text()).get("task") or {}) if stored.is_file() else {}
-    if (task.get("act") or {}).get("_target_") != DPO:
+    if (task.get("run") or task.get("act") or {}).get("_target_") != DPO:
         return 0.1
     beta = (task.get("loss") or {}).get("beta")
     if not isinstance(beta, int | float):

@@ -74,4 +74,4 @@ class SftModule(ResumableModule):
         rows: Any = batch.tokens
         shown = torch.isfinite(batch.target.score[batch.group, batch.place, 0])
         nll = -self.policy.logp(rows).sum(1)
-        return torch.where(shown, nll, 0.0), rows.spoken.sum(1) * shown
+        return torch.where(shown, nll, 0.0), rows.response_mask.sum(1) * shown

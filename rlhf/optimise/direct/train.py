@@ -1,4 +1,4 @@
-"""The tasks `sft` and `dpo`: fit, judge on test, export."""
+"""The tasks `sft` and `dpo`: fit, evaluate on test, export."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One generation of iterated RLHF: two reward models, a policy trained on one of them, its numbers when judged."""
+"""One generation of iterated RLHF: two reward models, a policy trained on one of them, its numbers when evaluated."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ import torch
 from rlhf.collect.decoding import Decoding, Same, Sampler
 from rlhf.collect.filtering import Filtering
 from rlhf.collect.prompts import Task
-from rlhf.optimise.iterate.pair_selection import Choose
+from rlhf.optimise.iterate.pair_selection import SelectPairs
 from rlhf.optimise.iterate.progress import EveryStep, Progress
 from rlhf.optimise.limits import check_oversight
-from rlhf.optimise.policy.early_stopping import EarlyWarning
-from rlhf.optimise.policy.module import Gold, Judges, PolicyModule, Trace
-from rlhf.optimise.policy.rollout import aside
+from rlhf.optimise.policy.early_stopping import StoppingRule
+from rlhf.optimise.policy.module import Gold, PolicyModule, RewardSources, Trace
+from rlhf.optimise.policy.rollout import isolated_seed
 from rlhf.optimise.policy.train import write_traces
-from rlhf.optimise.shaping.kl_controller import go_on, to_save
-from rlhf.optimise.shaping.reward_source import Judge
+from rlhf.optimise.shaping.kl_controller import controller_state_of, load_controller
+from rlhf.optimise.shaping.reward_source import RewardSource
 from rlhf.optimise.shaping.shaper import Shaper
 from rlhf.records import Comparison, prompt_hash
 from rlhf.reward.checkpoint import check_loaded, drop_frozen
 from rlhf.stats.t_interval import t_interval
 
 WHOLE = Same(Decoding(temperature=1.0, top_p=1.0))
-Teach = Callable[[Sequence[Comparison], int], Judge]
+RewardLearner = Callable[[Sequence[Comparison], int], RewardSource]
 """`(records with votes, seed) -> reward model`."""
-Voter = Callable[[Iterable[Comparison]], Iterable[Comparison]]
+Annotate = Callable[[Iterable[Comparison]], Iterable[Comparison]]
 
 
 @dataclass(frozen=True)
-class Plan:
+class IteratePlan:
     """The numbers of a loop.
 
     Args:
@@ -47,7 +47,7 @@ class Plan:
         labelled: pairs of these answers that are voted on.
         update_reward: False trains every generation on the first reward model.
         reference_samples: completions that set the scale of the reward.
-        judged: held-out prompts behind the numbers at the end, at most.
+        eval_prompts: held-out prompts behind the numbers at the end, at most.
         oversight: other held-out prompts, of the task file for people; votes on them train the next reward model.
     """
 
@@ -60,7 +60,7 @@ class Plan:
     labelled: int = 100
     update_reward: bool = True
     reference_samples: int = 256
-    judged: int = 300
+    eval_prompts: int = 300
     oversight: int = 30
 
 
@@ -70,48 +70,48 @@ class Loop:
 
     Args:
         folder: of the run.
-        speaker: policy and (fixed) reference.
+        policy: policy and (fixed) reference.
         start: records with votes, from the reference.
-        tasks: prompts to train on; held_out: prompts to judge and to oversee with, never the same ones for both.
-        teach: records to a reward model.
+        tasks: prompts to train on; held_out: prompts to evaluate and to oversee with, never the same ones for both.
+        reward_learner: records to a reward model.
         shaper: fresh, its controller at the start; it goes on through the generations.
         trainer: `(steps) -> Trainer`.
         optimizing: options of `PolicyModule`: optimizer, schedule, weight decay.
-        choose: which pairs of sampled answers are voted on.
+        pair_selection: which pairs of sampled answers are voted on.
         gold: true rewards, where known.
         sampler: how answers for the next reward model are decoded, as in sample.py.
         filtering: of sampled completions.
-        voter: casts the votes; None = people do.
+        label_source: casts the votes; None = people do.
         algorithm: `PolicyModule` (RLOO) or one with its arguments; what it learns beside the policy starts anew with
             every generation.
-        warning: early warning inside a generation; None = never.
+        early_stopping: inside a generation; None = never.
         seed: of everything.
         progress: is told every step and generation.
     """
 
     folder: Path
-    speaker: Any
+    policy: Any
     start: Sequence[Comparison]
     tasks: Sequence[Task]
     held_out: Sequence[Task]
-    teach: Teach
+    reward_learner: RewardLearner
     shaper: Shaper
     trainer: Callable[[int], Any]
     optimizing: dict[str, Any]
-    plan: Plan
-    choose: Choose
+    plan: IteratePlan
+    pair_selection: SelectPairs
     gold: Gold | None = None
     sampler: Sampler = WHOLE
     filtering: Callable[[], Filtering] = Filtering
-    voter: Voter | None = None
+    label_source: Annotate | None = None
     algorithm: Callable[..., PolicyModule] = PolicyModule
-    warning: EarlyWarning | None = None
+    early_stopping: StoppingRule | None = None
     seed: int = 0
     progress: Progress = field(default_factory=Progress)
     trace: list[Trace] = field(default_factory=list, init=False)
     starts: list[int] = field(default_factory=list, init=False)
     stopped: list[int] = field(default_factory=list, init=False)
-    warnings: list[str] = field(default_factory=list, init=False)
+    stop_reasons: list[str] = field(default_factory=list, init=False)
 
     def __post_init__(self) -> None:
         check_oversight(self.plan.oversight, len(self.held_out))
@@ -122,62 +122,67 @@ class Loop:
         return list(self.held_out[len(self.held_out) - self.plan.oversight :])
 
     @property
-    def judging(self) -> list[Task]:
+    def eval_tasks(self) -> list[Task]:
         """Held-out prompts behind the numbers; no reward model learns from votes on them."""
-        return list(self.held_out[: len(self.held_out) - self.plan.oversight][: self.plan.judged])
+        return list(self.held_out[: len(self.held_out) - self.plan.oversight][: self.plan.eval_prompts])
 
 
-def judges_of(loop: Loop, records: Sequence[Comparison]) -> Judges:
+def reward_sources_of(loop: Loop, records: Sequence[Comparison]) -> RewardSources:
     """Two reward models on disjoint halves of the prompts: one is optimised, the other watched."""
     halves: tuple[list[Comparison], list[Comparison]] = ([], [])
     for record in records:
         halves[int(prompt_hash(record.prompt), 16) % 2].append(record)
-    proxy, watch = (loop.teach(half, loop.seed + i) for i, half in enumerate(halves))
-    return Judges(proxy, watch, loop.gold)
+    proxy, watch = (loop.reward_learner(half, loop.seed + i) for i, half in enumerate(halves))
+    return RewardSources(proxy, watch, loop.gold)
 
 
-def module_of(loop: Loop, judges: Judges, number: int) -> PolicyModule:
+def module_of(loop: Loop, reward_sources: RewardSources, number: int) -> PolicyModule:
     """The module of a generation, its rewards scaled on samples of the reference."""
     module = loop.algorithm(
-        loop.speaker, judges, loop.shaper, completions=loop.plan.completions, warning=loop.warning, **loop.optimizing
-    )  # fmt: skip
+        loop.policy,
+        reward_sources,
+        loop.shaper,
+        completions=loop.plan.completions,
+        early_stopping=loop.early_stopping,
+        **loop.optimizing,
+    )
     tasks = [loop.tasks[i % len(loop.tasks)] for i in range(loop.plan.reference_samples)]
-    module.settle(tasks, loop.seed + number)
+    module.set_reward_scale(tasks, loop.seed + number)
     return module
 
 
 @runtime_checkable
 class Exact(Protocol):
-    """A speaker whose mean gold reward can be summed over all it could say."""
+    """A policy whose mean gold reward can be summed over all it could say."""
 
     def expected_gold(self, domains: Sequence[str | None], *, reference: bool = False) -> float:
         """Mean gold reward over prompts of these domains, of the policy or of its reference."""
 
 
-def exact_gold(speaker: Any, tasks: Sequence[Task], *, reference: bool = False) -> float | None:
+def exact_gold(policy: Any, tasks: Sequence[Task], *, reference: bool = False) -> float | None:
     """Mean gold reward over prompts, without sampling; None where it is not known."""
-    if not isinstance(speaker, Exact):
+    if not isinstance(policy, Exact):
         return None
-    return speaker.expected_gold([task.domain for task in tasks], reference=reference)
+    return policy.expected_gold([task.domain for task in tasks], reference=reference)
 
 
 class ExactGold(pl.Callback):
     """Adds `exact_gold` to the rows of the trace: that of the policy on whose samples the step is taken.
 
     Args:
-        speaker: the policy.
-        tasks: held-out prompts that judge; nobody votes on answers to them.
+        policy: the policy.
+        tasks: held-out prompts that evaluate; nobody votes on answers to them.
     """
 
-    def __init__(self, speaker: Any, tasks: Sequence[Task]) -> None:
-        self.speaker, self.tasks = speaker, tasks
-        self.now = exact_gold(speaker, tasks)
+    def __init__(self, policy: Any, tasks: Sequence[Task]) -> None:
+        self.policy, self.tasks = policy, tasks
+        self.now = exact_gold(policy, tasks)
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: object) -> None:
         """After a step: what was known before it."""
         if self.now is not None:
             pl_module.trace[-1]["exact_gold"] = self.now  # type: ignore[index]
-            self.now = exact_gold(self.speaker, self.tasks)
+            self.now = exact_gold(self.policy, self.tasks)
 
 
 def optimise(loop: Loop, module: PolicyModule, number: int) -> None:
@@ -191,7 +196,7 @@ def optimise(loop: Loop, module: PolicyModule, number: int) -> None:
     torch.manual_seed(loop.seed * 1009 + number)
     loader: Any = torch.utils.data.DataLoader(batches, batch_size=None, collate_fn=list)  # type: ignore[arg-type]
     trainer = loop.trainer(loop.plan.steps)
-    trainer.callbacks += [ExactGold(loop.speaker, loop.judging), EveryStep(loop.progress, len(loop.trace))]
+    trainer.callbacks += [ExactGold(loop.policy, loop.eval_tasks), EveryStep(loop.progress, len(loop.trace))]
     trainer.fit(module, loader)
 
 
@@ -199,8 +204,8 @@ def save(loop: Loop, module: PolicyModule, folder: Path) -> None:
     """Leave the trace and the policy, without what was frozen."""
     write_traces(folder / "trace.csv", module.trace)
     state = {
-        "speaker": drop_frozen(loop.speaker, loop.speaker.state_dict()),
-        "controller": to_save(loop.shaper.controller),
+        "speaker": drop_frozen(loop.policy, loop.policy.state_dict()),
+        "controller": controller_state_of(loop.shaper.controller),
         "warned": module.warned is not None,
         "reason": _reason(module),
     }
@@ -213,28 +218,28 @@ def load(loop: Loop, folder: Path) -> bool:
     if not (folder / "policy.pt").is_file():
         return False
     state = torch.load(folder / "policy.pt", weights_only=True)
-    missing, unexpected = loop.speaker.load_state_dict(state["speaker"], strict=False)
-    check_loaded(loop.speaker, missing, unexpected)
-    go_on(loop.shaper.controller, state["controller"])
+    missing, unexpected = loop.policy.load_state_dict(state["speaker"], strict=False)
+    check_loaded(loop.policy, missing, unexpected)
+    load_controller(loop.shaper.controller, state["controller"])
     with (folder / "trace.csv").open(encoding="utf-8") as file:
         trace = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
     _extend(loop, trace, state.get("reason") or ("stopped" if state["warned"] else ""))
     return True
 
 
-def judged(loop: Loop, module: PolicyModule, *, reference: bool = False) -> Trace:
+def evaluated(loop: Loop, module: PolicyModule, *, reference: bool = False) -> Trace:
     """The columns of the trace on held-out prompts, one completion each; `gold` with its 95% interval over prompts."""
-    tasks = loop.judging
-    with aside(loop.seed + 1):
-        rollout = loop.speaker.speak(tasks, 1, reference=reference)
-    logp = loop.speaker.ref_logp(rollout) if reference else loop.speaker.logp(rollout)
-    _, row = module.judge(rollout, tasks, logp.detach())
+    tasks = loop.eval_tasks
+    with isolated_seed(loop.seed + 1):
+        rollout = loop.policy.rollout(tasks, 1, reference=reference)
+    logp = loop.policy.ref_logp(rollout) if reference else loop.policy.logp(rollout)
+    _, row = module.score_rollout(rollout, tasks, logp.detach())
     if loop.gold is not None:
-        values = np.array(loop.gold([task.prompt for task in tasks], rollout.spoken.texts))
+        values = np.array(loop.gold([task.prompt for task in tasks], rollout.completions.texts))
         row["gold/low"], row["gold/high"] = (
             map(float, t_interval(values)) if len(values) > 1 else (math.nan, math.nan)
         )
-    exact = exact_gold(loop.speaker, tasks, reference=reference)
+    exact = exact_gold(loop.policy, tasks, reference=reference)
     return row if exact is None else row | {"exact_gold": exact}
 
 
@@ -242,10 +247,10 @@ def _reason(module: PolicyModule) -> str:
     return f"step {module.warned['step']}: {module.warned['reason']}" if module.warned else ""
 
 
-def _extend(loop: Loop, trace: Sequence[Trace], warning: str) -> None:
+def _extend(loop: Loop, trace: Sequence[Trace], reason: str) -> None:
     start = len(loop.trace)
     loop.starts.append(start)
     loop.trace += [row | {"step": float(start + i)} for i, row in enumerate(trace)]
-    loop.warnings.append(warning)
-    if warning:
+    loop.stop_reasons.append(reason)
+    if reason:
         loop.stopped.append(len(loop.trace))

@@ -1,4 +1,4 @@
-"""Which pairs of a policy's answers are voted on: any selector of `rlhf.select`, on what votes have taught so far."""
+"""Which pairs of a policy's answers are voted on: any selector of `rlhf.select`, on what is known from votes so far."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from itertools import combinations
 import numpy as np
 
 from rlhf.labels.aggregation import soft
-from rlhf.optimise.shaping.reward_source import Judge
+from rlhf.optimise.shaping.reward_source import RewardSource
 from rlhf.records import Comparison, prompt_hash
-from rlhf.select.loop.learners import Labels, LinearHead
+from rlhf.select.loop.learners import Labels, LinearLearner
 from rlhf.select.pool import PairPool
 from rlhf.select.pool_builder import Answer, Features
 from rlhf.select.querying import query
 from rlhf.select.strategies.selector import Selector
 
-Choose = Callable[
-    [Sequence[Comparison], Sequence[Comparison], Judge, int, np.random.Generator], list[Comparison]
+SelectPairs = Callable[
+    [Sequence[Comparison], Sequence[Comparison], RewardSource, int, np.random.Generator], list[Comparison]
 ]
 """`(new records without votes, records with votes, reward model, how many pairs, rng) -> records of one pair each`."""
 
 
 @dataclass(frozen=True)
-class PairChoice:
+class PairSelection:
     """Pairs of new answers, chosen by a selector that knows the pairs voted on before.
 
     Args:
@@ -37,11 +37,11 @@ class PairChoice:
     features: Callable[[], Features]
 
     def __call__(
-        self, new: Sequence[Comparison], known: Sequence[Comparison], judge: Judge, number: int,
+        self, new: Sequence[Comparison], known: Sequence[Comparison], reward_source: RewardSource, number: int,
         rng: np.random.Generator,
     ) -> list[Comparison]:  # fmt: skip
         """At most `number` pairs, best first."""
-        table = _Table()
+        table = _PairTable()
         for record in known:
             label = soft(record)
             for i, j in np.argwhere(np.triu(label.observed, 1)).tolist():
@@ -52,15 +52,15 @@ class PairChoice:
                     record.completions[i].text != record.completions[j].text
                 ):  # else there is nothing to prefer
                     table.add(record, i, j, None)
-        pool, labels = table.pool(self.features(), judge)
-        trained = LinearHead()(pool, labels, int(rng.integers(2**31)))
+        pool, labels = table.pool(self.features(), reward_source)
+        trained = LinearLearner()(pool, labels, int(rng.integers(2**31)))
         budget = min(number, int(pool.selectable.sum()))
         chosen = query(trained.pool, trained.state, budget, rng, selector=self.selector).indices
         return [table.pair(int(row)) for row in chosen]
 
 
 @dataclass
-class _Table:
+class _PairTable:
     """Columns of the pool while records are read."""
 
     pairs: list[tuple[Comparison, int, int]] = field(default_factory=list)
@@ -84,9 +84,9 @@ class _Table:
             self.answers.append(answer)
         return self.rows[key, completion.text]
 
-    def pool(self, features: Features, judge: Judge) -> tuple[PairPool, Labels]:
+    def pool(self, features: Features, reward_source: RewardSource) -> tuple[PairPool, Labels]:
         found = features(self.answers)
-        members = judge.look([a.prompt for a in self.answers], [a.text for a in self.answers])[0]
+        members = reward_source.score([a.prompt for a in self.answers], [a.text for a in self.answers])[0]
         sides = np.array(self.sides)
         open_ = np.array([votes is None for votes in self.votes])
         domains = sorted({r.domain for r, _, _ in self.pairs if r.domain is not None})

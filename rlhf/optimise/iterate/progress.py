@@ -27,7 +27,7 @@ def line(name: str, row: Mapping[str, float], warned: str = "") -> str:
     Args:
         name: of the generation.
         row: its means on held-out prompts, with `gold/low` and `gold/high` where there is `gold`.
-        warned: what the early warning said.
+        warned: what early stopping said.
     """
     cells = [f"{name:>10}"]
     if "gold" in row:

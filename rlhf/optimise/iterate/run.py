@@ -3,8 +3,8 @@
 Every generation leaves `generation-<n>/`: `trace.csv`, `policy.pt`, the blinded task file of its oversight and the
 votes on it, `unlabelled.jsonl` (what is voted on; its true rewards, where known, lie apart in `unlabelled.gold.json`),
 `records.jsonl` (the same with votes: what the next reward model learns from). A loop that is started again goes on
-after the last generation that is whole. Without a voter it stops after writing the tasks, and goes on once people
-have voted.
+after the last generation that is whole. Without a label source it stops after writing the tasks, and goes on once
+people have voted.
 """
 
 from __future__ import annotations
@@ -17,12 +17,20 @@ from pathlib import Path
 import numpy as np
 
 from rlhf.collect.sampling import Completer
-from rlhf.optimise.iterate.generation import Loop, judged, judges_of, load, module_of, optimise, save
+from rlhf.optimise.iterate.generation import (
+    Loop,
+    evaluated,
+    load,
+    module_of,
+    optimise,
+    reward_sources_of,
+    save,
+)
 from rlhf.optimise.policy.figures import draw_traces
-from rlhf.optimise.policy.module import Gold, Judges, Trace, averages
+from rlhf.optimise.policy.module import Gold, RewardSources, Trace, averages
 from rlhf.optimise.policy.oversight import read_votes, win_rates, with_gold, write_tasks
 from rlhf.optimise.policy.prompts import count_trimmed
-from rlhf.optimise.policy.rollout import SpeakerPolicy, aside
+from rlhf.optimise.policy.rollout import CollectPolicy, isolated_seed
 from rlhf.optimise.policy.train import write_traces
 from rlhf.records import Comparison, RecordError, read, write
 from rlhf.reward.files import write_json
@@ -36,36 +44,36 @@ def iterate(loop: Loop) -> dict[str, float]:
     Returns:
         Means over held-out prompts after the last generation, `peak_gold` over the steps, `generation/<n>/gold`, ...,
         and `reference/gold`, ... before the first; `prompts/train/trimmed` of `prompts/train/count`, ...
-        Where the speaker's mean gold is known without sampling also `exact_gold` after the last step, on the same
+        Where the policy's mean gold is known without sampling also `exact_gold` after the last step, on the same
         prompts, and `exact_peak_gold`, its highest value at any step: their difference is a fall.
     """
-    asked = {"train": loop.tasks, "judged": loop.judging, "oversight": loop.overseen}
-    metrics = count_trimmed(loop.speaker, asked, key="speaker.max_new_tokens")
+    asked = {"train": loop.tasks, "judged": loop.eval_tasks, "oversight": loop.overseen}
+    metrics = count_trimmed(loop.policy, asked, key="policy.max_new_tokens")
     records = list(loop.start)
-    judges = judges_of(loop, records)
+    reward_sources = reward_sources_of(loop, records)
     rows: dict[str, Trace] = {}
     for number in range(loop.plan.generations):
         folder = loop.folder / f"generation-{number}"
         folder.mkdir(parents=True, exist_ok=True)
         previous = _answers(loop, "previous") if number and loop.overseen else None
-        module = module_of(loop, judges, number)
+        module = module_of(loop, reward_sources, number)
         new = not (folder / "policy.pt").is_file()
         if number == 0:
-            rows["reference"] = judged(loop, module, reference=True)
+            rows["reference"] = evaluated(loop, module, reference=True)
             loop.progress.generation("reference", rows["reference"], 0, new=new)
         if not load(loop, folder):
             optimise(loop, module, number)
             save(loop, module, folder)
-        rows[str(number)] = final = judged(loop, module)
-        loop.progress.generation(str(number), final, len(loop.trace), warned=loop.warnings[-1], new=new)
+        rows[str(number)] = final = evaluated(loop, module)
+        loop.progress.generation(str(number), final, len(loop.trace), warned=loop.stop_reasons[-1], new=new)
         metrics |= {f"generation/{number}/{name}": value for name, value in final.items()} | final
-        voted = _label(loop, folder, records, judges, previous, number)
+        voted = _label(loop, folder, records, reward_sources, previous, number)
         if voted is None:
             print(_ask(folder, number))
             break
         if loop.plan.update_reward and number + 1 < loop.plan.generations:
             records += voted
-            judges = judges_of(loop, records)
+            reward_sources = reward_sources_of(loop, records)
     metrics |= {f"reference/{name}": value for name, value in rows["reference"].items()}
     write_traces(loop.folder / "traces.csv", loop.trace)
     write_generations(loop.folder / "generations.csv", rows)
@@ -88,13 +96,18 @@ def _answers(loop: Loop, who: str) -> list[str]:
 
     Everyone draws with random numbers of their own: with the same ones, a policy that is its reference says the same.
     """
-    with aside(loop.seed + 2 + 1_000_003 * WHO.index(who)):
-        return list(loop.speaker.speak(loop.overseen, 1, reference=who == "reference").spoken.texts)
+    with isolated_seed(loop.seed + 2 + 1_000_003 * WHO.index(who)):
+        return list(loop.policy.rollout(loop.overseen, 1, reference=who == "reference").completions.texts)
 
 
 def _label(
-    loop: Loop, folder: Path, known: Sequence[Comparison], judges: Judges, previous: list[str] | None, number: int
-) -> list[Comparison] | None:  # fmt: skip
+    loop: Loop,
+    folder: Path,
+    known: Sequence[Comparison],
+    reward_sources: RewardSources,
+    previous: list[str] | None,
+    number: int,
+) -> list[Comparison] | None:
     """The generation's records with votes, its oversight's among them; None where people have not voted yet."""
     votes = folder / f"step-{number:06d}.votes.jsonl"
     tasks = folder / f"step-{number:06d}.tasks.jsonl"
@@ -107,14 +120,14 @@ def _label(
                 print(f"generation {number}: all answers are alike, its oversight has nothing to vote on")
         rng = np.random.default_rng((loop.seed, 11, number))
         new = _sampled(loop, number, rng)
-        chosen = list(loop.choose(new, known, judges.proxy, loop.plan.labelled, rng))
+        chosen = list(loop.pair_selection(new, known, reward_sources.proxy, loop.plan.labelled, rng))
         if loop.gold is not None:
             write_json(truth, {r.prompt_id: _true_rewards(r, loop.gold) for r in chosen})
         write(waiting, chosen)
-    if loop.voter is not None and not done.is_file():
+    if loop.label_source is not None and not done.is_file():
         if _any(tasks):
-            write(votes, loop.voter(with_gold(read(tasks), folder / f"step-{number:06d}.gold.json")))
-        write(done, loop.voter(with_gold(read(waiting), truth)))
+            write(votes, loop.label_source(with_gold(read(tasks), folder / f"step-{number:06d}.gold.json")))
+        write(done, loop.label_source(with_gold(read(waiting), truth)))
     if (_any(tasks) and not votes.is_file()) or not done.is_file():
         return None
     return [*read(done), *(r for _, records in read_votes(folder) for r in records)]
@@ -128,7 +141,7 @@ def _any(tasks: Path) -> bool:
 def _sampled(loop: Loop, number: int, rng: np.random.Generator) -> list[Comparison]:
     """Answers of the policy to training prompts, filtered."""
     chosen = [loop.tasks[i] for i in rng.permutation(len(loop.tasks))[: loop.plan.samples].tolist()]
-    policy = SpeakerPolicy(loop.speaker, "policy", f"generation-{number}")
+    policy = CollectPolicy(loop.policy, "policy", f"generation-{number}")
     completer = Completer([policy], loop.sampler, k=loop.plan.k, min_distance=0.0, attempts=1, seed=loop.seed)
     filtering = loop.filtering()
     drafts = (completer(replace(task, prompt_id=f"g{number}-{task.prompt_id}")) for task in chosen)

@@ -1,4 +1,4 @@
-"""Is the reward being exploited? A warning from what can be seen without gold, before gold falls.
+"""Is the reward being exploited? Early stopping by what can be seen without gold, before gold falls.
 
 Signs look at windows of steps, and at what was seen on samples of the reference:
     above    a column exceeds a level: `kl`, a budget in nats
@@ -7,7 +7,7 @@ Signs look at windows of steps, and at what was seen on samples of the reference
     fallen   a column falls from its best window by more than so many standard errors: `watch`, the second reward
              model (Bai et al. 2022: train and test reward models drift apart)
 
-Which of them warn in time: docs/methods/optimising.md, `experiment=early_warning`.
+Which of them stop in time: docs/methods/optimising.md, `experiment=early_stopping`.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ Sign = Callable[[Sequence[Row], int, Row], str | None]
 
 
 @dataclass(frozen=True)
-class EarlyWarning:
+class StoppingRule:
     """When to stop.
 
     Args:
         signs: name -> sign; None = switched off.
         window: steps that are averaged.
-        stop: end the training at a warning; False only reports it.
+        stop: end the training at a sign; False only reports it.
     """
 
     signs: Mapping[str, Sign | None] = field(default_factory=dict)
@@ -40,7 +40,7 @@ class EarlyWarning:
 
     def __post_init__(self) -> None:
         if self.window < 2:
-            raise RecordError(f"{self.window}: at least 2 steps are averaged", key="early_warning.window")
+            raise RecordError(f"{self.window}: at least 2 steps are averaged", key="early_stopping.window")
 
     def __call__(self, trace: Sequence[Row], reference: Row) -> str | None:
         """Why to stop after the last of these steps, or None. Looks at the end of every window but the first."""
@@ -69,8 +69,8 @@ def grown(trace: Sequence[Row], window: int, reference: Row, *, column: str, tim
     """The mean of the last window is more than `times` what it was on samples of the reference."""
     if not reference[column] > 0:
         raise ValueError(
-            f"early_warning: {column} is {reference[column]:g} on samples of the reference, its growth tells nothing "
-            "(a single reward model has no disagreement: head=ensemble, or early_warning=distance)"
+            f"early_stopping: {column} is {reference[column]:g} on samples of the reference, its growth tells nothing "
+            "(a single reward model has no disagreement: head=ensemble, or early_stopping=distance)"
         )
     ratio = _mean(trace, window, column) / reference[column]
     return f"{column} is {ratio:.2f} times the reference's, more than {times:g}" if ratio > times else None
@@ -101,6 +101,6 @@ def _mean(trace: Sequence[Row], window: int, column: str) -> float:
 def _seen(row: Row, column: str) -> float:
     if column not in row:
         raise ValueError(
-            f"early_warning looks at {column}, which is not measured: {', '.join(row)} (watch: task.watch=<run>)"
+            f"early_stopping looks at {column}, which is not measured: {', '.join(row)} (watch: task.watch=<run>)"
         )
     return row[column]

@@ -33,7 +33,7 @@ def draw_traces(
         trace: rows with `step`.
         votes: step -> win rates of votes (`policy/reference` with its interval).
         generations: steps at which a generation begins.
-        stopped: steps at which the early warning fired.
+        stopped: steps at which early stopping fired.
     """
     if not trace:
         return
@@ -47,7 +47,7 @@ def draw_traces(
         for i, step in enumerate(generations):
             axis.axvline(step, color="grey", linestyle=":", label=None if i else "a generation begins")
         for i, step in enumerate(stopped):
-            axis.axvline(step, color="tab:red", linestyle="--", label=None if i else "early warning")
+            axis.axvline(step, color="tab:red", linestyle="--", label=None if i else "early stopping")
         _legend(axis)
     _draw_votes(axes.flat[6], votes)
     if "gold" in trace[0]:

@@ -25,12 +25,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from rlhf.collect.prompts import Task
-from rlhf.optimise.policy.early_stopping import EarlyWarning
+from rlhf.optimise.policy.early_stopping import StoppingRule
 from rlhf.optimise.policy.rloo import rloo_loss
-from rlhf.optimise.policy.rollout import Rollout, Speaker, aside
+from rlhf.optimise.policy.rollout import Rollout, RolloutPolicy, isolated_seed
 from rlhf.optimise.shaping.ensemble import spread
-from rlhf.optimise.shaping.kl_controller import go_on, to_save
-from rlhf.optimise.shaping.reward_source import Judge, Proxy
+from rlhf.optimise.shaping.kl_controller import controller_state_of, load_controller
+from rlhf.optimise.shaping.reward_source import ProxyReward, RewardSource
 from rlhf.optimise.shaping.shape import ShapedReward, k2, k3, sequence_kl
 from rlhf.optimise.shaping.shaper import Shaper
 from rlhf.records import Prompt, RecordError
@@ -41,44 +41,55 @@ Trace = dict[str, float]
 
 
 @dataclass(frozen=True)
-class Judges:
-    """Who rewards: the proxy that is trained on, a second one to watch, and the truth where it is known."""
+class RewardSources:
+    """The rewards: the proxy that is trained on, a second one to watch, and the truth where it is known."""
 
-    proxy: Judge
-    watch: Judge | None = None
+    proxy: RewardSource
+    watch: RewardSource | None = None
     gold: Gold | None = None
 
 
 class PolicyModule(ResumableModule):
-    """Trains a speaker.
+    """Trains a policy.
 
     Args:
-        speaker: policy and reference.
-        judges: who rewards.
+        policy: policy and reference.
+        reward_sources: what rewards.
         shaper: members and log-probabilities to the shaped reward.
         completions: per prompt, >= 2: RLOO compares them.
-        warning: when to stop early; None = never.
+        early_stopping: when to stop early; None = never.
         options: of `ResumableModule`.
     """
 
     least = 2
 
     def __init__(
-        self, speaker: Any, judges: Judges, shaper: Shaper, *, completions: int, warning: EarlyWarning | None,
+        self,
+        policy: Any,
+        reward_sources: RewardSources,
+        shaper: Shaper,
+        *,
+        completions: int,
+        early_stopping: StoppingRule | None,
         **options: Any,
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__(**options)
-        self.enough(completions)
-        self.speaker: Any = speaker
-        self.judges, self.shaper, self.completions, self.warning = judges, shaper, completions, warning
-        self.proxy: Proxy | None = None
-        self.watch: Proxy | None = None
+        self.check_completions(completions)
+        self.policy: Any = policy
+        self.reward_sources, self.shaper, self.completions, self.early_stopping = (
+            reward_sources,
+            shaper,
+            completions,
+            early_stopping,
+        )
+        self.proxy: ProxyReward | None = None
+        self.watch: ProxyReward | None = None
         self.trace: list[Trace] = []
         self.warned: dict[str, Any] | None = None
         self.reference: Trace = {}
 
     @classmethod
-    def enough(cls, completions: int, key: str = "task.completions") -> None:
+    def check_completions(cls, completions: int, key: str = "task.completions") -> None:
         """Raise RecordError for fewer completions per prompt than `least`."""
         if completions < cls.least:
             raise RecordError(
@@ -86,20 +97,24 @@ class PolicyModule(ResumableModule):
                 remedy="RLOO compares them; algorithm=ppo does not" if cls.least > 1 else "",
             )  # fmt: skip
 
-    def settle(self, tasks: Sequence[Task], seed: int) -> None:
+    def set_reward_scale(self, tasks: Sequence[Task], seed: int) -> None:
         """Set the scale of the rewards on samples of the reference, one per task; leaves the random state alone.
 
-        `reference` then holds what the columns of the trace are on these samples. Raises ValueError where the early
-        warning looks at what is not measured.
+        `reference` then holds what the columns of the trace are on these samples. Raises ValueError where early
+        stopping looks at what is not measured.
         """
-        with aside(seed):
-            rollout = self.speaker.speak(tasks, 1, reference=True)
-        texts, prompts = list(rollout.spoken.texts), [task.prompt for task in tasks]
-        self.proxy = Proxy(self.judges.proxy, prompts, texts)
-        self.watch = None if self.judges.watch is None else Proxy(self.judges.watch, prompts, texts)
-        self.reference = self.judge(rollout, tasks, self.speaker.ref_logp(rollout))[1]
-        if self.warning is not None:
-            self.warning.check(self.reference)
+        with isolated_seed(seed):
+            rollout = self.policy.rollout(tasks, 1, reference=True)
+        texts, prompts = list(rollout.completions.texts), [task.prompt for task in tasks]
+        self.proxy = ProxyReward(self.reward_sources.proxy, prompts, texts)
+        self.watch = (
+            None
+            if self.reward_sources.watch is None
+            else ProxyReward(self.reward_sources.watch, prompts, texts)
+        )
+        self.reference = self.score_rollout(rollout, tasks, self.policy.ref_logp(rollout))[1]
+        if self.early_stopping is not None:
+            self.early_stopping.check(self.reference)
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         """A batch is prompts: there is nothing to move."""
@@ -108,11 +123,11 @@ class PolicyModule(ResumableModule):
     def training_step(self, tasks: list[Task], batch_idx: int) -> Float[Tensor, ""]:
         """Roll out, shape, and the RLOO loss."""
         self.restore_random_state()
-        speaker: Speaker = self.speaker
-        self.speaker.eval()  # dropout would make the sampled and the trained distribution two
-        rollout = speaker.speak(tasks, self.completions)
-        logp = speaker.logp(rollout)
-        shaped, row = self.judge(rollout, tasks, logp.detach())
+        policy: RolloutPolicy = self.policy
+        self.policy.eval()  # dropout would make the sampled and the trained distribution two
+        rollout = policy.rollout(tasks, self.completions)
+        logp = policy.logp(rollout)
+        shaped, row = self.score_rollout(rollout, tasks, logp.detach())
         per_prompt = (len(tasks), self.completions)
         total = torch.where(rollout.mask, logp, 0.0).sum(1)
         loss = rloo_loss(total.view(per_prompt), shaped.seq_reward.view(per_prompt))
@@ -120,16 +135,18 @@ class PolicyModule(ResumableModule):
         self._note(row, shaped.seq_reward.view(per_prompt), len(tasks))
         return loss
 
-    def judge(self, rollout: Rollout, tasks: Sequence[Task], logp: Tensor) -> tuple[ShapedReward, Trace]:
+    def score_rollout(
+        self, rollout: Rollout, tasks: Sequence[Task], logp: Tensor
+    ) -> tuple[ShapedReward, Trace]:
         """The shaped reward of a rollout, and its row of the trace."""
-        assert self.proxy is not None, "settle() comes first"
-        texts = rollout.spoken.texts
+        assert self.proxy is not None, "set_reward_scale() comes first"
+        texts = rollout.completions.texts
         prompts = [tasks[i].prompt for i in rollout.group.tolist()]
         members, distance = self.proxy(prompts, texts)
-        ref_logp = self.speaker.ref_logp(rollout)
+        ref_logp = self.policy.ref_logp(rollout)
         domains = [task.domain for task in tasks]
         shaped = self.shaper(
-            members.to(logp.device), logp, ref_logp, rollout.mask, rollout.spoken, rollout.group, domains
+            members.to(logp.device), logp, ref_logp, rollout.mask, rollout.completions, rollout.group, domains
         )
         kl = sequence_kl(logp, ref_logp, rollout.mask)
         row = {
@@ -143,10 +160,10 @@ class PolicyModule(ResumableModule):
             "disagreement": float(spread(members).mean()),
             "distance": float(distance.mean()),
             "length": sum(map(len, texts)) / len(texts),
-            "ended": float(rollout.spoken.ended.float().mean()),
+            "ended": float(rollout.completions.ended.float().mean()),
         }
-        if self.judges.gold is not None:
-            row["gold"] = sum(self.judges.gold(prompts, texts)) / len(texts)
+        if self.reward_sources.gold is not None:
+            row["gold"] = sum(self.reward_sources.gold(prompts, texts)) / len(texts)
         if self.watch is not None:
             row["watch"] = float(self.watch(prompts, texts).members.mean())
         return shaped, row
@@ -165,30 +182,31 @@ class PolicyModule(ResumableModule):
         self.log_dict(
             {k: row[k] for k in ("kl", "reward", "gold") if k in row}, batch_size=size, prog_bar=True
         )
-        looks = self.warning is not None and self.warned is None
-        reason = self.warning(self.trace, self.reference) if looks and self.warning else None
+        looks = self.early_stopping is not None and self.warned is None
+        reason = self.early_stopping(self.trace, self.reference) if looks and self.early_stopping else None
         if reason is not None:
             self.warned = {"step": len(self.trace), "reason": reason}
             self.trainer.should_stop = self.trainer.should_stop or self._stopped()
 
     def on_train_start(self) -> None:
-        """A run that an early warning has stopped stays stopped, for as long as warnings stop."""
+        """A run that was stopped early stays stopped, for as long as `early_stopping.stop` holds."""
         self.trainer.should_stop = self.trainer.should_stop or self._stopped()
 
     def _stopped(self) -> bool:
-        return self.warned is not None and self.warning is not None and self.warning.stop
+        return self.warned is not None and self.early_stopping is not None and self.early_stopping.stop
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Also the controller, the trace and the warning."""
+        """Also the controller, the trace and why it stopped."""
         super().on_save_checkpoint(checkpoint)
-        checkpoint["controller"] = to_save(self.shaper.controller)
+        checkpoint["controller"] = controller_state_of(self.shaper.controller)
         checkpoint["trace"], checkpoint["warned"] = self.trace, self.warned
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """The same back."""
+        checkpoint["state_dict"] = renamed(checkpoint["state_dict"])
         self.same_algorithm(checkpoint)
         super().on_load_checkpoint(checkpoint)
-        go_on(self.shaper.controller, checkpoint["controller"])
+        load_controller(self.shaper.controller, checkpoint["controller"])
         self.trace, self.warned = list(checkpoint["trace"]), checkpoint["warned"]
 
     def same_algorithm(self, checkpoint: Mapping[str, Any]) -> None:
@@ -201,6 +219,12 @@ class PolicyModule(ResumableModule):
                 f"its checkpoint is of {found}, not of this algorithm", key="ckpt",
                 remedy=f"{remedy}, or start anew from its model: model=local model.path=<run>/model",
             )  # fmt: skip
+
+
+def renamed(state: Mapping[str, Any]) -> dict[str, Any]:
+    """Weights of a checkpoint by today's names: those of the policy once began with `speaker.`."""
+    old = "speaker."
+    return {"policy." + k.removeprefix(old) if k.startswith(old) else k: v for k, v in state.items()}
 
 
 def averages(trace: Sequence[Mapping[str, float]], window: int = 10) -> dict[str, float]:

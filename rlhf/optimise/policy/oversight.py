@@ -146,7 +146,7 @@ def win_rates(records: Sequence[Comparison], *, samples: int = 1000, seed: int =
     """How often each policy was preferred to each other, ties counting one half, with 95% intervals over prompts.
 
     Returns:
-        `policy/reference`, `.../ci_low`, `.../ci_high`, `.../prompts` for every ordered pair that was judged. Where
+        `policy/reference`, `.../ci_low`, `.../ci_high`, `.../prompts` for every ordered pair that was voted on. Where
         all prompts agree the interval is the exact binomial one (`judge.intervals.unanimous`), for one prompt 0 to 1.
     """
     found: dict[str, list[float]] = {}

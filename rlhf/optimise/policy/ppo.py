@@ -58,12 +58,12 @@ def gae(
     running, later = torch.zeros_like(value[:, 0]), torch.zeros_like(value[:, 0])
     advantage = torch.zeros_like(value)
     for t in reversed(range(value.shape[1])):
-        spoken = mask[:, t]
+        unmasked = mask[:, t]
         running = torch.where(
-            spoken, reward[:, t] + gamma * later - value[:, t] + gamma * lam * running, running
+            unmasked, reward[:, t] + gamma * later - value[:, t] + gamma * lam * running, running
         )
-        later = torch.where(spoken, value[:, t], later)
-        advantage[:, t] = torch.where(spoken, running, 0.0)
+        later = torch.where(unmasked, value[:, t], later)
+        advantage[:, t] = torch.where(unmasked, running, 0.0)
     return Advantages(advantage, advantage + torch.where(mask, value, 0.0))
 
 

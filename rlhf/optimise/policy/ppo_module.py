@@ -22,8 +22,8 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 
 from rlhf.collect.prompts import Task
-from rlhf.optimise.policy.early_stopping import EarlyWarning
-from rlhf.optimise.policy.module import Judges, PolicyModule
+from rlhf.optimise.policy.early_stopping import StoppingRule
+from rlhf.optimise.policy.module import PolicyModule, RewardSources
 from rlhf.optimise.policy.ppo import clipped_surrogate, gae
 from rlhf.optimise.policy.rollout import Rollout
 from rlhf.optimise.shaping.shape import k3, sequence_kl
@@ -68,12 +68,12 @@ class Experience:
 
 
 class PpoModule(PolicyModule):
-    """Trains a speaker by PPO, and a value head on the speaker's states; their gradients do not mix.
+    """Trains a policy by PPO, and a value head on the policy's states; their gradients do not mix.
 
     The head is in the checkpoints, so that a resumed run goes on bit for bit, and not in the exported policy.
 
     Args:
-        speaker, judges, shaper, warning, options: as in `PolicyModule`.
+        policy, reward_sources, shaper, early_stopping, options: as in `PolicyModule`.
         completions: per prompt, >= 1: values are the baseline, a completion needs no others to be compared with.
         epochs: passes over every rollout.
         minibatches: gradient steps per pass.
@@ -88,30 +88,42 @@ class PpoModule(PolicyModule):
     least = 1
 
     def __init__(
-        self, speaker: Any, judges: Judges, shaper: Shaper, *, completions: int, warning: EarlyWarning | None,
-        epochs: int = 4, minibatches: int = 4, clip: float = 0.2, lam: float = 1.0, value_lr: float = 1e-3,
+        self,
+        policy: Any,
+        reward_sources: RewardSources,
+        shaper: Shaper,
+        *,
+        completions: int,
+        early_stopping: StoppingRule | None,
+        epochs: int = 4,
+        minibatches: int = 4,
+        clip: float = 0.2,
+        lam: float = 1.0,
+        value_lr: float = 1e-3,
         **options: Any,
-    ) -> None:  # fmt: skip
-        super().__init__(speaker, judges, shaper, completions=completions, warning=warning, **options)
+    ) -> None:
+        super().__init__(
+            policy, reward_sources, shaper, completions=completions, early_stopping=early_stopping, **options
+        )
         if epochs < 1 or minibatches < 1:
             raise RecordError(
                 f"epochs={epochs}, minibatches={minibatches}: both are at least 1", key="algorithm"
             )
         self.epochs, self.minibatches, self.clip, self.lam = epochs, minibatches, clip, lam
         self.value_lr = value_lr
-        self.value = ValueHead(speaker.width)
+        self.value = ValueHead(policy.width)
 
     def groups(self) -> list[dict[str, Any]]:
         """The policy's groups, and the value head with its own learning rate and no decay."""
         head = {"params": list(self.value.parameters()), "weight_decay": 0.0, "lr": self.value_lr}
-        return [*parameter_groups(self.speaker, self.weight_decay), head]
+        return [*parameter_groups(self.policy, self.weight_decay), head]
 
     def configure_gradient_clipping(
         self, optimizer: Any, gradient_clip_val: float | None = None, gradient_clip_algorithm: Any = None
     ) -> None:
         """The policy's norm and the value head's apart: a bad value must not make the policy's step small."""
         if gradient_clip_val:
-            for part in (self.speaker, self.value):
+            for part in (self.policy, self.value):
                 clip_grad_norm_(part.parameters(), gradient_clip_val)
 
     def on_train_start(self) -> None:
@@ -133,7 +145,7 @@ class PpoModule(PolicyModule):
     def training_step(self, tasks: list[Task], batch_idx: int) -> Float[Tensor, ""]:
         """Roll out, shape, and pass over it; the loss of the last minibatch is left to Lightning."""
         self.restore_random_state()
-        self.speaker.eval()  # dropout would make the ratio another number than 1 before the first step
+        self.policy.eval()  # dropout would make the ratio another number than 1 before the first step
         batch, reward, row = self._experience(tasks)
         size = len(batch.old_logp)
         parts = [
@@ -154,9 +166,9 @@ class PpoModule(PolicyModule):
 
     @torch.no_grad()
     def _experience(self, tasks: Sequence[Task]) -> tuple[Experience, Float[Tensor, " B"], dict[str, float]]:
-        rollout = self.speaker.speak(tasks, self.completions)
-        old_logp, states = self.speaker.logp(rollout), self.speaker.states(rollout)
-        shaped, row = self.judge(rollout, tasks, old_logp)
+        rollout = self.policy.rollout(tasks, self.completions)
+        old_logp, states = self.policy.logp(rollout), self.policy.states(rollout)
+        shaped, row = self.score_rollout(rollout, tasks, old_logp)
         value, mask = self.value(states), rollout.mask
         advantage, target = gae(shaped.token_rewards, value, mask, lam=self.lam)
         error, spread = (target - value)[mask], target[mask].var(correction=0)
@@ -167,7 +179,7 @@ class PpoModule(PolicyModule):
     def _pass(self, batch: Experience, rows: Int[Tensor, " N"]) -> tuple[Tensor, Tensor, Tensor]:
         """The loss of some completions, the share of clipped tokens, nats from the policy that sampled."""
         mask: Bool[Tensor, "N T"] = batch.rollout.mask[rows]
-        logp, old_logp = self.speaker.logp(batch.rollout, rows), batch.old_logp[rows]
+        logp, old_logp = self.policy.logp(batch.rollout, rows), batch.old_logp[rows]
         surrogate = clipped_surrogate(logp, old_logp, batch.advantage[rows], mask, clip=self.clip)
         error = (self.value(batch.states[rows]) - batch.target[rows])[mask]
         # samples are of the old policy, so its log-probabilities come first

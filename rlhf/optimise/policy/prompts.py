@@ -1,4 +1,4 @@
-"""Prompts to speak to: of the data's records, split by prompt as everywhere, in a resumable order."""
+"""Prompts to roll out on: of the data's records, split by prompt as everywhere, in a resumable order."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytorch_lightning as pl
 from rlhf.collect.prompts import Task
 from rlhf.data.order import GroupOrder, ResumableLoader
 from rlhf.data.splits import Splitter
-from rlhf.optimise.policy.rollout import Speaker
+from rlhf.optimise.policy.rollout import RolloutPolicy
 from rlhf.records import Comparison, prompt_hash
 
 
@@ -37,7 +37,7 @@ class PromptData(pl.LightningDataModule):
         seed: of the order.
 
     Raises:
-        ValueError: no prompts to train on or to judge with.
+        ValueError: no prompts to train on or to evaluate with.
     """
 
     def __init__(
@@ -74,23 +74,23 @@ class PromptData(pl.LightningDataModule):
 
 
 def count_trimmed(
-    speaker: Speaker, groups: Mapping[str, Sequence[Task]], *, key: str = "task.max_new_tokens"
+    policy: RolloutPolicy, groups: Mapping[str, Sequence[Task]], *, key: str = "task.max_new_tokens"
 ) -> dict[str, float]:
     """How many prompts of every group the policy cannot read whole; warns where there are any.
 
     Args:
-        speaker: the policy.
+        policy: the policy.
         groups: name -> prompts.
         key: of the length limit of a completion.
 
     Returns:
         `prompts/<name>/count` and `prompts/<name>/trimmed`.
     """
-    found = {name: speaker.trimmed(tasks) for name, tasks in groups.items()}
+    found = {name: policy.trimmed(tasks) for name, tasks in groups.items()}
     if any(found.values()):
         said = ", ".join(f"{n} of {len(groups[name])} ({name})" for name, n in found.items())
         warnings.warn(
-            f"prompts that lose their beginning before the policy reads them: {said}; whoever judges its answers may "
+            f"prompts that lose their beginning before the policy reads them: {said}; whoever scores its answers may "
             f"see them whole (max_length is for prompt and completion: a larger max_length, or a smaller {key})",
             stacklevel=2,
         )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Rollouts: what a policy said, and how to ask again how likely it was."""
+"""Rollouts: what a policy answered, and how to ask again how likely it was."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from rlhf.collect.transformers_policy import generation
 from rlhf.data.render import Renderer
 from rlhf.data.token_layout import pad
 from rlhf.models.policy import CausalPolicy, Spans, spans
-from rlhf.optimise.shaping.rules import Spoken
+from rlhf.optimise.shaping.rules import Completions
 from rlhf.records import Prompt, RecordError
 
 
@@ -26,22 +26,22 @@ from rlhf.records import Prompt, RecordError
 class Rollout:
     """G completions for each of P prompts, B = P · G in all, a prompt's completions side by side.
 
-    spoken      the completions as rules see them
+    completions  as rules see them
     group [B]   prompt of every completion
-    mask [B, T] where `Speaker.logp` is a choice of the policy
-    state       whatever the speaker needs to give `logp` again
+    mask [B, T] where `RolloutPolicy.logp` is a choice of the policy
+    state       whatever the policy needs to give `logp` again
     """
 
-    spoken: Spoken
+    completions: Completions
     group: Int[Tensor, " B"]
     mask: Bool[Tensor, "B T"]
     state: Any
 
 
-class Speaker(Protocol):
+class RolloutPolicy(Protocol):
     """A policy in training, with its reference."""
 
-    def speak(
+    def rollout(
         self, tasks: Sequence[Task], g: int, *, reference: bool = False, decoding: Decoding | None = None
     ) -> Rollout:
         """G completions per prompt, drawn with torch's global generator, from the policy or its reference.
@@ -65,8 +65,8 @@ class Speaker(Protocol):
         """Log-probabilities under the reference."""
 
 
-class CausalSpeaker(nn.Module):
-    """A language model that speaks.
+class CausalRolloutPolicy(nn.Module):
+    """A language model as a policy in training.
 
     Args:
         policy: model and reference.
@@ -84,7 +84,7 @@ class CausalSpeaker(nn.Module):
         self, policy: CausalPolicy, renderer: Renderer, *, decoding: Decoding, max_new_tokens: int
     ) -> None:
         super().__init__()
-        whole(decoding)
+        check_whole_distribution(decoding)
         policy.temperature = decoding.temperature
         self.policy, self.renderer = policy, renderer
         self.decoding, self.max_new_tokens = decoding, max_new_tokens
@@ -99,7 +99,7 @@ class CausalSpeaker(nn.Module):
         return sum(len(self.renderer.opening_ids(task.prompt)) > self.room for task in tasks)
 
     @torch.no_grad()
-    def speak(
+    def rollout(
         self, tasks: Sequence[Task], g: int, *, reference: bool = False, decoding: Decoding | None = None
     ) -> Rollout:
         """G completions per prompt."""
@@ -122,7 +122,9 @@ class CausalSpeaker(nn.Module):
         ended = torch.tensor([bool(s) and s[-1] == tokenizer.eos_token_id for s in said], device=device)
         texts = [tokenizer.decode(s, skip_special_tokens=True).strip() for s in said]
         group = torch.arange(len(tasks), device=device).repeat_interleave(g)
-        return Rollout(Spoken(rows.input_ids, rows.spoken, ended, texts), group, rows.spoken, rows)
+        return Rollout(
+            Completions(rows.input_ids, rows.response_mask, ended, texts), group, rows.response_mask, rows
+        )
 
     @property
     def width(self) -> int:
@@ -143,7 +145,7 @@ class CausalSpeaker(nn.Module):
         return self.policy.ref_logp(rollout.state)
 
 
-def whole(decoding: Decoding, key: str = "decoding") -> None:
+def check_whole_distribution(decoding: Decoding, key: str = "decoding") -> None:
     """Raise RecordError, of that key, where the decoding is not the whole distribution, or greedy."""
     if decoding.temperature == 0 or (decoding.top_p, decoding.top_k, decoding.min_p) != (1, 0, 0):
         raise RecordError(
@@ -158,7 +160,7 @@ def until(ids: list[int], end: int) -> list[int]:
 
 
 @contextmanager
-def aside(seed: int) -> Iterator[None]:
+def isolated_seed(seed: int) -> Iterator[None]:
     """Draw with another seed without moving the random state of the training."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -166,16 +168,17 @@ def aside(seed: int) -> Iterator[None]:
 
 
 @dataclass
-class SpeakerPolicy:
-    """A speaker as one of the policies that `rlhf.collect` samples from: every completion under a seed of its own.
+class CollectPolicy:
+    """A policy in training as one of the policies that `rlhf.collect` samples from: every completion under a seed of
+    its own.
 
     Args:
-        speaker: is asked for one completion at a time.
+        policy: is asked for one completion at a time.
         name: for the provenance.
         checkpoint: for the provenance.
     """
 
-    speaker: Speaker
+    policy: RolloutPolicy
     name: str
     checkpoint: str
 
@@ -189,7 +192,9 @@ class SpeakerPolicy:
         task = Task("", "", prompt, None, None)
         drafts = []
         for seed in seeds:
-            with aside(seed % 2**63):
-                spoken = self.speaker.speak([task], 1, decoding=decoding).spoken
-            drafts.append(Draft(spoken.texts[0], bool(spoken.ended[0]), int(spoken.mask.sum())))
+            with isolated_seed(seed % 2**63):
+                completions = self.policy.rollout([task], 1, decoding=decoding).completions
+            drafts.append(
+                Draft(completions.texts[0], bool(completions.ended[0]), int(completions.mask.sum()))
+            )
         return drafts

@@ -1,4 +1,4 @@
-"""The task `policy`: train on a shaped reward, watch, judge on held-out prompts, export."""
+"""The task `policy`: train on a shaped reward, watch, evaluate on held-out prompts, export."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ import torch
 from rlhf.collect.prompts import Task
 from rlhf.optimise.policy.export import export_policy
 from rlhf.optimise.policy.figures import draw_traces
-from rlhf.optimise.policy.module import PolicyModule
+from rlhf.optimise.policy.module import PolicyModule, renamed
 from rlhf.optimise.policy.oversight import Oversight, read_votes, shares, win_rates, write_tasks
 from rlhf.optimise.policy.prompts import PromptData, count_trimmed
-from rlhf.optimise.policy.rollout import CausalSpeaker, Speaker, aside
-from rlhf.optimise.shaping.kl_controller import go_on
+from rlhf.optimise.policy.rollout import CausalRolloutPolicy, RolloutPolicy, isolated_seed
+from rlhf.optimise.shaping.kl_controller import load_controller
 from rlhf.optimise.shaping.shape import explain
 from rlhf.reward.files import log_end, note_wandb, write_json
 
@@ -38,7 +38,7 @@ class PolicyRun:
     reference_samples: int
     eval_prompts: int
     oversight: Oversight | None = None
-    previous: Speaker | None = None
+    previous: RolloutPolicy | None = None
     dry_run: bool = False
 
 
@@ -53,7 +53,7 @@ class AskPeople(pl.Callback):
         if trainer.global_step % self.oversight.every == 0:
             tasks = overseen(self.run, self.oversight)
             said = ask_all(self.run, tasks, seed=self.oversight.seed + trainer.global_step)
-            gold = self.run.module.judges.gold
+            gold = self.run.module.reward_sources.gold
             folder = self.run.folder / "oversight"
             step = trainer.global_step
             if write_tasks(folder, step, tasks, said, seed=self.oversight.seed, gold=gold) is None:
@@ -70,7 +70,7 @@ def trimmed_prompts(run: PolicyRun) -> dict[str, float]:
     groups = {"train": run.data.prompts("train"), "judged": run.data.prompts("test")[: run.eval_prompts]}
     if run.oversight is not None:
         groups["oversight"] = overseen(run, run.oversight)
-    return count_trimmed(run.module.speaker, groups)
+    return count_trimmed(run.module.policy, groups)
 
 
 def ask_all(run: PolicyRun, tasks: Sequence[Task], *, seed: int) -> dict[str, list[str]]:
@@ -78,14 +78,14 @@ def ask_all(run: PolicyRun, tasks: Sequence[Task], *, seed: int) -> dict[str, li
 
     The training's random state is left alone.
     """
-    speaker: Speaker = run.module.speaker
-    with aside(seed):
+    policy: RolloutPolicy = run.module.policy
+    with isolated_seed(seed):
         said = {
-            "policy": list(speaker.speak(tasks, 1).spoken.texts),
-            "reference": list(speaker.speak(tasks, 1, reference=True).spoken.texts),
+            "policy": list(policy.rollout(tasks, 1).completions.texts),
+            "reference": list(policy.rollout(tasks, 1, reference=True).completions.texts),
         }
         if run.previous is not None:
-            said["previous"] = list(run.previous.speak(tasks, 1).spoken.texts)
+            said["previous"] = list(run.previous.rollout(tasks, 1).completions.texts)
     return said
 
 
@@ -100,7 +100,7 @@ def train_policy(run: PolicyRun) -> dict[str, float]:
     list(read_votes(run.folder / "oversight"))  # bad votes are refused before anything is trained
     prompts = trimmed_prompts(run)
     tasks = run.data.prompts("train")
-    run.module.settle([tasks[i % len(tasks)] for i in range(run.reference_samples)], run.seed)
+    run.module.set_reward_scale([tasks[i % len(tasks)] for i in range(run.reference_samples)], run.seed)
     if run.dry_run:
         print(dry_run(run))
         return {}
@@ -114,13 +114,13 @@ def train_policy(run: PolicyRun) -> dict[str, float]:
     metrics = {"steps": float(run.trainer.global_step)} | held_out(run) | prompts
     if run.module.warned is not None:
         print(
-            f"early warning at step {run.module.warned['step']}: {run.module.warned['reason']} "
-            f"(where it stops the run, ckpt={run.folder} early_warning.stop=false trains on)"
+            f"early stopping at step {run.module.warned['step']}: {run.module.warned['reason']} "
+            f"(where it stops the run, ckpt={run.folder} early_stopping.stop=false trains on)"
         )
         metrics["warned_at"] = float(run.module.warned["step"])
-    if isinstance(run.module.speaker, CausalSpeaker):
-        speaker = run.module.speaker
-        metrics["export/difference"] = export_policy(speaker.policy, speaker.renderer, run.folder / "model")
+    if isinstance(run.module.policy, CausalRolloutPolicy):
+        policy = run.module.policy
+        metrics["export/difference"] = export_policy(policy.policy, policy.renderer, run.folder / "model")
     write_json(run.folder / "metrics.json", metrics)
     votes = {step: win_rates(records) for step, records in read_votes(run.folder / "oversight")}
     draw_traces(run.folder / "traces.png", run.module.trace, votes)
@@ -139,16 +139,14 @@ def held_out(run: PolicyRun) -> dict[str, float]:
     tasks = run.data.prompts("test")[: run.eval_prompts]
     found: dict[str, float] = {}
     for prefix, reference in (("", False), ("reference/", True)):
-        with aside(run.seed + 1):
-            rollout = run.module.speaker.speak(tasks, 1, reference=reference)
-        logp = (
-            run.module.speaker.ref_logp(rollout) if reference else run.module.speaker.logp(rollout).detach()
-        )
-        _, row = run.module.judge(rollout, tasks, logp)
+        with isolated_seed(run.seed + 1):
+            rollout = run.module.policy.rollout(tasks, 1, reference=reference)
+        logp = run.module.policy.ref_logp(rollout) if reference else run.module.policy.logp(rollout).detach()
+        _, row = run.module.score_rollout(rollout, tasks, logp)
         found |= {prefix + name: value for name, value in row.items()}
-        if run.module.judges.gold is not None:
-            texts = rollout.spoken.texts
-            gold = np.array(run.module.judges.gold([t.prompt for t in tasks], texts))
+        if run.module.reward_sources.gold is not None:
+            texts = rollout.completions.texts
+            gold = np.array(run.module.reward_sources.gold([t.prompt for t in tasks], texts))
             found[f"{prefix}gold/error"] = float(gold.std(ddof=1) / np.sqrt(len(gold)))
     return found | {"eval_prompts": float(len(tasks))}
 
@@ -159,20 +157,20 @@ def dry_run(run: PolicyRun) -> str:
     if run.checkpoint is not None:
         stored = torch.load(run.checkpoint, map_location="cpu", weights_only=True)
         run.module.same_algorithm(stored)
-        run.module.load_state_dict(stored["state_dict"], strict=False)
-        go_on(run.module.shaper.controller, stored["controller"])
+        run.module.load_state_dict(renamed(stored["state_dict"]), strict=False)
+        load_controller(run.module.shaper.controller, stored["controller"])
         who = f"{run.checkpoint}, after {stored['global_step']} steps"
     tasks = run.data.prompts("train")[:2]
-    with aside(run.seed):
-        rollout = run.module.speaker.speak(tasks, max(2, run.module.completions))
-    logp = run.module.speaker.logp(rollout).detach()
-    shaped, row = run.module.judge(rollout, tasks, logp)
+    with isolated_seed(run.seed):
+        rollout = run.module.policy.rollout(tasks, max(2, run.module.completions))
+    logp = run.module.policy.logp(rollout).detach()
+    shaped, row = run.module.score_rollout(rollout, tasks, logp)
     tokens = [""] * rollout.mask.shape[1]
-    if isinstance(run.module.speaker, CausalSpeaker):
-        tokenizer: Any = run.module.speaker.renderer.tokenizer
-        tokens = [tokenizer.decode([i]) for i in rollout.spoken.tokens[0].tolist()]
-    cut = ", which the policy reads without its beginning" if run.module.speaker.trimmed(tasks[:1]) else ""
-    head = f"policy: {who}\nprompt{cut}: {tasks[0].prompt}\ncompletion: {rollout.spoken.texts[0]}\n"
+    if isinstance(run.module.policy, CausalRolloutPolicy):
+        tokenizer: Any = run.module.policy.renderer.tokenizer
+        tokens = [tokenizer.decode([i]) for i in rollout.completions.tokens[0].tolist()]
+    cut = ", which the policy reads without its beginning" if run.module.policy.trimmed(tasks[:1]) else ""
+    head = f"policy: {who}\nprompt{cut}: {tasks[0].prompt}\ncompletion: {rollout.completions.texts[0]}\n"
     return (
         head
         + explain(shaped, 0, tokens, rollout.mask)

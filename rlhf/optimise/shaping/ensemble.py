@@ -17,15 +17,15 @@ from torch import Tensor
 DDOF = 0
 
 
-class Judged(NamedTuple):
+class EnsembleScore(NamedTuple):
     """score [B] and penalty [B] >= 0, in units of normalised reward."""
 
     score: Float[Tensor, " B"]
     penalty: Float[Tensor, " B"]
 
 
-Aggregator = Callable[[Tensor], Judged]
-"""`members [M, B] -> Judged`."""
+Aggregator = Callable[[Tensor], EnsembleScore]
+"""`members [M, B] -> EnsembleScore`."""
 
 
 def normalise(
@@ -44,30 +44,30 @@ def normalise(
     return (members - mean[:, None]) / std[:, None]
 
 
-def mean(members: Float[Tensor, "M B"]) -> Judged:
+def mean(members: Float[Tensor, "M B"]) -> EnsembleScore:
     """The mean over members."""
-    return Judged(members.mean(0), torch.zeros_like(members[0]))
+    return EnsembleScore(members.mean(0), torch.zeros_like(members[0]))
 
 
-def median(members: Float[Tensor, "M B"]) -> Judged:
+def median(members: Float[Tensor, "M B"]) -> EnsembleScore:
     """The median over members; the mean of the middle two where their number is even."""
-    return Judged(members.quantile(0.5, dim=0), torch.zeros_like(members[0]))
+    return EnsembleScore(members.quantile(0.5, dim=0), torch.zeros_like(members[0]))
 
 
-def worst_case(members: Float[Tensor, "M B"]) -> Judged:
+def worst_case(members: Float[Tensor, "M B"]) -> EnsembleScore:
     """The lowest member (WCO): mean minus how far below it the lowest lies."""
     centre = members.mean(0)
-    return Judged(centre, (centre - members.amin(0)).clamp(min=0))
+    return EnsembleScore(centre, (centre - members.amin(0)).clamp(min=0))
 
 
-def mean_minus_variance(members: Float[Tensor, "M B"], *, weight: float) -> Judged:
+def mean_minus_variance(members: Float[Tensor, "M B"], *, weight: float) -> EnsembleScore:
     """Mean - λ · variance (UWO); λ = `weight`, 0.1 to 1 with normalised members."""
-    return Judged(members.mean(0), _weight(weight) * members.var(0, correction=DDOF))
+    return EnsembleScore(members.mean(0), _weight(weight) * members.var(0, correction=DDOF))
 
 
-def mean_minus_std(members: Float[Tensor, "M B"], *, weight: float) -> Judged:
+def mean_minus_std(members: Float[Tensor, "M B"], *, weight: float) -> EnsembleScore:
     """Mean - k · standard deviation, a lower confidence bound; k = `weight`."""
-    return Judged(members.mean(0), _weight(weight) * members.std(0, correction=DDOF))
+    return EnsembleScore(members.mean(0), _weight(weight) * members.std(0, correction=DDOF))
 
 
 def spread(members: Float[Tensor, "M B"]) -> Float[Tensor, " B"]:

@@ -36,20 +36,20 @@ class Controller(Protocol):
         """What was learned, and under `settings` what a change of would make it worthless."""
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from the state of such a controller (see `go_on`)."""
+        """Go on from the state of such a controller (see `load_controller`)."""
 
 
-def to_save(controller: Controller) -> dict[str, Any]:
+def controller_state_of(controller: Controller) -> dict[str, Any]:
     """For the checkpoint: the controller's state, and whose it is."""
     return {"of": name_of(controller), **controller.state_dict()}
 
 
-def go_on(controller: Controller, saved: Mapping[str, Any]) -> None:
+def load_controller(controller: Controller, saved: Mapping[str, Any]) -> None:
     """Take the state of a checkpoint where it is that of such a controller; else warn, and start as configured.
 
     Args:
         controller: fresh, as configured.
-        saved: of `to_save`; without a name where an earlier version wrote it.
+        saved: of `controller_state_of`; without a name where an earlier version wrote it.
     """
     own, other = name_of(controller), saved.get("of")
     state = controller.state_dict().keys() - {"settings"}
@@ -57,10 +57,14 @@ def go_on(controller: Controller, saved: Mapping[str, Any]) -> None:
         return
     if other is None and state <= saved.keys():
         held = ", ".join(f"{name}={saved[name]:g}" for name in sorted(state))
-        tell(f"the checkpoint does not say of which controller its {held} is (an earlier version wrote it): {own} goes "
-             "on with it")  # fmt: skip
+        warn_controller(
+            f"the checkpoint does not say of which controller its {held} is (an earlier version wrote it): {own} goes "
+            "on with it"
+        )
     elif other != own:
-        tell(f"the checkpoint is of {other or 'another controller'}: {own} starts from its configuration")
+        warn_controller(
+            f"the checkpoint is of {other or 'another controller'}: {own} starts from its configuration"
+        )
         return
     controller.load_state_dict(saved)
 
@@ -79,6 +83,6 @@ def changed(settings: Mapping[str, Any], saved: Mapping[str, Any]) -> str:
     )
 
 
-def tell(what: str) -> None:
+def warn_controller(what: str) -> None:
     """Warn about a controller."""
     warnings.warn(f"shaping.controller: {what}", stacklevel=3)

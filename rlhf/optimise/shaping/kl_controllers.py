@@ -21,7 +21,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from rlhf.optimise.limits import REFERENCE_STEP, check_horizon
-from rlhf.optimise.shaping.kl_controller import Context, Controller, changed, tell
+from rlhf.optimise.shaping.kl_controller import Context, Controller, changed, warn_controller
 from rlhf.records import RecordError
 
 
@@ -109,7 +109,7 @@ class Annealed:
         """Episodes seen before the checkpoint; warns where β now goes another way from there."""
         self.seen = int(state["seen"])
         if other := changed(self._settings(), state):
-            tell(f"{other}: after {self.seen} episodes β goes on at {self.beta:g}")
+            warn_controller(f"{other}: after {self.seen} episodes β goes on at {self.beta:g}")
 
     def _settings(self) -> dict[str, Any]:
         curve = getattr(self.curve, "func", self.curve)
@@ -166,7 +166,7 @@ class Adaptive:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """β at the checkpoint, within the bounds; `init`, with a warning, where it was adapted to something else."""
         if other := changed(self._settings(), state):
-            tell(f"{other}: β starts from init={self.init:g} again")
+            warn_controller(f"{other}: β starts from init={self.init:g} again")
             return
         self.beta = min(max(float(state["beta"]), self.low), self.high)
 

@@ -1,4 +1,4 @@
-"""The reward a policy is trained on, and how far from home its answers are: opinions of a reward model on texts."""
+"""The reward a policy is trained on, and how far from home its answers are: scores of a reward model on texts."""
 
 from __future__ import annotations
 
@@ -20,50 +20,53 @@ from rlhf.reward.scoring.scorer import Scorer
 from rlhf.stats.arrays import Floats
 
 
-class Judge(Protocol):
+class RewardSource(Protocol):
     """Anything that rewards texts with several members and has features of them."""
 
-    def look(self, prompts: Sequence[Prompt], texts: Sequence[str]) -> tuple[Float[Tensor, "M B"], Floats]:
+    def score(self, prompts: Sequence[Prompt], texts: Sequence[str]) -> tuple[Float[Tensor, "M B"], Floats]:
         """Raw rewards of every member, and features [B, D]."""
 
 
-class Opinion(NamedTuple):
+class ProxyScore(NamedTuple):
     """members [M, B] normalised; distance [B]: squared Mahalanobis distance from the reference samples, over D."""
 
     members: Float[Tensor, "M B"]
     distance: Float[Tensor, " B"]
 
 
-class Proxy:
-    """A judge made comparable: every member has mean 0 and std 1 on samples of the reference policy (Ziegler 2019).
+class ProxyReward:
+    """A reward source made comparable: every member has mean 0 and std 1 on samples of the reference policy (Ziegler
+    2019).
 
     Args:
-        judge: the reward model.
+        source: the reward model.
         prompts, texts: at least 32 samples of the reference policy; 256 or more are advised.
 
     Raises:
         ValueError: too few samples, or a member that gives all of them the same reward.
     """
 
-    def __init__(self, judge: Judge, prompts: Sequence[Prompt], texts: Sequence[str]) -> None:
+    def __init__(self, source: RewardSource, prompts: Sequence[Prompt], texts: Sequence[str]) -> None:
         if len(texts) < 32:
             raise ValueError(
                 f"task.reference_samples={len(texts)}: at least 32 samples set the scale of the reward"
             )
-        self.judge = judge
-        members, features = judge.look(prompts, texts)
+        self.source = source
+        members, features = source.score(prompts, texts)
         self.mean, self.std = members.mean(1), members.std(1, correction=0)
-        self.home = LedoitWolf().fit(features)
+        self.covariance = LedoitWolf().fit(features)
         normalise(members, self.mean, self.std)
 
-    def __call__(self, prompts: Sequence[Prompt], texts: Sequence[str]) -> Opinion:
+    def __call__(self, prompts: Sequence[Prompt], texts: Sequence[str]) -> ProxyScore:
         """Normalised members and distances."""
-        members, features = self.judge.look(prompts, texts)
-        distance = self.home.mahalanobis(features) / features.shape[1]
-        return Opinion(normalise(members, self.mean, self.std), torch.tensor(distance, dtype=torch.float32))
+        members, features = self.source.score(prompts, texts)
+        distance = self.covariance.mahalanobis(features) / features.shape[1]
+        return ProxyScore(
+            normalise(members, self.mean, self.std), torch.tensor(distance, dtype=torch.float32)
+        )
 
 
-class RunJudge:
+class RunReward:
     """Trained runs of `task=reward`: every run, and every member of a run with head=ensemble, is a member.
 
     Args:
@@ -89,7 +92,7 @@ class RunJudge:
         self.batch_size = batch_size
 
     @torch.inference_mode()
-    def look(self, prompts: Sequence[Prompt], texts: Sequence[str]) -> tuple[Float[Tensor, "M B"], Floats]:
+    def score(self, prompts: Sequence[Prompt], texts: Sequence[str]) -> tuple[Float[Tensor, "M B"], Floats]:
         """Raw rewards, and the first run's pooled hidden states."""
         members, features = [], None
         for scorer in self.scorers:

@@ -19,7 +19,7 @@ from rlhf.records import RecordError
 
 
 @dataclass(frozen=True)
-class Spoken:
+class Completions:
     """B completions as a rule sees them.
 
     tokens [B, T], mask [B, T]   ids, and which of them belong to the completion
@@ -41,8 +41,8 @@ class Term:
     replaces: Bool[Tensor, " B"]
 
 
-Violation = Callable[[Spoken], Tensor]
-"""`Spoken -> violation[B]` in 0..1."""
+Violation = Callable[[Completions], Tensor]
+"""`Completions -> violation[B]` in 0..1."""
 
 
 @dataclass(frozen=True)
@@ -69,16 +69,16 @@ class Penalty:
                 remedy="null removes the rule",
             )  # fmt: skip
 
-    def __call__(self, spoken: Spoken) -> Term:
+    def __call__(self, completions: Completions) -> Term:
         """The term of every completion."""
-        broken = self.violation(spoken).float()
+        broken = self.violation(completions).float()
         if self.replace:
             fired = broken > 0
             return Term(torch.where(fired, -self.size, 0.0), fired)
         return Term(-self.size * broken, torch.zeros_like(broken, dtype=torch.bool))
 
 
-def overlong(spoken: Spoken, *, limit: int, buffer: int) -> Float[Tensor, " B"]:
+def overlong(completions: Completions, *, limit: int, buffer: int) -> Float[Tensor, " B"]:
     """Length: 0 up to `limit - buffer` tokens, then rising evenly to 1 at `limit` (DAPO, Yu et al. 2025, eq. 13).
 
     Raises:
@@ -88,28 +88,28 @@ def overlong(spoken: Spoken, *, limit: int, buffer: int) -> Float[Tensor, " B"]:
         raise RecordError(
             f"{buffer} must lie between 1 and limit={limit}", key="shaping.rules.length.violation.buffer"
         )
-    return ((spoken.mask.sum(1) - (limit - buffer)).clamp(0, buffer) / buffer).float()
+    return ((completions.mask.sum(1) - (limit - buffer)).clamp(0, buffer) / buffer).float()
 
 
-def repeated(spoken: Spoken, *, n: int = 3) -> Float[Tensor, " B"]:
+def repeated(completions: Completions, *, n: int = 3) -> Float[Tensor, " B"]:
     """Repetition: the share of a completion's n-grams of tokens that occurred in it before; 0 where it has none."""
     if n < 1:
         raise RecordError(f"{n} must be at least 1", key="shaping.rules.repetition.violation.n")
     shares = []
-    for row, keep in zip(spoken.tokens, spoken.mask, strict=True):
+    for row, keep in zip(completions.tokens, completions.mask, strict=True):
         ids = row[keep].tolist()
         grams = [tuple(ids[i : i + n]) for i in range(len(ids) - n + 1)]
         shares.append(1 - len(set(grams)) / len(grams) if grams else 0.0)
-    return torch.tensor(shares, device=spoken.mask.device)
+    return torch.tensor(shares, device=completions.mask.device)
 
 
-def malformed(spoken: Spoken, *, pattern: str) -> Float[Tensor, " B"]:
+def malformed(completions: Completions, *, pattern: str) -> Float[Tensor, " B"]:
     """Format: 1 where the text does not match the regular expression from start to end (`.` matches newlines)."""
     wanted = re.compile(pattern, re.DOTALL)
-    fits = [float(wanted.fullmatch(text) is None) for text in spoken.texts]
-    return torch.tensor(fits, device=spoken.mask.device)
+    fits = [float(wanted.fullmatch(text) is None) for text in completions.texts]
+    return torch.tensor(fits, device=completions.mask.device)
 
 
-def unfinished(spoken: Spoken) -> Float[Tensor, " B"]:
+def unfinished(completions: Completions) -> Float[Tensor, " B"]:
     """Missing end: 1 where the completion was cut at the length limit."""
-    return (~spoken.ended).float()
+    return (~completions.ended).float()

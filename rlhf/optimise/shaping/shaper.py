@@ -13,7 +13,7 @@ from torch import Tensor
 from rlhf.optimise.shaping.ensemble import Aggregator, spread
 from rlhf.optimise.shaping.kl_controller import Context, Controller
 from rlhf.optimise.shaping.kl_controllers import check_domains
-from rlhf.optimise.shaping.rules import Spoken, Term
+from rlhf.optimise.shaping.rules import Completions, Term
 from rlhf.optimise.shaping.shape import ESTIMATORS, PLACEMENTS, ShapedReward, k1, shape_rewards
 from rlhf.records import RecordError
 
@@ -39,7 +39,7 @@ class Shaper:
     estimator: str = "k1"
     placement: str = "token"
     clip: float | None = None
-    rules: Mapping[str, Callable[[Spoken], Term] | None] = field(default_factory=dict)
+    rules: Mapping[str, Callable[[Completions], Term] | None] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name in self.rules:
@@ -68,7 +68,7 @@ class Shaper:
         logp: Float[Tensor, "B T"],
         ref_logp: Float[Tensor, "B T"],
         mask: Bool[Tensor, "B T"],
-        spoken: Spoken,
+        completions: Completions,
         group: Int[Tensor, " B"],
         domains: Sequence[str | None],
     ) -> ShapedReward:
@@ -77,12 +77,12 @@ class Shaper:
         Args:
             members: normalised rewards.
             logp, ref_logp, mask: as in `shape_rewards`.
-            spoken: the completions.
+            completions: the completions.
             group: prompt 0..P-1 of every completion.
             domains: of the P prompts.
         """
         score, penalty = self.aggregate(members)
-        terms = {name: rule(spoken) for name, rule in self.rules.items() if rule is not None}
+        terms = {name: rule(completions) for name, rule in self.rules.items() if rule is not None}
         doubt = _mean_of_groups(spread(members), group, len(domains))
         beta = self.controller.betas(Context(doubt, domains))[group]
         return shape_rewards(

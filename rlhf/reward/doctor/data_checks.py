@@ -89,7 +89,7 @@ def _side_balance(data: PreferenceData) -> Check:
         decided = np.reshape(win_prob, (k, k))[upper]
         wins += [float(w > 0.5) for w in decided if w != 0.5]
     share = float(np.mean(wins)) if wins else 0.5
-    harmless = "harmless to a reward model, which never sees the order; shuffle before showing to judges"
+    harmless = "harmless to a reward model, which never sees the order; shuffle before showing to annotators"
     return verdict(
         "first side wins", not 0.2 < share < 0.8, f"{share:.3f} of the decided pairs", harmless, warn=True
     )

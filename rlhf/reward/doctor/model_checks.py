@@ -30,11 +30,11 @@ TOLERANCE = 1e-4
 
 
 def check_padding_token(run: RewardRun) -> Check:
-    """The padding token must not be the end token, and tokenizer and model must agree on it (T1, T6).
+    """The padding token must not be the end token, and tokenizer and model must agree on it.
 
     A folder that has none, or pads with its end token, was given one when it was loaded: a note says so.
     """
-    tokenizer, config = run.data.renderer.tokenizer, run.module.model.backbone.carrier.config
+    tokenizer, config = run.data.renderer.tokenizer, run.module.model.backbone.classifier.config
     name, pad_id, had = "padding token", tokenizer.pad_token_id, tokenizer.init_kwargs.get("pad_token")
     if pad_id in (None, tokenizer.eos_token_id) or config.pad_token_id != pad_id:
         measured = f"pad={pad_id}, end={tokenizer.eos_token_id}, the model's configuration says {config.pad_token_id}"
@@ -110,7 +110,7 @@ def check_eval_is_deterministic(run: RewardRun) -> Check:
 def check_head(run: RewardRun) -> Check:
     """The head must be trained, in float32, free of adapters, and the embeddings as long as the tokenizer."""
     model = run.module.model
-    rows = model.backbone.carrier.get_input_embeddings().weight.shape[0]
+    rows = model.backbone.classifier.get_input_embeddings().weight.shape[0]
     vocabulary = len(run.data.renderer.tokenizer)
     weight = model.head.weight
     sound = weight.requires_grad and weight.dtype == torch.float32 and rows >= vocabulary

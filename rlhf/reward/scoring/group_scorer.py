@@ -16,15 +16,16 @@ from rlhf.reward.scoring.scorer import Scorer
 
 
 @dataclass(frozen=True)
-class Scores:
+class GroupScores:
     """What is known of one group's K completions.
 
     members [M, K] or [K]   rewards, of every member where there are several
-    unusual [K]             share of ordinary answers that are less strange, see `Scorer.unusual`; None = no statistics
+    ood_score [K]             share of ordinary answers that are less out of distribution, see `Scorer.ood_score`;
+                              None = no statistics
     """
 
     members: Float[Tensor, "*M K"]
-    unusual: list[float] | None = None
+    ood_score: list[float] | None = None
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class GroupScorer:
     Args:
         scorer: what `rlhf.load` gives.
         batch_tokens: tokens per forward pass, at most; a single completion may be longer.
-        detector: of strange answers, where the model's folder holds the statistics.
+        detector: of the out-of-distribution score, where the model's folder holds the statistics.
     """
 
     def __init__(self, scorer: Scorer, *, batch_tokens: int = 8192, detector: str = "mahalanobis") -> None:
@@ -58,13 +59,13 @@ class GroupScorer:
         return str(getattr(self.layout, "func", self.layout).__name__)
 
     @property
-    def watches(self) -> bool:
-        """Can strange answers be told?"""
+    def has_ood_statistics(self) -> bool:
+        """Does the model's folder hold the statistics of this detector?"""
         reference = self.scorer.reference
         return reference is not None and self.detector in reference.typical
 
-    def score(self, groups: Sequence[Encoded]) -> list[Scores]:
-        """Rewards of every group's completions, and how strange these are."""
+    def score(self, groups: Sequence[Encoded]) -> list[GroupScores]:
+        """Rewards of every group's completions, and their out-of-distribution scores."""
         parts: list[list[Tensor]] = [[] for _ in groups]
         for batch in self._batches(groups):
             for piece, states in zip(batch, self._states(batch), strict=True):
@@ -88,13 +89,13 @@ class GroupScorer:
         return torch.split(states, [len(p.responses) for p in batch])
 
     @torch.inference_mode()
-    def _scores(self, states: Float[Tensor, "K D"]) -> Scores:
+    def _scores(self, states: Float[Tensor, "K D"]) -> GroupScores:
         members = self.scorer.model.head(states).cpu()
         reference = self.scorer.reference
         if reference is None or self.detector not in reference.typical:
-            return Scores(members)
+            return GroupScores(members)
         found = reference.detect(states.float().cpu().numpy())[self.detector]
-        return Scores(members, reference.unusual(self.detector, found).tolist())
+        return GroupScores(members, reference.ood_score(self.detector, found).tolist())
 
     def _batches(self, groups: Sequence[Encoded]) -> Iterator[list[Piece]]:
         return filled(self._pieces(groups), lambda p: self._cost(p.prompt, p.responses), self.batch_tokens)

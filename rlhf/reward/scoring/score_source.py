@@ -72,10 +72,10 @@ class RunSource:
                 part = slice(stop - len(encoded[i].kept), stop)
                 found[i] = self._scores(records[i], encoded[i], reward[part], rows[:, part], states[part])
         width = self.scorer.model.head.weight.shape[0]
-        return [found.get(i) or _unread(len(r.completions), width) for i, r in enumerate(records)]
+        return [found.get(i) or _unscored(len(r.completions), width) for i, r in enumerate(records)]
 
     def fit_reference(self, records: Sequence[Comparison], held_out: Sequence[Comparison]) -> None:
-        """Statistics of the states of training records, for a model that came without; all pairs count as judged."""
+        """Statistics of the states of training records, for a model that came without; all pairs count as labelled."""
         states, reward, first, second = [], [], [], []
         start = 0
         for scores in self._few(records):
@@ -119,14 +119,14 @@ class RunSource:
         self, record: Comparison, group: Encoded, reward: Floats, members: Floats, states: Any
     ) -> Scores:
         k, kept = len(record.completions), group.kept
-        strange = {} if self.reference is None else self.reference.detect(states)
+        ood_scores = {} if self.reference is None else self.reference.detect(states)
         lengths = np.array([len(group.prompt) + len(r) for r in group.responses], dtype=np.float64)
         return Scores(
             reward=_spread(reward, kept, k),
             members=_spread(members, kept, k),
             tokens=_spread(lengths, kept, k),
             features=_spread(states.T, kept, k).T,
-            strange={name: _spread(values, kept, k) for name, values in strange.items()},
+            ood_scores={name: _spread(values, kept, k) for name, values in ood_scores.items()},
             trimmed=group.trimmed > 0,
         )
 
@@ -177,6 +177,6 @@ def _states(scores: Scores) -> Any:
     return scores.features
 
 
-def _unread(k: int, members: int) -> Scores:
+def _unscored(k: int, members: int) -> Scores:
     nothing = np.full(k, np.nan)
     return Scores(nothing, np.full((members, k), np.nan), nothing)

@@ -30,7 +30,7 @@ class Scorer:
         model: put into evaluation mode.
         renderer: prompt and answer to tokens.
         calibration: temperature and normalisation fitted on validation data.
-        reference: what the states of training completions look like; None = `unusual` does not work.
+        reference: what the states of training completions look like; None = `ood_score` does not work.
         batch_size: completions per forward pass.
     """
 
@@ -73,7 +73,7 @@ class Scorer:
             raise ValueError("this model has no attributes: train with head=attributes attributes=[...]")
         return dict(zip(names, self.members(prompt, completions).tolist(), strict=True))
 
-    def unusual(
+    def ood_score(
         self,
         prompt: str | list[dict[str, str]] | Prompt,
         completions: Sequence[str],
@@ -81,7 +81,7 @@ class Scorer:
     ) -> list[float]:
         """How out of distribution each completion is: the share of held-out training-like answers that are less so.
 
-        0.5 is an ordinary answer, 1 is stranger than all of them.
+        0.5 is an ordinary answer, 1 is farther out of distribution than all of them.
 
         Args:
             prompt, completions: as in `score`.
@@ -95,7 +95,7 @@ class Scorer:
         if detector not in self.reference.typical:
             raise ValueError(f"detector={detector!r}: one of {', '.join(self.reference.typical)}")
         found = self.reference.detect(self.states(prompt, completions).float().cpu().numpy())
-        shares: list[float] = self.reference.unusual(detector, found[detector]).tolist()
+        shares: list[float] = self.reference.ood_score(detector, found[detector]).tolist()
         return shares
 
     def states(

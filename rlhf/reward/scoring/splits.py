@@ -1,4 +1,4 @@
-"""Rewards of a whole split: collected by row, gathered over processes, joined with the labels for judging."""
+"""Rewards of a whole split: collected by row, gathered over processes, joined with the labels for evaluation."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def take(rewards: Rewards, batch: Batch, reward: Float[Tensor, " N"]) -> None:
 
 
 def gather(rewards: Rewards) -> Rewards:
-    """All processes' rewards (or states) on every process; a row that was padded in twice counts once (T48)."""
+    """All processes' rewards (or states) on every process; a row that was padded in twice counts once."""
     if not (dist.is_available() and dist.is_initialized()):
         return rewards
     shares: list[Any] = [None] * dist.get_world_size()

@@ -1,6 +1,6 @@
-"""One arm of the loop: one selector, one seed, round after round: choose, obtain votes, train, measure.
+"""One run of a selector in the loop: one selector, one seed, round after round: choose, obtain votes, train, measure.
 
-Everything is in its journal. An arm that is started again reads it, buys what is missing of the round in which it
+Everything is in its journal. A run that is started again reads it, obtains what is missing of the round in which it
 stopped, and goes on; equal journals give equal continuations: every draw depends on (seed, round, selector).
 """
 
@@ -22,33 +22,33 @@ from rlhf.evaluation.metrics.calibration import ece, nll
 from rlhf.evaluation.metrics.pair_credit import credit
 from rlhf.labels.label import Aggregation, FittedAggregation
 from rlhf.records import Vote, dump, parse
-from rlhf.select.loop.budget import Plan
+from rlhf.select.loop.budget import LabelBudget
 from rlhf.select.loop.journal import Journal
-from rlhf.select.loop.label_sources import Order, Voter
-from rlhf.select.loop.learners import Labels, Learner, Trained
+from rlhf.select.loop.label_sources import LabelSource, Order
+from rlhf.select.loop.learners import Labels, Learner, TrainedRound
 from rlhf.select.loop.shift import shift
 from rlhf.select.pool import LabelState, PairPool, Selection
-from rlhf.select.pool_builder import World
+from rlhf.select.pool_builder import BuiltPool
 from rlhf.select.querying import query
 from rlhf.select.strategies.error_focused import second_votes
 from rlhf.select.strategies.selector import Selector, at_random
 from rlhf.stats.arrays import Bools
 
 WITH = "+"
-"""Between a selector and the option of `votes` in an arm's name; draws depend on the selector alone."""
+"""Between a selector and the option of `votes` in a run's name; draws depend on the selector alone."""
 
 
 @dataclass
-class Arm:
+class SelectorRun:
     """One selector on one seed.
 
     Args:
         name: of the selector, as in curve.csv.
         selector: chooses.
         seed: of every draw.
-        world: pool and test.
+        built: pool and test.
         learner: trains.
-        voter: gives votes.
+        label_source: gives votes.
         aggregation: votes of a pair to its label.
         plan: how much.
         folder: of the journal, and of task files.
@@ -57,19 +57,19 @@ class Arm:
     name: str
     selector: Selector
     seed: int
-    world: World
+    built: BuiltPool
     learner: Learner
-    voter: Voter
+    label_source: LabelSource
     aggregation: Aggregation | FittedAggregation
-    plan: Plan
+    plan: LabelBudget
     folder: Path
     journal: Journal = field(init=False)
 
     def __post_init__(self) -> None:
         self.journal = Journal(self.folder / "journal.jsonl")
-        self.row = {str(name): row for row, name in enumerate(self.world.pool.ids)}
-        self.bought: dict[int, list[Vote]] = {}
-        self.random = np.zeros(len(self.world.pool), dtype=bool)
+        self.row = {str(name): row for row, name in enumerate(self.built.pool.ids)}
+        self.votes: dict[int, list[Vote]] = {}
+        self.random = np.zeros(len(self.built.pool), dtype=bool)
         self._labels: dict[int, tuple[float, float]] = {}
 
     def rounds(self) -> Iterator[dict[str, Any]]:
@@ -80,26 +80,26 @@ class Arm:
             self.journal.close()
 
     def _rounds(self) -> Iterator[dict[str, Any]]:
-        learner = self.learner.begin(self.world, self.folder)
+        learner = self.learner.begin(self.built, self.folder)
         done = len(self.journal.of("result"))
-        trained: Trained | None = None
+        trained: TrainedRound | None = None
         for number in range(self.plan.rounds + 1):
             if number < done:
                 self._replay(number)
                 yield self.journal.of("result", number)[0]
                 continue
             if number and trained is None:
-                trained = learner(self.world.pool, self._bought_labels(), self._seed(number - 1))
-            if not self._buy(number, trained):
+                trained = learner(self.built.pool, self._labels_so_far(), self._seed(number - 1))
+            if not self._obtain(number, trained):
                 break
             started = time.perf_counter()
-            trained = learner(self.world.pool, self._bought_labels(), self._seed(number))
+            trained = learner(self.built.pool, self._labels_so_far(), self._seed(number))
             yield self._measure(number, trained, time.perf_counter() - started)
 
     # ------------------------------------------------------------------------------------------- buying
 
-    def _buy(self, number: int, trained: Trained | None) -> bool:
-        """Choose and obtain the votes of a round; False where nothing is left to buy."""
+    def _obtain(self, number: int, trained: TrainedRound | None) -> bool:
+        """Choose and obtain the votes of a round; False where nothing is left to obtain."""
         pairs = self.journal.selected(number)
         if pairs is None:
             pairs = self._choose(number, trained)
@@ -108,24 +108,26 @@ class Arm:
         there = {event["pair_id"] for event in self.journal.of("votes", number)}
         orders = [self._order(pair) for pair in pairs if pair["pair_id"] not in there]
         if orders:
-            given = self.voter.votes(self.world, orders, seed=self.seed, round_=number, folder=self.folder)
+            given = self.label_source.votes(
+                self.built, orders, seed=self.seed, round_=number, folder=self.folder
+            )
             for row, votes in given:
-                raw = dump(replace(self.world.task(row), votes=tuple(votes)))["votes"]
+                raw = dump(replace(self.built.task(row), votes=tuple(votes)))["votes"]
                 self._keep(
-                    self.journal.add("votes", number, pair_id=str(self.world.pool.ids[row]), votes=raw)
+                    self.journal.add("votes", number, pair_id=str(self.built.pool.ids[row]), votes=raw)
                 )
         self.journal.sync()
         return bool(pairs)
 
     def _order(self, pair: Mapping[str, Any]) -> Order:
         row = self.row[pair["pair_id"]]
-        return Order(row, pair["count"], len(self.bought.get(row, [])))
+        return Order(row, pair["count"], len(self.votes.get(row, [])))
 
-    def _choose(self, number: int, trained: Trained | None) -> list[dict[str, Any]]:
+    def _choose(self, number: int, trained: TrainedRound | None) -> list[dict[str, Any]]:
         plan, rng = self.plan, self._rng(number)
-        pool, state = (self.world.pool, None) if trained is None else (trained.pool, trained.state)
-        state = state or LabelState.empty(pool.width, regularisation=_prior(self.world))
-        left = int(pool.selectable.sum()) - len(self.bought)
+        pool, state = (self.built.pool, None) if trained is None else (trained.pool, trained.state)
+        state = state or LabelState.empty(pool.width, regularisation=_prior(self.built))
+        left = int(pool.selectable.sum()) - len(self.votes)
         if number == 0 and plan.start:
             counts = plan.pairs(plan.start, left)
             query(
@@ -133,7 +135,7 @@ class Arm:
             )  # refuses wrong options before votes are paid
             rng = np.random.default_rng((self.seed, 0))
             return self._entries(query(pool, state, len(counts), rng, selector=at_random), counts)
-        again = self._again(pool, state, rng) if self.bought else []
+        again = self._again(pool, state, rng) if self.votes else []
         counts = plan.pairs(plan.batch - len(again), left)
         fresh = query(pool, state, len(counts), rng, selector=self.selector)
         return self._entries(fresh, counts) + again
@@ -141,15 +143,15 @@ class Arm:
     def _again(self, pool: PairPool, state: LabelState, rng: np.random.Generator) -> list[dict[str, Any]]:
         """Labelled pairs that get another vote: those that are owed one, then those whose answer is open."""
         votes = self.plan.votes
-        room = self.voter.room(self.world)
-        owed = dict(islice(votes.owed(self.bought, room).items(), self.plan.batch))
+        room = self.label_source.room(self.built)
+        owed = dict(islice(votes.owed(self.votes, room).items(), self.plan.batch))
         none = np.zeros(len(owed), bool)
         entries = [self._entries(
             Selection(np.array(list(owed), dtype=np.int64), np.full(len(owed), np.nan), list(owed.values()), none)
         )]  # fmt: skip
         more = min(round(votes.again * self.plan.batch), self.plan.batch - len(owed))
         if more:
-            free = room > [len(self.bought.get(r, [])) for r in range(len(pool))]
+            free = room > [len(self.votes.get(r, [])) for r in range(len(pool))]
             free[list(owed)] = False
             found = second_votes(replace(pool, selectable=pool.selectable & free), state, more, rng,
                                  reliability=votes.reliability, most_votes=votes.most)  # fmt: skip
@@ -157,10 +159,12 @@ class Arm:
         return [entry for part in entries for entry in part]
 
     def _entries(self, found: Selection, counts: Sequence[int] | None = None) -> list[dict[str, Any]]:
-        """What the journal keeps of a choice: new pairs with the votes to buy on each, or one more vote on old ones."""
+        """What the journal keeps of a choice: new pairs with the votes to obtain on each, or one more vote on old
+        ones.
+        """
         return [
             {
-                "pair_id": str(self.world.pool.ids[row]),
+                "pair_id": str(self.built.pool.ids[row]),
                 "utility": None if math.isnan(utility) else float(utility),
                 "reason": reason,
                 "random": bool(random),
@@ -176,7 +180,7 @@ class Arm:
     # ------------------------------------------------------------------------------------------- labels
 
     def _replay(self, number: int) -> None:
-        """Take over what the journal says was chosen and bought in a round."""
+        """Take over what the journal says was chosen and obtained in a round."""
         for pair in self.journal.selected(number) or []:
             self.random[self.row[pair["pair_id"]]] |= pair["random"] and not pair["second"]
         for event in self.journal.of("votes", number):
@@ -187,41 +191,41 @@ class Arm:
             return
         event["kept"] = True
         row = self.row[event["pair_id"]]
-        votes = parse({**dump(self.world.task(row)), "votes": event["votes"]}).votes
-        self.bought.setdefault(row, []).extend(votes)
+        votes = parse({**dump(self.built.task(row)), "votes": event["votes"]}).votes
+        self.votes.setdefault(row, []).extend(votes)
         self._labels.pop(row, None)
 
-    def _bought_labels(self) -> Labels:
+    def _labels_so_far(self) -> Labels:
         label = self.aggregation
         if isinstance(label, FittedAggregation):
-            label, self._labels = label.fit(self._record(row) for row in self.bought), {}
-        for row in self.bought:
+            label, self._labels = label.fit(self._record(row) for row in self.votes), {}
+        for row in self.votes:
             if row not in self._labels:
                 found = label(self._record(row))
                 seen = bool(found.observed[0, 1])
                 weight = float(found.votes[0, 1] * found.weight) if seen else 0.0
                 self._labels[row] = (float(found.win_prob[0, 1]) if seen else 0.5, weight)
-        rows = np.array(list(self.bought), dtype=np.int64)
-        values = np.array([self._labels[row] for row in self.bought]).reshape(-1, 2)
+        rows = np.array(list(self.votes), dtype=np.int64)
+        values = np.array([self._labels[row] for row in self.votes]).reshape(-1, 2)
         return Labels(rows, values[:, 0], values[:, 1])
 
     def _record(self, row: int) -> Any:
-        return replace(self.world.task(row), votes=tuple(self.bought[row]))
+        return replace(self.built.task(row), votes=tuple(self.votes[row]))
 
     # ------------------------------------------------------------------------------------------ measuring
 
-    def _measure(self, number: int, trained: Trained, seconds: float) -> dict[str, Any]:
-        world = self.world
+    def _measure(self, number: int, trained: TrainedRound, seconds: float) -> dict[str, Any]:
+        built = self.built
         labelled: Bools = self.random[trained.state.rows]
         drift = shift(trained, labelled, np.random.default_rng((self.seed, number, 1)))
-        difference = world.pool.reward_differences(trained.rewards, world.test)
+        difference = built.pool.reward_differences(trained.rewards, built.test)
         numbers = {
             "selector": self.name,
             "seed": self.seed,
-            "labels": sum(len(votes) for votes in self.bought.values()),
-            **judged(world, difference),
-            "by_prompt": by_prompt(world, difference),
-            "cost": float(sum(len(v) * world.pool.cost[row] for row, v in self.bought.items())),
+            "labels": sum(len(votes) for votes in self.votes.values()),
+            **pair_metrics(built, difference),
+            "by_prompt": by_prompt(built, difference),
+            "cost": float(sum(len(v) * built.pool.cost[row] for row, v in self.votes.items())),
             "regularisation": trained.state.posterior.regularisation,
             "out_of_fold_nll": trained.nll if math.isfinite(trained.nll) else None,
             "seconds": seconds,
@@ -235,9 +239,9 @@ class Arm:
         return np.random.default_rng((self.seed, number, crc32(self.name.split(WITH)[0].encode())))
 
 
-def judged(world: World, difference: Any) -> dict[str, float]:
+def pair_metrics(built: BuiltPool, difference: Any) -> dict[str, float]:
     """Accuracy, NLL (in nats) and calibration error of reward differences on the test pairs."""
-    share = np.asarray(world.test_share, np.float64)
+    share = np.asarray(built.test_share, np.float64)
     right = credit(difference, share)
     return {
         "pair_accuracy": float(np.nanmean(right)),
@@ -246,20 +250,20 @@ def judged(world: World, difference: Any) -> dict[str, float]:
     }
 
 
-def by_prompt(world: World, difference: Any) -> dict[str, list[Any]]:
+def by_prompt(built: BuiltPool, difference: Any) -> dict[str, list[Any]]:
     """Test prompt -> [its domain, its test pairs, their mean NLL]: what intervals over prompts are made from."""
-    loss = nll(difference, np.asarray(world.test_share, np.float64))
+    loss = nll(difference, np.asarray(built.test_share, np.float64))
     _, first, place, pairs = np.unique(
-        world.pool.prompt[world.test], return_index=True, return_inverse=True, return_counts=True
+        built.pool.prompt[built.test], return_index=True, return_inverse=True, return_counts=True
     )
     means = np.bincount(place, loss) / pairs
     found = {}
-    for row, count, mean in zip(world.test[first], pairs, means, strict=True):
-        record = world.records[int(world.place[row, 0])]
+    for row, count, mean in zip(built.test[first], pairs, means, strict=True):
+        record = built.records[int(built.place[row, 0])]
         found[record.prompt_id] = [record.domain, int(count), round(float(mean), 6)]
     return found
 
 
-def _prior(world: World) -> float:
-    rows = np.flatnonzero(world.pool.selectable)[:2000]
-    return float((world.pool.z(rows) ** 2).sum(1).mean())
+def _prior(built: BuiltPool) -> float:
+    rows = np.flatnonzero(built.pool.selectable)[:2000]
+    return float((built.pool.z(rows) ** 2).sum(1).mean())

@@ -1,4 +1,4 @@
-"""How much is bought, and on what: votes per round, votes per pair, and which pairs get another one."""
+"""How much is obtained, and on what: votes per round, votes per pair, and which pairs get another one."""
 
 from __future__ import annotations
 
@@ -44,15 +44,15 @@ class Votes:
         if not 0.5 < self.reliability < 1:
             raise ValueError(f"votes.reliability={self.reliability} must lie between 0.5 and 1")
 
-    def owed(self, bought: Mapping[int, Sequence[Vote]], room: Ints) -> dict[int, str]:
+    def owed(self, given: Mapping[int, Sequence[Vote]], room: Ints) -> dict[int, str]:
         """Rows of pairs that need another vote before new pairs are asked about, with the reason.
 
         Args:
-            bought: row of the pool -> its votes so far.
+            given: row of the pool -> its votes so far.
             room: votes [n] that each pair can get in all.
         """
         found = {}
-        for row, votes in bought.items():
+        for row, votes in given.items():
             if len(votes) >= min(self.most, int(room[row])):
                 continue
             if len(votes) < self.per_pair:
@@ -73,8 +73,8 @@ def _counts(votes: Sequence[Vote]) -> list[int]:
 
 
 @dataclass(frozen=True)
-class Plan:
-    """How much is bought, and when.
+class LabelBudget:
+    """How much is obtained, and when.
 
     Args:
         start: votes of the first round, on pairs drawn at random; 0 = the selector chooses from the first on.

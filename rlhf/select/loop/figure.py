@@ -86,13 +86,13 @@ def draw(found: Mapping[str, Curves], numbers: Mapping[str, Mapping[str, float]]
         right.set_ylabel(f"{SHOWN[metric]}, less {against}")
         right.axhline(0, color="black", linewidth=0.8)
     for axis in axes[1]:
-        axis.set_xlabel("votes bought")
+        axis.set_xlabel("votes obtained")
     axes[0, 0].legend(fontsize=8)
     counts = sorted({len(own.seeds) for own in found.values()})
     seeds = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
     bands = "bands: 95% t intervals over seeds" if counts[-1] > 1 else "one seed: no intervals"
     bands += "; so few seeds say little" if 1 < counts[-1] < FEW else ""
-    figure.suptitle(f"test pairs against votes bought, {seeds} seeds ({bands})", fontsize=10)
+    figure.suptitle(f"test pairs against votes obtained, {seeds} seeds ({bands})", fontsize=10)
     return figure
 
 

@@ -1,7 +1,7 @@
 """The whole model, trained anew (cold) or on (warm) every round by the task `reward`.
 
 This confirms, slowly, what research mode found. Validation prompts keep all their votes for early
-stopping and the temperature: they are not counted as bought.
+stopping and the temperature: they are not counted as obtained.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from rlhf.records import Comparison, Vote, dump
 from rlhf.reward.training import RewardRun, train_reward
 from rlhf.select.embeddings import hidden_states
 from rlhf.select.laplace import GRID
-from rlhf.select.loop.learners import Labels, LinearHead, Trained, with_features
+from rlhf.select.loop.learners import Labels, LinearLearner, TrainedRound, with_features
 from rlhf.select.pool import PairPool
-from rlhf.select.pool_builder import World
+from rlhf.select.pool_builder import BuiltPool
 
 
 @dataclass
-class Bought:
-    """Records as a source: what was bought under `meta.split: train`, validation and test as they are."""
+class LabelledRecords:
+    """Records as a source: what was obtained under `meta.split: train`, validation and test as they are."""
 
     kept: list[Comparison]
     skipped: list[str] = field(default_factory=list)
@@ -54,25 +54,25 @@ class FineTune:
         build: (folder, source) -> everything a training run needs; made from the configuration.
         warm: start from the last round's weights instead of from the beginning.
         folds: of the cross-validation that fits the posterior on the trained hidden states.
-        world: set by `begin`.
+        built: set by `begin`.
         folder: set by `begin`: every round's run is kept there.
     """
 
     build: Callable[..., RewardRun]
     warm: bool = False
     folds: int = 4
-    world: World | None = None
+    built: BuiltPool | None = None
     folder: Path = Path()
 
-    def begin(self, world: World, folder: Path) -> FineTune:
-        """The learner of one arm."""
-        return replace(self, world=world, folder=folder / "fits")
+    def begin(self, built: BuiltPool, folder: Path) -> FineTune:
+        """The learner of one selector's run."""
+        return replace(self, built=built, folder=folder / "fits")
 
-    def __call__(self, pool: PairPool, labels: Labels, seed: int) -> Trained:
+    def __call__(self, pool: PairPool, labels: Labels, seed: int) -> TrainedRound:
         """Train, or load what was trained on these labels before; then a posterior on the new hidden states."""
-        assert self.world is not None, "call begin first"
+        assert self.built is not None, "call begin first"
         own = self.folder / f"{len(labels.rows):06d}-{int(labels.votes.sum()):06d}"
-        run = self.build(folder=own, source=self._source(self.world, labels))
+        run = self.build(folder=own, source=self._source(self.built, labels))
         run.data.setup()
         best = own / "checkpoints" / "best.ckpt"
         if not (own / "metrics.json").is_file():
@@ -82,17 +82,17 @@ class FineTune:
             own.mkdir(parents=True, exist_ok=True)
             train_reward(run)
         _load(run, best)
-        answers = [*self.world.answers, *self.world.policy]
+        answers = [*self.built.answers, *self.built.policy]
         model = run.module.model.eval()
         with torch.inference_mode():
             every = hidden_states(model.backbone, run.data.renderer, [(a.prompt, a.text) for a in answers])
-            hidden, target = np.split(every, [len(self.world.answers)])
+            hidden, target = np.split(every, [len(self.built.answers)])
             members = model.head(torch.from_numpy(hidden))
             rewards = model.head.combine(members).double().numpy()
         temperature = Calibration.from_json(own / "calibration.json").temperature
         several = members.double().numpy() if members.ndim == 2 else None
         seen = with_features(pool, hidden, several, None if pool.target is None else target)
-        head = LinearHead(folds=self.folds, grid=GRID)(seen, labels, seed)
+        head = LinearLearner(folds=self.folds, grid=GRID)(seen, labels, seed)
         return replace(head, rewards=rewards / temperature)
 
     def _before(self, own: Path) -> Path | None:
@@ -100,12 +100,12 @@ class FineTune:
         done = sorted(p.parent for p in self.folder.glob("*/metrics.json") if p.parent.name < own.name)
         return done[-1] / "checkpoints" / "best.ckpt" if done else None
 
-    def _source(self, world: World, labels: Labels) -> Bought:
-        records = [_marked(record, split) for split, record in world.judges]
+    def _source(self, built: BuiltPool, labels: Labels) -> LabelledRecords:
+        records = [_marked(record, split) for split, record in built.evaluation]
         for row, share, votes in zip(labels.rows, labels.share, labels.votes, strict=True):
             if votes > 0:
-                records.append(_marked(_voted(world.task(int(row)), float(share), float(votes)), "train"))
-        return Bought(records)
+                records.append(_marked(_voted(built.task(int(row)), float(share), float(votes)), "train"))
+        return LabelledRecords(records)
 
 
 def _voted(task: Comparison, share: float, votes: float) -> Comparison:

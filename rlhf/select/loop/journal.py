@@ -1,4 +1,5 @@
-"""What an arm of the loop has done, append-only: nothing bought is lost or bought twice, whenever it is stopped.
+"""What a selector's run in the loop has done, append-only: nothing obtained is lost or obtained twice, whenever it is
+stopped.
 
     {"event": "selected", "round": 3, "pairs": [{"pair_id", "row", "utility", "reason", "random", "second"}, ...]}
     {"event": "votes", "round": 3, "pair_id": "...", "votes": [...]}      as soon as the votes on a pair are there
@@ -26,7 +27,7 @@ class JournalError(ValueError):
 
 @dataclass
 class Journal:
-    """Events of one arm in order.
+    """Events of one selector's run in order.
 
     Args:
         path: the file; its folder is made.
@@ -45,7 +46,7 @@ class Journal:
         except BlockingIOError as error:
             self._file.close()
             raise JournalError(
-                f"{self.path}: another process is at work on this arm; wait for it or stop it"
+                f"{self.path}: another process is at work on this journal; wait for it or stop it"
             ) from error
         self.events: list[Event] = self._read()
 

@@ -11,13 +11,15 @@ import numpy as np
 
 from rlhf.select.laplace import GRID, Posterior, fit, tune
 from rlhf.select.pool import LabelState, PairPool
-from rlhf.select.pool_builder import World
+from rlhf.select.pool_builder import BuiltPool
 from rlhf.stats.arrays import Floats, Ints
 
 
 @dataclass(frozen=True)
 class Labels:
-    """What has been bought: rows [m] of the pool, each once; share [m] for the left; votes [m], 0 where none counts."""
+    """What has been obtained: rows [m] of the pool, each once; share [m] for the left; votes [m], 0 where none
+    counts.
+    """
 
     rows: Ints
     share: Floats
@@ -25,7 +27,7 @@ class Labels:
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainedRound:
     """After a round of training.
 
     pool     the pool as selectors see it: with features and members of the model that was trained
@@ -43,17 +45,17 @@ class Trained:
 class Learner(Protocol):
     """Trains on labels."""
 
-    def begin(self, world: World, folder: Path) -> Learner:
-        """The learner for one arm, which may keep files in the folder."""
+    def begin(self, built: BuiltPool, folder: Path) -> Learner:
+        """The learner for one selector's run, which may keep files in the folder."""
         ...
 
-    def __call__(self, pool: PairPool, labels: Labels, seed: int) -> Trained:
+    def __call__(self, pool: PairPool, labels: Labels, seed: int) -> TrainedRound:
         """The model after this round."""
         ...
 
 
 @dataclass(frozen=True)
-class LinearHead:
+class LinearLearner:
     """The exact Bradley-Terry head on frozen features; λ by cross-validation over prompts, every round anew.
 
     Args:
@@ -66,18 +68,18 @@ class LinearHead:
     grid: Sequence[float] = GRID
     fixed: float | None = None
 
-    def begin(self, world: World, folder: Path) -> LinearHead:
+    def begin(self, built: BuiltPool, folder: Path) -> LinearLearner:
         """Itself: it keeps nothing from round to round."""
         return self
 
-    def __call__(self, pool: PairPool, labels: Labels, seed: int) -> Trained:
+    def __call__(self, pool: PairPool, labels: Labels, seed: int) -> TrainedRound:
         """The head, and the labels' predictions out of fold."""
         unit = _unit(pool)
         if len(labels.rows) < 2:
             state = LabelState(
                 *_columns(labels), Posterior.prior(pool.width, unit), np.full(len(labels.rows), np.nan)
             )
-            return Trained(pool, state, np.zeros(len(pool.features)), float("nan"))
+            return TrainedRound(pool, state, np.zeros(len(pool.features)), float("nan"))
         z = pool.z(labels.rows)
         given = (z, labels.share, labels.votes, pool.prompt[labels.rows])
         tuned = tune(
@@ -85,7 +87,9 @@ class LinearHead:
         )
         posterior = fit(z, labels.share, labels.votes, tuned.regularisation)
         state = LabelState(*_columns(labels), posterior, tuned.out_of_fold)
-        return Trained(pool, state, pool.features @ posterior.theta.astype(pool.features.dtype), tuned.nll)
+        return TrainedRound(
+            pool, state, pool.features @ posterior.theta.astype(pool.features.dtype), tuned.nll
+        )
 
 
 def with_features(

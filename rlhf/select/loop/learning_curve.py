@@ -32,7 +32,7 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Curves:
-    """Metrics [S, R] of one selector over its seeds [S] and rounds, and the votes bought by then: labels [R]."""
+    """Metrics [S, R] of one selector over its seeds [S] and rounds, and the votes obtained by then: labels [R]."""
 
     seeds: Ints
     labels: Floats
@@ -85,7 +85,9 @@ def curves(rows: Iterable[Row]) -> dict[str, Curves]:
 
 
 def baseline(names: Iterable[str]) -> str:
-    """The arm that others are compared with: `random`, or `random+<votes>` where every arm buys votes in that way."""
+    """The selector that others are compared with: `random`, or `random+<votes>` where every selector gets its votes
+    in that way.
+    """
     given = sorted(names)
     return next((n for n in given if n.split("+")[0] == BASELINE), BASELINE)
 

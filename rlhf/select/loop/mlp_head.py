@@ -13,14 +13,14 @@ from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from rlhf.select.laplace import fit
-from rlhf.select.loop.learners import Labels, LinearHead, Trained, with_features
+from rlhf.select.loop.learners import Labels, LinearLearner, TrainedRound, with_features
 from rlhf.select.pool import LabelState, PairPool
-from rlhf.select.pool_builder import World
+from rlhf.select.pool_builder import BuiltPool
 from rlhf.stats.arrays import Floats, Ints
 
 
 @dataclass(frozen=True)
-class MlpHead:
+class MlpLearner:
     """r(φ) = w · tanh(W φ + b), trained on all labels every round; weight decay by cross-validation over prompts.
 
     Selectors see the hidden layer as features and the members' rewards; the posterior is the last layer's. All networks
@@ -45,15 +45,15 @@ class MlpHead:
     folds: int = 3
     warm_until: int = 20
 
-    def begin(self, world: World, folder: Path) -> MlpHead:
+    def begin(self, built: BuiltPool, folder: Path) -> MlpLearner:
         """Itself: networks start anew every round."""
         return self
 
-    def __call__(self, pool: PairPool, labels: Labels, seed: int) -> Trained:
+    def __call__(self, pool: PairPool, labels: Labels, seed: int) -> TrainedRound:
         """The networks, and the labels' predictions out of fold."""
         groups = pool.prompt[labels.rows]
         if len(labels.rows) < self.warm_until or len(np.unique(groups)) < self.folds:
-            return LinearHead()(pool, labels, seed)
+            return LinearLearner()(pool, labels, seed)
         pairs = _Pairs.of(pool, labels)
         predicted = self._out_of_fold(pairs, labels, groups, seed)
         losses = labels.share * np.logaddexp(0, -predicted)
@@ -104,14 +104,14 @@ class MlpHead:
     @torch.inference_mode()
     def _trained(
         self, pool: PairPool, labels: Labels, networks: _Networks, decay: float, p: Floats, nll: float
-    ) -> Trained:
+    ) -> TrainedRound:
         hidden = networks.hidden(_single(pool.features))
         members = networks.rewards(hidden).T.numpy()
         target = None if pool.target is None else networks.hidden(_single(pool.target)).numpy()
         seen = with_features(pool, hidden.numpy(), members if self.members > 1 else None, target)
         posterior = fit(seen.z(labels.rows), labels.share, labels.votes, decay)
         state = LabelState(labels.rows, labels.share, labels.votes, posterior, p)
-        return Trained(seen, state, members.mean(0), nll)
+        return TrainedRound(seen, state, members.mean(0), nll)
 
 
 @dataclass(frozen=True)

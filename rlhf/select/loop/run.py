@@ -12,13 +12,13 @@ import numpy as np
 import pytorch_lightning as pl
 
 from rlhf.labels.label import Aggregation, FittedAggregation
-from rlhf.select.loop.arm import Arm, judged
-from rlhf.select.loop.budget import Plan
+from rlhf.select.loop.arm import SelectorRun, pair_metrics
+from rlhf.select.loop.budget import LabelBudget
 from rlhf.select.loop.figure import plot, reference_lines
-from rlhf.select.loop.label_sources import Voter, Waiting
+from rlhf.select.loop.label_sources import LabelSource, Waiting
 from rlhf.select.loop.learners import Labels, Learner
 from rlhf.select.loop.learning_curve import compare, curves, page, write_rows
-from rlhf.select.pool_builder import World
+from rlhf.select.pool_builder import BuiltPool
 from rlhf.select.strategies.selector import Selector
 
 
@@ -29,31 +29,31 @@ class ActiveRun:
     Args:
         folder: of the run.
         trainer: its loggers get the curves (W&B, CSV).
-        world: seed -> pool and test of that repetition.
+        pool_builder: seed -> pool and test of that repetition.
         selectors: name -> selector; the first is the one in question, the others are compared with it.
         seeds: repetitions.
         learner: trains every round.
-        voter: gives votes; where they are costly there is one selector and one seed.
+        label_source: gives votes; where they are costly there is one selector and one seed.
         aggregation: votes to labels.
-        plan: how much is bought.
-        plans: name -> a plan of its own, for arms that are there to compare how votes are spent.
+        plan: how much is obtained.
+        plans: name -> a plan of its own, for runs that are there to compare how votes are spent.
         ceiling: also train on all votes of the pool, where these are there.
     """
 
     folder: Path
     trainer: pl.Trainer
-    world: Callable[[int], World]
+    pool_builder: Callable[[int], BuiltPool]
     selectors: Mapping[str, Selector]
     seeds: Sequence[int]
     learner: Learner
-    voter: Voter
+    label_source: LabelSource
     aggregation: Aggregation | FittedAggregation
-    plan: Plan
-    plans: Mapping[str, Plan] = field(default_factory=dict)
+    plan: LabelBudget
+    plans: Mapping[str, LabelBudget] = field(default_factory=dict)
     ceiling: bool = True
 
     def __post_init__(self) -> None:
-        if self.voter.costly:
+        if self.label_source.costly:
             name = next(iter(self.selectors))
             self.selectors, self.seeds = {name: self.selectors[name]}, self.seeds[:1]
 
@@ -71,18 +71,18 @@ def run_active(run: ActiveRun) -> dict[str, float]:
     lines: list[dict[str, float]] = []
     waiting: Waiting | None = None
     for seed in run.seeds:
-        world = run.world(seed)
-        lines.append(_reference(run, world, seed))
+        built = run.pool_builder(seed)
+        lines.append(_reference(run, built, seed))
         for name, selector in run.selectors.items():
-            arm = Arm(name, selector, seed, world, run.learner, run.voter, run.aggregation,
+            selector_run = SelectorRun(name, selector, seed, built, run.learner, run.label_source, run.aggregation,
                       run.plans.get(name, run.plan), run.folder / "arms" / f"{name}-{seed}")  # fmt: skip
             try:
-                for result in arm.rounds():
+                for result in selector_run.rounds():
                     results.append(result)
                     _log(run.trainer, result)
             except Waiting as signal:
                 waiting = signal
-            chosen.extend(_chosen(arm))
+            chosen.extend(_chosen(selector_run))
             _write(run.folder, results, chosen)
     if waiting is not None:
         print(f"{waiting}\nand then the same command with ckpt={run.folder} goes on", flush=True)
@@ -117,25 +117,25 @@ def _report(run: ActiveRun, results: list[dict[str, Any]], lines: list[dict[str,
     return metrics
 
 
-def _reference(run: ActiveRun, world: World, seed: int) -> dict[str, float]:
+def _reference(run: ActiveRun, built: BuiltPool, seed: int) -> dict[str, float]:
     """What costs no choice: the longer answer, and a head on all votes of the pool where these cost nothing."""
-    by_length = judged(world, np.sign(world.longer[world.test]))["pair_accuracy"]
-    out = {"baseline/length": by_length, "pool/pairs": float(world.pool.selectable.sum()),
-           "test/pairs": float(len(world.test))}  # fmt: skip
-    labels = _everything(run, world) if run.ceiling else None
+    by_length = pair_metrics(built, np.sign(built.longer[built.test]))["pair_accuracy"]
+    out = {"baseline/length": by_length, "pool/pairs": float(built.pool.selectable.sum()),
+           "test/pairs": float(len(built.test))}  # fmt: skip
+    labels = _everything(run, built) if run.ceiling else None
     if labels is not None:
-        trained = run.learner.begin(world, run.folder / "ceiling")(world.pool, labels, seed)
-        ceiling = judged(world, world.pool.reward_differences(trained.rewards, world.test))
+        trained = run.learner.begin(built, run.folder / "ceiling")(built.pool, labels, seed)
+        ceiling = pair_metrics(built, built.pool.reward_differences(trained.rewards, built.test))
         out |= {"ceiling/pair_accuracy": ceiling["pair_accuracy"], "ceiling/nll": ceiling["nll"]}
     return out
 
 
-def _everything(run: ActiveRun, world: World) -> Labels | None:
+def _everything(run: ActiveRun, built: BuiltPool) -> Labels | None:
     """All held-back votes of the pool as labels; None where the pool holds none."""
-    rows = np.array([r for r in np.flatnonzero(world.pool.selectable) if world.held_back[r]], dtype=np.int64)
-    if run.voter.costly or not len(rows):
+    rows = np.array([r for r in np.flatnonzero(built.pool.selectable) if built.held_back[r]], dtype=np.int64)
+    if run.label_source.costly or not len(rows):
         return None
-    records = [replace(world.task(row), votes=tuple(world.held_back[row])) for row in rows]
+    records = [replace(built.task(row), votes=tuple(built.held_back[row])) for row in rows]
     label = run.aggregation
     if isinstance(label, FittedAggregation):
         label = label.fit(records)
@@ -145,17 +145,24 @@ def _everything(run: ActiveRun, world: World) -> Labels | None:
     return Labels(rows[seen], share[seen], votes[seen])
 
 
-def _chosen(arm: Arm) -> list[dict[str, Any]]:
+def _chosen(selector_run: SelectorRun) -> list[dict[str, Any]]:
     """Lines of selected.jsonl: every pair with its reason."""
     lines = []
-    for event in arm.journal.of("selected"):
+    for event in selector_run.journal.of("selected"):
         for pair in event["pairs"]:
-            row = arm.row[pair["pair_id"]]
-            task = arm.world.task(row)
+            row = selector_run.row[pair["pair_id"]]
+            task = selector_run.built.task(row)
             lines.append(
-                {"selector": arm.name, "seed": arm.seed, "round": event["round"], "prompt_id": task.prompt_id,
-                 "completions": [c.id for c in task.completions], "domain": task.domain, **pair}
-            )  # fmt: skip
+                {
+                    "selector": selector_run.name,
+                    "seed": selector_run.seed,
+                    "round": event["round"],
+                    "prompt_id": task.prompt_id,
+                    "completions": [c.id for c in task.completions],
+                    "domain": task.domain,
+                    **pair,
+                }
+            )
     return lines
 
 

@@ -14,7 +14,7 @@ from scipy.stats import ks_2samp, norm
 from sklearn.linear_model import Ridge
 from sklearn.metrics import roc_auc_score
 
-from rlhf.select.loop.learners import Trained
+from rlhf.select.loop.learners import TrainedRound
 from rlhf.select.pool import PairPool
 from rlhf.stats.arrays import Bools, Floats, Ints
 
@@ -25,7 +25,7 @@ RIDGE = 0.1
 """Penalty of the least-squares classifier, in units of the pool's variance and the number of pairs."""
 
 
-def shift(trained: Trained, random: Bools, rng: np.random.Generator) -> dict[str, Any]:
+def shift(trained: TrainedRound, random: Bools, rng: np.random.Generator) -> dict[str, Any]:
     """Flat numbers for one round; a number that is not defined (too few labels) is left out.
 
     Args:
@@ -86,7 +86,7 @@ def embedding_shift(ours: Floats, theirs: Floats, rng: np.random.Generator) -> d
     }
 
 
-def monitor(trained: Trained, random: Bools) -> dict[str, float]:
+def monitor(trained: TrainedRound, random: Bools) -> dict[str, float]:
     """Out-of-fold accuracy and NLL on the random share, which is unbiased, and on what was selected."""
     state = trained.state
     out: dict[str, float] = {}
@@ -113,7 +113,7 @@ def _drift(name: str, ours: Floats, theirs: Floats) -> dict[str, float]:
     }
 
 
-def _coverage(trained: Trained, rest: Ints) -> dict[str, float]:
+def _coverage(trained: TrainedRound, rest: Ints) -> dict[str, float]:
     pool, posterior = trained.pool, trained.state.posterior
     edge = float(np.quantile(posterior.variance(pool.z(trained.state.rows)), 0.95))
     out = {"coverage": float((posterior.variance(pool.z(rest)) <= edge).mean())}

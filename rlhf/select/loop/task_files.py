@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from rlhf.records import Comparison, Completion, Vote, read, write
-from rlhf.select.pool_builder import World, on_pair
+from rlhf.select.pool_builder import BuiltPool, on_pair
 
 SIDES = ("c0", "c1")
 """Ids in a task file of the first and the second completion of the pair, in whatever order they stand there."""
@@ -27,11 +27,11 @@ def alias(pair_id: str) -> str:
     return sha256(pair_id.encode("utf-8", "replace")).hexdigest()[:16]
 
 
-def write_tasks(path: Path, world: World, rows: Sequence[int]) -> None:
+def write_tasks(path: Path, built: BuiltPool, rows: Sequence[int]) -> None:
     """The pairs in these rows of the pool as blind records without votes; true rewards apart, where there are any."""
     records, gold = [], {}
     for row in rows:
-        task = world.task(row)
+        task = built.task(row)
         name = alias(str(task.meta["pair_id"]))
         shown = [Completion(side, c.text) for side, c in zip(SIDES, task.completions, strict=True)]
         known = {s: c.meta["gold"] for s, c in zip(SIDES, task.completions, strict=True) if "gold" in c.meta}

@@ -32,7 +32,7 @@ def log_det(
         candidates, budget: as everywhere.
         rng: not used; equal gains go to the first by id.
         reliability: γ of an annotator.
-        votes: m votes to be bought on each.
+        votes: m votes to be obtained on each.
         cost_power: gains count per cost^power.
         cap: differences longer than this quantile (0..1) of all lengths are shortened to it, so that a few extreme
             pairs, which a linear head fits worst, do not win by their length alone; None leaves them.

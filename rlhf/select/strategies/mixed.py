@@ -20,7 +20,7 @@ from rlhf.stats.arrays import Floats
 
 
 @dataclass(frozen=True)
-class Part:
+class MixPart:
     """One part of a mix: its name in the reasons, its share of the batch (relative), and how it chooses."""
 
     name: str
@@ -28,7 +28,9 @@ class Part:
     selector: Selector
 
 
-def mix(candidates: Candidates, budget: int, rng: np.random.Generator, *, parts: Sequence[Part]) -> Selection:
+def mix(
+    candidates: Candidates, budget: int, rng: np.random.Generator, *, parts: Sequence[MixPart]
+) -> Selection:
     """Every part chooses its share of the batch in turn, from what the parts before it left.
 
     A part that draws at random comes first whatever its place in the list, so that its sample stays unbiased.
@@ -170,8 +172,8 @@ def safe(
     """
     option("random_share", random_share, 0, 1)
     parts = (
-        Part("random share", random_share, at_random),
-        Part("uncertainty", 1 - random_share, laplace_power),
+        MixPart("random share", random_share, at_random),
+        MixPart("uncertainty", 1 - random_share, laplace_power),
     )
     return mix(candidates, budget, rng, parts=parts)
 
@@ -179,8 +181,8 @@ def safe(
 def mixed(candidates: Candidates, budget: int, rng: np.random.Generator) -> Selection:
     """50% uncertainty (log-det), 30% diversity (prompt coverage), 20% where the head errs (by domain)."""
     parts = (
-        Part("uncertainty", 0.5, log_det),
-        Part("diversity", 0.3, prompt_coverage),
-        Part("errors", 0.2, error_focused),
+        MixPart("uncertainty", 0.5, log_det),
+        MixPart("diversity", 0.3, prompt_coverage),
+        MixPart("errors", 0.2, error_focused),
     )
     return mix(candidates, budget, rng, parts=parts)

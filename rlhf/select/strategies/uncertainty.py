@@ -1,7 +1,7 @@
 """Selectors that ask where the head is unsure, and by how much a vote would change it.
 
 Each is `(candidates, budget, rng, **options) -> Selection` and chooses the highest utility, divided by the cost of a
-vote to the power of `cost_power`. `reliability` is γ of an annotator, `votes` is m to be bought per pair.
+vote to the power of `cost_power`. `reliability` is γ of an annotator, `votes` is m to be obtained per pair.
 """
 
 from __future__ import annotations

@@ -47,7 +47,9 @@ def both_ways(i: int, j: int) -> Ordered:
 def standard(prompt: Prompt, chosen: str, rejected: str) -> dict[str, Any]:
     """`{prompt, chosen, rejected}` as texts. Raises RecordError for a chat."""
     if not isinstance(prompt, str):
-        raise RecordError("is a chat", key="prompt", remedy="form=conversational, or form=Rendered(renderer)")
+        raise RecordError(
+            "is a chat", key="prompt", remedy="form=conversational, or form=RenderedForm(renderer)"
+        )
     return {"prompt": prompt, "chosen": chosen, "rejected": rejected}
 
 
@@ -63,7 +65,7 @@ def implicit(prompt: Prompt, chosen: str, rejected: str) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class Rendered:
+class RenderedForm:
     """`{prompt, chosen, rejected}` as texts that went through a template: for policies without a chat template.
 
     Args:
@@ -96,7 +98,7 @@ def pairs(
         records: with their votes.
         counts: is updated while rows are drawn; see `COUNTS`.
         ties: `drop` or `both_ways`.
-        form: `standard`, `conversational`, `implicit`, or `Rendered(renderer)`.
+        form: `standard`, `conversational`, `implicit`, or `RenderedForm(renderer)`.
         aggregation: `(record, criterion=...) -> Label`.
         criterion: only votes on this criterion; None = on "overall" if there are any, else all.
 

@@ -4,8 +4,8 @@
                --data.apply_chat_template
     verl       {data_source, prompt, ability, reward_model, extra_info}: data.train_files=<file>
 
-`label` and `extra_info.prompt` hold the prompt before a chat template, for `rlhf.serve.interop.openrlhf_verl`: a text, or
-the JSON of a chat's messages.
+`label` and `extra_info.prompt` hold the prompt before a chat template, for `rlhf.serve.interop.openrlhf_verl`: a
+text, or the JSON of a chat's messages.
 """
 
 from __future__ import annotations

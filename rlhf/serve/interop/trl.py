@@ -21,7 +21,7 @@ from torch import Tensor
 
 import rlhf
 from rlhf.optimise.shaping.ensemble import normalise
-from rlhf.optimise.shaping.rules import Spoken
+from rlhf.optimise.shaping.rules import Completions
 from rlhf.optimise.shaping.shape import ShapedReward, shape_rewards
 from rlhf.optimise.shaping.shaper import Shaper
 from rlhf.records import Comparison, Prompt, parse_prompt
@@ -199,23 +199,23 @@ class TrlReward:
                 "least, its end token"
             )
         rows = read.nonzero().flatten().tolist()
-        spoken = self._spoken(
+        seen = self._completions(
             [texts[i] for i in rows],
             [[0]] * len(rows) if ids is None or not rules else [ids[i] for i in rows],
         )
         score, penalty = shaping.aggregate(normalise(members[:, read], *self.scale))
-        terms: dict[str, Any] = {name: rule(spoken) for name, rule in rules.items()}
-        nothing = torch.zeros(spoken.mask.shape)
+        terms: dict[str, Any] = {name: rule(seen) for name, rule in rules.items()}
+        nothing = torch.zeros(seen.mask.shape)
         return shape_rewards(
-            score, nothing, nothing, spoken.mask, 0.0, clip=shaping.clip, uncertainty=penalty,
+            score, nothing, nothing, seen.mask, 0.0, clip=shaping.clip, uncertainty=penalty,
             **terms,
         )  # fmt: skip
 
-    def _spoken(self, texts: Sequence[str], ids: Sequence[Sequence[int]]) -> Spoken:
+    def _completions(self, texts: Sequence[str], ids: Sequence[Sequence[int]]) -> Completions:
         tokens = torch.nn.utils.rnn.pad_sequence([torch.tensor(list(row)) for row in ids], batch_first=True)
         lengths = torch.tensor([len(row) for row in ids])
         mask = torch.arange(tokens.shape[1])[None, :] < lengths[:, None]
-        return Spoken(tokens, mask, torch.tensor([row[-1] in self.end_ids for row in ids]), texts)
+        return Completions(tokens, mask, torch.tensor([row[-1] in self.end_ids for row in ids]), texts)
 
     def _prompt(self, prompt: Any) -> Prompt:
         if not isinstance(prompt, str):
@@ -244,7 +244,7 @@ def _text(completion: Any) -> str:
     if roles != ["assistant"] or not isinstance(completion[0].get("content"), str):
         raise ValueError(
             f"a completion must be a text or one assistant message with a text, got {roles or type(completion)}: "
-            "reward models here judge one answer, not tool calls or several turns"
+            "reward models here score one answer, not tool calls or several turns"
         )
     content: str = completion[0]["content"]
     return content

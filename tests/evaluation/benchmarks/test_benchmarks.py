@@ -9,7 +9,7 @@ import pytest
 
 import rlhf.data.importers as importers
 from rlhf.data.source import Source
-from rlhf.evaluation.benchmarks import Item, items, llmbar, rewardbench, rewardbench2, rm_bench
+from rlhf.evaluation.benchmarks import BenchmarkItem, items, llmbar, rewardbench, rewardbench2, rm_bench
 from rlhf.records import RecordError
 
 
@@ -139,7 +139,7 @@ def published_ties(rows):
 def test_the_strict_ties_score_is_the_published_one_unpaired_rows_included(seed):
     rng = np.random.default_rng(seed)
     rows = [
-        Item(
+        BenchmarkItem(
             f"{kind}:{n}",
             "Ties",
             f"{kind}{n}",
@@ -156,7 +156,7 @@ def test_the_strict_ties_score_is_the_published_one_unpaired_rows_included(seed)
 
 
 def test_chance_is_a_quarter_and_a_constant_model_is_at_chance():
-    constant = [Item(str(n), "Math", str(n), np.zeros(1), np.zeros(3)) for n in range(5)]
+    constant = [BenchmarkItem(str(n), "Math", str(n), np.zeros(1), np.zeros(3)) for n in range(5)]
     found = rewardbench2(constant, bootstrap=0)
     assert (found["rewardbench2/math"], found["rewardbench2/math/strict"]) == (0.25, 0)
     assert found["rewardbench2/tie_rate"] == 1
@@ -182,7 +182,10 @@ def test_rm_bench_by_hand():
 def test_rm_bench_equals_its_definition_cell_by_cell(seed):
     rng = np.random.default_rng(seed)
     domains = ("chat", "code", "math", "safety-refuse", "safety-response")
-    rows = [Item(str(n), domains[n % 5], str(n), rng.normal(size=3), rng.normal(size=3)) for n in range(37)]
+    rows = [
+        BenchmarkItem(str(n), domains[n % 5], str(n), rng.normal(size=3), rng.normal(size=3))
+        for n in range(37)
+    ]
     levels = {"hard": lambda i, j: i < j, "normal": lambda i, j: i == j, "easy": lambda i, j: i > j}
     expected = {}
     for level, wanted in levels.items():
@@ -198,7 +201,9 @@ def test_rm_bench_equals_its_definition_cell_by_cell(seed):
 
 
 def test_a_model_that_likes_style_alone_is_wrong_where_it_is_hard():
-    rows = [Item(str(n), "chat", str(n), np.array([0.0, 1, 2]), np.array([0.0, 1, 2])) for n in range(4)]
+    rows = [
+        BenchmarkItem(str(n), "chat", str(n), np.array([0.0, 1, 2]), np.array([0.0, 1, 2])) for n in range(4)
+    ]
     found = rm_bench(rows, bootstrap=0)
     assert [found[f"rm_bench/{level}"] for level in ("hard", "normal", "easy")] == [0, 0.5, 1]
     assert found["rm_bench/n_missing_domains"] == 3
@@ -219,7 +224,7 @@ def test_published_means_of_llmbar():
     """GPT-4 with rules in the paper's table: 95.5 natural; 78.7, 86.4, 77.7, 80.4 adversarial; means 80.8 and 83.7."""
     accuracy = {"Natural": 955, "Neighbor": 787, "GPTInst": 864, "GPTOut": 777, "Manual": 804}
     rows = [
-        Item("", subset, f"{subset}{n}", np.array([1.0 if n < right else -1.0]), np.zeros(1))
+        BenchmarkItem("", subset, f"{subset}{n}", np.array([1.0 if n < right else -1.0]), np.zeros(1))
         for subset, right in accuracy.items()
         for n in range(1000)
     ]
@@ -229,7 +234,7 @@ def test_published_means_of_llmbar():
 
 
 def test_one_subset_alone_has_no_mean_of_subsets():
-    found = llmbar([Item("", "Natural", "p", np.ones(1), np.zeros(1))], bootstrap=0)
+    found = llmbar([BenchmarkItem("", "Natural", "p", np.ones(1), np.zeros(1))], bootstrap=0)
     assert "llmbar/score" not in found
     assert "llmbar/adversarial" not in found
 
@@ -242,20 +247,28 @@ def test_one_subset_alone_has_no_mean_of_subsets():
     [
         (
             rewardbench,
-            Item("", "nonsense", "p", np.ones(1), np.zeros(1)),
+            BenchmarkItem("", "nonsense", "p", np.ones(1), np.zeros(1)),
             "no subset nonsense.*alpacaeval-easy",
         ),
-        (rewardbench, Item("", "math-prm", "p", np.ones(1), np.zeros(3)), "one chosen with one rejected"),
-        (rewardbench2, Item("5", "Ties", "p", np.ones(1), np.zeros(3)), "not ref:<n> or tied:<n>"),
-        (rewardbench2, Item("tied:5", "Ties", "p", np.ones(1), np.zeros(3)), "tied rows have several"),
-        (rewardbench2, Item("ref:5", "Ties", "p", np.ones(1), np.zeros(3)), "with the same n"),
+        (
+            rewardbench,
+            BenchmarkItem("", "math-prm", "p", np.ones(1), np.zeros(3)),
+            "one chosen with one rejected",
+        ),
+        (rewardbench2, BenchmarkItem("5", "Ties", "p", np.ones(1), np.zeros(3)), "not ref:<n> or tied:<n>"),
+        (
+            rewardbench2,
+            BenchmarkItem("tied:5", "Ties", "p", np.ones(1), np.zeros(3)),
+            "tied rows have several",
+        ),
+        (rewardbench2, BenchmarkItem("ref:5", "Ties", "p", np.ones(1), np.zeros(3)), "with the same n"),
         (
             rm_bench,
-            Item("7", "chat", "p", np.ones(1), np.zeros(3)),
+            BenchmarkItem("7", "chat", "p", np.ones(1), np.zeros(3)),
             "3 chosen and 3 rejected answers; row '7'",
         ),
-        (rm_bench, Item("7", "law", "p", np.ones(3), np.zeros(3)), "no domain 'law'"),
-        (llmbar, Item("", "Natural", "p", np.ones(2), np.zeros(1)), "one right with one wrong"),
+        (rm_bench, BenchmarkItem("7", "law", "p", np.ones(3), np.zeros(3)), "no domain 'law'"),
+        (llmbar, BenchmarkItem("", "Natural", "p", np.ones(2), np.zeros(1)), "one right with one wrong"),
     ],
 )
 def test_what_does_not_belong_to_a_benchmark_is_refused(benchmark, row, problem):
@@ -281,7 +294,7 @@ def test_a_benchmark_of_nothing_is_refused(benchmark):
 def test_order_of_rows_and_units_of_the_reward_say_nothing_and_negation_mirrors(benchmark, importer, names):
     rows = golden(importer, *names)
     found = benchmark(rows, bootstrap=50)
-    moved = [Item(r.id, r.subset, r.prompt, 3 * r.chosen - 1, 3 * r.rejected - 1) for r in rows]
+    moved = [BenchmarkItem(r.id, r.subset, r.prompt, 3 * r.chosen - 1, 3 * r.rejected - 1) for r in rows]
     again = benchmark(moved[::-1], bootstrap=0)
     assert again == pytest.approx({k: found[k] for k in again})
     score = next(key for key in found if key.endswith("/score") or key.endswith("/partial_score"))

@@ -10,8 +10,8 @@ import pytest
 import rlhf.data.importers as importers
 from rlhf.data.source import Source
 from rlhf.evaluation.benchmarks import BenchmarkSection, llmbar, rewardbench, rewardbench2, rm_bench
-from rlhf.evaluation.results import Judged
-from rlhf.evaluation.score_pass import Pass, evidence
+from rlhf.evaluation.results import Evaluation
+from rlhf.evaluation.score_pass import Pass, results_from
 from rlhf.evaluation.score_source import Scores
 from rlhf.labels.aggregation import soft
 
@@ -36,8 +36,8 @@ class Bracket:
 
 def section(name, benchmark, importer, path, *models):
     source = Source(importer, path=str(GOLDEN / path))
-    judged = Judged(models[0].name, None, 1.0, models=models, samples=50)
-    return BenchmarkSection(name, benchmark, source)(judged)
+    evaluation = Evaluation(models[0].name, None, 1.0, models=models, samples=50)
+    return BenchmarkSection(name, benchmark, source)(evaluation)
 
 
 ALL = [
@@ -91,23 +91,23 @@ def test_rows_that_a_model_cannot_read_are_left_out_and_counted():
 
 @pytest.mark.parametrize(("name", "benchmark", "importer", "path"), ALL)
 def test_rewards_that_the_report_has_already_give_the_same(name, benchmark, importer, path):
-    """The benchmark's rows as the judged data: nothing is scored twice."""
+    """The benchmark's rows as the evaluated data: nothing is scored twice."""
     source = Source(importer, path=str(GOLDEN / path))
     models = (Bracket("one"), Bracket("two", -1.0))
     one_pass = Pass(models[0], soft, others=models[1:])
     records = list(source.records())
-    found = evidence(one_pass.entries(records, len(records)), ("one",))
-    judged = Judged(
+    found = results_from(one_pass.entries(records, len(records)), ("one",))
+    evaluation = Evaluation(
         "one", found, 1.0, models=models, look_up=lambda n: {i: records[i] for i in n}, samples=50
     )
-    scored = BenchmarkSection(name, benchmark, source)(judged).metrics
-    assert BenchmarkSection(name, benchmark)(judged).metrics == pytest.approx(scored)
+    scored = BenchmarkSection(name, benchmark, source)(evaluation).metrics
+    assert BenchmarkSection(name, benchmark)(evaluation).metrics == pytest.approx(scored)
 
 
-def test_judged_rows_with_unread_answers_are_left_out():
+def test_evaluated_rows_with_unread_answers_are_left_out():
     source = Source(importers.rm_bench, path=str(GOLDEN / "rm_bench.json"))
     records = list(source.records())
-    found = evidence(Pass(Bracket("one", blind="[5] right 1"), soft).entries(records, 6), ("one",))
-    judged = Judged("one", found, 1.0, look_up=lambda n: {i: records[i] for i in n})
-    m = BenchmarkSection("rm_bench", rm_bench)(judged).metrics
+    found = results_from(Pass(Bracket("one", blind="[5] right 1"), soft).entries(records, 6), ("one",))
+    evaluation = Evaluation("one", found, 1.0, look_up=lambda n: {i: records[i] for i in n})
+    m = BenchmarkSection("rm_bench", rm_bench)(evaluation).metrics
     assert (m["rm_bench/n"], m["rm_bench/n_left_out"]) == (5, 1)

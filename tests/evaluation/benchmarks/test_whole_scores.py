@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
-from rlhf.evaluation.benchmarks import Item, rewardbench
+from rlhf.evaluation.benchmarks import BenchmarkItem, rewardbench
 from rlhf.evaluation.benchmarks.rewardbench import SUBSETS
 
 
 def whole_rewardbench(*prior):
     rows = [(name, 1.0 if name == "math-prm" else -1.0) for name in SUBSETS] + [(name, 1.0) for name in prior]
-    return [Item("", name, f"{i}", np.array([x]), np.zeros(1)) for i, (name, x) in enumerate(rows)]
+    return [BenchmarkItem("", name, f"{i}", np.array([x]), np.zeros(1)) for i, (name, x) in enumerate(rows)]
 
 
 def test_the_score_of_rewardbench_needs_every_subset():

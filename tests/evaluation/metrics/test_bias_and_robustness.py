@@ -57,12 +57,14 @@ def test_members_by_hand():
 
 
 class Fixed:
-    def __init__(self, name, reward, calibration=None, strange=None):
+    def __init__(self, name, reward, calibration=None, ood_scores=None):
         self.name, self.reward, self.calibration = name, np.array(reward, dtype=float), calibration
-        self.strange = strange or {}
+        self.ood_scores = ood_scores or {}
 
     def score(self, records):
-        return [Scores(self.reward, self.reward[None], np.zeros(2), strange=self.strange) for _ in records]
+        return [
+            Scores(self.reward, self.reward[None], np.zeros(2), ood_scores=self.ood_scores) for _ in records
+        ]
 
 
 def test_an_ensemble_normalises_before_it_averages():
@@ -106,7 +108,7 @@ RECORD = Comparison(
         (perturbations.truncated_end, "One two. Three "),
     ],
 )
-def test_changes_by_hand(change, expected):
+def test_perturbations_by_hand(change, expected):
     changed = change(RECORD, Random(0))
     assert changed.completions[0].text == expected
     assert [c.id for c in changed.completions] == ["a", "b"]
@@ -159,5 +161,5 @@ def test_a_bag_of_words_learns_which_words_win():
     ]
     opposite = BagOfWords(turned + even, soft).model.coef_
     np.testing.assert_allclose(opposite, -model.model.coef_, atol=1e-3)
-    with pytest.raises(ValueError, match="needs a judged pair"):
+    with pytest.raises(ValueError, match="needs a labelled pair"):
         BagOfWords([replace(RECORD, votes=())], soft)

@@ -5,7 +5,7 @@ import warnings
 
 import numpy as np
 import pytest
-from evidence_sets import evidence_of
+from result_sets import results_of
 from scipy.special import expit
 from scored_sets import of_pairs
 from sklearn.linear_model import LogisticRegression
@@ -21,7 +21,7 @@ from rlhf.evaluation.metrics.calibration import (
 from rlhf.evaluation.metrics.metrics import evaluate
 from rlhf.evaluation.report.sections.calibration import calibration
 from rlhf.evaluation.report.sections.calibration_text import verdict
-from rlhf.evaluation.results import Judged
+from rlhf.evaluation.results import Evaluation
 
 
 def votes(difference, temperature, rng):
@@ -103,13 +103,13 @@ def test_nothing_to_fit_leaves_probabilities_alone_without_a_warning():
 
 
 def calibrated(temperature, pairs=800, fitted=1.0):
-    """A model whose differences are too large by a factor `temperature`, judged after dividing by `fitted`."""
+    """A model whose differences are too large by a factor `temperature`, evaluated after dividing by `fitted`."""
     rng = np.random.default_rng(0)
     difference = rng.normal(scale=1.5, size=pairs)
     scored = of_pairs(temperature * difference, votes(difference, 1.0, rng))
     m = evaluate(scored, temperature=fitted, bootstrap=200)
-    judged = Judged("model", evidence_of(scored), fitted, m, samples=50)
-    return m, calibration(judged)
+    evaluation = Evaluation("model", results_of(scored), fitted, m, samples=50)
+    return m, calibration(evaluation)
 
 
 def test_a_temperature_that_hurts_is_said_to_and_one_that_helps_too():
@@ -149,7 +149,7 @@ def test_the_verdict_hears_both_kinds_of_bins():
     assert verdict({"ece": 0.05}) == ""
 
 
-def test_nll_is_finite_for_any_difference():  # T25
+def test_nll_is_finite_for_any_difference():
     assert np.isfinite(nll(np.array([1e6, -1e6]), np.array([1.0, 0.3]))).all()
     assert nll(np.array([0.0]), np.array([0.3])) == pytest.approx(np.log(2))
     assert nll(np.array([1e6]), np.array([0.0])) == pytest.approx(1e6)

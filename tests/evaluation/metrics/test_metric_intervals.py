@@ -7,28 +7,28 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from evidence_sets import evidence_of
 from hydra.utils import get_object
 from jsonschema import Draft202012Validator
 from omegaconf import OmegaConf
+from result_sets import results_of
 from scipy.stats import spearmanr
 from scored_sets import group, of_pairs, simulate
 from sklearn.metrics import average_precision_score, roc_curve
 
 import rlhf
 from rlhf.assemble import CONF
-from rlhf.evaluation.metrics.metric_intervals import worst_part
+from rlhf.evaluation.metrics.metric_intervals import worst_slice
 from rlhf.evaluation.metrics.metrics import evaluate
 from rlhf.evaluation.metrics.ood import detection
 from rlhf.evaluation.metrics.ranking import spearman_influence
 from rlhf.evaluation.metrics.scored import Scored
 from rlhf.evaluation.metrics.selective import accuracy_at, area, selective_intervals
 from rlhf.evaluation.report.section import flat, ranged
-from rlhf.evaluation.report.sections.accuracy import headline, parts
+from rlhf.evaluation.report.sections.accuracy import accuracy, slices
 from rlhf.evaluation.report.sections.calibration import selective
 from rlhf.evaluation.report.sections.ensemble_members import comparison
 from rlhf.evaluation.report.sections.ensemble_members import members as of_members
-from rlhf.evaluation.results import Judged
+from rlhf.evaluation.results import Evaluation
 from rlhf.stats.bootstrap import lowest_interval
 
 COUNTS = ("n_", "temperature", "members/n", "best_of_n/n_")
@@ -64,15 +64,22 @@ def report(seed=0):
     rng = np.random.default_rng(seed)
     scored = clusters(rng, k=8)
     members = scored.reward + rng.normal(size=(3, len(scored.reward)))
-    strange = {"mahalanobis": rng.normal(size=len(scored.reward)) ** 2}
+    ood_scores = {"mahalanobis": rng.normal(size=len(scored.reward)) ** 2}
     others = {"other": rng.normal(size=len(scored.reward))}
-    evidence = evidence_of(scored, members=members, strange=strange, others=others)
-    evidence = replace(evidence, gold=scored.reward + rng.normal(size=len(scored.reward)))
-    shifted = replace(evidence, strange={"mahalanobis": strange["mahalanobis"] + 1})
-    judged = Judged("model", evidence, 2.0, evaluate(scored, temperature=2.0, bootstrap=60), shifts={"far": shifted},
-                    probes={"filler": evidence}, samples=60)  # fmt: skip
+    results = results_of(scored, members=members, ood_scores=ood_scores, others=others)
+    results = replace(results, gold=scored.reward + rng.normal(size=len(scored.reward)))
+    shifted = replace(results, ood_scores={"mahalanobis": ood_scores["mahalanobis"] + 1})
+    evaluation = Evaluation(
+        "model",
+        results,
+        2.0,
+        evaluate(scored, temperature=2.0, bootstrap=60),
+        shifts={"far": shifted},
+        probes={"filler": results},
+        samples=60,
+    )
     named = OmegaConf.load(CONF / "evaluate.yaml").sections
-    made = [get_object(section._target_)(judged) for section in named.values()]
+    made = [get_object(section._target_)(evaluation) for section in named.values()]
     return flat([section for section in made if section is not None])
 
 
@@ -140,11 +147,13 @@ def test_no_share_of_a_perfect_model_has_an_interval_without_width():
     scored = Scored.from_groups(
         [group([d + 1, 0.0], 1.0, prompt=f"{d}", length=[20, 10], rank=[0, 1], votes=3) for d in truth]
     )
-    evidence = evidence_of(scored, members=np.stack([scored.reward, 2 * scored.reward]))
-    judged = Judged("m", evidence, 1.0, evaluate(scored, bootstrap=50), probes={"swapped": evidence},
-                    shifts={"far": replace(evidence, prompt_hash=[f"x{i}" for i in range(6)])}, samples=50)  # fmt: skip
+    results = results_of(scored, members=np.stack([scored.reward, 2 * scored.reward]))
+    evaluation = Evaluation("m", results, 1.0, evaluate(scored, bootstrap=50), probes={"swapped": results},
+                    shifts={"far": replace(results, prompt_hash=[f"x{i}" for i in range(6)])}, samples=50)  # fmt: skip
     named = OmegaConf.load(CONF / "evaluate.yaml").sections
-    found = flat([s for section in named.values() if (s := get_object(section._target_)(judged)) is not None])
+    found = flat(
+        [s for section in named.values() if (s := get_object(section._target_)(evaluation)) is not None]
+    )
     for key in ("pair_accuracy", "baseline/length", "baseline/majority", "top1"):
         assert found[key] == 1.0
         ends = found.get(f"{key}/ci_low"), found.get(f"{key}/ci_high")
@@ -169,9 +178,9 @@ def test_one_statistic_of_the_same_pairs_has_one_interval_wherever_it_stands():
     assert 0 < evaluate(scored, bootstrap=0)["n_gold_ties"] < len(scored.first)
     members = scored.reward + rng.normal(size=(2, len(scored.reward)))
     others = {"bag of words": rng.normal(size=len(scored.reward))}
-    evidence = evidence_of(scored, members=members, others=others)
-    judged = Judged("m", evidence, 1.0, evaluate(scored, bootstrap=80), samples=80)
-    made = {f.__name__: f(judged) for f in (headline, parts, selective, comparison, of_members)}
+    results = results_of(scored, members=members, others=others)
+    evaluation = Evaluation("m", results, 1.0, evaluate(scored, bootstrap=80), samples=80)
+    made = {f.__name__: f(evaluation) for f in (accuracy, slices, selective, comparison, of_members)}
     found = flat([section for section in made.values() if section is not None])
     for one, other in (
         ("pair_accuracy", "model/m/pair_accuracy"),
@@ -189,8 +198,8 @@ def test_two_sets_with_other_lengths_and_margins_have_the_same_keys():
     def keys(scale):
         scored = clusters(np.random.default_rng(0), k=3)
         scored = replace(scored, length=scale * scored.length, reward=scale * scored.reward)
-        judged = Judged("m", evidence_of(scored), 1.0, evaluate(scored, bootstrap=20), samples=20)
-        return parts(judged)
+        evaluation = Evaluation("m", results_of(scored), 1.0, evaluate(scored, bootstrap=20), samples=20)
+        return slices(evaluation)
 
     one, other = keys(1.0), keys(7.3)
     assert set(one.metrics) == set(other.metrics)
@@ -230,10 +239,10 @@ def test_intervals_of_coverage_curves_are_those_of_resampling_every_pair(ties):
 
 def test_intervals_of_detection_rates_are_those_of_resampling_every_answer():
     rng = np.random.default_rng(1)
-    ordinary, strange = rng.normal(size=300), rng.normal(1.5, 1, size=300)
+    ordinary, shifted = rng.normal(size=300), rng.normal(1.5, 1, size=300)
     prompt = np.repeat(np.arange(100), 3)
-    found = detection(ordinary, strange, (prompt, prompt), samples=400, seed=0)
-    scores, truth = np.concatenate([ordinary, strange]), np.repeat([0, 1], 300)
+    found = detection(ordinary, shifted, (prompt, prompt), samples=400, seed=0)
+    scores, truth = np.concatenate([ordinary, shifted]), np.repeat([0, 1], 300)
 
     def fpr95(s, t):
         false, caught, _ = roc_curve(t, s, drop_intermediate=False)
@@ -243,7 +252,7 @@ def test_intervals_of_detection_rates_are_those_of_resampling_every_answer():
     aupr = again((scores, truth), both, lambda s, t: average_precision_score(t, s), rng)
     np.testing.assert_allclose(found.aupr_interval, aupr, atol=0.015)
     np.testing.assert_allclose(found.fpr95_interval, again((scores, truth), both, fpr95, rng), atol=0.06)
-    alone = detection(ordinary, strange, (prompt, prompt))
+    alone = detection(ordinary, shifted, (prompt, prompt))
     assert np.isnan(alone.aupr_interval).all()
     assert alone.aupr == found.aupr
 
@@ -276,12 +285,12 @@ def test_the_interval_of_the_worst_of_equal_parts_holds_the_truth_and_resampled_
     assert naive < 60
 
 
-def test_a_part_of_one_prompt_leaves_the_worst_part_without_an_interval():
+def test_a_slice_of_one_prompt_leaves_the_worst_slice_without_an_interval():
     right, part = np.array([1.0, 0.0, 1.0, 0.0, np.nan]), np.array([0, 0, 1, 1, 1])
-    known = worst_part([(right, part)], np.array([0, 1, 2, 3, 4]), samples=50, seed=0)
+    known = worst_slice([(right, part)], np.array([0, 1, 2, 3, 4]), samples=50, seed=0)
     assert known[0] <= 0.5 <= known[1]
-    assert np.isnan(worst_part([(right, part)], np.array([0, 1, 2, 2, 4]), samples=50, seed=0)).all()
-    assert np.isnan(worst_part([(right, np.zeros(5, int))], np.arange(5), samples=50, seed=0)).all()
+    assert np.isnan(worst_slice([(right, part)], np.array([0, 1, 2, 2, 4]), samples=50, seed=0)).all()
+    assert np.isnan(worst_slice([(right, np.zeros(5, int))], np.arange(5), samples=50, seed=0)).all()
 
 
 def test_accuracies_by_the_better_answers_length_have_the_intervals_of_their_own_pairs():

@@ -67,7 +67,7 @@ def test_t48_pairs_of_large_groups_count_each_like_a_pair_alone():
     assert found["nll"] == pytest.approx(whole)
 
 
-def test_length_is_judged_beside_the_model():
+def test_length_stands_beside_the_model():
     groups = [
         pair(1, 0, 1, 0, 0, length=(9, 1)), pair(1, 0, 1, 0, 0, length=(9, 1)), pair(0, 1, 1, 0, 0, length=(1, 9)),
         pair(1, 0, 0, 0, 1, length=(2, 2)), pair(1, 0, 1, 0, 1, length=(2, 9)),
@@ -88,7 +88,7 @@ def test_the_majority_baseline_is_the_better_constant_side(firsts, seconds, best
     assert of(*groups)["baseline/majority"] == best
 
 
-def test_parts_are_judged_apart_and_make_up_the_whole():
+def test_slices_are_scored_apart_and_make_up_the_whole():
     groups = [
         pair(1, 0, 1, 0, 0, domain="a"), pair(0, 1, 1, 0, 0, domain="b"), pair(1, 0, 1, 0, 0, domain="b"),
         pair(1, 0, 1, 0, 0), pair(1, 0, 1, 0, 1, domain="even"),
@@ -266,7 +266,7 @@ def test_degenerate_sets_give_finite_numbers_or_no_key(groups):
     json.dumps(of(*groups, bootstrap=20), allow_nan=False)
 
 
-def test_a_hundred_thousand_pairs_fit():  # T73
+def test_a_hundred_thousand_pairs_fit():
     some = [
         pair(a, 0, 1, 0, 0, prompt=str(i)) for i, a in enumerate(np.random.default_rng(0).normal(size=1000))
     ]

@@ -69,8 +69,8 @@ def test_detectors_find_a_shift_and_survive_the_file(tmp_path):
     for name in ("mahalanobis", "laplace"):
         before, after = reference.detect(far)[name], again.detect(far)[name]
         np.testing.assert_allclose(before, after, rtol=1e-3)
-        assert np.median(again.unusual(name, after)) > 0.8
-        inside = again.unusual(name, again.detect(ordinary)[name])
+        assert np.median(again.ood_score(name, after)) > 0.8
+        inside = again.ood_score(name, again.detect(ordinary)[name])
         assert inside.mean() == pytest.approx(0.5, abs=0.01)
         assert (
             detection(again.detect(ordinary)[name], after, (np.arange(500), np.arange(500, 1000))).auroc
@@ -109,7 +109,7 @@ def test_interval_of_auroc_covers_when_examples_of_a_prompt_are_alike():
     assert naive < hits
 
 
-def test_one_prompt_has_no_interval_and_nothing_strange_is_refused():
+def test_one_prompt_has_no_interval_and_nothing_shifted_is_refused():
     one = np.zeros(3, int)
     assert np.isnan(clustered_auroc(np.arange(3.0), np.arange(3.0), (one, one))[1])
     with pytest.raises(ValueError, match="both at least one"):
@@ -127,18 +127,18 @@ def test_fpr95_and_aupr_of_a_perfect_and_a_blind_detector():
 def test_aupr_and_fpr95_between_blind_and_perfect():
     """Average precision as the step integral of sklearn's curve, and of normal scores; false alarms by counting."""
     rng = np.random.default_rng(11)
-    ordinary, strange = rng.normal(size=3000).round(2), rng.normal(1.0, 1.5, size=1000).round(2)  # with ties
-    found = detection(ordinary, strange, (np.arange(3000), np.arange(3000, 4000)))
-    truth, scores = np.repeat([0, 1], [3000, 1000]), np.concatenate([ordinary, strange])
+    ordinary, shifted = rng.normal(size=3000).round(2), rng.normal(1.0, 1.5, size=1000).round(2)  # with ties
+    found = detection(ordinary, shifted, (np.arange(3000), np.arange(3000, 4000)))
+    truth, scores = np.repeat([0, 1], [3000, 1000]), np.concatenate([ordinary, shifted])
     precision, recall, _ = precision_recall_curve(truth, scores)
     assert found.aupr == pytest.approx(-(np.diff(recall) * precision[:-1]).sum())
     assert found.aupr == pytest.approx(auc(recall, precision), abs=0.01)
     bars = np.unique(scores)
-    enough = [bar for bar in bars if (strange >= bar).mean() >= 0.95]
+    enough = [bar for bar in bars if (shifted >= bar).mean() >= 0.95]
     assert found.fpr95 == pytest.approx((ordinary >= max(enough)).mean())
     exact = norm.sf(
         norm.ppf(0.05, 1.0, 1.5)
-    )  # 0.93: the lowest 5 % of the strange lie below most ordinary ones
+    )  # 0.93: the lowest 5 % of the shifted lie below most ordinary ones
     assert found.fpr95 == pytest.approx(exact, abs=4 * 0.02)
     assert 0.3 < found.aupr < 0.8  # a random order would have 0.25
     assert found.auroc == pytest.approx(norm.cdf(1 / np.sqrt(1 + 1.5**2)), abs=4 * 0.011)

@@ -12,7 +12,7 @@ from rlhf.evaluation.metrics import ranking
 from rlhf.evaluation.metrics.metrics import evaluate
 from rlhf.evaluation.metrics.ranking import kendall, length_metrics, rank_metrics, spearman
 from rlhf.evaluation.metrics.scored import Scored
-from rlhf.stats.ranks import placed
+from rlhf.stats.ranks import ranks_of
 
 
 @pytest.mark.parametrize("k", [2, 3, 7])
@@ -112,7 +112,7 @@ def test_equal_lengths_say_nothing_and_are_counted():
 @pytest.mark.parametrize("method", ["average", "max"])
 def test_ranks_are_those_of_scipy_ties_and_empty_sets_included(shape, method):
     values = np.random.default_rng(0).integers(0, 4, size=shape).astype(float)
-    found = placed(values, method)
+    found = ranks_of(values, method)
     assert found.shape == values.shape
     if values.size:
         np.testing.assert_array_equal(found, rankdata(values, method=method, axis=-1))

@@ -1,4 +1,4 @@
-"""Ragged groups become flat columns, and nothing that cannot be judged gets through."""
+"""Ragged groups become flat columns, and nothing that cannot be scored gets through."""
 
 from dataclasses import replace
 

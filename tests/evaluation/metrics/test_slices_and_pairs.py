@@ -1,10 +1,10 @@
-"""Parts, selective accuracy, paired comparison, robustness, probes: closed forms and independent oracles."""
+"""Slices, selective accuracy, paired comparison, robustness, probes: closed forms and independent oracles."""
 
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from evidence_sets import evidence_of
+from result_sets import results_of
 from scipy.stats import spearmanr
 from scored_sets import group, pair
 from sklearn.metrics import ndcg_score
@@ -23,7 +23,7 @@ from rlhf.evaluation.metrics.slices import (
     holm,
     length_classes,
     margin_classes,
-    part_accuracy,
+    slice_accuracy,
     source_pairs,
     vote_classes,
 )
@@ -79,9 +79,9 @@ def test_a_part_like_the_rest_is_called_different_at_its_level():
 def test_parts_are_means_over_their_pairs_and_pairs_without_a_right_answer_are_left_out():
     right = np.array([1.0, 0.0, 0.5, np.nan, 1.0])
     code = np.array([0, 0, 1, 1, -1])
-    parts = part_accuracy(right, code, ["a", "b"], np.arange(5), samples=50, seed=0)
-    assert [(p.label, p.pairs, p.accuracy) for p in parts] == [("a", 2, 0.5), ("b", 1, 0.5)]
-    assert np.isnan(parts[0].p)  # two prompts are too few for a test
+    slices = slice_accuracy(right, code, ["a", "b"], np.arange(5), samples=50, seed=0)
+    assert [(p.label, p.pairs, p.accuracy) for p in slices] == [("a", 2, 0.5), ("b", 1, 0.5)]
+    assert np.isnan(slices[0].p)  # two prompts are too few for a test
 
 
 def test_classes_of_votes_and_of_the_better_answers_length():
@@ -155,8 +155,8 @@ def test_partial_correlation_is_zero_where_length_works_through_the_votes_alone(
 
 def test_a_probe_that_adds_a_constant_has_that_effect_and_overtakes_what_it_can():
     scored = Scored.from_groups([pair(1, 0, 1, 0, 0, prompt="p"), pair(0, 3, 0, 0, 1, prompt="q")])
-    before = evidence_of(scored)
-    after = evidence_of(replace(scored, reward=scored.reward + 2.0))
+    before = results_of(scored)
+    after = results_of(replace(scored, reward=scored.reward + 2.0))
     found = probe(before, after, 2.0, samples=50, seed=0)
     assert found.effect.value == 1.0  # log-odds: 2 raw over temperature 2
     assert found.raised.value == 1.0
@@ -166,8 +166,8 @@ def test_a_probe_that_adds_a_constant_has_that_effect_and_overtakes_what_it_can(
 
 
 def test_answers_are_matched_by_record_and_place_and_missing_ones_are_left_out():
-    whole = evidence_of(Scored.from_groups([group([1.0, 2, 3], 0.5), group([4.0, 5], 0.5, prompt="q")]))
-    part = evidence_of(Scored.from_groups([group([9.0, 8], 0.5)]), record=[0], place=[0, 2])
+    whole = results_of(Scored.from_groups([group([1.0, 2, 3], 0.5), group([4.0, 5], 0.5, prompt="q")]))
+    part = results_of(Scored.from_groups([group([9.0, 8], 0.5)]), record=[0], place=[0, 2])
     assert matched(whole, part).tolist() == [0, -1, 1, -1, -1]
     assert matched(whole, whole).tolist() == [0, 1, 2, 3, 4]
 

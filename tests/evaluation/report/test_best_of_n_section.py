@@ -7,28 +7,28 @@ from matplotlib.figure import Figure
 from scored_sets import group
 
 from rlhf.evaluation.metrics.best_of_n import best_of
-from rlhf.evaluation.metrics.results import Evidence
+from rlhf.evaluation.metrics.results import Results
 from rlhf.evaluation.metrics.scored import Scored
 from rlhf.evaluation.report.sections.best_of_n import best_of_n as part
 from rlhf.evaluation.report.sections.best_of_n import pooled
-from rlhf.evaluation.results import Judged
+from rlhf.evaluation.results import Evaluation
 
 
-def judged(rewards, gold=None, *, prompts=None, members=None, others=None, temperature=2.0):
+def evaluation(rewards, gold=None, *, prompts=None, members=None, others=None, temperature=2.0):
     """Groups with these rewards; prompts are all different unless named."""
     prompts = prompts or [str(i) for i in range(len(rewards))]
     scored = Scored.from_groups(
         group(r, 1.0, prompt=p, length=10 + np.arange(len(r))) for r, p in zip(rewards, prompts, strict=True)
     )
     n, g = len(scored.reward), len(rewards)
-    evidence = Evidence(
+    results = Results(
         scored=scored, record=np.arange(g), place=np.zeros(n, int), prompt_id=prompts, completion_id=["c"] * n,
         prompt_hash=prompts, source=np.full(n, -1), sources=(), annotators=np.zeros(g, int), annotator_sets=((),),
         tokens=np.zeros(n), trimmed=np.zeros(g, bool), finished=np.ones(n, bool),
         gold=np.full(n, np.nan) if gold is None else np.concatenate(gold),
         members=scored.reward[None] if members is None else members, member_names=(), others=others or {},
     )  # fmt: skip
-    return Judged("m", evidence, temperature, temperatures={"other": 3.0}, samples=200)
+    return Evaluation("m", results, temperature, temperatures={"other": 3.0}, samples=200)
 
 
 def world(prompts=60, k=8, seed=0):
@@ -39,7 +39,7 @@ def world(prompts=60, k=8, seed=0):
 
 def test_gains_are_those_over_a_random_answer_in_log_odds():
     rewards, gold = world()
-    section = part(judged(rewards, gold))
+    section = part(evaluation(rewards, gold))
     m = section.metrics
     assert m["best_of_n/8/proxy"] == pytest.approx(np.mean([r.max() - r.mean() for r in rewards]) / 2)
     assert m["best_of_n/4/gold"] == pytest.approx(
@@ -59,23 +59,23 @@ def test_a_reward_that_is_gamed_is_said_to_be_past_its_peak():
     rng = np.random.default_rng(0)
     rewards = list(rng.normal(size=(300, 32)))
     gold = [np.where(r < 1, r, 1 - 4 * (r - 1)) for r in rewards]
-    assert "past its peak" in part(judged(rewards, gold)).text
+    assert "past its peak" in part(evaluation(rewards, gold)).text
 
 
 def test_records_of_one_prompt_are_pooled_and_an_answer_in_two_of_them_counts_once():
     rewards = [np.array([1.0, 2.0]), np.array([3.0, 1.0, 5.0]), np.array([9.0, 8.0])]
-    found = judged(rewards, prompts=["a", "a", "b"])
-    assert [sorted(found.evidence.scored.reward[p]) for p in pooled(found.evidence)] == [
+    found = evaluation(rewards, prompts=["a", "a", "b"])
+    assert [sorted(found.results.scored.reward[p]) for p in pooled(found.results)] == [
         [1, 1, 2, 3, 5],
         [8, 9],
     ]
-    same = judged([np.array([1.0, 2.0]), np.array([1.0, 2.0])], prompts=["a", "a"])
-    assert [len(p) for p in pooled(same.evidence)] == [2]
+    same = evaluation([np.array([1.0, 2.0]), np.array([1.0, 2.0])], prompts=["a", "a"])
+    assert [len(p) for p in pooled(same.results)] == [2]
 
 
 def test_without_gold_the_other_models_say_what_the_pick_is_worth():
     rewards, gold = world()
-    section = part(judged(rewards, others={"other": 3 * np.concatenate(gold)}))
+    section = part(evaluation(rewards, others={"other": 3 * np.concatenate(gold)}))
     assert "best_of_n/8/gold" not in section.metrics
     expected = np.mean([(g - g.mean())[r.argmax()] for r, g in zip(rewards, gold, strict=True)])
     assert section.metrics["best_of_n/8/other"] == pytest.approx(expected)  # 3 g over its temperature 3
@@ -85,17 +85,17 @@ def test_an_ensemble_is_picked_by_every_aggregator():
     rewards, gold = world(k=4)
     flat = np.concatenate(rewards)
     rng = np.random.default_rng(1)
-    section = part(judged(rewards, gold, members=flat + rng.normal(size=(5, len(flat)))))
+    section = part(evaluation(rewards, gold, members=flat + rng.normal(size=(5, len(flat)))))
     keys = [f"best_of_n/4/gold/{name}" for name in ("mean", "median", "worst_case", "mean_minus_variance")]
     assert all(0.3 < section.metrics[k] < 1.2 for k in keys)
     assert len({section.metrics[k] for k in keys}) == 4
-    same = part(judged(rewards, gold, members=np.tile(flat, (5, 1))))
+    same = part(evaluation(rewards, gold, members=np.tile(flat, (5, 1))))
     assert [same.metrics[k] for k in keys] == pytest.approx([same.metrics["best_of_n/4/gold"]] * 4)
 
 
 def test_figures_draw_and_tables_fit():
     rewards, gold = world(k=8)
-    section = part(judged(rewards, gold, others={"org/model": np.concatenate(gold)}))
+    section = part(evaluation(rewards, gold, others={"org/model": np.concatenate(gold)}))
     canvas = Figure()
     section.figures[0].draw(canvas)
     axes = canvas.axes[0]
@@ -112,7 +112,7 @@ def test_the_legend_lies_on_no_curve_and_inside_the_figure(tmp_path, ensemble):
     rewards, gold = world(k=8)
     flat = np.concatenate(rewards)
     members = flat + np.random.default_rng(1).normal(size=(5, len(flat))) if ensemble else None
-    figure = part(judged(rewards, gold, members=members, others={"org/another-model": flat})).figures[0]
+    figure = part(evaluation(rewards, gold, members=members, others={"org/another-model": flat})).figures[0]
     canvas = Figure(layout="constrained")
     figure.draw(canvas)
     renderer = FigureCanvasAgg(canvas).get_renderer()
@@ -126,7 +126,7 @@ def test_the_legend_lies_on_no_curve_and_inside_the_figure(tmp_path, ensemble):
 
 def test_two_prompts_of_different_size_are_both_counted():
     rng = np.random.default_rng(0)
-    section = part(judged([rng.normal(size=3), rng.normal(size=114)]))
+    section = part(evaluation([rng.normal(size=3), rng.normal(size=114)]))
     m = section.metrics
     assert (m["best_of_n/n_prompts"], m["best_of_n/n_left_out"]) == (2, 0)
     assert "best_of_n/3/proxy/ci_low" in m
@@ -136,7 +136,7 @@ def test_two_prompts_of_different_size_are_both_counted():
 
 def test_one_prompt_gets_no_fit_and_no_word_of_intervals():
     rewards = [np.arange(16.0), np.array([1.0]), np.array([1.0])]  # two without a choice
-    section = part(judged(rewards, [r**2 for r in rewards]))
+    section = part(evaluation(rewards, [r**2 for r in rewards]))
     assert (
         "on 1 prompt with at least 16 different answers (2 prompts left out for having fewer)."
         in section.text
@@ -148,4 +148,4 @@ def test_one_prompt_gets_no_fit_and_no_word_of_intervals():
 
 
 def test_where_nothing_can_be_picked_there_is_nothing_to_say():
-    assert part(judged([np.array([1.0])])) is None
+    assert part(evaluation([np.array([1.0])])) is None

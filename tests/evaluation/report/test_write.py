@@ -5,9 +5,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from evidence_sets import evidence_of
 from hydra.utils import get_object
 from omegaconf import OmegaConf
+from result_sets import results_of
 from scored_sets import simulate
 
 from rlhf.assemble import CONF
@@ -15,16 +15,16 @@ from rlhf.evaluation.metrics.metrics import evaluate
 from rlhf.evaluation.report.section import Figure, Section, Table, flat
 from rlhf.evaluation.report.sections.ood import energy
 from rlhf.evaluation.report.write import write_report
-from rlhf.evaluation.results import Judged
+from rlhf.evaluation.results import Evaluation
 from rlhf.toy.world import ToyWorld
 
 
-def judged(scored, **options) -> Judged:
+def evaluation(scored, **options) -> Evaluation:
     metrics = evaluate(scored, temperature=2.0, bootstrap=50)
-    return Judged("model", evidence_of(scored, **options), 2.0, metrics, samples=50)
+    return Evaluation("model", results_of(scored, **options), 2.0, metrics, samples=50)
 
 
-def sections(of: Judged) -> list[Section]:
+def sections(of: Evaluation) -> list[Section]:
     named = OmegaConf.load(CONF / "evaluate.yaml").sections
     made = [get_object(section._target_)(of) for section in named.values()]
     return [section for section in made if section is not None]
@@ -34,7 +34,7 @@ def test_texts_are_shown_as_texts_whatever_they_hold(tmp_path):
     scored = simulate(20, 2, np.random.default_rng(0), scale=-1.0)
     record = next(ToyWorld(size=1).records())
     evil = replace(record, prompt="<script>alert(1)</script>", completions=record.completions[:2])
-    one = replace(judged(scored), look_up=lambda numbers: dict.fromkeys(numbers, evil))
+    one = replace(evaluation(scored), look_up=lambda numbers: dict.fromkeys(numbers, evil))
     write_report(tmp_path, one, sections(one), "a & b")
     page = (tmp_path / "report.html").read_text()
     assert "<script" not in page
@@ -47,7 +47,7 @@ def test_a_set_of_one_prompt_and_one_pair_still_gives_a_report(tmp_path):
 
     from rlhf.evaluation.metrics.scored import Scored
 
-    one = judged(Scored.from_groups([pair(1.0, 0.0, 1, 0, 0)]))
+    one = evaluation(Scored.from_groups([pair(1.0, 0.0, 1, 0, 0)]))
     report = write_report(tmp_path, one, sections(one), "one pair")
     assert report.metrics["pair_accuracy"] == 1.0
     assert "pair_accuracy/ci_low" not in report.metrics
@@ -56,7 +56,7 @@ def test_a_set_of_one_prompt_and_one_pair_still_gives_a_report(tmp_path):
 
 
 def test_few_prompts_are_said(tmp_path):
-    few = judged(simulate(5, 2, np.random.default_rng(0)))
+    few = evaluation(simulate(5, 2, np.random.default_rng(0)))
     write_report(tmp_path, few, sections(few), "few")
     assert "Only 5 prompts" in (tmp_path / "report.html").read_text()
 
@@ -64,7 +64,7 @@ def test_few_prompts_are_said(tmp_path):
 def test_a_key_or_a_figure_that_comes_twice_is_refused_and_so_is_a_number_that_is_none(tmp_path):
     with pytest.raises(ValueError, match=r"'two' repeats the keys \['a'\]"):
         flat([Section("one", metrics={"a": 1}), Section("two", metrics={"a": 2})])
-    one = judged(simulate(8, 2, np.random.default_rng(0)))
+    one = evaluation(simulate(8, 2, np.random.default_rng(0)))
     figure = Figure("f", "", lambda canvas: None)
     with pytest.raises(ValueError, match="share a name"):
         write_report(tmp_path, one, [Section("a", figures=[figure, figure])], "")
@@ -86,7 +86,7 @@ def test_the_energy_of_one_answer_is_its_reward_and_copies_of_an_answer_change_n
 
 
 def test_a_column_with_one_long_text_is_set_as_text_throughout(tmp_path):
-    one = judged(simulate(20, 2, np.random.default_rng(0), scale=-1.0))
+    one = evaluation(simulate(20, 2, np.random.default_rng(0), scale=-1.0))
     table = Table("t", ("words", "number"), [("short", 1.0), ("long " * 30, 2.0)])
     write_report(tmp_path, one, [Section("a", tables=[table])], "")
     page = (tmp_path / "report.html").read_text()

@@ -23,7 +23,7 @@ def test_every_line_is_explained_and_no_legend_covers_a_curve(tmp_path, monkeypa
     figure.canvas.draw()
     for axis in figure.axes[:6]:
         said = [text.get_text() for text in axis.get_legend().get_texts()]
-        assert said[-2:] == ["a generation begins", "early warning"]
+        assert said[-2:] == ["a generation begins", "early stopping"]
         assert not axis.get_legend().get_window_extent().overlaps(axis.get_window_extent().shrunk(0.98, 0.98))
     assert (
         figure.axes[6].get_ylabel() == "share of votes"

@@ -10,8 +10,8 @@ import torch
 from rlhf.annotate.simulated import SimulatedAnnotators
 from rlhf.collect.prompts import Task
 from rlhf.data.splits import HashSplit
-from rlhf.optimise.iterate.generation import Loop, Plan
-from rlhf.optimise.iterate.pair_selection import PairChoice
+from rlhf.optimise.iterate.generation import IteratePlan, Loop
+from rlhf.optimise.iterate.pair_selection import PairSelection
 from rlhf.optimise.iterate.run import _answers, iterate
 from rlhf.optimise.policy.oversight import read_votes, shares, with_gold, write_tasks
 from rlhf.optimise.shaping.ensemble import mean
@@ -22,8 +22,8 @@ from rlhf.reward.schedule import constant
 from rlhf.select.features import HashedWords, Reduced
 from rlhf.select.strategies.selector import at_random
 from rlhf.toy.gold import ToyGold
-from rlhf.toy.linear_reward import LinearJudge
-from rlhf.toy.tabular_policy import ToySpeaker
+from rlhf.toy.linear_reward import LinearReward
+from rlhf.toy.tabular_policy import TabularPolicy
 from rlhf.toy.world import ToyWorld
 
 WORLD = ToyWorld(size=160)
@@ -115,20 +115,28 @@ def trainer(steps):
 
 def loop(folder, lr=0.1, **plan):
     small = {"generations": 2, "steps": 2, "prompts": 6, "completions": 2, "samples": 20, "k": 2, "labelled": 12,
-             "reference_samples": 40, "judged": 100, "oversight": 6}  # fmt: skip
+             "reference_samples": 40, "eval_prompts": 100, "oversight": 6}  # fmt: skip
     return Loop(
-        folder, ToySpeaker(GOLD), list(WORLD.records())[:100], TASKS[:100], TASKS[100:],
-        lambda r, s: LinearJudge(r, members=2, seed=s), Shaper(Fixed(0.1), mean), trainer,
-        {"optimizer": lambda groups: torch.optim.Adam(groups, lr=lr), "schedule": constant}, Plan(**small | plan),
-        PairChoice(at_random, lambda: Reduced(HashedWords(dims=16), dims=8)), gold=GOLD,
-    )  # fmt: skip
+        folder,
+        TabularPolicy(GOLD),
+        list(WORLD.records())[:100],
+        TASKS[:100],
+        TASKS[100:],
+        lambda r, s: LinearReward(r, members=2, seed=s),
+        Shaper(Fixed(0.1), mean),
+        trainer,
+        {"optimizer": lambda groups: torch.optim.Adam(groups, lr=lr), "schedule": constant},
+        IteratePlan(**small | plan),
+        PairSelection(at_random, lambda: Reduced(HashedWords(dims=16), dims=8)),
+        gold=GOLD,
+    )
 
 
-def test_who_is_overseen_with_is_not_judged_with(tmp_path):
+def test_who_is_overseen_with_is_not_evaluated_with(tmp_path):
     made = loop(tmp_path)
     assert made.overseen == TASKS[-6:]
-    assert made.judging == TASKS[100:-6]
-    assert loop(tmp_path, judged=10).judging == TASKS[100:110]
+    assert made.eval_tasks == TASKS[100:-6]
+    assert loop(tmp_path, eval_prompts=10).eval_tasks == TASKS[100:110]
     assert loop(tmp_path, oversight=0).overseen == []
     with pytest.raises(RecordError, match=r"'task\.plan\.oversight': 59 of 60 held-out.*task\.held_out"):
         loop(tmp_path, oversight=59)
@@ -155,7 +163,9 @@ def test_people_are_not_asked_where_nothing_differs_and_the_loop_goes_on(
     write(folder / "records.jsonl", SimulatedAnnotators().vote(waiting))
     iterate(loop(tmp_path, oversight=oversight))
     assert (tmp_path / "generation-1" / "policy.pt").is_file()
-    simulated = replace(loop(tmp_path / "simulated", oversight=oversight), voter=SimulatedAnnotators().vote)
+    simulated = replace(
+        loop(tmp_path / "simulated", oversight=oversight), label_source=SimulatedAnnotators().vote
+    )
     iterate(simulated)
     assert not list((tmp_path / "simulated").glob("*/step-*"))
 

@@ -14,15 +14,15 @@ from rlhf.collect.prompts import Task
 from rlhf.data.render import Renderer
 from rlhf.models.lora import Lora
 from rlhf.models.policy import CausalPolicy
-from rlhf.optimise.policy.module import Judges, PolicyModule
+from rlhf.optimise.policy.module import PolicyModule, RewardSources
 from rlhf.optimise.policy.ppo_module import PpoModule
-from rlhf.optimise.policy.rollout import CausalSpeaker
+from rlhf.optimise.policy.rollout import CausalRolloutPolicy
 from rlhf.optimise.shaping.ensemble import mean
 from rlhf.optimise.shaping.kl_controllers import Fixed
 from rlhf.optimise.shaping.shaper import Shaper
 from rlhf.reward.schedule import constant
 from rlhf.toy.gold import ToyGold
-from rlhf.toy.tabular_policy import ToySpeaker
+from rlhf.toy.tabular_policy import TabularPolicy
 from rlhf.toy.texts import DOMAINS
 from rlhf.toy.tokenizer_model import ToyModel
 from rlhf.toy.world import QUALITIES, ToyWorld
@@ -30,26 +30,30 @@ from rlhf.toy.world import QUALITIES, ToyWorld
 WORLD = ToyWorld(size=100)
 GOLD = ToyGold(WORLD)
 TASKS = [Task(str(i), r.prompt_id, r.prompt, r.domain, None) for i, r in enumerate(WORLD.records())]
-MAKER = ToyModel(width=16, depth=1, heads=2, max_length=256, vocabulary=400)
+MODEL_SOURCE = ToyModel(width=16, depth=1, heads=2, max_length=256, vocabulary=400)
 
 
 class Counts:
     """One member: how often a word stands in the text; the features are its length and that."""
 
-    def look(self, prompts, texts):
+    def score(self, prompts, texts):
         values = torch.tensor([float(t.count("e")) for t in texts])
         return values[None], torch.stack(
             [values, torch.tensor([len(t) / 50 for t in texts])], 1
         ).double().numpy()
 
 
-def module(speaker=None, kind=PpoModule, lr=0.02, **options):
+def module(policy=None, kind=PpoModule, lr=0.02, **options):
     optimizing = {"optimizer": partial(torch.optim.Adam, lr=lr), "schedule": constant}
-    options = {"completions": 4, "warning": None} | options
+    options = {"completions": 4, "early_stopping": None} | options
     made = kind(
-        speaker or ToySpeaker(GOLD), Judges(Counts()), Shaper(Fixed(0.1), mean), **options, **optimizing
+        policy or TabularPolicy(GOLD),
+        RewardSources(Counts()),
+        Shaper(Fixed(0.1), mean),
+        **options,
+        **optimizing,
     )
-    made.settle(TASKS[:48], 0)
+    made.set_reward_scale(TASKS[:48], 0)
     return made
 
 
@@ -67,14 +71,16 @@ def fit(made, steps, size=8, **trainer):
 
 @pytest.fixture(scope="module")
 def tokenizer():
-    return MAKER.tokenizer()
+    return MODEL_SOURCE.tokenizer()
 
 
 def language(tokenizer, adapter=None):
-    model = MAKER.causal(tokenizer)
+    model = MODEL_SOURCE.causal(tokenizer)
     policy = CausalPolicy(adapter.causal(model) if adapter else model)
     decoding = Decoding(temperature=1.0, top_p=1.0)
-    return CausalSpeaker(policy, Renderer(tokenizer, max_length=200), decoding=decoding, max_new_tokens=6)
+    return CausalRolloutPolicy(
+        policy, Renderer(tokenizer, max_length=200), decoding=decoding, max_new_tokens=6
+    )
 
 
 def test_a_rollout_is_one_step_of_many_passes():
@@ -97,11 +103,11 @@ def test_one_pass_is_the_policy_gradient_with_values_as_the_baseline():
     torch.manual_seed(0)
     batch, reward, _ = made._experience(TASKS[:8])
     loss, share, moved = made._pass(batch, torch.arange(32))
-    (found,) = torch.autograd.grad(loss, made.speaker.logits)
+    (found,) = torch.autograd.grad(loss, made.policy.logits)
     to_go = reward[:, None] - torch.zeros_like(batch.old_logp)  # at the start KL and values are 0
     torch.testing.assert_close(batch.advantage, to_go)
-    plain = -(to_go * made.speaker.logp(batch.rollout)).sum(1).mean()
-    (wanted,) = torch.autograd.grad(plain, made.speaker.logits)
+    plain = -(to_go * made.policy.logp(batch.rollout)).sum(1).mean()
+    (wanted,) = torch.autograd.grad(plain, made.policy.logits)
     torch.testing.assert_close(found, wanted)
     assert (float(share), float(moved)) == (0, pytest.approx(0, abs=1e-6))
 
@@ -116,11 +122,11 @@ def test_values_learn_to_explain_the_rewards():
 
 
 def test_states_of_decisions_hold_what_was_decided_and_nothing_later():
-    speaker = ToySpeaker(GOLD)
+    policy = TabularPolicy(GOLD)
     torch.manual_seed(0)
-    rollout = speaker.speak(TASKS[:6], 2)
-    states = speaker.states(rollout)
-    assert states.shape == (12, len(QUALITIES), speaker.width)
+    rollout = policy.rollout(TASKS[:6], 2)
+    states = policy.states(rollout)
+    assert states.shape == (12, len(QUALITIES), policy.width)
     domain, chosen = rollout.state
     here = states[:, :, : len(QUALITIES) * len(DOMAINS)]
     assert torch.equal(here.argmax(2) % len(QUALITIES), torch.arange(len(QUALITIES)).expand(12, -1))
@@ -132,17 +138,17 @@ def test_states_of_decisions_hold_what_was_decided_and_nothing_later():
 
 @pytest.mark.parametrize("adapter", [None, Lora(rank=2, alpha=4, seed=1)], ids=["copy", "lora"])
 def test_states_of_a_language_model_predict_its_tokens(tokenizer, adapter):
-    speaker = language(tokenizer, adapter).eval()
+    policy = language(tokenizer, adapter).eval()
     torch.manual_seed(0)
-    rollout = speaker.speak(TASKS[:3], 2)
-    states = speaker.states(rollout)
-    assert states.shape[2] == speaker.width
-    plain = speaker.policy.plain()
+    rollout = policy.rollout(TASKS[:3], 2)
+    states = policy.states(rollout)
+    assert states.shape[2] == policy.width
+    plain = policy.policy.plain()
     logp = plain.lm_head(states).log_softmax(-1).gather(2, rollout.state.input_ids[..., None])[..., 0]
-    wanted = speaker.logp(rollout).detach()
+    wanted = policy.logp(rollout).detach()
     torch.testing.assert_close(logp[rollout.mask].detach(), wanted[rollout.mask], atol=1e-4, rtol=1e-4)
     some = torch.tensor([4, 1])
-    torch.testing.assert_close(speaker.logp(rollout, some).detach(), wanted[some])
+    torch.testing.assert_close(policy.logp(rollout, some).detach(), wanted[some])
 
 
 def test_half_precision_sees_the_weights_of_every_pass(tokenizer):

@@ -10,36 +10,38 @@ from rlhf.collect.prompts import Task
 from rlhf.data.render import Renderer
 from rlhf.models.policy import CausalPolicy
 from rlhf.optimise.policy.prompts import count_trimmed
-from rlhf.optimise.policy.rollout import CausalSpeaker
+from rlhf.optimise.policy.rollout import CausalRolloutPolicy
 from rlhf.toy.gold import ToyGold
-from rlhf.toy.tabular_policy import ToySpeaker
+from rlhf.toy.tabular_policy import TabularPolicy
 from rlhf.toy.tokenizer_model import ToyModel
 from rlhf.toy.world import ToyWorld
 
-MAKER = ToyModel(width=16, depth=1, heads=2, max_length=256, vocabulary=400)
+MODEL_SOURCE = ToyModel(width=16, depth=1, heads=2, max_length=256, vocabulary=400)
 TASKS = [Task(str(n), str(n), "word " * n, None, None) for n in (1, 4, 20, 30)]
 
 
-def speaker(length):
-    tokenizer = MAKER.tokenizer()
-    return CausalSpeaker(
-        CausalPolicy(MAKER.causal(tokenizer)), Renderer(tokenizer, max_length=length),
+def language_policy(length):
+    tokenizer = MODEL_SOURCE.tokenizer()
+    return CausalRolloutPolicy(
+        CausalPolicy(MODEL_SOURCE.causal(tokenizer)), Renderer(tokenizer, max_length=length),
         decoding=Decoding(top_p=1.0), max_new_tokens=6,
     )  # fmt: skip
 
 
 def test_a_prompt_counts_where_the_policy_reads_less_than_all_of_it():
-    policy = speaker(250)
+    policy = language_policy(250)
     whole = [len(policy.renderer.opening_ids(task.prompt)) for task in TASKS]
     for length in (whole[0] + 6, whole[1] + 5, whole[2] + 6, 250):
-        rollout = speaker(length).speak(TASKS, 1)
+        rollout = language_policy(length).rollout(TASKS, 1)
         read = (rollout.state.attention_mask.sum(1) - rollout.mask.sum(1)).tolist()
         lost = sum(a < b for a, b in zip(read, whole, strict=True))
-        assert speaker(length).trimmed(TASKS) == lost
+        assert language_policy(length).trimmed(TASKS) == lost
     with pytest.warns(
         UserWarning, match=r": 2 of 4 \(train\), 0 of 1 \(judged\); .*larger max_length.*smaller my\.key"
     ):
-        found = count_trimmed(speaker(whole[2] + 5), {"train": TASKS, "judged": TASKS[:1]}, key="my.key")
+        found = count_trimmed(
+            language_policy(whole[2] + 5), {"train": TASKS, "judged": TASKS[:1]}, key="my.key"
+        )
     assert found == {
         "prompts/train/count": 4, "prompts/train/trimmed": 2, "prompts/judged/count": 1, "prompts/judged/trimmed": 0,
     }  # fmt: skip
@@ -48,9 +50,11 @@ def test_a_prompt_counts_where_the_policy_reads_less_than_all_of_it():
 def test_nothing_is_said_where_nothing_is_lost():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert count_trimmed(speaker(250), {"train": TASKS})["prompts/train/trimmed"] == 0
+        assert count_trimmed(language_policy(250), {"train": TASKS})["prompts/train/trimmed"] == 0
         assert (
-            count_trimmed(ToySpeaker(ToyGold(ToyWorld(size=40))), {"train": TASKS})["prompts/train/trimmed"]
+            count_trimmed(TabularPolicy(ToyGold(ToyWorld(size=40))), {"train": TASKS})[
+                "prompts/train/trimmed"
+            ]
             == 0
         )
 
@@ -83,12 +87,12 @@ def test_a_policy_says_how_many_prompts_it_reads_the_end_of(train, exported, pol
 
 @pytest.mark.slow
 def test_a_loop_says_it_too(train):
-    given = ["task=iterate", "speaker=language", "speaker.max_new_tokens=4", "model=toy", "model.width=16",
+    given = ["task=iterate", "policy=language", "policy.max_new_tokens=4", "model=toy", "model.width=16",
              "model.depth=1", "data.size=60", "task.plan.generations=1", "task.plan.steps=1", "task.plan.prompts=2",
              "task.plan.samples=4", "task.plan.k=2", "task.plan.labelled=2", "task.plan.reference_samples=32",
-             "task.plan.judged=5", "task.plan.oversight=4", "shaping.rules.missing_eos=null"]  # fmt: skip
+             "task.plan.eval_prompts=5", "task.plan.oversight=4", "shaping.rules.missing_eos=null"]  # fmt: skip
     with pytest.warns(
-        UserWarning, match=r"5 of 5 \(judged\), 4 of 4 \(oversight\).*smaller speaker\.max_new_tokens"
+        UserWarning, match=r"5 of 5 \(judged\), 4 of 4 \(oversight\).*smaller policy\.max_new_tokens"
     ):
         found = counts(train(*given, "max_length=20"))
     assert (found["judged"], found["oversight"]) == ((5, 5), (4, 4))

@@ -10,7 +10,7 @@ import torch
 from rlhf.optimise.policy.module import PolicyModule
 from rlhf.optimise.policy.ppo_module import PpoModule
 from rlhf.optimise.shaping.ensemble import mean
-from rlhf.optimise.shaping.kl_controller import go_on, name_of, to_save
+from rlhf.optimise.shaping.kl_controller import controller_state_of, load_controller, name_of
 from rlhf.optimise.shaping.kl_controllers import (
     Adaptive,
     Annealed,
@@ -41,12 +41,12 @@ def betas(controller):
 def silently(controller, saved):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        go_on(controller, saved)
+        load_controller(controller, saved)
     return controller
 
 
 def test_a_fixed_beta_is_that_of_the_configuration():
-    assert betas(silently(Fixed(0.7), to_save(after_updates(Fixed(0.1))))) == betas(Fixed(0.7))
+    assert betas(silently(Fixed(0.7), controller_state_of(after_updates(Fixed(0.1))))) == betas(Fixed(0.7))
     assert betas(silently(Fixed(0.7), {"beta": 0.1})) == betas(Fixed(0.7))  # as earlier versions wrote it
 
 
@@ -56,18 +56,18 @@ def test_a_fixed_beta_is_that_of_the_configuration():
 )
 def test_an_adapted_beta_is_kept_for_the_settings_it_was_adapted_to(change, inside):
     old = after_updates(inside(Adaptive(**ADAPTIVE)))
-    assert betas(silently(inside(Adaptive(**ADAPTIVE)), to_save(old))) == betas(old)
+    assert betas(silently(inside(Adaptive(**ADAPTIVE)), controller_state_of(old))) == betas(old)
     new = inside(Adaptive(**ADAPTIVE | change))
     ((name, value),) = change.items()
     with pytest.warns(
         UserWarning, match=rf"^shaping\.controller: {name}={value} \(was .*\): β starts from init="
     ):
-        go_on(new, to_save(old))
+        load_controller(new, controller_state_of(old))
     assert betas(new) == betas(inside(Adaptive(**ADAPTIVE | change))) != betas(old)
 
 
 def test_an_adapted_beta_keeps_to_new_bounds():
-    new = silently(Adaptive(**ADAPTIVE, high=0.1), to_save(after_updates(Adaptive(**ADAPTIVE))))
+    new = silently(Adaptive(**ADAPTIVE, high=0.1), controller_state_of(after_updates(Adaptive(**ADAPTIVE))))
     assert new.beta == 0.1
 
 
@@ -75,12 +75,12 @@ def test_an_adapted_beta_keeps_to_new_bounds():
 def test_annealing_goes_on_where_it_was_under_its_new_settings(change):
     old = after_updates(Annealed(**ANNEALED))
     same = Annealed(**ANNEALED, curve=partial(linear))  # as Hydra makes it
-    assert betas(silently(same, to_save(old))) == betas(old)
+    assert betas(silently(same, controller_state_of(old))) == betas(old)
     new, wanted = Annealed(**ANNEALED | change), after_updates(Annealed(**ANNEALED | change))
     with pytest.warns(
         UserWarning, match=rf"^shaping\.controller: {next(iter(change))}=.*after 192 episodes β goes on"
     ):
-        go_on(new, to_save(old))
+        load_controller(new, controller_state_of(old))
     assert betas(new) == betas(wanted) != betas(old)
 
 
@@ -97,28 +97,28 @@ def test_annealing_goes_on_where_it_was_under_its_new_settings(change):
     ],
 )  # fmt: skip
 def test_another_controller_starts_from_its_configuration(make, other):
-    controller, saved = make(), to_save(after_updates(other()))
+    controller, saved = make(), controller_state_of(after_updates(other()))
     said = f"the checkpoint is of {name_of(other())}: {name_of(make())} starts from its configuration"
     with pytest.warns(UserWarning, match=f"^shaping.controller: {re.escape(said)}$"):
-        go_on(controller, saved)
+        load_controller(controller, saved)
     assert betas(controller) == betas(make())
 
 
 def test_a_wrapper_is_named_with_what_is_inside():
-    assert to_save(PerDomain(PerPrompt(Fixed(0.1)), {})) == {"of": "PerDomain(PerPrompt(Fixed))"}
+    assert controller_state_of(PerDomain(PerPrompt(Fixed(0.1)), {})) == {"of": "PerDomain(PerPrompt(Fixed))"}
 
 
 def test_states_of_earlier_versions_are_taken_where_they_can_be():
     adaptive, annealed = PerPrompt(Adaptive(**ADAPTIVE)), Annealed(**ANNEALED)
     for controller, state in ((adaptive, {"beta": 0.25}), (annealed, {"seen": 250})):
         with pytest.warns(UserWarning, match="does not say of which controller its .*=.* goes on with it"):
-            go_on(controller, state)
+            load_controller(controller, state)
     assert adaptive.controller.beta == 0.25
     assert annealed.beta == pytest.approx(0.55)
     for controller, state in ((Adaptive(**ADAPTIVE), {"seen": 250}), (Annealed(**ANNEALED), {"beta": 0.25})):
         before = betas(controller)
         with pytest.warns(UserWarning, match=r"is of another controller: .* starts from its configuration"):
-            go_on(controller, state)
+            load_controller(controller, state)
         assert betas(controller) == before
 
 
@@ -126,14 +126,19 @@ def test_states_of_earlier_versions_are_taken_where_they_can_be():
 def test_a_module_goes_on_with_another_controller(kind):
     from rlhf.reward.schedule import constant
     from rlhf.toy.gold import ToyGold
-    from rlhf.toy.tabular_policy import ToySpeaker
+    from rlhf.toy.tabular_policy import TabularPolicy
     from rlhf.toy.world import ToyWorld
 
     def module(controller):
         return kind(
-            ToySpeaker(ToyGold(ToyWorld(size=40))), None, Shaper(controller, mean), completions=2, warning=None,
-            optimizer=torch.optim.Adam, schedule=constant,
-        )  # fmt: skip
+            TabularPolicy(ToyGold(ToyWorld(size=40))),
+            None,
+            Shaper(controller, mean),
+            completions=2,
+            early_stopping=None,
+            optimizer=torch.optim.Adam,
+            schedule=constant,
+        )
 
     old = module(Fixed(0.1))
     saved = {"state_dict": old.state_dict(), "loops": {"fit_loop": {"state_dict": {}}}}

@@ -7,37 +7,37 @@ import pytest
 import torch
 
 from rlhf.optimise.shaping import ensemble as torch_ensemble
-from rlhf.optimise.shaping.rules import Penalty, Spoken, malformed, overlong, repeated, unfinished
+from rlhf.optimise.shaping.rules import Completions, Penalty, malformed, overlong, repeated, unfinished
 from rlhf.stats import ensemble
 
 
-def spoken(rows, ended=None, texts=None) -> Spoken:
+def completions(rows, ended=None, texts=None) -> Completions:
     width = max(map(len, rows))
     tokens = torch.tensor([list(r) + [0] * (width - len(r)) for r in rows])
     mask = torch.tensor([[i < len(r) for i in range(width)] for r in rows])
     finished = torch.tensor(ended or [True] * len(rows))
-    return Spoken(tokens, mask, finished, texts or [""] * len(rows))
+    return Completions(tokens, mask, finished, texts or [""] * len(rows))
 
 
 def test_the_length_ramp_is_daposs():
     """Yu et al. 2025: 0 up to L_max - L_cache, then (L_max - L_cache - |y|) / L_cache, then -1."""
-    found = overlong(spoken([range(n) for n in (1, 6, 7, 8, 10, 14)]), limit=10, buffer=4)
+    found = overlong(completions([range(n) for n in (1, 6, 7, 8, 10, 14)]), limit=10, buffer=4)
     torch.testing.assert_close(found, torch.tensor([0, 0, 0.25, 0.5, 1, 1]))
 
 
 def test_repeated_n_grams_are_counted_inside_the_mask_only():
-    rows = spoken([[1, 2, 3, 1, 2, 3], [1, 2, 3, 4], [5, 5, 5, 5, 5], [7, 8]])
+    rows = completions([[1, 2, 3, 1, 2, 3], [1, 2, 3, 4], [5, 5, 5, 5, 5], [7, 8]])
     torch.testing.assert_close(repeated(rows, n=3), torch.tensor([0.25, 0, 2 / 3, 0]))
 
 
 def test_format_and_end():
-    rows = spoken([[1]] * 3, ended=[True, False, True], texts=["Yes.\nNo.", "yes", "Yes. and"])
+    rows = completions([[1]] * 3, ended=[True, False, True], texts=["Yes.\nNo.", "yes", "Yes. and"])
     assert malformed(rows, pattern=r"[A-Z].*\.").tolist() == [0, 1, 1]
     assert unfinished(rows).tolist() == [0, 1, 0]
 
 
 def test_a_penalty_subtracts_or_replaces():
-    rows = spoken([range(n) for n in (6, 8)])
+    rows = completions([range(n) for n in (6, 8)])
     rule = partial(overlong, limit=10, buffer=4)
     subtract, replace = Penalty(rule, 2.0)(rows), Penalty(rule, 2.0, replace=True)(rows)
     assert subtract.value.tolist() == [0, -1]
@@ -110,7 +110,7 @@ def test_members_are_normalised_one_by_one():
     ],
 )
 @pytest.mark.parametrize("size", [1, 4, 5])
-def test_training_and_judging_aggregate_alike(ours, theirs, size):
+def test_training_and_evaluation_aggregate_alike(ours, theirs, size):
     members = torch.randn(size, 50, generator=torch.Generator().manual_seed(size))
     score, penalty = ours(members)
     np.testing.assert_allclose((score - penalty).numpy(), theirs(members.double().numpy()), atol=1e-5)

@@ -93,7 +93,7 @@ HOOKS = [
     HOOKS,
     ids=["width", "pad id 1", "pad id 0 on the right", "batch mean", "order", "noise"],
 )
-def test_a_planted_defect_is_told_by_its_check_alone(found, name, hook):  # T7 T8
+def test_a_planted_defect_is_told_by_its_check_alone(found, name, hook):
     assert found(hooked(hook)) == {name: "FAIL"}
 
 
@@ -165,27 +165,25 @@ def test_padding_with_the_end_token_is_told(found, tmp_path):
     tokenizer = Tiny().tokenizer()
     tokenizer.pad_token = tokenizer.eos_token
     module = module_of()
-    module.model.backbone.carrier.config.pad_token_id = tokenizer.eos_token_id
+    module.model.backbone.classifier.config.pad_token_id = tokenizer.eos_token_id
     told = found(module, data_of(tmp_path / "cache", tokenizer=tokenizer))
     assert told == {"padding token": "FAIL"}
 
 
 def test_a_model_and_a_tokenizer_that_disagree_on_padding_are_told(found):
     module = module_of()
-    module.model.backbone.carrier.config.pad_token_id = 7
+    module.model.backbone.classifier.config.pad_token_id = 7
     assert found(module) == {"padding token": "FAIL"}
 
 
 @pytest.mark.parametrize(
     ("pad", "had"), [("</s>", "its end token '</s>' as padding"), (None, "no padding token")], ids=str
 )
-def test_what_the_folder_had_for_padding_and_what_was_done_is_noted(
-    found, tmp_path, capsys, pad, had
-):  # T1 T6
-    maker = Pretrained(str(save_causal("llama", tmp_path / "model", pad=pad)))
-    tokenizer = maker.tokenizer()
+def test_what_the_folder_had_for_padding_and_what_was_done_is_noted(found, tmp_path, capsys, pad, had):
+    model_source = Pretrained(str(save_causal("llama", tmp_path / "model", pad=pad)))
+    tokenizer = model_source.tokenizer()
     data = data_of(tmp_path / "cache", tokenizer=tokenizer)
-    assert found(module_of(maker.carrier(tokenizer)), data) == {"padding token": "note"}
+    assert found(module_of(model_source.classifier(tokenizer)), data) == {"padding token": "note"}
     table = capsys.readouterr().out
     assert f"the model's folder has {had}; '<|pad|>' was added" in table
     assert "0 failed, 0 to look at" in table
@@ -195,7 +193,7 @@ def test_what_the_folder_had_for_padding_and_what_was_done_is_noted(
 
 
 @pytest.mark.slow
-def test_an_adapter_that_the_export_does_not_merge_is_told(found, monkeypatch):  # T39
+def test_an_adapter_that_the_export_does_not_merge_is_told(found, monkeypatch):
     """The adapter starts as zero: only because the check stirs it can a merge that does nothing be seen."""
     monkeypatch.setattr(model_checks, "export", export)
     monkeypatch.setattr(PeftModel, "merge_and_unload", lambda self: self.unload(), raising=False)

@@ -27,9 +27,9 @@ CPU = {"accelerator": "cpu", "devices": 1}
 
 
 def build(head=LinearHead):
-    maker = Tiny(width=32, depth=1)
-    tokenizer = maker.tokenizer()
-    backbone = Backbone(maker.carrier(tokenizer))
+    model_source = Tiny(width=32, depth=1)
+    tokenizer = model_source.tokenizer()
+    backbone = Backbone(model_source.classifier(tokenizer))
     module = RewardModule(RewardModel(backbone, head(32)), loss=pairwise, optimizer=None, schedule=None)
     return module, Renderer(tokenizer, max_length=512)
 

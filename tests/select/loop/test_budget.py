@@ -9,28 +9,28 @@ import pytest
 from rlhf.data.splits import BalancedSplit
 from rlhf.labels.aggregation import soft
 from rlhf.records import Vote
-from rlhf.select.loop.arm import Arm
-from rlhf.select.loop.budget import Plan, Votes, agreed
+from rlhf.select.loop.arm import SelectorRun
+from rlhf.select.loop.budget import LabelBudget, Votes, agreed
 from rlhf.select.loop.journal import Journal
 from rlhf.select.loop.label_sources import HeldBack
-from rlhf.select.loop.learners import LinearHead
+from rlhf.select.loop.learners import LinearLearner
 from rlhf.select.loop.learning_curve import baseline
-from rlhf.select.pool_builder import build_world
+from rlhf.select.pool_builder import build_pool
 from rlhf.select.strategies.selector import at_random
 from rlhf.toy.qualities import ToyQualities
 from rlhf.toy.world import ToyWorld
 
-PLAN = Plan(start=10, batch=9, rounds=4)
+PLAN = LabelBudget(start=10, batch=9, rounds=4)
 
 
 @pytest.fixture(scope="module")
-def world():
-    built = build_world(
+def built():
+    built = build_pool(
         ToyWorld(size=120, min_votes=5),
         BalancedSplit(val=0.1, test=0.3),
         ToyQualities(),
         soft,
-        only_judged=True,
+        only_voted=True,
     )
     five = np.array([len(votes) >= 5 for votes in built.held_back])
     return replace(built, pool=replace(built.pool, selectable=built.pool.selectable & five))
@@ -40,10 +40,12 @@ def cast(*choices):
     return [Vote(f"v{i}", pair=("a", "b"), choice=choice) for i, choice in enumerate(choices)]
 
 
-def bought(world, folder, votes):
-    """Results, and pair -> its votes in the order they were bought."""
+def labelled(built, folder, votes):
+    """Results, and pair -> its votes in the order they were obtained."""
     plan = replace(PLAN, votes=votes)
-    results = list(Arm("random", at_random, 3, world, LinearHead(), HeldBack(), soft, plan, folder).rounds())
+    results = list(
+        SelectorRun("random", at_random, 3, built, LinearLearner(), HeldBack(), soft, plan, folder).rounds()
+    )
     found = {}
     for event in Journal(folder / "journal.jsonl").of("votes"):
         found.setdefault(event["pair_id"], []).extend(event["votes"])
@@ -76,15 +78,15 @@ def test_owed_are_pairs_short_of_votes_or_split_and_with_room():
     [Votes(), Votes(per_pair=5), Votes(per_pair=2, until_agreed=True), Votes(again=0.33), Votes(per_pair=2, again=0.5)],
     ids=["one", "five", "two then more", "open", "both"],
 )  # fmt: skip
-def test_every_round_buys_exactly_its_votes_whatever_a_pair_gets(world, tmp_path, votes):
-    results, found = bought(world, tmp_path, votes)
+def test_every_round_buys_exactly_its_votes_whatever_a_pair_gets(built, tmp_path, votes):
+    results, found = labelled(built, tmp_path, votes)
     assert [r["labels"] for r in results] == [10, 19, 28, 37, 46]
     assert sum(map(len, found.values())) == 46
     assert max(map(len, found.values())) <= votes.most
 
 
-def test_two_then_more_asks_again_where_votes_differ_and_nowhere_else(world, tmp_path):
-    _, found = bought(world, tmp_path, Votes(per_pair=2, until_agreed=True))
+def test_two_then_more_asks_again_where_votes_differ_and_nowhere_else(built, tmp_path):
+    _, found = labelled(built, tmp_path, Votes(per_pair=2, until_agreed=True))
     more = [votes for votes in found.values() if len(votes) > 2]
     assert more
     assert all(len({v["choice"] for v in votes[:2]}) == 2 for votes in more)
@@ -121,13 +123,13 @@ def test_ways_to_spend_votes_are_compared_in_one_run_and_named_in_another(train,
     small = ["task=active", "selector=random", "features=qualities", "task.seeds=2", "split.test=0.3",
              "data.size=150", "task.plan.start=10", "task.plan.batch=10", "task.plan.rounds=1"]  # fmt: skip
     folder = train(*small, "task.compare_votes=[five,two_then_more]")
-    arms = {row["selector"]: row for row in csv.DictReader((folder / "curve.csv").open())}
-    assert set(arms) == {"random", "random+five", "random+two_then_more"}
-    assert {row["labels"] for row in arms.values()} == {"20"}
+    found = {row["selector"]: row for row in csv.DictReader((folder / "curve.csv").open())}
+    assert set(found) == {"random", "random+five", "random+two_then_more"}
+    assert {row["labels"] for row in found.values()} == {"20"}
     assert "random+five" in (folder / "curve.md").read_text()
     folder = train(*small, "votes=two_then_more", "selector=margin")
-    arms = {row["selector"] for row in csv.DictReader((folder / "curve.csv").open())}
-    assert arms == {"margin+two_then_more", "random+two_then_more"}
+    found = {row["selector"] for row in csv.DictReader((folder / "curve.csv").open())}
+    assert found == {"margin+two_then_more", "random+two_then_more"}
     with pytest.raises(SystemExit):
         train(*small, "task.compare_votes=[seven]")
     assert (

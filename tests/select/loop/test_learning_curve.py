@@ -118,7 +118,7 @@ def test_the_figure_says_what_is_compared_how_surely_and_what_is_saved():
     figure = draw(found, numbers, lines)
     left, right, lower, difference = figure.axes
     assert [axis.get_ylabel() for axis in (left, lower)] == ["pair accuracy", "NLL per vote in nats"]
-    assert {axis.get_xlabel() for axis in (lower, difference)} == {"votes bought"}
+    assert {axis.get_xlabel() for axis in (lower, difference)} == {"votes obtained"}
     assert difference.get_ylabel() == "NLL per vote in nats, less random"
     assert "8 seeds (bands: 95% t intervals over seeds)" in figure.get_suptitle()
     assert {text.get_text() for text in left.texts} == {"longer answer", "all votes of the pool"}

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 import torch
+from pools import pool_of
 from torch.nn.functional import binary_cross_entropy_with_logits
-from worlds import pool_of
 
 from rlhf.select.loop.learners import Labels
-from rlhf.select.loop.mlp_head import MlpHead
+from rlhf.select.loop.mlp_head import MlpLearner
 
 
 def alone(pool, labels, part, decay, seed, head):
@@ -44,7 +44,7 @@ def labelled():
 
 def test_members_are_what_each_would_be_alone(labelled):
     pool, labels = labelled
-    head = MlpHead(hidden=5, members=2, steps=40, decays=(0.7,))
+    head = MlpLearner(hidden=5, members=2, steps=40, decays=(0.7,))
     trained = head(pool, labels, seed=3)
     every = np.arange(len(labels.rows))
     for member, seed in enumerate((4, 5)):
@@ -56,7 +56,7 @@ def test_members_are_what_each_would_be_alone(labelled):
 
 def test_predictions_out_of_fold_do_not_see_the_prompt(labelled):
     pool, labels = labelled
-    head = MlpHead(hidden=5, members=1, steps=40, decays=(0.7,))
+    head = MlpLearner(hidden=5, members=1, steps=40, decays=(0.7,))
     before = head(pool, labels, seed=3).state.out_of_fold
     one = pool.prompt[labels.rows] == pool.prompt[labels.rows[0]]
     turned = Labels(labels.rows, np.where(one, 1 - labels.share, labels.share), labels.votes)
@@ -68,10 +68,10 @@ def test_predictions_out_of_fold_do_not_see_the_prompt(labelled):
 def test_the_decay_with_the_lowest_loss_out_of_fold_is_taken(labelled):
     pool, labels = labelled
     found = {
-        decay: MlpHead(hidden=5, steps=40, decays=(decay,))(pool, labels, 0).nll
+        decay: MlpLearner(hidden=5, steps=40, decays=(decay,))(pool, labels, 0).nll
         for decay in (0.3, 3.0, 300.0)
     }
-    both = MlpHead(hidden=5, steps=40, decays=tuple(found))(pool, labels, 0)
+    both = MlpLearner(hidden=5, steps=40, decays=tuple(found))(pool, labels, 0)
     assert both.nll == pytest.approx(min(found.values()), abs=1e-4)
     assert both.state.posterior.regularisation == min(found, key=found.get)
     assert found[300.0] == pytest.approx(np.log(2), abs=0.01)  # silenced

@@ -3,9 +3,9 @@
 from dataclasses import replace
 
 import numpy as np
-from worlds import pool_of, state_of
+from pools import pool_of, state_of
 
-from rlhf.select.loop.learners import Trained, with_features
+from rlhf.select.loop.learners import TrainedRound, with_features
 from rlhf.select.loop.shift import embedding_shift, shift
 
 
@@ -14,7 +14,7 @@ def trained(rng, rows=None):
     state = state_of(pool, rng, labels=120)
     if rows is not None:
         state = replace(state, rows=rows(pool)[:120])
-    return Trained(pool, state, pool.features @ state.posterior.theta, 0.6)
+    return TrainedRound(pool, state, pool.features @ state.posterior.theta, 0.6)
 
 
 def test_the_two_sample_test_keeps_its_level_and_has_power():
@@ -91,5 +91,5 @@ def test_few_labels_give_counts_only():
     rng = np.random.default_rng(3)
     pool = pool_of(rng)
     state = state_of(pool, rng, labels=4)
-    found = shift(Trained(pool, state, pool.features[:, 0], 0.6), np.ones(4, bool), rng)
+    found = shift(TrainedRound(pool, state, pool.features[:, 0], 0.6), np.ones(4, bool), rng)
     assert set(found) == {"labelled_pairs", "unlabelled_pairs"}

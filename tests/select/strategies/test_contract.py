@@ -7,7 +7,7 @@ import hydra
 import numpy as np
 import pytest
 from omegaconf import OmegaConf
-from worlds import pool_of, state_of
+from pools import pool_of, state_of
 
 from rlhf.select import LabelState, PairPool, query
 
@@ -21,7 +21,7 @@ def selector(request):
 
 
 @pytest.fixture(params=["first round", "later round", "ensemble, no policy"])
-def world(request):
+def pool_and_state(request):
     rng = np.random.default_rng(5)
     pool = pool_of(rng)
     if request.param == "first round":
@@ -42,8 +42,10 @@ def test_selectors_are_found():
 
 
 @pytest.mark.parametrize("budget", [0, 1, 7, "all"])
-def test_the_budget_is_met_exactly_by_distinct_unlabelled_pairs_of_training_prompts(selector, world, budget):
-    pool, state = world
+def test_the_budget_is_met_exactly_by_distinct_unlabelled_pairs_of_training_prompts(
+    selector, pool_and_state, budget
+):
+    pool, state = pool_and_state
     free = set(np.flatnonzero(pool.selectable)) - set(state.rows)
     size = len(free) if budget == "all" else budget
     found = choose(selector, pool, state, size)
@@ -53,20 +55,20 @@ def test_the_budget_is_met_exactly_by_distinct_unlabelled_pairs_of_training_prom
     assert all(isinstance(reason, str) and len(reason) > 10 for reason in found.reasons)
 
 
-def test_more_than_there_is_gets_a_clear_error(selector, world):
-    pool, state = world
+def test_more_than_there_is_gets_a_clear_error(selector, pool_and_state):
+    pool, state = pool_and_state
     with pytest.raises(ValueError, match="left without labels"):
         choose(selector, pool, state, len(pool) + 1)
 
 
-def test_an_equal_generator_gives_an_equal_choice(selector, world):
-    first, second = (choose(selector, *world) for _ in range(2))
+def test_an_equal_generator_gives_an_equal_choice(selector, pool_and_state):
+    first, second = (choose(selector, *pool_and_state) for _ in range(2))
     np.testing.assert_array_equal(first.indices, second.indices)
     assert first.reasons == second.reasons
 
 
-def test_the_order_of_the_rows_does_not_matter(selector, world):
-    pool, state = world
+def test_the_order_of_the_rows_does_not_matter(selector, pool_and_state):
+    pool, state = pool_and_state
     order = np.random.default_rng(8).permutation(len(pool))
     place = np.argsort(order)
     columns = ("left", "right", "ids", "prompt", "domain", "cost", "selectable")
@@ -77,8 +79,8 @@ def test_the_order_of_the_rows_does_not_matter(selector, world):
     )
 
 
-def test_swapping_the_sides_does_not_matter(selector, world):
-    pool, state = world
+def test_swapping_the_sides_does_not_matter(selector, pool_and_state):
+    pool, state = pool_and_state
     flip = np.random.default_rng(9).random(len(pool)) < 0.5
     swapped = replace(
         pool, left=np.where(flip, pool.right, pool.left), right=np.where(flip, pool.left, pool.right)

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from pools import pool_of, state_of
 from scipy.special import expit
-from worlds import pool_of, state_of
 
 from rlhf.records import RecordError
 from rlhf.select import LabelState, PairPool, at_random, query
@@ -16,7 +16,7 @@ from rlhf.select.strategies.duels import delta_ucb, double_thompson, max_min_lcb
 from rlhf.select.strategies.error_focused import domain_quotas, error_focused, error_rates, second_votes
 from rlhf.select.strategies.log_det import greedy, log_det
 from rlhf.select.strategies.mixed import (
-    Part,
+    MixPart,
     cold_start,
     log_density_ratio,
     mix,
@@ -36,7 +36,7 @@ from rlhf.select.strategies.uncertainty import (
 
 
 @pytest.fixture
-def world():
+def pool_and_state():
     rng = np.random.default_rng(11)
     pool = pool_of(rng)
     return pool, state_of(pool, rng)
@@ -52,10 +52,10 @@ def rng(seed=0):
 
 
 @pytest.mark.parametrize("sizes", [(2048, 256, 65536), (5, 3, 10), (1, 1, 1)])
-def test_lazy_log_det_chooses_what_full_greedy_chooses(world, monkeypatch, sizes):
+def test_lazy_log_det_chooses_what_full_greedy_chooses(pool_and_state, monkeypatch, sizes):
     for name, size in zip(("AT_ONCE", "IN_HAND", "NEAR"), sizes, strict=True):
         monkeypatch.setattr(f"rlhf.select.strategies.log_det.{name}", size)
-    pool, state = world
+    pool, state = pool_and_state
     of = candidates(pool, state)
     price = pool.cost[of.rows]
     places, gains = greedy(of, of.weight, price, 20)
@@ -70,8 +70,8 @@ def test_lazy_log_det_chooses_what_full_greedy_chooses(world, monkeypatch, sizes
     assert places.tolist() == expected
 
 
-def test_log_det_gains_add_up_to_the_determinant_and_beat_chance(world):
-    pool, state = world
+def test_log_det_gains_add_up_to_the_determinant_and_beat_chance(pool_and_state):
+    pool, state = pool_and_state
 
     def information(rows):
         z = pool.z(rows)
@@ -113,16 +113,16 @@ def test_mutual_information_against_sampling_and_small_variance():
     np.testing.assert_allclose(mutual_information(mean, np.full(3, 1e-4)), w * 1e-4 / 2, rtol=1e-2)
 
 
-def test_margin_and_entropy_order_alike_and_costs_turn_them(world):
-    pool, state = world
+def test_margin_and_entropy_order_alike_and_costs_turn_them(pool_and_state):
+    pool, state = pool_and_state
     same = [query(pool, state, 10, rng(), selector=s).indices for s in (margin, entropy)]
     np.testing.assert_array_equal(*same)
     dear = query(pool, state, 10, rng(), selector=lambda *a: entropy(*a, cost_power=5.0))
     assert pool.cost[dear.indices].mean() < pool.cost[same[0]].mean()
 
 
-def test_disagreement_does_not_see_a_member_shifted_as_a_whole(world):
-    pool, state = world
+def test_disagreement_does_not_see_a_member_shifted_as_a_whole(pool_and_state):
+    pool, state = pool_and_state
     members = rng().standard_normal((4, len(pool.features)))
     shifted = members + np.array([0.0, 5.0, -3.0, 100.0])[:, None]
     for selector in (disagreement, bald):
@@ -143,8 +143,8 @@ def test_laplace_power_draws_in_proportion():
     np.testing.assert_allclose(share, np.array([1, 2, 4]) / 7, atol=0.045)  # 5 standard errors
 
 
-def test_k_centre_takes_the_farthest_and_its_radii_fall(world):
-    pool, state = world
+def test_k_centre_takes_the_farthest_and_its_radii_fall(pool_and_state):
+    pool, state = pool_and_state
     found = query(pool, state, 10, rng(), selector=k_centre)
     assert (np.diff(found.utilities) <= 1e-5).all()
     z, known = pool.z(candidates(pool, state).rows), pool.z(state.rows)
@@ -154,8 +154,8 @@ def test_k_centre_takes_the_farthest_and_its_radii_fall(world):
     assert found.utilities[0] == pytest.approx(distance.max(), rel=1e-4)
 
 
-def test_lazy_facility_location_is_greedy(world):
-    pool, state = world
+def test_lazy_facility_location_is_greedy(pool_and_state):
+    pool, state = pool_and_state
     of = candidates(pool, state)
     found = facility_location(of, 8, rng(), reference=10**6)
     z = pool.z(of.rows)
@@ -190,8 +190,8 @@ def test_prompt_coverage_reaches_rare_kinds_of_prompts():
     assert np.mean(lucky) < 1.6
 
 
-def test_errors_pull_labels_and_shrinkage_holds_them_back(world):
-    pool, state = world
+def test_errors_pull_labels_and_shrinkage_holds_them_back(pool_and_state):
+    pool, state = pool_and_state
     wrong = pool.domain[state.rows] == 1
     state = replace(state, out_of_fold=np.where(wrong == (state.share > 0.5), 0.1, 0.9))
     assert error_rates(pool, state, 1.0)[1] > 0.8
@@ -205,14 +205,14 @@ def test_errors_pull_labels_and_shrinkage_holds_them_back(world):
     assert (pool.domain[tight] == 1).sum() == pytest.approx(20 / 3, abs=2)
 
 
-def test_domain_quotas(world):
-    pool, state = world
+def test_domain_quotas(pool_and_state):
+    pool, state = pool_and_state
     found = query(pool, state, 12, rng(), selector=lambda *a: domain_quotas(*a, shares={0: 3.0, 2: 1.0}))
     assert np.bincount(pool.domain[found.indices], minlength=3).tolist() == [9, 0, 3]
 
 
-def test_quotas_go_by_the_names_of_domains(world):
-    pool, state = world
+def test_quotas_go_by_the_names_of_domains(pool_and_state):
+    pool, state = pool_and_state
     named = replace(pool, domains=("advice", "code", "facts"))
     found = query(
         named, state, 12, rng(), selector=lambda *a: domain_quotas(*a, shares={"facts": 3, "code": 1})
@@ -233,16 +233,16 @@ def test_quotas_go_by_the_names_of_domains(world):
     [({"fact": 1.0}, "no domain of the pool: fact"), ({"facts": -1.0}, "0 or more: facts=-1.0"),
      ({"facts": 0.0}, "at least one"), ({}, "at least one"), ({"facts": np.nan}, "0 or more: facts=nan")],
 )  # fmt: skip
-def test_quotas_that_cannot_be_meant_name_the_domains(world, shares, said):
-    named = replace(world[0], domains=("advice", "code", "facts"))
+def test_quotas_that_cannot_be_meant_name_the_domains(pool_and_state, shares, said):
+    named = replace(pool_and_state[0], domains=("advice", "code", "facts"))
     with pytest.raises(
         RecordError, match=rf"^key 'selector\.shares': .*{said}.*the domains are advice, code, facts"
     ):
-        query(named, world[1], 3, rng(), selector=lambda *a: domain_quotas(*a, shares=shares))
+        query(named, pool_and_state[1], 3, rng(), selector=lambda *a: domain_quotas(*a, shares=shares))
 
 
-def test_second_votes_go_where_the_answer_is_open(world):
-    pool, state = world
+def test_second_votes_go_where_the_answer_is_open(pool_and_state):
+    pool, state = pool_and_state
     m = len(state.rows)
     state = replace(
         state, votes=np.where(np.arange(m) < 5, 5.0, 1.0), share=np.ones(m), out_of_fold=np.full(m, 0.9)
@@ -256,8 +256,8 @@ def test_second_votes_go_where_the_answer_is_open(world):
 
 
 @pytest.mark.parametrize("duel", [double_thompson, max_min_lcb, delta_ucb])
-def test_duels_take_one_pair_per_prompt_before_a_second(duel, world):
-    pool, state = world
+def test_duels_take_one_pair_per_prompt_before_a_second(duel, pool_and_state):
+    pool, state = pool_and_state
     prompts = len(np.unique(pool.prompt[candidates(pool, state).rows]))
     found = query(pool, state, prompts, rng(), selector=duel)
     assert len(np.unique(pool.prompt[found.indices])) == prompts
@@ -281,9 +281,9 @@ def test_duels_name_the_best_answers_where_the_head_is_sure():
     assert pair(delta_ucb) == {0, 2}
 
 
-def test_mixes_keep_their_shares_and_their_random_part_unbiased(world):
-    pool, state = world
-    parts = [Part("sure", 3, fisher), Part("any", 1, at_random)]
+def test_mixes_keep_their_shares_and_their_random_part_unbiased(pool_and_state):
+    pool, state = pool_and_state
+    parts = [MixPart("sure", 3, fisher), MixPart("any", 1, at_random)]
     hits = np.zeros(len(pool))
     for seed in range(400):
         found = query(pool, state, 12, rng(seed), selector=lambda *a: mix(*a, parts=parts))
@@ -297,11 +297,11 @@ def test_mixes_keep_their_shares_and_their_random_part_unbiased(world):
     )  # chi², 5 sigma
     assert query(pool, state, 10, rng(), selector=safe).random.sum() == 2
     with pytest.raises(ValueError, match="shares"):
-        mix(candidates(pool, state), 3, rng(), parts=[Part("none", 0.0, fisher)])
+        mix(candidates(pool, state), 3, rng(), parts=[MixPart("none", 0.0, fisher)])
 
 
-def test_a_cold_start_crosses_over_inside_a_batch(world):
-    pool, state = world
+def test_a_cold_start_crosses_over_inside_a_batch(pool_and_state):
+    pool, state = pool_and_state
     known = len(state.rows)
     found = query(pool, state, 10, rng(), selector=lambda *a: cold_start(*a, then=fisher, labels=known + 4))
     assert [r.startswith("cold start") for r in found.reasons] == [True] * 4 + [False] * 6

@@ -15,7 +15,7 @@ from rlhf.models.pretrained import Tiny
 from rlhf.records import Comparison, Completion, RecordError, Vote
 from rlhf.serve.interop.pairs import (
     COUNTS,
-    Rendered,
+    RenderedForm,
     both_ways,
     conversational,
     drop,
@@ -112,7 +112,7 @@ def test_what_is_exported_is_read_back(tmp_path, form, prompt):
 
 def test_rendered_rows_add_up_to_the_text_that_is_scored():
     renderer = Renderer(Tiny().tokenizer(), max_length=200)
-    (row,) = pairs([record([(0, 1, "c0")], prompt=CHAT)], Counter(), ties=drop, form=Rendered(renderer))
+    (row,) = pairs([record([(0, 1, "c0")], prompt=CHAT)], Counter(), ties=drop, form=RenderedForm(renderer))
     assert row["prompt"] == renderer.opening_text(CHAT)
     assert row["prompt"] + row["chosen"] == renderer.text(CHAT, "A")
     assert row["prompt"] + row["rejected"] == renderer.text(CHAT, "B")

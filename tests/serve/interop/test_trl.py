@@ -44,7 +44,7 @@ def test_rewards_are_the_scores_of_python_in_both_formats(exported):
     assert reward(longer, [answer(t) for t in texts]) == pytest.approx(expected, abs=1e-6)
 
 
-def test_what_is_too_long_to_be_judged_gets_none_and_is_counted(exported):
+def test_what_is_too_long_to_be_scored_gets_none_and_is_counted(exported):
     logged = {}
     reward = TrlReward([exported()], name="rm")
     found = reward(["a", "a", "b"], ["x", "y" * 600, "z" * 600], log_metric=logged.__setitem__)

@@ -1,1 +1,3 @@
-"""The parts of a report, each a function `(judged) -> Section | None`; conf/evaluate.yaml says which, in what order."""
+"""The parts of a report, each a function `(evaluation) -> Section | None`; conf/evaluate.yaml says which, in what
+order.
+"""

@@ -1,4 +1,4 @@
-"""How often the model agrees with the votes: beside baselines, and in parts of the set."""
+"""How often the model agrees with the votes: beside baselines, and by slice of the set."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ import numpy as np
 from matplotlib.figure import Figure as Canvas
 
 from rlhf.evaluation.metrics.bias import mean
-from rlhf.evaluation.metrics.metric_intervals import worst_part
+from rlhf.evaluation.metrics.metric_intervals import worst_slice
 from rlhf.evaluation.metrics.pair_credit import credit
 from rlhf.evaluation.metrics.slices import (
-    Part,
+    Slice,
     better_length,
     class_names,
     holm,
     length_classes,
     margin_classes,
-    part_accuracy,
+    slice_accuracy,
     source_pairs,
     vote_classes,
 )  # fmt: skip
@@ -34,7 +34,7 @@ from rlhf.evaluation.report.section import (
     with_interval,
 )
 from rlhf.evaluation.report.style import AMBER, BLUE, FAINT, WIDTH, dots, plot
-from rlhf.evaluation.results import Judged
+from rlhf.evaluation.results import Evaluation
 from rlhf.stats.arrays import Floats, Ints
 from rlhf.stats.bootstrap import SHARE
 
@@ -43,19 +43,19 @@ ONE_SIDED = 0.95
 ENOUGH = 6
 """With fewer prompts 2^(1 - n) is above 0.05: nothing is significant."""
 FEW = 10
-"""A worst part is looked for among those with at least this many prompts."""
+"""A worst slice is looked for among those with at least this many prompts."""
 GIVEN = ("domain", "source pair", "length")
-"""Kinds of parts that are known before anybody voted; the others depend on the outcome."""
+"""Kinds of slices that are known before anybody voted; the others depend on the outcome."""
 
 CUT = ("length", "margin")
-"""Kinds of parts that are cut at quantiles of the set."""
+"""Kinds of slices that are cut at quantiles of the set."""
 
 
-def headline(judged: Judged) -> Section:
+def accuracy(evaluation: Evaluation) -> Section:
     """Accuracy beside what needs no model; holds the keys of the contract."""
-    m = judged.metrics
-    extra = _baselines(judged)
-    rows = _rows(judged, extra)
+    m = evaluation.metrics
+    extra = _baselines(evaluation)
+    rows = _rows(evaluation, extra)
 
     def draw(canvas: Canvas) -> None:
         canvas.set_size_inches(WIDTH, 0.5 + 0.42 * len(rows))
@@ -79,26 +79,26 @@ def headline(judged: Judged) -> Section:
     caption = "Accuracy with 95 % intervals. Dotted: guessing."
     return Section(
         "Accuracy",
-        _words(judged, extra),
-        dict(m) | extra | _known(judged),
+        _words(evaluation, extra),
+        dict(m) | extra | _known(evaluation),
         [table],
         [Figure("accuracy", caption, draw)] if rows else [],
     )
 
 
-def parts(judged: Judged) -> Section | None:
-    """Accuracy by domain, source pair, vote share, margin and length; the worst part."""
-    scored = judged.evidence.scored
+def slices(evaluation: Evaluation) -> Section | None:
+    """Accuracy by domain, source pair, vote share, margin and length; the worst slice."""
+    scored = evaluation.results.scored
     right = credit(scored.difference, scored.win_prob)
     if not np.isfinite(right).any():
         return None
-    options = {"samples": judged.samples, "seed": judged.seed}
+    options = {"samples": evaluation.samples, "seed": evaluation.seed}
     found = [
         (
             kind,
-            part_accuracy(right, code, labels, scored.pair_prompt, names=_names(kind, labels), **options),
+            slice_accuracy(right, code, labels, scored.pair_prompt, names=_names(kind, labels), **options),
         )
-        for kind, code, labels in _kinds(judged)
+        for kind, code, labels in _kinds(evaluation)
     ]
     found = [(kind, p) for kind, p in found if len(p) > 1]
     if not found:
@@ -111,44 +111,46 @@ def parts(judged: Judged) -> Section | None:
         corrected = adjusted[start : start + len(several)]
         start += len(several)
         tables.append(_table(kind, several, corrected))
-        metrics |= _metrics(kind, several, known=judged.metrics)
+        metrics |= _metrics(kind, several, known=evaluation.metrics)
     candidates = [(p, kind) for kind, several in found if kind in GIVEN for p in several if p.prompts >= FEW]
-    text = PARTS
+    text = SLICES
     if candidates:
         worst, kind = min(candidates, key=lambda c: c[0].accuracy)
-        low, high = _worst_interval(judged, right, [(kind, p.label) for p, kind in candidates])
+        low, high = _worst_interval(evaluation, right, [(kind, p.label) for p, kind in candidates])
         metrics |= known(with_interval("pair_accuracy/worst_part", worst.accuracy, low, high))
         text = (
-            f"{text}\n\nThe worst part that is known beforehand, with at least {FEW} prompts: {kind} {worst.label}, "
+            f"{text}\n\nThe worst slice that is known beforehand, with at least {FEW} prompts: {kind} {worst.label}, "
             f"{ranged(worst.accuracy, low, high)} on {worst.pairs} pairs. It is the lowest of {len(candidates)}, and "
-            "would be low by chance too: the interval holds for the worst part whichever it is."
+            "would be low by chance too: the interval holds for the worst slice whichever it is."
         )
-    return Section("Accuracy in parts", text, metrics, tables, [_figure(found)])
+    return Section("Accuracy by slice", text, metrics, tables, [_figure(found)])
 
 
-def _worst_interval(judged: Judged, right: Floats, candidates: list[tuple[str, str]]) -> tuple[float, float]:
-    """Of the lowest accuracy among parts (kind, label), which of them is the lowest being unknown."""
+def _worst_interval(
+    evaluation: Evaluation, right: Floats, candidates: list[tuple[str, str]]
+) -> tuple[float, float]:
+    """Of the lowest accuracy among slices (kind, label), which of them is the lowest being unknown."""
     chosen = []
-    for kind, code, names in _kinds(judged):
+    for kind, code, names in _kinds(evaluation):
         kept = np.array([(kind, name) in candidates for name in names] + [False])
         chosen.append((right, np.where(kept[code], code, -1)))
-    cluster = judged.evidence.scored.pair_prompt
-    return worst_part(chosen, cluster, samples=judged.samples, seed=judged.seed)
+    cluster = evaluation.results.scored.pair_prompt
+    return worst_slice(chosen, cluster, samples=evaluation.samples, seed=evaluation.seed)
 
 
-def _kinds(judged: Judged) -> Iterator[tuple[str, Ints, list[str]]]:
-    evidence, scored = judged.evidence, judged.evidence.scored
+def _kinds(evaluation: Evaluation) -> Iterator[tuple[str, Ints, list[str]]]:
+    results, scored = evaluation.results, evaluation.results.scored
     yield "domain", scored.domain[scored.pair_group], list(scored.domains)
-    yield ("source pair", *source_pairs(scored, evidence.source, evidence.sources))
+    yield ("source pair", *source_pairs(scored, results.source, results.sources))
     yield ("length", *length_classes(scored))
     yield ("votes", *vote_classes(scored))
-    yield ("margin", *margin_classes(scored.difference / judged.temperature))
+    yield ("margin", *margin_classes(scored.difference / evaluation.temperature))
     yield ("better answer", *better_length(scored))
 
 
-PARTS = (
-    "Where is the model better, where worse? p asks whether a part differs from the rest; it is clustered by prompt "
-    "and corrected over all parts below (Holm)."
+SLICES = (
+    "Where is the model better, where worse? p asks whether a slice differs from the rest; it is clustered by prompt "
+    "and corrected over all slices below (Holm)."
 )
 HEADINGS = {
     "domain": "By domain",
@@ -160,7 +162,7 @@ HEADINGS = {
 }
 
 
-def _table(kind: str, several: list[Part], adjusted: list[float]) -> Table:
+def _table(kind: str, several: list[Slice], adjusted: list[float]) -> Table:
     rows: list[tuple[Cell, ...]] = [
         (p.label, p.pairs, p.prompts, ranged(p.accuracy, p.low, p.high), p_value(q))
         for p, q in zip(several, adjusted, strict=True)
@@ -176,7 +178,7 @@ def _names(kind: str, labels: list[str]) -> list[str]:
     return class_names(labels) if kind in CUT else [as_key(label) for label in labels]
 
 
-def _metrics(kind: str, several: list[Part], known: Mapping[str, float]) -> dict[str, float]:
+def _metrics(kind: str, several: list[Slice], known: Mapping[str, float]) -> dict[str, float]:
     out: dict[str, float] = {}
     for p in several:
         key = f"{as_key(kind)}/{p.name}"
@@ -185,7 +187,7 @@ def _metrics(kind: str, several: list[Part], known: Mapping[str, float]) -> dict
     return {key: value for key, value in out.items() if math.isfinite(value) and key not in known}
 
 
-def _figure(found: list[tuple[str, list[Part]]]) -> Figure:
+def _figure(found: list[tuple[str, list[Slice]]]) -> Figure:
     rows = [(f"{kind}: {p.label}", p) for kind, several in found for p in several[:8]]
 
     def draw(canvas: Canvas) -> None:
@@ -198,32 +200,34 @@ def _figure(found: list[tuple[str, list[Part]]]) -> Figure:
         axes.axvline(0.5, color=FAINT, linewidth=0.8, linestyle=":")
 
     return Figure(
-        "parts", "Accuracy in the parts of the set, with 95 % intervals; at most eight of a kind.", draw
+        "parts", "Accuracy in the slices of the set, with 95 % intervals; at most eight of a kind.", draw
     )
 
 
-def _baselines(judged: Judged) -> dict[str, float]:
+def _baselines(evaluation: Evaluation) -> dict[str, float]:
     """`baseline/<name>` of the other models that read no more than words, and `baseline/length` with its interval."""
-    scored = judged.evidence.scored
+    scored = evaluation.results.scored
     out: dict[str, float] = {}
     columns = {"length": scored.length} | {
         name.replace(" ", "_"): reward
-        for name, reward in judged.evidence.others.items()
+        for name, reward in evaluation.results.others.items()
         if name == "bag of words"
     }
     for name, values in columns.items():
         right = credit(values[scored.first] - values[scored.second], scored.win_prob)
         if np.isfinite(right).any():
-            found = mean(right, scored.pair_prompt, samples=judged.samples, seed=judged.seed, within=SHARE)
+            found = mean(
+                right, scored.pair_prompt, samples=evaluation.samples, seed=evaluation.seed, within=SHARE
+            )
             out[f"baseline/{name}"] = found.value
             out |= {f"baseline/{name}/ci_low": found.low, f"baseline/{name}/ci_high": found.high}
     return {k: v for k, v in out.items() if math.isfinite(v)}
 
 
-def _rows(judged: Judged, extra: dict[str, float]) -> list[tuple[str, tuple[float, float, float]]]:
-    m = dict(judged.metrics) | extra
+def _rows(evaluation: Evaluation, extra: dict[str, float]) -> list[tuple[str, tuple[float, float, float]]]:
+    m = dict(evaluation.metrics) | extra
     names = (
-        (judged.name, "pair_accuracy"), ("the longer answer", "baseline/length"),
+        (evaluation.name, "pair_accuracy"), ("the longer answer", "baseline/length"),
         ("bag of words", "baseline/bag_of_words"), ("always the same side", "baseline/majority"),
         ("one annotator against the others", "ceiling/annotators"),
     )  # fmt: skip
@@ -235,25 +239,25 @@ def _rows(judged: Judged, extra: dict[str, float]) -> list[tuple[str, tuple[floa
     ]
 
 
-def _known(judged: Judged) -> dict[str, int]:
-    """How many of the judged prompts the models know from training and validation, where that can be known."""
+def _known(evaluation: Evaluation) -> dict[str, int]:
+    """How many of the evaluated prompts the models know from training and validation, where that can be known."""
     names = ("prompts_trained", "prompts_validated")
-    return {f"n_{n}": judged.evidence.counts[n] for n in names if n in judged.evidence.counts}
+    return {f"n_{n}": evaluation.results.counts[n] for n in names if n in evaluation.results.counts}
 
 
-def _met_before(judged: Judged) -> str:
-    known = _known(judged)
+def _met_before(evaluation: Evaluation) -> str:
+    known = _known(evaluation)
     trained, validated = known.get("n_prompts_trained", 0), known.get("n_prompts_validated", 0)
     if not trained + validated:
         return ""
     return (
-        f"This is no held-out result: of its {judged.metrics['n_prompts']:.0f} prompts {trained} were trained on, and "
-        f"{validated} more chose the checkpoint and the temperature.\n\n"
+        f"This is no held-out result: of its {evaluation.metrics['n_prompts']:.0f} prompts {trained} were trained on, "
+        f"and {validated} more chose the checkpoint and the temperature.\n\n"
     )
 
 
-def _words(judged: Judged, extra: Mapping[str, float]) -> str:
-    m, counts = judged.metrics, judged.evidence.counts
+def _words(evaluation: Evaluation, extra: Mapping[str, float]) -> str:
+    m, counts = evaluation.metrics, evaluation.results.counts
     if "pair_accuracy" not in m:
         return "No pair of this set has a right answer: its votes are even, or there are none."
     lead = (
@@ -287,10 +291,10 @@ def _words(judged: Judged, extra: Mapping[str, float]) -> str:
     )
     dropped = sum(n for name, n in counts.items() if name.startswith("dropped/"))
     return (
-        f"{_met_before(judged)}On {m['n_pairs']:.0f} judged pairs of {m['n_prompts']:.0f} "
+        f"{_met_before(evaluation)}On {m['n_pairs']:.0f} labelled pairs of {m['n_prompts']:.0f} "
         f"prompt{'s' * (m['n_prompts'] > 1)} the model agrees with the majority of the votes in {accuracy} of the "
         f"{decided:.0f} decided ones."
         f"{lead}{sure}{beside}\n\n"
-        f"{counts.get('records', 0)} records were read, {dropped} of them had nothing to judge, and "
+        f"{counts.get('records', 0)} records were read, {dropped} of them had nothing to evaluate, and "
         f"{counts.get('completions_too_long', 0)} completions were too long to be read.{few}"
     )

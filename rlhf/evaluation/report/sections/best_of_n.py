@@ -10,10 +10,10 @@ from matplotlib.figure import Figure as Canvas
 
 from rlhf.evaluation.metrics.best_of_n import WIN, Curve
 from rlhf.evaluation.metrics.best_of_n import curve as curve_of
-from rlhf.evaluation.metrics.results import Evidence
+from rlhf.evaluation.metrics.results import Results
 from rlhf.evaluation.report.section import Cell, Figure, Section, Table, as_key, ranged, with_interval
 from rlhf.evaluation.report.style import FAINT, SERIES, WIDTH, legend_below, plot
-from rlhf.evaluation.results import Judged
+from rlhf.evaluation.results import Evaluation
 from rlhf.stats.arrays import Floats, Ints
 from rlhf.stats.ensemble import Aggregator, mean, mean_minus_variance, median, standardise, worst_case
 
@@ -21,35 +21,36 @@ AGGREGATORS: tuple[Aggregator, ...] = (mean, median, worst_case, mean_minus_vari
 """What an ensemble is picked by, beside its own combination; members standardised over the set."""
 
 
-def best_of_n(judged: Judged, *, size: int | None = None) -> Section | None:
+def best_of_n(evaluation: Evaluation, *, size: int | None = None) -> Section | None:
     """Gains of best-of-n over a random answer, by reward, by known gold, by every other model, and in length.
 
     All answers of a prompt are pooled, equal ones counted once. Keys, n > 1: `best_of_n/<n>/<what>` with intervals,
-    where `<what>` is proxy (the judged model's own log-odds), gold, length (characters of the pick), or another model's
+    where `<what>` is proxy (the evaluated model's own log-odds), gold, length (characters of the pick), or another
+    model's
     name; `best_of_n/<n>/gold/win_rate`; `best_of_n/<n>/kl_bound`; `best_of_n/<what>/alpha`, `/beta`, `/r2` of
     R(d) = d (α - β d); with an ensemble `best_of_n/<n>/gold/<aggregator>`.
 
     Args:
-        judged: what was measured.
+        evaluation: what was measured.
         size: n of the last step; None = as many answers as at least half of the prompts with a choice have, and 2
             prompts at least.
 
     Returns:
         None where no prompt has two different answers.
     """
-    prompts = pooled(judged.evidence)
+    prompts = pooled(evaluation.results)
     if max((len(p) for p in prompts), default=0) < 2:
         return None
-    values = _values(judged)
+    values = _values(evaluation)
     columns = {name: _split(v, prompts, centred=name != "length") for name, v in values.items()}
     curve = curve_of(
         columns.pop("proxy"),
         columns,
         size=size,
-        bootstrap=judged.samples,
-        seed=judged.seed,
+        bootstrap=evaluation.samples,
+        seed=evaluation.seed,
     )
-    variants = _variants(judged, prompts, curve.ns[-1]) if "gold" in values else {}
+    variants = _variants(evaluation, prompts, curve.ns[-1]) if "gold" in values else {}
     return Section(
         title="Best of n",
         text=_text(curve),
@@ -60,9 +61,9 @@ def best_of_n(judged: Judged, *, size: int | None = None) -> Section | None:
     )
 
 
-def pooled(evidence: Evidence) -> list[Ints]:
+def pooled(results: Results) -> list[Ints]:
     """Completions of every prompt; the same answer in several records is there once."""
-    scored = evidence.scored
+    scored = results.scored
     columns = (scored.prompt[scored.group], scored.reward, scored.length)
     order = np.lexsort(columns[::-1])  # stable: of equal answers the first one comes first
     new = np.any([np.diff(column[order], prepend=np.nan) != 0 for column in columns], axis=0)
@@ -73,15 +74,15 @@ def pooled(evidence: Evidence) -> list[Ints]:
     return list(np.split(first[order], ends))
 
 
-def _values(judged: Judged) -> dict[str, Floats]:
+def _values(evaluation: Evaluation) -> dict[str, Floats]:
     """What is followed, [N] each: log-odds of the judged and of the other models, gold where all of it is known."""
-    evidence = judged.evidence
-    found: dict[str, Floats] = {"proxy": evidence.scored.reward / judged.temperature}
-    if len(evidence.gold) and np.isfinite(evidence.gold).all():
-        found["gold"] = evidence.gold
-    for name, reward in evidence.others.items():
-        found[as_key(name)] = reward / judged.temperatures.get(name, 1.0)
-    return found | {"length": evidence.scored.length}
+    results = evaluation.results
+    found: dict[str, Floats] = {"proxy": results.scored.reward / evaluation.temperature}
+    if len(results.gold) and np.isfinite(results.gold).all():
+        found["gold"] = results.gold
+    for name, reward in results.others.items():
+        found[as_key(name)] = reward / evaluation.temperatures.get(name, 1.0)
+    return found | {"length": results.scored.length}
 
 
 def _split(values: Floats, prompts: list[Ints], *, centred: bool = True) -> list[Floats]:
@@ -94,20 +95,20 @@ def _split(values: Floats, prompts: list[Ints], *, centred: bool = True) -> list
     return list(np.split(found, starts[1:]))
 
 
-def _variants(judged: Judged, prompts: list[Ints], size: int) -> dict[str, Curve]:
+def _variants(evaluation: Evaluation, prompts: list[Ints], size: int) -> dict[str, Curve]:
     """The gold curve of every aggregator of an ensemble."""
-    evidence = judged.evidence
-    if len(evidence.members) < 2:
+    results = evaluation.results
+    if len(results.members) < 2:
         return {}
-    members = standardise(evidence.members)
-    gold = {"gold": _split(evidence.gold, prompts)}
+    members = standardise(results.members)
+    gold = {"gold": _split(results.gold, prompts)}
     return {
         aggregate.__name__: curve_of(
             [aggregate(members)[p] for p in prompts],
             gold,
             size=size,
-            bootstrap=judged.samples,
-            seed=judged.seed,
+            bootstrap=evaluation.samples,
+            seed=evaluation.seed,
         )
         for aggregate in AGGREGATORS
     }

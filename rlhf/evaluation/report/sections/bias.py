@@ -16,7 +16,7 @@ from rlhf.evaluation.metrics.bias import (
 )
 from rlhf.evaluation.report.section import Cell, Figure, Section, Table, cell, ranged
 from rlhf.evaluation.report.style import FAINT, WIDTH, dots, plot
-from rlhf.evaluation.results import Judged
+from rlhf.evaluation.results import Evaluation
 
 EXPECTED = {
     "filler": "one more sentence that says nothing: should not raise it",
@@ -29,28 +29,28 @@ EXPECTED = {
 }
 
 
-def bias(judged: Judged) -> Section | None:
+def bias(evaluation: Evaluation) -> Section | None:
     """Correlation of reward and length, and what every probe does to the reward."""
-    scored = judged.evidence.scored
+    scored = evaluation.results.scored
     if not len(scored.reward):
         return None
-    options = {"samples": judged.samples, "seed": judged.seed}
+    options = {"samples": evaluation.samples, "seed": evaluation.seed}
     inside, partial = length_correlation(scored, **options), partial_length_correlation(scored, **options)
     metrics: dict[str, float] = {}
     if inside is not None:  # its value belongs to the first section
         metrics |= {"length/spearman/ci_low": inside.low, "length/spearman/ci_high": inside.high}
     metrics |= _estimate("length/partial", partial)
     rows: list[tuple[Cell, ...]] = [
-        ("all answers together", cell(judged.metrics, "length/spearman_pooled")),
+        ("all answers together", cell(evaluation.metrics, "length/spearman_pooled")),
         ("within a prompt, averaged", _cell(inside)),
         ("within a prompt, the votes' order held fixed", _cell(partial)),
     ]
     note = "The last row is what the reward pays for length beyond what the votes do."
     tables = [
         Table("Rank correlation of reward and length", ("", "value"), rows, note),
-        *_better(judged.metrics),
+        *_better(evaluation.metrics),
     ]
-    probes = {name: _probe(judged, name) for name in judged.probes}
+    probes = {name: _probe(evaluation, name) for name in evaluation.probes}
     found = {name: p for name, p in probes.items() if p is not None}
     for name, p in found.items():
         metrics |= _estimate(f"probe/{name}/effect", p.effect) | _estimate(f"probe/{name}/raised", p.raised)
@@ -73,13 +73,17 @@ def _better(metrics: Mapping[str, float]) -> list[Table]:
         for side in ("longer", "shorter")
         if metrics.get(f"n_{side}_won")
     ]
-    note = "By any difference in length; with a class of similar lengths: Accuracy in parts."
+    note = "By any difference in length; with a class of similar lengths: Accuracy by slice."
     return [Table("Accuracy by the better answer", ("", "pairs", "accuracy"), rows, note)] if rows else []
 
 
-def _probe(judged: Judged, name: str) -> Probe | None:
+def _probe(evaluation: Evaluation, name: str) -> Probe | None:
     return probe(
-        judged.evidence, judged.probes[name], judged.temperature, samples=judged.samples, seed=judged.seed
+        evaluation.results,
+        evaluation.probes[name],
+        evaluation.temperature,
+        samples=evaluation.samples,
+        seed=evaluation.seed,
     )
 
 

@@ -19,7 +19,7 @@ from rlhf.evaluation.report.section import Cell, Figure, Section, Table, cell, r
 from rlhf.evaluation.report.sections.calibration_text import ROWS, verdict, what_temperature_did
 from rlhf.evaluation.report.sections.ensemble_members import of_ensemble
 from rlhf.evaluation.report.style import FAINT, SERIES, WIDTH, legend_below, plot
-from rlhf.evaluation.results import Judged
+from rlhf.evaluation.results import Evaluation
 from rlhf.stats.arrays import Floats
 
 COVERAGES = (1.0, 0.8, 0.5, 0.2)
@@ -31,14 +31,14 @@ RAW = (
 )
 
 
-def calibration(judged: Judged) -> Section | None:
+def calibration(evaluation: Evaluation) -> Section | None:
     """NLL, Brier and calibration errors before and after the temperature; reliability; what the margin knows."""
-    m = judged.metrics
+    m = evaluation.metrics
     if "nll" not in m:
         return None
-    best = _best_temperature(judged)
-    raw = judged.name in judged.uncalibrated
-    metrics = _margin(judged) | {"temperature/fitted": float(not raw)}
+    best = _best_temperature(evaluation)
+    raw = evaluation.name in evaluation.uncalibrated
+    metrics = _margin(evaluation) | {"temperature/fitted": float(not raw)}
     metrics |= {} if best is None else {"temperature/best_here": best}
     ideal = (
         "no temperature helps: the order is no better than chance" if best is None
@@ -47,25 +47,29 @@ def calibration(judged: Judged) -> Section | None:
     rows = [(name, cell(m, key), cell(m, before)) for name, key, before in ROWS]
     columns = ("", "after temperature", "before")
     note = (
-        f"Temperature {judged.temperature:.3f} (before: 1; {ideal}). "
+        f"Temperature {evaluation.temperature:.3f} (before: 1; {ideal}). "
         f"The least possible NLL, the entropy of the votes, is {m['nll/votes_entropy']:.3f}; a coin has 0.693. "
-        f"Errors are symmetric in the two sides. {of_ensemble(judged)}"
+        f"Errors are symmetric in the two sides. {of_ensemble(evaluation)}"
     ).rstrip()
-    words = (RAW if raw else "", verdict(m), "" if judged.temperature == 1 else what_temperature_did(m))
+    words = (RAW if raw else "", verdict(m), "" if evaluation.temperature == 1 else what_temperature_did(m))
     text = "\n\n".join(part for part in words if part)
     figures = [
-        Figure("reliability", RELIABILITY, draw_reliability(judged)),
-        Figure("margin", MARGIN, draw_margins(judged)),
+        Figure("reliability", RELIABILITY, draw_reliability(evaluation)),
+        Figure("margin", MARGIN, draw_margins(evaluation)),
     ]  # fmt: skip
     found = {k: v for k, v in metrics.items() if math.isfinite(v)}
     return Section(
-        "Calibration", text, found, [Table("Probabilities", columns, rows, note), _fifths(judged)], figures
+        "Calibration",
+        text,
+        found,
+        [Table("Probabilities", columns, rows, note), _fifths(evaluation)],
+        figures,
     )
 
 
-def _best_temperature(judged: Judged) -> float | None:
+def _best_temperature(evaluation: Evaluation) -> float | None:
     """The temperature that fits this very set best; None where its order is no better than chance."""
-    scored = judged.evidence.scored
+    scored = evaluation.results.scored
     if float(scored.difference @ (scored.win_prob - 0.5)) <= 0:
         return None
     with warnings.catch_warnings():
@@ -73,10 +77,10 @@ def _best_temperature(judged: Judged) -> float | None:
         return fit_temperature(scored.difference, scored.win_prob)
 
 
-def selective(judged: Judged) -> Section | None:
+def selective(evaluation: Evaluation) -> Section | None:
     """Accuracy where the model is sure: risk against coverage for every sign of doubt there is."""
-    scored = judged.evidence.scored
-    everything, of_all = credit(scored.difference, scored.win_prob), _signals(judged)
+    scored = evaluation.results.scored
+    everything, of_all = credit(scored.difference, scored.win_prob), _signals(evaluation)
     decided = np.isfinite(everything)
     if not decided.any():
         return None
@@ -86,7 +90,12 @@ def selective(judged: Judged) -> Section | None:
     metrics: dict[str, float] = {}
     for name, confidence in signals.items():
         whole, ends = selective_intervals(
-            of_all[name], everything, scored.pair_prompt, COVERAGES, samples=judged.samples, seed=judged.seed
+            of_all[name],
+            everything,
+            scored.pair_prompt,
+            COVERAGES,
+            samples=evaluation.samples,
+            seed=evaluation.seed,
         )
         at = [(accuracy_at(confidence, right, c), *end) for c, end in zip(COVERAGES, ends, strict=True)]
         key = f"selective/{name.replace(' ', '_')}"
@@ -122,24 +131,26 @@ def selective(judged: Judged) -> Section | None:
     )  # fmt: skip
 
 
-def _signals(judged: Judged) -> dict[str, Floats]:
-    """Confidence [P]: |margin|, agreement of members, nearness to training (the stranger of the two answers counts)."""
-    evidence, scored = judged.evidence, judged.evidence.scored
+def _signals(evaluation: Evaluation) -> dict[str, Floats]:
+    """Confidence [P]: |margin|, agreement of members, nearness to training (the one of the two answers that is
+    farther out counts).
+    """
+    results, scored = evaluation.results, evaluation.results.scored
     found = {"margin": np.abs(scored.difference)}
-    if len(evidence.members) > 1:
-        difference = evidence.members[:, scored.first] - evidence.members[:, scored.second]
+    if len(results.members) > 1:
+        difference = results.members[:, scored.first] - results.members[:, scored.second]
         found["ensemble"] = -difference.std(0, ddof=1)
-    for name, values in evidence.strange.items():
+    for name, values in results.ood_scores.items():
         found[name] = -np.maximum(values[scored.first], values[scored.second])
     return found
 
 
-def _margin(judged: Judged) -> dict[str, float]:
-    scored = judged.evidence.scored
+def _margin(evaluation: Evaluation) -> dict[str, float]:
+    scored = evaluation.results.scored
     margin, share = np.abs(scored.difference), np.maximum(scored.win_prob, 1 - scored.win_prob)
     out: dict[str, float] = {}
     if len(np.unique(margin)) > 1 and len(np.unique(share)) > 1:
-        rho = correlation(margin, share, scored.pair_prompt, samples=judged.samples, seed=judged.seed)
+        rho = correlation(margin, share, scored.pair_prompt, samples=evaluation.samples, seed=evaluation.seed)
         out |= with_interval("margin/spearman_votes", rho.value, rho.low, rho.high)
     right = credit(scored.difference, scored.win_prob)
     good, bad, cluster = right > 0.5, right < 0.5, scored.pair_prompt
@@ -149,10 +160,10 @@ def _margin(judged: Judged) -> dict[str, float]:
     return out
 
 
-def _fifths(judged: Judged) -> Table:
+def _fifths(evaluation: Evaluation) -> Table:
     """Pairs in fifths by |margin|: what the model says and what the votes say."""
-    scored = judged.evidence.scored
-    difference = scored.difference / judged.temperature
+    scored = evaluation.results.scored
+    difference = scored.difference / evaluation.temperature
     confidence, agreement = fold(expit(difference), scored.win_prob)
     right = credit(scored.difference, scored.win_prob)
     order = np.argsort(np.abs(difference), kind="stable")
@@ -163,7 +174,7 @@ def _fifths(judged: Judged) -> Table:
             bounds = np.abs(difference[part[[0, -1]]])
             rows.append((f"{bounds[0]:.2f} to {bounds[1]:.2f}", len(part), float(confidence[part].mean()),
                          float(agreement[part].mean()), float(decided.mean()) if len(decided) else None))  # fmt: skip
-    found = _margin(judged)
+    found = _margin(evaluation)
     note = (
         f"A larger margin picks out the right orders with AUROC {cell(found, 'margin/auroc_right')}; 0.5 is no "
         f"knowledge. Rank correlation of |margin| and the majority's share of the votes: "

@@ -28,7 +28,7 @@ from rlhf.evaluation.report.section import (
     with_interval,
 )
 from rlhf.evaluation.report.style import BLUE, FAINT, INK, WIDTH, plot, wilson
-from rlhf.evaluation.results import Judged
+from rlhf.evaluation.results import Evaluation
 from rlhf.stats.arrays import Floats, Ints
 from rlhf.stats.bootstrap import DIFFERENCE, SHARE, bounds, cluster_sums, ratio, resampled_sums
 
@@ -37,34 +37,34 @@ MOST = 8
 SHOWN = ("pair_accuracy", "nll", "brier", "ece")
 
 
-def members(judged: Judged) -> Section | None:
+def members(evaluation: Evaluation) -> Section | None:
     """Robustness of a set of runs, or of the members of an ensemble head."""
-    evidence, scored = judged.evidence, judged.evidence.scored
-    found = robustness(scored, evidence.members)
+    results, scored = evaluation.results, evaluation.results.scored
+    found = robustness(scored, results.members)
     if found is None:
         return None
     cluster = scored.pair_prompt[np.isfinite(credit(scored.difference, scored.win_prob))]
-    each = [_mean(judged, right) for right in found.right]
-    together = _mean(judged, found.combined)
-    gain = _mean(judged, found.combined - found.right.mean(0), within=DIFFERENCE)
+    each = [_mean(evaluation, right) for right in found.right]
+    together = _mean(evaluation, found.combined)
+    gain = _mean(evaluation, found.combined - found.right.mean(0), within=DIFFERENCE)
     pairs = np.triu_indices(len(each), 1)
     known_pairs = found.correlation[pairs][np.isfinite(found.correlation[pairs])]
     correlation = float(known_pairs.mean()) if len(known_pairs) else math.nan
     metrics = {
         "members/n": len(each),
         **_estimates({
-            "mean_accuracy": _mean(judged, found.right.mean(0)),
+            "mean_accuracy": _mean(evaluation, found.right.mean(0)),
             "gain": gain,
-            "all_wrong": _mean(judged, (found.right < 0.5).all(0).astype(float)),
-            "split": _mean(judged, (found.right.min(0) != found.right.max(0)).astype(float)),
-            **{f"{as_key(n)}/pair_accuracy": e for n, e in zip(evidence.member_names, each, strict=True)},
+            "all_wrong": _mean(evaluation, (found.right < 0.5).all(0).astype(float)),
+            "split": _mean(evaluation, (found.right.min(0) != found.right.max(0)).astype(float)),
+            **{f"{as_key(n)}/pair_accuracy": e for n, e in zip(results.member_names, each, strict=True)},
         }),
-        **with_interval("members/error_correlation", correlation, *_spread(found.right, cluster, judged)),
+        **with_interval("members/error_correlation", correlation, *_spread(found.right, cluster, evaluation)),
     }  # fmt: skip
     if found.auroc is not None:
         metrics |= with_interval("members/disagreement_auroc", *found.auroc)
     rows: list[tuple[Cell, ...]] = [
-        (name, ranged(e.value, e.low, e.high)) for name, e in zip(evidence.member_names, each, strict=True)
+        (name, ranged(e.value, e.low, e.high)) for name, e in zip(results.member_names, each, strict=True)
     ]
     rows.append(("together", ranged(together.value, together.low, together.high)))
     rows.append(("together less the mean member", ranged(gain.value, gain.low, gain.high)))
@@ -72,16 +72,16 @@ def members(judged: Judged) -> Section | None:
     return Section(
         "Robustness of the set", _words(found, known), known,
         [Table("Members", ("", "accuracy"), rows)],
-        [_matrix(found, evidence.member_names), _by_disagreement(found)],
+        [_matrix(found, results.member_names), _by_disagreement(found)],
     )  # fmt: skip
 
 
-def _mean(judged: Judged, values: Floats, *, within: tuple[float, float] = SHARE) -> Estimate:
+def _mean(evaluation: Evaluation, values: Floats, *, within: tuple[float, float] = SHARE) -> Estimate:
     """Of values [D] of the decided pairs; resamples are those of all pairs' prompts, as everywhere else."""
-    scored = judged.evidence.scored
+    scored = evaluation.results.scored
     right = credit(scored.difference, scored.win_prob)
     right[np.isfinite(right)] = values
-    return mean(right, scored.pair_prompt, samples=judged.samples, seed=judged.seed, within=within)
+    return mean(right, scored.pair_prompt, samples=evaluation.samples, seed=evaluation.seed, within=within)
 
 
 def _estimates(found: Mapping[str, Estimate]) -> dict[str, float]:
@@ -91,14 +91,14 @@ def _estimates(found: Mapping[str, Estimate]) -> dict[str, float]:
     return out
 
 
-def _spread(right: Floats, cluster: Ints, judged: Judged) -> tuple[float, float]:
+def _spread(right: Floats, cluster: Ints, evaluation: Evaluation) -> tuple[float, float]:
     """Interval of the mean correlation of two members' errors; right [M, P]."""
     size, (i, j) = len(right), np.triu_indices(len(right), 1)
     products = (right[a] * right[b] for a in range(size) for b in range(a, size))
     sums = cluster_sums([*right, *products, np.ones(right.shape[1])], cluster)
-    if len(sums) < 2 or judged.samples < 1:
+    if len(sums) < 2 or evaluation.samples < 1:
         return math.nan, math.nan
-    drawn = resampled_sums(sums, samples=judged.samples, seed=judged.seed)
+    drawn = resampled_sums(sums, samples=evaluation.samples, seed=evaluation.seed)
     drawn = drawn[:, :-1] / drawn[:, -1:]
     means, place = drawn[:, :size], np.zeros((size, size), np.int64)
     place[np.triu_indices(size)] = size + np.arange(size * (size + 1) // 2)
@@ -164,16 +164,16 @@ def _by_disagreement(found: Robustness) -> Figure:
     )
 
 
-def comparison(judged: Judged) -> Section | None:
+def comparison(evaluation: Evaluation) -> Section | None:
     """Two or more models on the same pairs: paired differences, corrected for their number."""
-    contestants = _contestants(judged)
+    contestants = _contestants(evaluation)
     if len(contestants) < 2:
         return None
-    scored = judged.evidence.scored
+    scored = evaluation.results.scored
     difference = {n: r[scored.first] - r[scored.second] for n, (r, _) in contestants.items()}
     right = {n: credit(d, scored.win_prob) for n, d in difference.items()}
     loss = {n: nll(d / contestants[n][1], scored.win_prob) for n, d in difference.items()}
-    found = differences(right, loss, scored.pair_prompt, samples=judged.samples, seed=judged.seed)
+    found = differences(right, loss, scored.pair_prompt, samples=evaluation.samples, seed=evaluation.seed)
     metrics: dict[str, float] = {}
     for d in found:
         key = f"compare/{as_key(d.first)}/{as_key(d.second)}"
@@ -182,18 +182,18 @@ def comparison(judged: Judged) -> Section | None:
             f"{key}/p": d.p, f"{key}/mcnemar_p": d.mcnemar, f"{key}/nll": d.nll, f"{key}/nll/ci_low": d.nll_low,
             f"{key}/nll/ci_high": d.nll_high, f"{key}/nll_p": d.nll_p,
         }  # fmt: skip
-    each = {name: _alone(judged, *contestants[name]) for name in contestants}
+    each = {name: _alone(evaluation, *contestants[name]) for name in contestants}
     metrics |= {f"model/{as_key(name)}/{key}": v for name, m in each.items() for key, v in m.items()}
     known = {k: v for k, v in metrics.items() if math.isfinite(v)}
-    return Section("Comparison", _verdict(found), known, [_each(judged, each), _differences(found)])
+    return Section("Comparison", _verdict(found), known, [_each(evaluation, each), _differences(found)])
 
 
-def _alone(judged: Judged, reward: Floats, temperature: float) -> dict[str, float]:
+def _alone(evaluation: Evaluation, reward: Floats, temperature: float) -> dict[str, float]:
     """Accuracy and calibration of one model on the common pairs, with intervals."""
-    scored = replace(judged.evidence.scored, reward=reward)
+    scored = replace(evaluation.results.scored, reward=reward)
     found = {"pair_accuracy": pair_metrics(scored)["pair_accuracy"], "temperature": temperature}
     found |= probability_metrics(scored, temperature)
-    found |= intervals(scored, temperature, judged.samples, judged.seed)
+    found |= intervals(scored, temperature, evaluation.samples, evaluation.seed)
     names = (
         "temperature",
         "pair_accuracy",
@@ -210,15 +210,15 @@ def _alone(judged: Judged, reward: Floats, temperature: float) -> dict[str, floa
     return {key: found[key] for key in keys if key in found}
 
 
-def _each(judged: Judged, each: Mapping[str, Mapping[str, float]]) -> Table:
+def _each(evaluation: Evaluation, each: Mapping[str, Mapping[str, float]]) -> Table:
     rows: list[tuple[Cell, ...]] = [
         (name, *(ranged(m[key], m.get(f"{key}/ci_low"), m.get(f"{key}/ci_high")) for key in SHOWN),
          m.get("ece/by_chance"), m.get("ece_uncalibrated"), m["temperature"])
         for name, m in each.items()
     ]  # fmt: skip
-    raw = [name for name in each if name in judged.uncalibrated]
+    raw = [name for name in each if name in evaluation.uncalibrated]
     note = (
-        f"NLL in nats, Brier and ECE after each model's own temperature T. {of_ensemble(judged)}".strip()
+        f"NLL in nats, Brier and ECE after each model's own temperature T. {of_ensemble(evaluation)}".strip()
         + (
             f" There was nothing to fit T on for {', '.join(raw)}: T = 1, and the scale of its raw rewards decides."
             if raw
@@ -233,31 +233,33 @@ def _each(judged: Judged, each: Mapping[str, Mapping[str, float]]) -> Table:
     )
 
 
-def of_ensemble(judged: Judged) -> str:
+def of_ensemble(evaluation: Evaluation) -> str:
     """What "before the temperature" means for a set of runs; "" for one model."""
-    if not judged.runs_inside:
+    if not evaluation.runs_inside:
         return ""
     return (
-        f"{judged.name} is the mean of its members' log-odds, each after its own temperature: that mean is what is "
+        f"{evaluation.name} is the mean of its members' log-odds, each after its own temperature: that mean is what is "
         "meant by before, and its T comes on top of theirs."
     )
 
 
-def _contestants(judged: Judged) -> Mapping[str, tuple[Floats, float]]:
+def _contestants(evaluation: Evaluation) -> Mapping[str, tuple[Floats, float]]:
     """Rewards [N] and temperature of every model: the judged one, its members if they are few, the others.
 
     A run in an ensemble counts with its rewards as they were before its own temperature, as it does alone; members
     of one head share the temperature of the model.
     """
-    evidence, t = judged.evidence, judged.temperature
-    found = {judged.name: (evidence.scored.reward, t)}
-    if 1 < len(evidence.members) <= MOST - 1:
-        own = {name: judged.temperatures[name] for name in judged.runs_inside}
+    results, t = evaluation.results, evaluation.temperature
+    found = {evaluation.name: (results.scored.reward, t)}
+    if 1 < len(results.members) <= MOST - 1:
+        own = {name: evaluation.temperatures[name] for name in evaluation.runs_inside}
         found |= {
-            name: (evidence.members[m] * own.get(name, 1.0), own.get(name, t))
-            for m, name in enumerate(evidence.member_names)
+            name: (results.members[m] * own.get(name, 1.0), own.get(name, t))
+            for m, name in enumerate(results.member_names)
         }
-    found |= {name: (reward, judged.temperatures.get(name, 1.0)) for name, reward in evidence.others.items()}
+    found |= {
+        name: (reward, evaluation.temperatures.get(name, 1.0)) for name, reward in results.others.items()
+    }
     return found
 
 

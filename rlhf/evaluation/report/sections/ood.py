@@ -10,11 +10,11 @@ from matplotlib.figure import Figure as Canvas
 
 from rlhf.evaluation.metrics.metrics import evaluate
 from rlhf.evaluation.metrics.ood import Detection, detection
-from rlhf.evaluation.metrics.results import Evidence
+from rlhf.evaluation.metrics.results import Results
 from rlhf.evaluation.metrics.scored import Scored
 from rlhf.evaluation.report.section import ENDS, Cell, Figure, Section, Table, cell, ranged, with_interval
 from rlhf.evaluation.report.style import FAINT, GRID, INK, SERIES, WIDTH, dots, legend, plot
-from rlhf.evaluation.results import Judged
+from rlhf.evaluation.results import Evaluation
 from rlhf.stats.arrays import Floats, Ints
 
 DETECTORS = {
@@ -27,47 +27,52 @@ DETECTORS = {
 }
 
 
-def shifts(judged: Judged) -> Section | None:
+def shifts(evaluation: Evaluation) -> Section | None:
     """Accuracy, ECE and reward on every named shift, and AUROC, AUPR, FPR95 of every detector.
 
     Beside them what chance gives: `ood/<shift>/ece/by_chance` of a calibrated model at this n, and the AUPR of a blind
-    detector, `ood/<shift>/base_rate`, the share of strange answers.
+    detector, `ood/<shift>/base_rate`, the share of shifted answers.
     """
-    sets = {name: e for name, e in judged.shifts.items() if len(e.scored.reward)}
+    sets = {name: e for name, e in evaluation.shifts.items() if len(e.scored.reward)}
     if not sets:
         return None
-    ordinary = scores(judged.evidence, judged.evidence, judged.temperature)
+    ordinary = scores(evaluation.results, evaluation.results, evaluation.temperature)
     found: dict[str, dict[str, Detection]] = {}
     metrics: dict[str, float] = {}
-    effects = [_effect("as it is", judged.evidence, judged.metrics)]
-    for shift, evidence in sets.items():
-        strange = scores(evidence, judged.evidence, judged.temperature)
-        prompts = _prompts(judged.evidence, evidence)
+    effects = [_effect("as it is", evaluation.results, evaluation.metrics)]
+    for shift, results in sets.items():
+        shifted = scores(results, evaluation.results, evaluation.temperature)
+        prompts = _prompts(evaluation.results, results)
         found[shift] = {
-            name: detection(ordinary[name], strange[name], prompts, samples=judged.samples, seed=judged.seed)
+            name: detection(
+                ordinary[name], shifted[name], prompts, samples=evaluation.samples, seed=evaluation.seed
+            )
             for name in ordinary
-            if name in strange
+            if name in shifted
         }
         on_it = evaluate(
-            evidence.scored, temperature=judged.temperature, bootstrap=judged.samples, seed=judged.seed
+            results.scored,
+            temperature=evaluation.temperature,
+            bootstrap=evaluation.samples,
+            seed=evaluation.seed,
         )
-        sizes = [len(e.scored.reward) for e in (evidence, judged.evidence)]
-        metrics |= _flat(shift, found[shift]) | _shifted(shift, evidence, on_it)
+        sizes = [len(e.scored.reward) for e in (results, evaluation.results)]
+        metrics |= _flat(shift, found[shift]) | _shifted(shift, results, on_it)
         metrics[f"ood/{shift}/base_rate"] = sizes[0] / sum(sizes)
-        effects.append(_effect(shift, evidence, on_it))
+        effects.append(_effect(shift, results, on_it))
     names = [d for d in DETECTORS if any(d in f for f in found.values())]
     words = "; ".join(f"{name}: {DETECTORS[name]}" for name in names)
     text = (
-        "0.5 is blind, below 0.5 the detector calls the strange ones ordinary. Length is a confounder: a detector that "
+        "0.5 is blind, below 0.5 the detector calls the shifted ones ordinary. Length is a confounder: a detector that "
         f"does not beat it has not been shown to see more.\n\n{_best(found)}\n\n{words}."
     )
     known = {k: v for k, v in metrics.items() if math.isfinite(v)}
     return Section("Out of distribution", text, known, _tables(effects, found, names, metrics), [
         Figure("ood", "AUROC of every detector on every shift, 95 % intervals clustered by prompt. Dotted: blind.",
                _dots(found)),
-        Figure("ood_roc", "ROC curves on every shift: share of strange answers caught against false alarms, the share "
-               "of ordinary ones called strange. Dotted: blind.",
-               _curves(judged, ordinary, found)),
+        Figure("ood_roc", "ROC curves on every shift: share of shifted answers caught against false alarms, the share "
+               "of ordinary ones called shifted. Dotted: blind.",
+               _curves(evaluation, ordinary, found)),
     ])  # fmt: skip
 
 
@@ -118,8 +123,8 @@ def _tables(
         if n in d
     ]
     rates = (
-        "AUPR: average precision; a blind detector has the base rate, the share of strange answers. FPR95: share of "
-        "false alarms at the threshold that catches 95 % of the strange."
+        "AUPR: average precision; a blind detector has the base rate, the share of shifted answers. FPR95: share of "
+        "false alarms at the threshold that catches 95 % of the shifted."
     )
     return [
         Table("What the shift does to the model", columns, effects, note),
@@ -132,14 +137,14 @@ def _tables(
     ]
 
 
-def scores(evidence: Evidence, ordinary: Evidence, temperature: float) -> dict[str, Floats]:
-    """Every detector's score [N] of the completions of `evidence`; scales come from the ordinary set."""
-    scored, base = evidence.scored, ordinary.scored
-    out = {name: values for name, values in evidence.strange.items() if np.isfinite(values).all()}
-    if len(evidence.members) > 1:
+def scores(results: Results, ordinary: Results, temperature: float) -> dict[str, Floats]:
+    """Every detector's score [N] of the completions of `results`; scales come from the ordinary set."""
+    scored, base = results.scored, ordinary.scored
+    out = {name: values for name, values in results.ood_scores.items() if np.isfinite(values).all()}
+    if len(results.members) > 1:
         mean = ordinary.members.mean(1, keepdims=True)
         spread = ordinary.members.std(1, keepdims=True)
-        out["ensemble"] = ((evidence.members - mean) / np.where(spread > 0, spread, 1)).std(0, ddof=1)
+        out["ensemble"] = ((results.members - mean) / np.where(spread > 0, spread, 1)).std(0, ddof=1)
     out["energy"] = energy(scored, temperature)
     out["reward"] = _z(scored.reward, base.reward)
     out["length"] = _z(np.log1p(scored.length), np.log1p(base.length))
@@ -147,7 +152,9 @@ def scores(evidence: Evidence, ordinary: Evidence, temperature: float) -> dict[s
 
 
 def energy(scored: Scored, temperature: float) -> Floats:
-    """-log mean_k exp(r_k / T) of the group that each completion [N] belongs to: low rewards look strange."""
+    """-log mean_k exp(r_k / T) of the group that each completion [N] belongs to: low rewards look out of
+    distribution.
+    """
     reward: Floats = scored.reward / temperature
     order = np.argsort(scored.group, kind="stable")
     starts = np.searchsorted(scored.group[order], np.arange(len(scored.prompt)))
@@ -166,10 +173,10 @@ def _z(values: Floats, base: Floats) -> Floats:
     return found
 
 
-def _prompts(ordinary: Evidence, strange: Evidence) -> tuple[Ints, Ints]:
+def _prompts(ordinary: Results, shifted: Results) -> tuple[Ints, Ints]:
     """Codes of the prompts of both sets' completions; the same prompt has the same code in both."""
-    names = np.unique([*ordinary.prompt_hash, *strange.prompt_hash])
-    codes = [np.searchsorted(names, e.prompt_hash)[e.scored.group] for e in (ordinary, strange)]
+    names = np.unique([*ordinary.prompt_hash, *shifted.prompt_hash])
+    codes = [np.searchsorted(names, e.prompt_hash)[e.scored.group] for e in (ordinary, shifted)]
     return codes[0], codes[1]
 
 
@@ -183,16 +190,16 @@ def _flat(shift: str, found: Mapping[str, Detection]) -> dict[str, float]:
     return out
 
 
-def _shifted(shift: str, evidence: Evidence, on_it: Mapping[str, float]) -> dict[str, float]:
+def _shifted(shift: str, results: Results, on_it: Mapping[str, float]) -> dict[str, float]:
     keys = [f"{key}{end}" for key in ("pair_accuracy", "ece", "nll", "reward/mean") for end in ENDS]
     keys.append("ece/by_chance")
-    sizes = {f"ood/{shift}/n": float(len(evidence.scored.reward)), f"ood/{shift}/n_pairs": on_it["n_pairs"]}
+    sizes = {f"ood/{shift}/n": float(len(results.scored.reward)), f"ood/{shift}/n_pairs": on_it["n_pairs"]}
     return sizes | {f"ood/{shift}/{key}": on_it[key] for key in keys if key in on_it}
 
 
-def _effect(name: str, evidence: Evidence, m: Mapping[str, float]) -> tuple[Cell, ...]:
+def _effect(name: str, results: Results, m: Mapping[str, float]) -> tuple[Cell, ...]:
     numbers = (cell(m, key) for key in ("pair_accuracy", "ece", "ece/by_chance", "reward/mean"))
-    return _plain(name), len(evidence.scored.reward), int(m["n_pairs"]), *numbers
+    return _plain(name), len(results.scored.reward), int(m["n_pairs"]), *numbers
 
 
 def _dots(found: Mapping[str, Mapping[str, Detection]]) -> Callable[[Canvas], None]:
@@ -216,7 +223,7 @@ def _dots(found: Mapping[str, Mapping[str, Detection]]) -> Callable[[Canvas], No
 
 
 def _curves(
-    judged: Judged, ordinary: Mapping[str, Floats], found: Mapping[str, Mapping[str, Detection]]
+    evaluation: Evaluation, ordinary: Mapping[str, Floats], found: Mapping[str, Mapping[str, Detection]]
 ) -> Callable[[Canvas], None]:
     def draw(canvas: Canvas) -> None:
         from sklearn.metrics import roc_curve
@@ -231,10 +238,10 @@ def _curves(
             axes = plot(
                 canvas, "false alarms" if bottom else "", "caught" if left else "", grid[i // wide, i % wide]
             )
-            strange = scores(judged.shifts[shift], judged.evidence, judged.temperature)
+            shifted = scores(evaluation.shifts[shift], evaluation.results, evaluation.temperature)
             for name in found[shift]:
-                truth = np.repeat([0, 1], [len(ordinary[name]), len(strange[name])])
-                false, caught, _ = roc_curve(truth, np.concatenate([ordinary[name], strange[name]]))
+                truth = np.repeat([0, 1], [len(ordinary[name]), len(shifted[name])])
+                false, caught, _ = roc_curve(truth, np.concatenate([ordinary[name], shifted[name]]))
                 at = np.linspace(0, 1, 201)
                 axes.plot(
                     at,

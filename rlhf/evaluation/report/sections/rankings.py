@@ -12,7 +12,7 @@ from rlhf.evaluation.metrics.bias import mean
 from rlhf.evaluation.metrics.pair_credit import EVEN
 from rlhf.evaluation.report.section import Figure, Section, Table, cell, ranged, with_interval
 from rlhf.evaluation.report.style import AMBER, BLUE, CELLS, WIDTH, legend_below, plain_ticks, plot
-from rlhf.evaluation.results import Judged
+from rlhf.evaluation.results import Evaluation
 from rlhf.stats.arrays import Floats, Ints
 from rlhf.stats.bootstrap import SHARE, bounds, cluster_sums, resampled_sums
 
@@ -30,9 +30,9 @@ MANY = 20
 """From so many distinct lengths on, reward against length is drawn as a density."""
 
 
-def rankings(judged: Judged) -> Section | None:
+def rankings(evaluation: Evaluation) -> Section | None:
     """Top-1, Spearman, Kendall, NDCG with intervals; the numbers belong to the first section."""
-    m = judged.metrics
+    m = evaluation.metrics
     if "spearman" not in m:
         return None
     rows = [
@@ -42,7 +42,7 @@ def rankings(judged: Judged) -> Section | None:
     ]
     silent = int(m.get("n_rank_undefined", 0))
     note = f" In {silent} of them all rewards are equal; these count as 0." if silent else ""
-    sizes = np.bincount(judged.evidence.scored.group)
+    sizes = np.bincount(evaluation.results.scored.group)
     text = (
         f"{m['n_ranked']:.0f} records whose votes rank at least two answers apart ({sizes.mean():.1f} answers each on "
         f"average).{note} Correlations are computed inside a record and then averaged, never pooled."
@@ -50,12 +50,12 @@ def rankings(judged: Judged) -> Section | None:
     return Section("Rankings", text, {}, [Table("Order of the answers", ("", "value"), rows)])
 
 
-def rewards(judged: Judged) -> Section | None:
+def rewards(evaluation: Evaluation) -> Section | None:
     """How the reward spreads: within prompts (what a policy sees), between them, and of winners and losers."""
-    m, scored, t = judged.metrics, judged.evidence.scored, judged.temperature
+    m, scored, t = evaluation.metrics, evaluation.results.scored, evaluation.temperature
     if not len(scored.reward):
         return None
-    options = {"samples": judged.samples, "seed": judged.seed}
+    options = {"samples": evaluation.samples, "seed": evaluation.seed}
     means = np.bincount(scored.group, scored.reward) / np.bincount(scored.group)
     metrics = with_interval(
         "reward/std_between", float(means.std()), *_spread(means, scored.prompt, **options)
@@ -76,12 +76,14 @@ def rewards(judged: Judged) -> Section | None:
     rows = [(name, cell(every, key)) for key, name in names.items()]
     figures = [
         Figure(
-            "rewards", "Rewards of the better and the worse answer of every decided pair.", _histogram(judged)
+            "rewards",
+            "Rewards of the better and the worse answer of every decided pair.",
+            _histogram(evaluation),
         ),
         Figure(
             "length",
             "Reward against length of the answer in characters; darker cells hold more answers.",
-            _length(judged),
+            _length(evaluation),
         ),
     ]
     text = (
@@ -105,8 +107,8 @@ def _spread(values: Floats, cluster: Ints, *, samples: int, seed: int) -> tuple[
     return float(low), float(high)
 
 
-def _histogram(judged: Judged) -> Callable[[Canvas], None]:
-    scored = judged.evidence.scored
+def _histogram(evaluation: Evaluation) -> Callable[[Canvas], None]:
+    scored = evaluation.results.scored
     decided = np.abs(scored.win_prob - 0.5) >= EVEN
     won = scored.win_prob > 0.5
     better = scored.reward[np.where(won, scored.first, scored.second)][decided]
@@ -123,8 +125,8 @@ def _histogram(judged: Judged) -> Callable[[Canvas], None]:
     return draw
 
 
-def _length(judged: Judged) -> Callable[[Canvas], None]:
-    scored = judged.evidence.scored
+def _length(evaluation: Evaluation) -> Callable[[Canvas], None]:
+    scored = evaluation.results.scored
 
     def draw(canvas: Canvas) -> None:
         canvas.set_size_inches(WIDTH, 3.2)

@@ -1,18 +1,18 @@
-"""Evidence around a scored set, for tests of what reads evidence."""
+"""Results around a scored set, for tests of what reads results."""
 
 import numpy as np
 
-from rlhf.evaluation.metrics.results import Evidence
+from rlhf.evaluation.metrics.results import Results
 from rlhf.evaluation.metrics.scored import Scored
 
 
-def evidence_of(
-    scored: Scored, *, record=None, place=None, members=None, strange=None, others=None
-) -> Evidence:
+def results_of(
+    scored: Scored, *, record=None, place=None, members=None, ood_scores=None, others=None
+) -> Results:
     groups, n = len(scored.prompt), len(scored.reward)
     starts = np.searchsorted(scored.group, np.arange(groups))
     members = scored.reward[None] if members is None else members
-    return Evidence(
+    return Results(
         scored=scored,
         record=np.arange(groups) if record is None else np.asarray(record),
         place=np.arange(n) - starts[scored.group] if place is None else np.asarray(place),
@@ -29,7 +29,7 @@ def evidence_of(
         gold=np.full(n, np.nan),
         members=members,
         member_names=tuple(f"m{i}" for i in range(len(members))),
-        strange=strange or {},
+        ood_scores=ood_scores or {},
         others=others or {},
         counts={"records": groups},
     )
