@@ -66,7 +66,7 @@ def learned(entries: Sequence[Any], prompts: Collection[str]) -> dict[str, int]:
         `prompts_trained` and `prompts_validated`, over all runs together; nothing where no run brings its
         configuration, or where the data of one cannot be read any more.
     """
-    from rlhf.data.part import PARTS
+    from rlhf.data.part import PARTS, SplitRecords
     from rlhf.records import prompt_hash
 
     known = [own for entry in entries if (own := own_config(entry)) is not None]
