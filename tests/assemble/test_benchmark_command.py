@@ -13,8 +13,8 @@ import evaluate as script
 from rlhf.evaluation.benchmarks import BenchmarkSection
 from rlhf.models.pretrained import Tiny
 
-ROOT = Path(__file__).parent.parent
-GOLDEN = ROOT / "tests" / "judge" / "benchmarks" / "golden"
+ROOT = Path(__file__).parents[2]
+GOLDEN = ROOT / "tests" / "evaluation" / "benchmarks" / "golden"
 
 
 @pytest.fixture(scope="module")

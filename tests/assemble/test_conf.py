@@ -1,37 +1,40 @@
 """Every option of every group composes with the defaults, and every target accepts the keys it is given."""
 
 import inspect
-from pathlib import Path
 
 import hydra
 import pytest
 from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 
-CONF = Path(__file__).parent.parent / "conf"
+from rlhf.assemble import CONF
+from rlhf.assemble.checks.options import option, option_names
+from rlhf.assemble.checks.suggestions import _suggest
+from rlhf.records import RecordError
+
 GROUPS = ("adapter", "algorithm", "aggregation", "data", "debug", "experiment", "head", "logger", "loss", "model",
           "optimizer", "scheduler", "shaping", "split", "task", "trainer")  # fmt: skip
-OPTIONS = sorted(f"{p.parent.name}={p.stem}" for g in GROUPS for p in (CONF / g).glob("*.yaml"))
+OPTIONS = sorted(f"{g}={name}" for g in GROUPS for name in option_names(g))
 COLLECTING = {
     "sample": ("backend", "sampler", "pick", "filter", "data", "model"),
     "annotate": ("annotator", "data"),
     "evaluate": ("data", "split", "logger"),
 }
 ACTIVE_OPTIONS = sorted(
-    f"{group}={p.stem}"
+    f"{group}={name}"
     for group in ("selector", "label_source", "features", "learner")
-    for p in (CONF / group).glob("*.yaml")
+    for name in option_names(group)
 )
 ITERATE_OPTIONS = sorted(
-    f"{group}={p.stem}"
+    f"{group}={name}"
     for group in ("policy", "reward_learner", "sampler", "selector", "features", "early_stopping")
-    for p in (CONF / group).glob("*.yaml")
+    for name in option_names(group)
 )
 COLLECTING_OPTIONS = sorted(
-    (command, f"{group}={p.stem}")
+    (command, f"{group}={name}")
     for command, groups in COLLECTING.items()
     for group in groups
-    for p in (CONF / group).glob("*.yaml")
+    for name in option_names(group)
 )
 
 
@@ -102,6 +105,43 @@ def test_every_config_says_what_it_is(path):
         return
     text = path.read_text()
     assert text.startswith("#"), "the first line says what the option is"
+
+
+@pytest.mark.parametrize("path", sorted(CONF.rglob("*.yaml")), ids=lambda p: str(p.relative_to(CONF)))
+def test_no_line_is_too_long_to_read(path):
+    assert max(map(len, path.read_text().splitlines())) <= 160
+
+
+def test_bases_are_inherited_from_and_never_offered():
+    bases = sorted(CONF.glob("*/base/*.yaml"))
+    assert len(bases) >= 5
+    for path in bases:
+        group = path.parents[1]
+        assert any(f"base/{path.stem}@" in p.read_text() for p in group.glob("*.yaml")), path
+        assert f"base/{path.stem}" not in option_names(group.name)
+        (said,) = _suggest("train", [f"{group.name}=xyzzy"])
+        assert "base" not in said
+        with pytest.raises(hydra.errors.MissingConfigException) as refused:
+            compose(f"+{group.name}=xyzzy")
+        assert "base" not in str(refused.value).split("Config search path")[0]
+
+
+@pytest.mark.parametrize(
+    ("group", "name"), [("shaping", "conservative"), ("early_stopping", "report"), ("votes", "one")]
+)
+def test_an_option_alone_is_what_it_is_in_a_whole_configuration(group, name):
+    whole = compose("task=active" if group == "votes" else "task=iterate", f"{group}={name}")
+    alone = option(group, name)
+    assert alone == OmegaConf.to_container(whole[group])
+    alone.merge_with({"new": 1})
+    assert "new" not in option(group, name)
+
+
+def test_an_option_that_is_none_is_refused_with_those_there_are():
+    with pytest.raises(
+        RecordError, match=r"votes has no option 'seven': one of five, one, open, two_then_more"
+    ):
+        option("votes", "seven")
 
 
 @pytest.mark.parametrize(

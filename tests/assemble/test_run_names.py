@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-from pathlib import Path
 
 import hydra
 import numpy as np
@@ -11,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from hydra.core.hydra_config import HydraConfig
 
-CONF = Path(__file__).parent.parent / "conf"
+from rlhf.assemble import CONF
 
 
 @pytest.mark.parametrize(

@@ -1,18 +1,14 @@
 """One golden row per format: which side is better is the mistake that nothing else would notice."""
 
-from pathlib import Path
-
 import pytest
 from golden_rows import BAD, GOLDEN, GOOD, HH, MORE, SYSTEM, USER, WHOLE, Q, best, read
 from hydra.utils import instantiate
-from omegaconf import OmegaConf
 
 import rlhf.data.importers as importers
+from rlhf.assemble.checks.options import option, option_names
 from rlhf.data.source import Source
 from rlhf.labels.aggregation import soft
 from rlhf.records import parse, prompt_hash
-
-CONF = Path(__file__).parents[2] / "conf" / "data"
 
 
 @pytest.mark.parametrize(("name", "row", "prompt"), GOLDEN)
@@ -87,9 +83,9 @@ def test_hh_transcripts_that_part_early_keep_the_rest_in_the_answer():
     assert best(record)[0] == "hm\n\nHuman: R\n\nAssistant: good"
 
 
-@pytest.mark.parametrize("path", sorted(CONF.glob("*.yaml")), ids=lambda p: p.stem)
-def test_every_importer_option_instantiates(path, tmp_path):
-    cfg = OmegaConf.load(path)
+@pytest.mark.parametrize("name", option_names("data"))
+def test_every_importer_option_instantiates(name, tmp_path):
+    cfg = option("data", name)
     if "importer" not in cfg:
         return
     cfg.path = str(tmp_path)

@@ -6,6 +6,8 @@ from pathlib import Path
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
+from rlhf.assemble.checks.options import option
+
 ROOT = Path(__file__).parents[2]
 
 ARGUMENTS = [
@@ -66,5 +68,4 @@ def jsonl(path, values):
 
 def source(name, **changes):
     """The source that `data=<name>` builds."""
-    config = OmegaConf.load(ROOT / "conf" / "data" / f"{name}.yaml")
-    return instantiate(OmegaConf.merge(config, changes))
+    return instantiate(OmegaConf.merge(option("data", name), changes))

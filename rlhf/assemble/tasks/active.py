@@ -12,7 +12,7 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from rlhf.assemble.checks.suggestions import CONF
+from rlhf.assemble.checks.options import option, option_names
 from rlhf.assemble.resume import folder_to_go_on_in
 from rlhf.assemble.run import reward_run, run_folder, trainer_of
 from rlhf.records import RecordError
@@ -42,8 +42,8 @@ def active_run(cfg: DictConfig) -> ActiveRun:
         only_voted = label_source.holds_back
     selectors, plan = _selectors(cfg), hydra.utils.instantiate(cfg.task.plan)
     plans = {
-        _named(next(iter(selectors)), name): replace(plan, votes=hydra.utils.instantiate(option))
-        for name, option in _options(cfg.task.compare_votes, "votes").items()
+        _named(next(iter(selectors)), name): replace(plan, votes=hydra.utils.instantiate(other))
+        for name, other in _options(cfg.task.compare_votes, "votes").items()
     }
     others = {name: next(iter(selectors.values())) for name in plans}
     votes = str(HydraConfig.get().runtime.choices["votes"])
@@ -69,8 +69,8 @@ def labelled_run(cfg: DictConfig, *, folder: Path, source: Any) -> RewardRun:
     It is one of many, and only its rewards are read: no export, no intervals.
     """
     own = OmegaConf.create(OmegaConf.to_container(cfg, resolve=True))
-    own.split = OmegaConf.load(CONF / "split" / "official.yaml")
-    own.logger = OmegaConf.load(CONF / "logger" / "csv.yaml")
+    own.split = option("split", "official")
+    own.logger = option("logger", "csv")
     own.aggregation = own.eval_aggregation
     own.bootstrap = 0
     run: RewardRun = reward_run(own, folder=folder, source=source)  # type: ignore[arg-type]
@@ -87,9 +87,9 @@ def _selectors(cfg: DictConfig) -> dict[str, Any]:
     """The selector in question under its option's name, then those it is compared with, as their files have them."""
     name = str(HydraConfig.get().runtime.choices["selector"])
     found = {name: hydra.utils.instantiate(cfg.selector, _convert_="all")}
-    for other, option in _options(cfg.task.compare_with, "selector").items():
+    for other, selector in _options(cfg.task.compare_with, "selector").items():
         if other not in found:
-            found[other] = hydra.utils.instantiate(option, _convert_="all")
+            found[other] = hydra.utils.instantiate(selector, _convert_="all")
     return found
 
 
@@ -100,15 +100,12 @@ def _named(selector: str, votes: str) -> str:
 
 def _options(names: Sequence[str], group: str) -> dict[str, Any]:
     """Name -> configuration of options of a group, as their files have them."""
-    found = {}
+    known = option_names(group)
     for name in names:
-        path = CONF / group / f"{name}.yaml"
-        if not path.is_file():
-            known = ", ".join(sorted(p.stem for p in path.parent.glob("*.yaml")))
+        if name not in known:
             key = "compare_votes" if group == "votes" else "compare_with"
-            raise RecordError(f"task.{key} names {name!r}: one of {known}")
-        found[str(name)] = OmegaConf.load(path)
-    return found
+            raise RecordError(f"task.{key} names {name!r}: one of {', '.join(known)}")
+    return {name: option(group, name) for name in names}
 
 
 def _pool_builder(cfg: DictConfig, only_voted: bool) -> Callable[[int], BuiltPool]:

@@ -12,8 +12,8 @@ import hydra
 from omegaconf import DictConfig, OmegaConf
 
 from rlhf.assemble.algorithm import check_completions, check_seeds
+from rlhf.assemble.checks.options import option
 from rlhf.assemble.checks.schema import TRAIN, check_ranges
-from rlhf.assemble.checks.suggestions import CONF
 from rlhf.assemble.loggers import job_loggers
 from rlhf.assemble.resume import folder_to_go_on_in
 from rlhf.assemble.rollouts import at_key, check_rollouts
@@ -190,23 +190,19 @@ def reward_learner_run(
 ) -> RewardRun:
     """A run of the task `reward` on these records, with the settings of `reward_learner.changes`."""
     own: Any = OmegaConf.merge(cfg, changes, {"seed": seed})
-    own.logger = OmegaConf.load(CONF / "logger" / "csv.yaml")
+    own.logger = option("logger", "csv")
     own.aggregation = own.eval_aggregation
     own.policy = None  # the policy's learning rate is not the reward model's
     return reward_run(own, folder=folder, source=source)
 
 
 def _condition(cfg: DictConfig, change: DictConfig) -> DictConfig:
-    """The configuration under one condition: other files of `shaping` and `early_stopping`, other keys of the task."""
-
-    def file(group: str) -> Any:
-        return OmegaConf.load(CONF / group / f"{change[group]}.yaml") if group in change else cfg[group]
-
-    shaping = OmegaConf.merge(file("shaping"), change.get("override", {}))
-    task = OmegaConf.merge(cfg.task, change.get("task", {}))
-    return OmegaConf.create(
-        {**cfg, "shaping": shaping, "early_stopping": file("early_stopping"), "task": task}
-    )
+    """The configuration under one condition: other `shaping` and `early_stopping`, other keys of the task."""
+    other: dict[Any, Any] = {
+        g: option(g, change[g]) if g in change else cfg[g] for g in ("shaping", "early_stopping")
+    }
+    other["shaping"] = OmegaConf.merge(other["shaping"], change.get("override", {}))
+    return OmegaConf.create({**cfg, **other, "task": OmegaConf.merge(cfg.task, change.get("task", {}))})
 
 
 def tabular_policy(cfg: DictConfig, gold: Any, *, learning_rate: float, **options: Any) -> Any:

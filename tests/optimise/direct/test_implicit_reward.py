@@ -1,7 +1,6 @@
 """Implicit rewards against transformers' own loss, adapters against merged models, and the DPO loss's identity."""
 
 import shutil
-from pathlib import Path
 
 import hydra
 import numpy as np
@@ -18,6 +17,7 @@ from transformers import (
     LlamaConfig,
 )
 
+from rlhf.assemble import CONF
 from rlhf.data.batch import Target
 from rlhf.data.render import Renderer
 from rlhf.models.pretrained import Tiny
@@ -26,7 +26,6 @@ from rlhf.records import RecordError
 from rlhf.reward.losses import dpo
 from rlhf.toy.world import ToyWorld
 
-CONF = Path(__file__).parents[2] / "conf"
 SMALL = {"vocab_size": 259, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
 CAUSAL = {
     "llama": LlamaConfig(**SMALL, intermediate_size=64, num_key_value_heads=2),

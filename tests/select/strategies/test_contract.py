@@ -1,23 +1,21 @@
 """Promises that every selector of conf/selector keeps; a new file there inherits these tests."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import hydra
 import numpy as np
 import pytest
-from omegaconf import OmegaConf
 from pools import pool_of, state_of
 
+from rlhf.assemble.checks.options import option, option_names
 from rlhf.select import LabelState, PairPool, query
 
-CONF = Path(__file__).parent.parent.parent / "conf" / "selector"
-NAMES = sorted(path.stem for path in CONF.glob("*.yaml"))
+NAMES = option_names("selector")
 
 
 @pytest.fixture(params=NAMES)
 def selector(request):
-    return hydra.utils.instantiate(OmegaConf.load(CONF / f"{request.param}.yaml"), _convert_="all")
+    return hydra.utils.instantiate(option("selector", request.param), _convert_="all")
 
 
 @pytest.fixture(params=["first round", "later round", "ensemble, no policy"])

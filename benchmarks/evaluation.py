@@ -1,6 +1,6 @@
 """How long evaluating cached scores takes, and how memory grows: without a model.
 
-    python benchmarks/evaluate.py [--pairs 100000]
+    python benchmarks/evaluation.py [--pairs 100000]
 
 Two ways. `live`: what evaluate.py does with a model, whose rewards here lie in an array: records are read, votes become
 labels, numbers are kept, every section of conf/evaluate.yaml that needs no model is computed with 1,000 resamples, and
