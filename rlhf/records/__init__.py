@@ -1,6 +1,6 @@
 """A preference on disk: prompt, completions and raw votes, as JSON Lines."""
 
-from rlhf.records.jsonl import OnBad, dump, lines, open_text, read, readable, stop, write
+from rlhf.records.jsonl import OnBad, dump, lines, open_text, parse_rows, read, readable, stop, write
 from rlhf.records.parsing import parse, parse_header, parse_prompt
 from rlhf.records.prompt_hash import prompt_hash
 from rlhf.records.types import (
@@ -33,6 +33,7 @@ __all__ = [
     "parse",
     "parse_header",
     "parse_prompt",
+    "parse_rows",
     "prompt_hash",
     "prompt_text",
     "read",

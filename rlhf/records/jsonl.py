@@ -95,8 +95,15 @@ def read(path: str | Path, on_bad: OnBad = stop) -> Iterator[Comparison]:
         path: the file; a name that ends in `.gz` is read through gzip.
         on_bad: gets the `RecordError` (file, line, key, remedy) of every bad line; by default it is raised.
     """
-    scale = LIKERT
-    for place, raw in lines(path, on_bad):
+    return parse_rows(lines(path, on_bad), on_bad)
+
+
+def parse_rows(rows: Iterable[tuple[str, Any]], on_bad: OnBad) -> Iterator[Comparison]:
+    """Decoded lines with their places (`file:line`) as records; a header sets the scale of the rest of its file."""
+    scale, file = LIKERT, ""
+    for place, raw in rows:
+        if file != (file := place.rpartition(":")[0]):
+            scale = LIKERT
         try:
             if isinstance(raw, dict) and set(raw) == {"header"}:
                 scale = parse_header(raw["header"])

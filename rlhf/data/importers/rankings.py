@@ -18,9 +18,10 @@ from rlhf.data.importers.raw import (
     number,
     objects,
     part,
+    per_row,
     record,
     text,
-)
+)  # fmt: skip
 from rlhf.data.source import Rows, each
 from rlhf.records import Comparison, OnBad, RecordError
 
@@ -33,11 +34,19 @@ def ranked(ranks: Sequence[float], annotator: str, kind: str = "human") -> dict[
     return {"annotator": annotator, "kind": kind, "ranking": [groups[r] for r in sorted(groups)]}
 
 
-def _rank(row: Row, key: str) -> float:
-    value = number(need(row, key), key)
+def _rank(answer: Row) -> float:
+    value = number(need(answer, "rank"), "rank")
     if value is None:
-        raise RecordError("is empty", key=key, remedy="a number, lower is better")
+        raise RecordError("is empty", key="rank", remedy="a number, lower is better")
     return value
+
+
+def _several(row: Row, key: str) -> list[Row]:
+    """A list of two answers or more."""
+    answers = objects(row, key)
+    if len(answers) < 2:
+        raise RecordError(f"has {len(answers)} {key}", key=key, remedy="at least two")
+    return answers
 
 
 def oasst(rows: Rows, on_bad: OnBad, *, lang: str | None = None) -> Iterator[Comparison]:
@@ -83,10 +92,8 @@ def _assembled(rows: list[Row]) -> Row:
 
 
 def _group(row: Row) -> list[Comparison]:
-    answers = objects(row, "responses")
-    if len(answers) < 2:
-        raise RecordError(f"has {len(answers)} responses", key="responses", remedy="at least two")
-    vote = ranked([_rank(a, "rank") for a in answers], "oasst")
+    answers = _several(row, "responses")
+    vote = ranked([_rank(a) for a in answers], "oasst")
     more: dict[str, Any] = {"prompt_id": row.get("prompt_id"), "meta": {"tree_id": row.get("tree_id")}}
     chat = messages(need(row, "messages"), "messages")
     return [record(chat, completions([text(a, "text") for a in answers]), [vote], **more)]
@@ -104,7 +111,7 @@ def _tree(row: Row, lang: str | None) -> list[Comparison]:
         ranked_replies = [r for r in replies if r.get("role") == "assistant" and r.get("rank") is not None]
         ranked_replies = [r for r in ranked_replies if lang is None or r.get("lang") == lang]
         if len(ranked_replies) > 1:
-            vote = ranked([_rank(r, "rank") for r in ranked_replies], "oasst")
+            vote = ranked([_rank(r) for r in ranked_replies], "oasst")
             more: dict[str, Any] = {"prompt_id": node.get("message_id"), "meta": {"tree_id": tree}}
             found.append(record(chat, completions([text(r, "text") for r in ranked_replies]), [vote], **more))
         for reply in replies:
@@ -114,19 +121,13 @@ def _tree(row: Row, lang: str | None) -> list[Comparison]:
     return found
 
 
-def nemo_ranks(rows: Rows, on_bad: OnBad) -> Iterator[Comparison]:
+@per_row
+def nemo_ranks(row: Row) -> Comparison:
     """NeMo RL: `context` messages and `completions` of `{rank, completion: messages}`; the lowest rank is best."""
-    yield from each(rows, on_bad, lambda row: [_nemo(row)])
-
-
-def _nemo(row: Row) -> Comparison:
-    answers = objects(row, "completions")
-    if len(answers) < 2:
-        raise RecordError(f"has {len(answers)} completions", key="completions", remedy="at least two")
-    texts = [
-        "\n\n".join(m["content"] for m in messages(need(a, "completion"), "completion")) for a in answers
-    ]
-    vote = ranked([_rank(a, "rank") for a in answers], "label")
+    answers = _several(row, "completions")
+    chats = [messages(need(a, "completion"), "completion") for a in answers]
+    texts = ["\n\n".join(m["content"] for m in chat) for chat in chats]
+    vote = ranked([_rank(a) for a in answers], "label")
     return record(messages(need(row, "context"), "context"), completions(texts), [vote])
 
 
@@ -138,12 +139,13 @@ def rewardbench(rows: Rows, on_bad: OnBad) -> Iterator[Comparison]:
     yield from each(_with_subset(rows), on_bad, lambda row: [_bench(row)])
 
 
-def rm_bench(rows: Rows, on_bad: OnBad) -> Iterator[Comparison]:
+@per_row
+def rm_bench(row: Row) -> Comparison:
     """RM-Bench: `chosen` and `rejected` in three styles each (concise, detailed, markdown), and a `domain`.
 
     Completions c0..c2 are the right ones, c3..c5 the wrong ones, in the styles' order.
     """
-    yield from each(rows, on_bad, lambda row: [_bench({**row, "subset": text(row, "domain")})])
+    return _bench({**row, "subset": text(row, "domain")})
 
 
 def _with_subset(rows: Rows) -> Rows:

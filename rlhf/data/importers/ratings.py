@@ -15,9 +15,10 @@ from rlhf.data.importers.raw import (
     need,
     number,
     objects,
+    per_row,
     record,
     text,
-)
+)  # fmt: skip
 from rlhf.data.source import Rows, each
 from rlhf.records import Comparison, OnBad, RecordError
 
@@ -36,9 +37,10 @@ def likert(ratings: Mapping[str, list[float | None]], annotator: str, kind: str)
     return votes
 
 
-def ultrafeedback(rows: Rows, on_bad: OnBad) -> Iterator[Comparison]:
+@per_row
+def ultrafeedback(row: Row) -> Comparison:
     """UltraFeedback, raw (instruction and completions with GPT-4 ratings per aspect) or binarized (two chats)."""
-    yield from each(rows, on_bad, lambda row: [_rated(row) if "completions" in row else _binarized(row)])
+    return _rated(row) if "completions" in row else _binarized(row)
 
 
 def _rated(row: Row) -> Comparison:
