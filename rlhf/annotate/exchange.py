@@ -1,4 +1,4 @@
-"""Tasks and votes as files of Label Studio and Argilla, there and back. Neither package is needed.
+"""`annotator=label_studio`, `argilla`: tasks and votes as files of the two, there and back. Neither package is needed.
 
 Label Studio: pairs as two texts with a choice A / tie / B, because its own Pairwise tag has no tie. Argilla: a ranking
 question per record. Ids travel in the data, sources do not: annotators stay blind.
@@ -6,14 +6,17 @@ question per record. Ids travel in the data, sources do not: annotators stay bli
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from hashlib import sha256
 from itertools import combinations
+from pathlib import Path
 from typing import Any
 
-from rlhf.records import Comparison, RecordError, Vote, prompt_text
+from rlhf.annotate.job import Job, written
+from rlhf.records import Comparison, RecordError, Vote, prompt_text, read
 
 SAME = "give the tasks= file that was exported"
 
@@ -27,6 +30,30 @@ LABEL_STUDIO_CONFIG = """<View>
 </View>
 """
 """Labelling interface of the project that imports `to_label_studio`."""
+
+
+def label_studio(job: Job, *, answers: str | None) -> None:
+    """Without answers: `out` is Label Studio's import, the interface beside it. With answers: `out` gets the votes."""
+    if answers is not None:
+        tasks = _json(answers)
+        job.add_votes(lambda records: from_label_studio(records, tasks))
+        return
+    written(job.out, json.dumps(list(to_label_studio(read(job.task_file()))), ensure_ascii=False, indent=1))
+    written(Path(f"{job.out}.interface.xml"), LABEL_STUDIO_CONFIG)
+
+
+def argilla(job: Job, *, answers: str | None) -> None:
+    """Without answers: `out` is a JSON of Argilla records. With answers: `out` gets the votes."""
+    if answers is not None:
+        rows = _json(answers)
+        job.add_votes(lambda records: from_argilla(records, rows))
+        return
+    written(job.out, json.dumps(list(to_argilla(read(job.task_file()))), ensure_ascii=False, indent=1))
+
+
+def _json(path: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads(Path(path).read_text(encoding="utf-8"))
+    return found
 
 
 def task_keys(records: Sequence[Comparison]) -> list[str]:

@@ -98,6 +98,13 @@ class Job:
         print(f"report: {out}", flush=True)
 
 
+def written(path: Path, text: str) -> None:
+    """Write a file for another tool, and say so."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    print(f"written: {path}")
+
+
 def report_only(job: Job) -> None:
     """`annotator=report`: the report on votes that are there already."""
     job.finish(job.source.records, job.out)

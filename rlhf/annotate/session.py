@@ -17,17 +17,7 @@ import numpy as np
 from sqlalchemy import Row, and_, exists, func, or_, select, update
 from sqlalchemy.engine import Connection
 
-from rlhf.annotate.items import (
-    LETTERS,
-    AnswerError,
-    Form,
-    Item,
-    annotators_of,
-    check_form,
-    items_of,
-    turns,
-    votes_of,
-)
+from rlhf.annotate.items import AnswerError, Form, Item, annotators_of, check_form, items_of, shown, votes_of
 from rlhf.annotate.store import BEFORE, DONE, EXPIRED, OPEN, SKIPPED, Person, Store, assignments, items
 from rlhf.records import Comparison, RecordError, Vote, dump, parse, prompt_text
 
@@ -116,19 +106,9 @@ class Session:
         if row is None:
             return {"done": True, "progress": self._progress(person)}
         record = parse(json.loads(row.json))
-        order = json.loads(row.slots)
-        text = {c.id: c.text for c in record.completions}
-        return {
-            "done": False,
-            "assignment": row.id,
-            "form": row.form,
-            "prompt": prompt_text(record.prompt),
-            "turns": turns(record.prompt),
-            "slots": [{"slot": LETTERS[k], "text": text[i]} for k, i in enumerate(order)],
-            "criteria": list(self.plan.criteria) if row.form == "likert" else [],
-            "scale": list(self.plan.scale),
-            "progress": self._progress(person),
-        }
+        plan = self.plan
+        task = shown(record, json.loads(row.slots), form=row.form, criteria=plan.criteria, scale=plan.scale)
+        return {"done": False, "assignment": row.id, **task, "progress": self._progress(person)}
 
     def answer(self, person: Person, body: dict[str, Any]) -> None:
         """Take an answer: {"assignment", "answer": {...}, "seconds", "flagged", "comment"}; a retry changes nothing.
