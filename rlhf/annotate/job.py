@@ -2,25 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 from rlhf.annotate.report import ReportOptions, beside, printed, write_queue, write_report
+from rlhf.data.source import RecordSource
 from rlhf.labels.vote_table import VoteTableBuilder
 from rlhf.records import Comparison, RecordError, read, write
-
-
-class SkippingRecords(Protocol):
-    """Anything that gives records from the start, and tells of the rows that it could not read."""
-
-    skipped: list[str]
-    skipped_count: int
-
-    def records(self) -> Iterator[Comparison]:
-        """The records from the start."""
-
 
 Annotators = Callable[[Iterable[Comparison]], Iterable[Comparison]]
 """Records to the same records with more votes."""
@@ -38,7 +27,7 @@ class Job:
         adjudicate_below: records with a pair whose most frequent answer has a smaller share go to the expert queue.
     """
 
-    source: SkippingRecords
+    source: RecordSource
     tasks: Path | None
     out: Path
     report: ReportOptions

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from rlhf.records import Comparison, OnBad, RecordError, lines, open_text, readable, stop
 
@@ -24,6 +24,16 @@ Importer = Callable[[Rows, OnBad], Iterator[Comparison]]
 
 SKIPPED_SHOWN = 100
 """How many skipped rows keep their message; all are counted."""
+
+
+class RecordSource(Protocol):
+    """Anything that gives records from the start and tells of the rows that it could not read."""
+
+    skipped: list[str]
+    skipped_count: int
+
+    def records(self) -> Iterator[Comparison]:
+        """The records from the start."""
 
 
 def _unheard(error: RecordError) -> None:
