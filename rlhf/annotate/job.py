@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from rlhf.annotate.report import ReportOptions, beside, printed, write_queue, write_report
+from rlhf.annotate.report import ReportOptions, beside, disputed, printed, write_report
 from rlhf.data.source import RecordSource
 from rlhf.labels.vote_table import VoteTableBuilder
 from rlhf.records import Comparison, RecordError, read, write
@@ -59,9 +59,8 @@ class Job:
         on_voted()
         if not any(record.votes for record in read(partial)):
             remedy = "a task needs two completions at least; see what annotates them"
-            raise RecordError(
-                "nobody voted on any of these tasks", place=str(tasks), key="tasks", remedy=remedy
-            )
+            problem = "nobody voted on any of these tasks"
+            raise RecordError(problem, place=str(tasks), key="tasks", remedy=remedy)
         partial.replace(self.out)
         print(f"votes on {number} records: {self.out}")
         self.finish(lambda: read(self.out), Path(f"{self.out}.report.json"))
@@ -76,7 +75,7 @@ class Job:
         box, place = VoteTableBuilder(), beside(out)
         queue = place("adjudicate.jsonl")
         partial = queue.with_name(f"{queue.name}.partial")
-        waiting = write_queue(partial, box.taking(records()), self.adjudicate_below)
+        waiting = write(partial, disputed(box.taking(records()), self.adjudicate_below))
         if not len(box.vote_table().unit):
             partial.unlink()
             raise RecordError("no votes to report on", place=str(self.out), remedy="annotate the tasks first")
