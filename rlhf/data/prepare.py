@@ -55,7 +55,7 @@ Row = dict[str, Any]
 COUNTS = (
     "records", "augmented", "augmented/prompts", "augmented/answers", "kept", "dropped/no_votes", "dropped/too_long",
     "dropped/identical", "duplicate_records", "completions", "completions_too_long", "prompts_trimmed",
-    "prompt_tokens_trimmed", "joints_merged", "pairs_judged", "pairs_tied", "pairs_identical", "pairs_lost_too_long",
+    "prompt_tokens_trimmed", "joints_merged", "pairs_compared", "pairs_tied", "pairs_identical", "pairs_lost_too_long",
     "tokens",
 )  # fmt: skip
 
@@ -68,7 +68,7 @@ class Audit:
     """What happened to the records on their way to rows; `as_dict` is part of data_report.json.
 
     `records` = `kept` + the `dropped/*`, `augmented` of them variations, with a prompt or with answers that changed
-    (`augmented/*`, or both); `pairs_judged` counts before anything was lost.
+    (`augmented/*`, or both); `pairs_compared` counts before anything was lost.
     """
 
     counts: Counter[str] = field(default_factory=Counter)
@@ -150,7 +150,7 @@ def prepare_one(
     if not informative(label):
         count["dropped/no_votes"] += 1
         return None
-    count["pairs_judged"] += _pairs(label.observed)
+    count["pairs_compared"] += _pairs(label.observed)
     encoded = renderer.encode(record.prompt, [c.text for c in record.completions])
     lost = len(record.completions) - len(encoded.kept)
     count["completions_too_long"] += lost

@@ -3,7 +3,7 @@
     {"prompt_id": "p17", "prompt": "text" | [{"role": "user", "content": "..."}], "domain": "optional",
      "completions": [{"id": "c0", "text": "...", "source": {"model": "...", "temperature": 0.9}}, ...],
      "votes": [{"annotator": "w12", "kind": "human|ai|simulated", "criterion": "overall", "seconds": 12.4,
-                "pair": ["c0", "c1"], "choice": "c0" | "c1" | "tie"        and, from a judge who is not sure, "p": 0.8
+                "pair": ["c0", "c1"], "choice": "c0" | "c1" | "tie"        and, from one who is not sure, "p": 0.8
                 | "ranking": [["c2"], ["c0", "c1"]]            best first, ties share a list
                 | "likert": {"c0": 4, "c1": 2}}]}              1..5 unless the header says otherwise
 
