@@ -79,8 +79,9 @@ history = Table(
     Column("at", Float, nullable=False), Column("what", String(10), nullable=False), Column("answer", Text),
 )  # fmt: skip
 about = Table(
-    "about", tables, Column("key", String(50), primary_key=True), Column("value", Text, nullable=False)
-)
+    "about", tables,
+    Column("key", String(50), primary_key=True), Column("value", Text, nullable=False),
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -56,21 +56,11 @@ class PreferenceData(pl.LightningDataModule):
     """
 
     def __init__(
-        self,
-        *,
-        source: RecordSource,
-        aggregation: Aggregation | FittedAggregation,
-        splitter: Splitter,
-        renderer: Renderer,
-        batch_size: int,
-        eval_batch_size: int,
-        seed: int,
-        cache: Path,
-        eval_aggregation: Aggregation = soft,
-        batch_tokens: int | None = None,
-        workers: int = 0,
+        self, *, source: RecordSource, aggregation: Aggregation | FittedAggregation, splitter: Splitter,
+        renderer: Renderer, batch_size: int, eval_batch_size: int, seed: int, cache: Path,
+        eval_aggregation: Aggregation = soft, batch_tokens: int | None = None, workers: int = 0,
         augment: Augment = AS_THEY_ARE,
-    ) -> None:
+    ) -> None:  # fmt: skip
         super().__init__()
         parts = (source, aggregation, eval_aggregation, splitter, renderer, augment)
         self.preparation = Preparation(*parts)
@@ -86,11 +76,8 @@ class PreferenceData(pl.LightningDataModule):
     def prepare_data(self) -> None:
         """Write the store, once per machine; another job's equal store is used as it is."""
         if not self.folder.exists():
-            write_store(
-                self.folder,
-                self.preparation.rows(),
-                lambda: {"data_hash": self.data_hash, **self.preparation.as_dict()},
-            )
+            head = {"data_hash": self.data_hash}
+            write_store(self.folder, self.preparation.rows(), lambda: head | self.preparation.as_dict())
 
     def setup(self, stage: str | None = None) -> None:
         """Open the store."""
@@ -101,11 +88,8 @@ class PreferenceData(pl.LightningDataModule):
         for split, rows in self.rows.items():
             if not len(rows):
                 raise ValueError(_nothing_left(split, self.report["rows"][split]))
-        if (
-            self.augment.copies
-            and self.augment.prompts
-            and not self.report["rows"]["train"]["augmented/prompts"]
-        ):
+        asked = self.augment.copies and self.augment.prompts
+        if asked and not self.report["rows"]["train"]["augmented/prompts"]:
             warnings.warn(NO_PROMPT, stacklevel=2)
 
     @property

@@ -13,6 +13,7 @@ from rlhf.records.types import (
     Prompt,
     RecordError,
     Vote,
+    as_messages,
     prompt_text,
 )
 
@@ -27,6 +28,7 @@ __all__ = [
     "Prompt",
     "RecordError",
     "Vote",
+    "as_messages",
     "dump",
     "lines",
     "open_text",

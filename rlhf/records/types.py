@@ -99,6 +99,11 @@ class Comparison:
         return self.places[completion_id]
 
 
+def as_messages(prompt: Prompt) -> list[Message]:
+    """The prompt as the turns of a chat; a plain text is one user turn."""
+    return [Message(role="user", content=prompt)] if isinstance(prompt, str) else list(prompt)
+
+
 def prompt_text(prompt: Prompt) -> str:
     """The words of a prompt as one string: what splits hash and what filters read. Never fed to a model."""
     if isinstance(prompt, str):
