@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from hashlib import blake2b
 
 import numpy as np
@@ -85,12 +85,12 @@ class NearDuplicates:
     bands: int = 32
     rows: int = 4
     seed: int = 0
-    _place: dict[str, int] = field(default_factory=dict, init=False, repr=False)
-    _sets: list[NDArray[np.uint32]] = field(default_factory=list, init=False, repr=False)
-    _bands: list[Hashes] = field(default_factory=list, init=False, repr=False)
-    _marks: list[NDArray[np.uint8]] = field(default_factory=list, init=False, repr=False)
 
     def __post_init__(self) -> None:
+        self._place: dict[str, int] = {}
+        self._sets: list[NDArray[np.uint32]] = []
+        self._bands: list[Hashes] = []
+        self._marks: list[NDArray[np.uint8]] = []
         if not 0 < self.threshold <= 1:
             raise ValueError(f"split.threshold={self.threshold} is not in (0, 1]: 0.6 is the default")
         if min(self.bands, self.rows) < 1:

@@ -15,31 +15,10 @@ from rlhf.records.types import (
     Vote,
     as_messages,
     prompt_text,
-)
+)  # fmt: skip
 
 __all__ = [
-    "KINDS",
-    "LIKERT",
-    "Comparison",
-    "Completion",
-    "Kind",
-    "Message",
-    "OnBad",
-    "Prompt",
-    "RecordError",
-    "Vote",
-    "as_messages",
-    "dump",
-    "lines",
-    "open_text",
-    "parse",
-    "parse_header",
-    "parse_prompt",
-    "parse_rows",
-    "prompt_hash",
-    "prompt_text",
-    "read",
-    "readable",
-    "stop",
-    "write",
-]
+    "KINDS", "LIKERT", "Comparison", "Completion", "Kind", "Message", "OnBad", "Prompt", "RecordError", "Vote",
+    "as_messages", "dump", "lines", "open_text", "parse", "parse_header", "parse_prompt", "parse_rows", "prompt_hash",
+    "prompt_text", "read", "readable", "stop", "write",
+]  # fmt: skip
