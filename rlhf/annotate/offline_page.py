@@ -10,7 +10,6 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,7 @@ import numpy as np
 from rlhf.annotate.items import AnswerError, Form, Item, check_form, items_of, shown, votes_of
 from rlhf.annotate.job import Job, written
 from rlhf.annotate.page import PAGE, html
-from rlhf.annotate.serve import GUIDELINES
+from rlhf.annotate.serve import guidelines_of
 from rlhf.records import Comparison, RecordError, Vote, lines, read
 
 SCRIPTS = ("parts.js", "drag.js", "ranking.js", "forms.js", "desk.js", "offline.js")
@@ -52,7 +51,7 @@ class Page:
             given = [value for file in self.answers for _, value in lines(file)]
             job.add_votes(lambda records: votes_from_page(records, given, **how))
             return
-        text = GUIDELINES if self.guidelines is None else Path(self.guidelines).read_text(encoding="utf-8")
+        text = guidelines_of(self.guidelines)
         written(job.out, offline_page(read(job.task_file()), guidelines=text, **how))
 
 
