@@ -12,7 +12,7 @@ help:            ## this list
 
 .venv/.done: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,sweep,annotate,endpoint,serve]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,sweep,annotate,endpoint,filters,serve]'
 	touch $@
 
 setup: .venv/.done  ## virtual environment in .venv with the pinned versions

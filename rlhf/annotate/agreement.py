@@ -52,7 +52,8 @@ def percent_agreement(counts: ArrayLike) -> float:
     Args:
         counts: [U, V] annotators who gave unit u the value v.
     """
-    kept = _voted_twice(counts)
+    table = np.asarray(counts, dtype=np.float64)
+    kept = table[table.sum(1) > 1]
     return float(_agreeing(kept).mean()) if len(kept) else float("nan")
 
 
@@ -67,9 +68,8 @@ def cohen_kappa(a: ArrayLike, b: ArrayLike) -> float:
     """
     first, second = np.asarray(a), np.asarray(b)
     if first.shape != second.shape or first.ndim != 1:
-        raise ValueError(
-            f"shapes {first.shape} and {second.shape}: two flat lists of the same units are needed"
-        )
+        shapes = f"shapes {first.shape} and {second.shape}"
+        raise ValueError(f"{shapes}: two flat lists of the same units are needed")
     codes = np.unique(np.concatenate([first, second]), return_inverse=True)[1]
     return float(cohen_kappas(np.add.reduce(_cells(codes[: len(first)], codes[len(first) :]))))
 
@@ -133,9 +133,8 @@ def krippendorff_alpha(
     """
     table = np.asarray(counts, dtype=np.float64)
     size = table.shape[1]
-    return float(
-        _alpha(_coincidences(table).sum(0).reshape(size, size), _level(level), _values(values, size))
-    )
+    coincidences = _coincidences(table).sum(0).reshape(size, size)
+    return float(_alpha(coincidences, _level(level), _values(values, size)))
 
 
 def fleiss_interval(counts: ArrayLike, cluster: Ints, *, samples: int, seed: int) -> tuple[float, float]:
@@ -156,24 +155,15 @@ def percent_interval(counts: ArrayLike, cluster: Ints, *, samples: int, seed: in
 
 
 def alpha_interval(
-    counts: ArrayLike,
-    cluster: Ints,
-    *,
-    level: str | Level = "nominal",
-    values: Sequence[float] | None = None,
-    samples: int,
-    seed: int,
-) -> tuple[float, float]:
+    counts: ArrayLike, cluster: Ints, *, level: str | Level = "nominal", values: Sequence[float] | None = None,
+    samples: int, seed: int,
+) -> tuple[float, float]:  # fmt: skip
     """95% percentile interval of `krippendorff_alpha`; clusters (prompts) [U] are resampled."""
     table = np.asarray(counts, dtype=np.float64)
     size, measure = table.shape[1], _level(level)
     numbers = _values(values, size)
-    return _quantiles(
-        cluster_sums(_coincidences(table), cluster),
-        lambda s: _alpha(s.reshape(-1, size, size), measure, numbers),
-        samples,
-        seed,
-    )
+    sums = cluster_sums(_coincidences(table), cluster)
+    return _quantiles(sums, lambda s: _alpha(s.reshape(-1, size, size), measure, numbers), samples, seed)
 
 
 def cohen_interval(a: Ints, b: Ints, cluster: Ints, *, samples: int, seed: int) -> tuple[float, float]:
@@ -181,12 +171,6 @@ def cohen_interval(a: Ints, b: Ints, cluster: Ints, *, samples: int, seed: int) 
     cells = _cells(a, b)
     sums = cluster_sums(cells.reshape(len(cells), -1), cluster)
     return _quantiles(sums, lambda s: cohen_kappas(s.reshape(-1, *cells.shape[1:])), samples, seed)
-
-
-def _voted_twice(counts: ArrayLike) -> Floats:
-    table = np.asarray(counts, dtype=np.float64)
-    kept: Floats = table[table.sum(1) > 1]
-    return kept
 
 
 def _agreeing(counts: Floats) -> Floats:

@@ -7,12 +7,13 @@ prefers the first answer says 0.5. How often the order decides is reported as po
 from __future__ import annotations
 
 import json
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from itertools import combinations
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from rlhf.annotate.job import Job
 from rlhf.annotate.judges import OVERALL, Judge, Unreadable
@@ -51,11 +52,8 @@ class Tally:
         } | ({"unreadable/example": self.example} if self.example else {})
 
 
-class Reviser(Protocol):
-    """Makes new completions of a record before it is voted on."""
-
-    def __call__(self, record: Comparison) -> Comparison:
-        """The record with further completions."""
+Reviser = Callable[[Comparison], Comparison]
+"""A record to the record with further completions, before it is voted on."""
 
 
 def as_it_is(record: Comparison) -> Comparison:
@@ -111,19 +109,23 @@ class AiFeedback:
             print(f"{name}: {shown}")
         tallies = self.tallies.values()
         if any(t.unreadable for t in tallies) and not any(t.comparisons for t in tallies):
-            example = next(t.example for t in tallies if t.example)
+            problem = f"no reply names an answer; the first: {next(t.example for t in tallies if t.example)}"
             remedy = (
                 "a chat model that follows instructions, or a larger max_tokens for one that thinks aloud"
             )
-            raise RecordError(
-                f"no reply names an answer; the first: {example}", place=str(path), remedy=remedy
-            )
+            raise RecordError(problem, place=str(path), remedy=remedy)
 
     def vote(self, records: Iterable[Comparison]) -> Iterator[Comparison]:
         """The records with votes added, in their order; a few records are judged at a time."""
         self.tallies = {judge.name: Tally() for judge in self.judges}
         with ThreadPoolExecutor(max(1, self.parallel)) as pool:
-            yield from _in_order(pool, self._voted, records, self.parallel)
+            waiting: deque[Future[Comparison]] = deque()
+            for record in records:
+                waiting.append(pool.submit(self._voted, record))
+                if len(waiting) > self.parallel:  # memory stays flat
+                    yield waiting.popleft().result()
+            for future in waiting:
+                yield future.result()
 
     def _voted(self, record: Comparison) -> Comparison:
         record = self.revise(record)
@@ -153,22 +155,5 @@ class AiFeedback:
         tally.flipped += (ahead - 0.5) * (behind - 0.5) > 0
         choice = "tie" if abs(p - 0.5) <= self.tie else (a.id if p > 0.5 else b.id)
         orders = {"p_shown_first": round(ahead, 6), "p_shown_second": round(1 - behind, 6)}
-        return Vote(
-            judge.name, "ai", principle.name, pair=(a.id, b.id), choice=choice, p=round(p, 6), meta=orders
-        )
-
-
-def _in_order(
-    pool: ThreadPoolExecutor,
-    work: Callable[[Comparison], Comparison],
-    records: Iterable[Comparison],
-    ahead: int,
-) -> Iterator[Comparison]:
-    """Results in the order of the records, with at most `ahead` of them under way: memory stays flat."""
-    waiting: list[Any] = []
-    for record in records:
-        waiting.append(pool.submit(work, record))
-        if len(waiting) > ahead:
-            yield waiting.pop(0).result()
-    for future in waiting:
-        yield future.result()
+        said: dict[str, Any] = {"pair": (a.id, b.id), "choice": choice, "p": round(p, 6), "meta": orders}
+        return Vote(judge.name, "ai", principle.name, **said)

@@ -86,15 +86,9 @@ class CritiqueAndRevise:
 
 
 def constitutional(
-    *,
-    constitution: str,
-    judges: Sequence[EndpointJudge],
-    revise: int,
-    tie: float,
-    parallel: int,
-    seed: int,
+    *, constitution: str, judges: Sequence[EndpointJudge], revise: int, tie: float, parallel: int, seed: int,
     **names: str,
-) -> AiFeedback:
+) -> AiFeedback:  # fmt: skip
     """What `annotator=constitutional` builds: judges by principle, the first judge's endpoint revises.
 
     Args:
@@ -106,9 +100,5 @@ def constitutional(
         names: model and address, which the judges already have.
     """
     principles = principles_from(constitution)
-    writer = (
-        CritiqueAndRevise(EndpointPolicy(judges[0].endpoint), principles, revise, seed)
-        if revise
-        else as_it_is
-    )
-    return AiFeedback(judges, principles, tie, parallel, writer)
+    writer = CritiqueAndRevise(EndpointPolicy(judges[0].endpoint), principles, revise, seed)
+    return AiFeedback(judges, principles, tie, parallel, writer if revise else as_it_is)

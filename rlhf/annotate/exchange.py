@@ -1,4 +1,4 @@
-"""Tasks and votes as files of Label Studio and Argilla, there and back. Neither package is needed.
+"""`annotator=label_studio`, `argilla`: tasks and votes as files of the two, there and back. Neither package is needed.
 
 Label Studio: pairs as two texts with a choice A / tie / B, because its own Pairwise tag has no tie. Argilla: a ranking
 question per record. Ids travel in the data, sources do not: annotators stay blind.
@@ -6,14 +6,17 @@ question per record. Ids travel in the data, sources do not: annotators stay bli
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from hashlib import sha256
 from itertools import combinations
+from pathlib import Path
 from typing import Any
 
-from rlhf.records import Comparison, RecordError, Vote, prompt_text
+from rlhf.annotate.job import Job, written
+from rlhf.records import Comparison, RecordError, Vote, prompt_text, read
 
 SAME = "give the tasks= file that was exported"
 
@@ -29,12 +32,35 @@ LABEL_STUDIO_CONFIG = """<View>
 """Labelling interface of the project that imports `to_label_studio`."""
 
 
+def label_studio(job: Job, *, answers: str | None) -> None:
+    """Without answers: `out` is Label Studio's import, the interface beside it. With answers: `out` gets the votes."""
+    if answers is not None:
+        tasks = _json(answers)
+        job.add_votes(lambda records: from_label_studio(records, tasks))
+        return
+    written(job.out, json.dumps(list(to_label_studio(read(job.task_file()))), ensure_ascii=False, indent=1))
+    written(Path(f"{job.out}.interface.xml"), LABEL_STUDIO_CONFIG)
+
+
+def argilla(job: Job, *, answers: str | None) -> None:
+    """Without answers: `out` is a JSON of Argilla records. With answers: `out` gets the votes."""
+    if answers is not None:
+        rows = _json(answers)
+        job.add_votes(lambda records: from_argilla(records, rows))
+        return
+    written(job.out, json.dumps(list(to_argilla(read(job.task_file()))), ensure_ascii=False, indent=1))
+
+
+def _json(path: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads(Path(path).read_text(encoding="utf-8"))
+    return found
+
+
 def task_keys(records: Sequence[Comparison]) -> list[str]:
     """One name per record that no other has: its prompt_id, with its number where several share that."""
     number = Counter(r.prompt_id for r in records)
-    return [
-        r.prompt_id if number[r.prompt_id] == 1 else f"{r.prompt_id}#{n}" for n, r in enumerate(records, 1)
-    ]
+    named = enumerate((r.prompt_id for r in records), 1)
+    return [name if number[name] == 1 else f"{name}#{n}" for n, name in named]
 
 
 def to_label_studio(records: Iterable[Comparison]) -> Iterator[dict[str, Any]]:
@@ -64,9 +90,8 @@ def from_label_studio(
         place = f"task {task.get('id', number)}"
         data = task.get("data", {})
         if "prompt_id" not in data or "pair" not in data:
-            raise RecordError(
-                "has no prompt_id and pair", key="data", place=place, remedy="import what we exported"
-            )
+            problem, remedy = "has no prompt_id and pair", "import what we exported"
+            raise RecordError(problem, key="data", place=place, remedy=remedy)
         (a, b), key = data["pair"], data.get("task", data["prompt_id"])
         if not {a, b} <= known.get(key, set()):
             problem = f"is about {a} and {b} of {key}, which tasks= does not hold"
@@ -83,22 +108,16 @@ def _choice(annotation: Mapping[str, Any], a: str, b: str, place: str) -> Vote:
     choices = [value["choices"] for value in values if "choices" in value]
     if len(choices) != 1 or choices[0][0] not in ("A", "tie", "B"):
         raise RecordError("names none of A, tie, B", key="annotations.result", place=place)
-    return Vote(
-        _who(annotation.get("completed_by")), seconds=annotation.get("lead_time"),
-        pair=(a, b), choice={"A": a, "B": b, "tie": "tie"}[choices[0][0]], meta={"first": a},
-    )  # fmt: skip
+    who = annotation.get("completed_by")
+    who = who.get("email") or who.get("id") if isinstance(who, Mapping) else who
+    choice = {"A": a, "B": b, "tie": "tie"}[choices[0][0]]
+    return Vote(str(who), seconds=annotation.get("lead_time"), pair=(a, b), choice=choice, meta={"first": a})
 
 
 def _with_votes(
     records: Sequence[Comparison], keys: Sequence[str], given: Mapping[str, Sequence[Vote]]
 ) -> Iterator[Comparison]:
     return (replace(r, votes=(*r.votes, *given.get(key, ()))) for key, r in zip(keys, records, strict=True))
-
-
-def _who(completed_by: Any) -> str:
-    if isinstance(completed_by, Mapping):
-        return str(completed_by.get("email") or completed_by.get("id"))
-    return str(completed_by)
 
 
 def shown_order(record: Comparison, key: str) -> list[str]:

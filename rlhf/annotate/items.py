@@ -13,7 +13,7 @@ from itertools import combinations
 from typing import Any, Literal
 
 from rlhf.labels.vote_table import levels
-from rlhf.records import Comparison, Prompt, RecordError, Vote
+from rlhf.records import Comparison, RecordError, Vote, prompt_text
 
 Form = Literal["pair", "ranking", "likert"]
 LETTERS = string.ascii_uppercase
@@ -47,9 +47,20 @@ def annotators_of(record: Comparison, item: Item) -> list[str]:
     return sorted({v.annotator for v in record.votes if set(item.completions) <= set(levels(v))})
 
 
-def turns(prompt: Prompt) -> list[dict[str, str]]:
-    """The turns of a chat with their roles; none for a plain text."""
-    return [] if isinstance(prompt, str) else [{"role": m["role"], "content": m["content"]} for m in prompt]
+def shown(
+    record: Comparison, order: Sequence[str], *, form: Form, criteria: Sequence[str], scale: Sequence[int]
+) -> dict[str, Any]:
+    """What a page shows of an item, its completions in `order`: no ids and no sources."""
+    text = {c.id: c.text for c in record.completions}
+    chat = () if isinstance(record.prompt, str) else record.prompt
+    return {
+        "form": form,
+        "prompt": prompt_text(record.prompt),
+        "turns": [{"role": m["role"], "content": m["content"]} for m in chat],
+        "slots": [{"slot": LETTERS[k], "text": text[i]} for k, i in enumerate(order)],
+        "criteria": list(criteria) if form == "likert" else [],
+        "scale": list(scale),
+    }
 
 
 class AnswerError(ValueError):

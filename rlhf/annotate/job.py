@@ -2,25 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
-from rlhf.annotate.report import ReportOptions, beside, printed, write_queue, write_report
+from rlhf.annotate.report import ReportOptions, beside, disputed, printed, write_report
+from rlhf.data.source import RecordSource
 from rlhf.labels.vote_table import VoteTableBuilder
 from rlhf.records import Comparison, RecordError, read, write
-
-
-class SkippingRecords(Protocol):
-    """Anything that gives records from the start, and tells of the rows that it could not read."""
-
-    skipped: list[str]
-    skipped_count: int
-
-    def records(self) -> Iterator[Comparison]:
-        """The records from the start."""
-
 
 Annotators = Callable[[Iterable[Comparison]], Iterable[Comparison]]
 """Records to the same records with more votes."""
@@ -38,7 +27,7 @@ class Job:
         adjudicate_below: records with a pair whose most frequent answer has a smaller share go to the expert queue.
     """
 
-    source: SkippingRecords
+    source: RecordSource
     tasks: Path | None
     out: Path
     report: ReportOptions
@@ -70,9 +59,8 @@ class Job:
         on_voted()
         if not any(record.votes for record in read(partial)):
             remedy = "a task needs two completions at least; see what annotates them"
-            raise RecordError(
-                "nobody voted on any of these tasks", place=str(tasks), key="tasks", remedy=remedy
-            )
+            problem = "nobody voted on any of these tasks"
+            raise RecordError(problem, place=str(tasks), key="tasks", remedy=remedy)
         partial.replace(self.out)
         print(f"votes on {number} records: {self.out}")
         self.finish(lambda: read(self.out), Path(f"{self.out}.report.json"))
@@ -87,7 +75,7 @@ class Job:
         box, place = VoteTableBuilder(), beside(out)
         queue = place("adjudicate.jsonl")
         partial = queue.with_name(f"{queue.name}.partial")
-        waiting = write_queue(partial, box.taking(records()), self.adjudicate_below)
+        waiting = write(partial, disputed(box.taking(records()), self.adjudicate_below))
         if not len(box.vote_table().unit):
             partial.unlink()
             raise RecordError("no votes to report on", place=str(self.out), remedy="annotate the tasks first")
@@ -96,6 +84,13 @@ class Job:
         print(printed(numbers))
         print(f"  {waiting} records for an expert in {queue}")
         print(f"report: {out}", flush=True)
+
+
+def written(path: Path, text: str) -> None:
+    """Write a file for another tool, and say so."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    print(f"written: {path}")
 
 
 def report_only(job: Job) -> None:

@@ -9,7 +9,6 @@ import json
 import math
 import re
 import threading
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -47,6 +46,12 @@ class Judge(Protocol):
 
     def usage(self) -> dict[str, float]:
         """What it has cost so far: requests, tokens, money; empty where it costs nothing."""
+        return {}
+
+
+def asked(prompt: Prompt, first: str, second: str, principle: str) -> str:
+    """What a language model is asked."""
+    return INSTRUCTION.format(principle=principle, prompt=prompt_text(prompt), a=first, b=second)
 
 
 class Unreadable(ValueError):
@@ -54,7 +59,7 @@ class Unreadable(ValueError):
 
 
 @dataclass
-class EndpointJudge:
+class EndpointJudge(Judge):
     """A chat model behind an endpoint. Token probabilities are used where the server gives them, else the letter.
 
     Args:
@@ -76,7 +81,7 @@ class EndpointJudge:
 
     def prefer(self, prompt: Prompt, first: str, second: str, principle: str = OVERALL) -> float:
         """See `Judge`. Raises Unreadable for a reply without a letter."""
-        text = INSTRUCTION.format(principle=principle, prompt=prompt_text(prompt), a=first, b=second)
+        text = asked(prompt, first, second, principle)
         options: dict[str, Any] = {"temperature": self.temperature, "max_tokens": self.max_tokens}
         options |= {"logprobs": True, "top_logprobs": 5} if self.logprobs else {}
         reply = self.endpoint.chat([{"role": "user", "content": text}], **options)
@@ -112,7 +117,7 @@ def verdict(text: str) -> float:
 
 
 @dataclass
-class LocalJudge:
+class LocalJudge(Judge):
     """A causal language model on this machine: the probabilities of A, B and C as its next token.
 
     Args:
@@ -131,7 +136,7 @@ class LocalJudge:
     @property
     def name(self) -> str:
         """The folder."""
-        return str(self.path).rstrip("/").rsplit("/", 1)[-1]
+        return Path(self.path).name or self.path
 
     def prefer(self, prompt: Prompt, first: str, second: str, principle: str = OVERALL) -> float:
         """See `Judge`."""
@@ -141,17 +146,12 @@ class LocalJudge:
             self._policy = self._policy or TransformersPolicy(
                 self.path, dtype=self.dtype, device=self.device, max_new_tokens=1, max_length=self.max_length
             )
-        text = INSTRUCTION.format(principle=principle, prompt=prompt_text(prompt), a=first, b=second)
-        weight: dict[str, float] = self._policy.next_token(text, ["A", "B", "C"])
-        return share(weight)
-
-    def usage(self) -> dict[str, float]:
-        """Nothing."""
-        return {}
+        text = asked(prompt, first, second, principle)
+        return share(self._policy.next_token(text, ["A", "B", "C"]))
 
 
 @dataclass
-class RewardJudge:
+class RewardJudge(Judge):
     """A trained reward model; its answer does not depend on the order, and principles say nothing to it.
 
     Args:
@@ -165,7 +165,7 @@ class RewardJudge:
     @property
     def name(self) -> str:
         """The folder."""
-        return str(self.folder).rstrip("/").rsplit("/", 1)[-1]
+        return Path(self.folder).name or self.folder
 
     def prefer(self, prompt: Prompt, first: str, second: str, principle: str = OVERALL) -> float:
         """Calibrated probability; see `rlhf.load`."""
@@ -175,10 +175,6 @@ class RewardJudge:
             self._scorer = self._scorer or rlhf.load(self.folder)
         return float(self._scorer.compare(prompt, first, second))
 
-    def usage(self) -> dict[str, float]:
-        """Nothing."""
-        return {}
-
 
 def gold_of(folder: str | None, file: str | None = None) -> Gold:
     """The truth of simulated annotators: a reward model's, or that of an oversight's gold.json; else `gold_in_meta`.
@@ -187,7 +183,7 @@ def gold_of(folder: str | None, file: str | None = None) -> Gold:
         RecordError: the file is not there, or is not JSON; when it is asked, the file does not know the completions.
     """
     if file is not None:
-        return partial(_written, _truth(Path(file)), file)
+        return partial(_written, _truth(file), file)
     if folder is None:
         return gold_in_meta
     import rlhf
@@ -196,27 +192,25 @@ def gold_of(folder: str | None, file: str | None = None) -> Gold:
     return lambda record: scorer.score(record.prompt, [c.text for c in record.completions])
 
 
-Truth = Mapping[str, Mapping[str, float]]
 BESIDE = "the step-<n>.gold.json that lies beside the task file, <run>/oversight/step-<n>.tasks.jsonl"
 
 
-def _truth(path: Path) -> Truth:
-    if not path.is_file():
-        raise RecordError("no such file", key="annotator.gold.file", place=str(path), remedy=BESIDE)
+def _truth(file: str) -> dict[str, dict[str, float]]:
+    if not Path(file).is_file():
+        raise _unfit("no such file", file)
     try:
-        truth: Truth = json.loads(path.read_text(encoding="utf-8"))
+        truth: dict[str, dict[str, float]] = json.loads(Path(file).read_text(encoding="utf-8"))
     except ValueError as error:
-        raise RecordError(
-            f"is not JSON: {error}", key="annotator.gold.file", place=str(path), remedy=BESIDE
-        ) from error
+        raise _unfit(f"is not JSON: {error}", file) from error
     return truth
 
 
-def _written(truth: Truth, file: str, record: Comparison) -> list[float]:
+def _written(truth: dict[str, dict[str, float]], file: str, record: Comparison) -> list[float]:
     known = truth.get(record.prompt_id, {})
     if missing := [c.id for c in record.completions if c.id not in known]:
-        raise RecordError(
-            f"knows nothing of {', '.join(missing)} of prompt {record.prompt_id}", key="annotator.gold.file",
-            place=file, remedy=BESIDE,
-        )  # fmt: skip
+        raise _unfit(f"knows nothing of {', '.join(missing)} of prompt {record.prompt_id}", file)
     return [float(known[c.id]) for c in record.completions]
+
+
+def _unfit(problem: str, file: str) -> RecordError:
+    return RecordError(problem, key="annotator.gold.file", place=file, remedy=BESIDE)

@@ -6,24 +6,53 @@ allows none. Answers stay in the browser's storage; any part of them can be down
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from rlhf.annotate.items import LETTERS, AnswerError, Form, Item, items_of, turns, votes_of
-from rlhf.records import Comparison, RecordError, Vote, prompt_text
+from rlhf.annotate.items import AnswerError, Form, Item, check_form, items_of, shown, votes_of
+from rlhf.annotate.job import Job, written
+from rlhf.annotate.page import PAGE, html
+from rlhf.annotate.serve import guidelines_of
+from rlhf.records import Comparison, RecordError, Vote, lines, read
 
-PAGE = Path(__file__).parent / "page"
 SCRIPTS = ("parts.js", "drag.js", "ranking.js", "forms.js", "desk.js", "offline.js")
-LINKS = """<link rel="stylesheet" href="/page/style.css">
-<script type="module" src="/page/task.js"></script>"""
 SAME = "the tasks=, form=, criteria=, scale= and seed= must be those of the page"
+
+
+@dataclass(frozen=True)
+class Page:
+    """`annotator=page`: `out` is a self-contained HTML page; with the answers' files, `out` gets the votes.
+
+    Args:
+        answers: files that annotators downloaded from the page.
+        form, criteria, scale, seed: as in `rlhf.annotate.session.AnnotationPlan`; the same both times.
+        guidelines: text file shown beside every task.
+    """
+
+    answers: Sequence[str] = ()
+    form: str = "pair"
+    criteria: Sequence[str] = ("helpfulness", "harmlessness", "honesty")
+    scale: Sequence[int] = (1, 5)
+    seed: int = 0
+    guidelines: str | None = None
+
+    def __call__(self, job: Job) -> None:
+        """Write the page, or the votes."""
+        low, high = self.scale
+        how: dict[str, Any] = {
+            "form": check_form(self.form), "criteria": tuple(self.criteria), "scale": (low, high), "seed": self.seed
+        }  # fmt: skip
+        if self.answers:
+            given = [value for file in self.answers for _, value in lines(file)]
+            job.add_votes(lambda records: votes_from_page(records, given, **how))
+            return
+        text = guidelines_of(self.guidelines)
+        written(job.out, offline_page(read(job.task_file()), guidelines=text, **how))
 
 
 def offline_page(
@@ -42,16 +71,9 @@ def offline_page(
     data = {"tasks": tasks, "guidelines": guidelines, "key": _key(tasks)}
     text = json.dumps(data).replace("<", "\\u003c")
     script = "\n".join(_inlined((PAGE / name).read_text(encoding="utf-8")) for name in SCRIPTS)
-    style = (PAGE / "style.css").read_text(encoding="utf-8")
-    policy = (
-        f"default-src 'none'; script-src {_digest(script)}; style-src {_digest(style)}; form-action 'none'"
+    return html(
+        "offline.html", data=text, script=script, style=(PAGE / "style.css").read_text(encoding="utf-8")
     )
-    head = (
-        f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n<style>{style}</style>\n'
-        f'<script type="application/json" id="data">{text}</script>\n<script type="module">{script}</script>'
-    )
-    page = (PAGE / "task.html").read_text(encoding="utf-8").replace(LINKS, head)
-    return page.replace("<title>Annotation</title>", "<title>Annotation, offline</title>")
 
 
 def votes_from_page(
@@ -112,24 +134,14 @@ def _shown(
 ) -> list[dict[str, Any]]:  # fmt: skip
     """The tasks as the page has them: no ids, no sources."""
     return [
-        {
-            "assignment": number, "form": form, "prompt": prompt_text(record.prompt), "turns": turns(record.prompt),
-            "slots": [{"slot": LETTERS[k], "text": text[i]} for k, i in enumerate(order)],
-            "criteria": list(criteria) if form == "likert" else [], "scale": list(scale),
-        }
+        {"assignment": number, **shown(record, order, form=form, criteria=criteria, scale=scale)}
         for number, (record, _, order) in enumerate(ordered)
-        for text in [{c.id: c.text for c in record.completions}]
-    ]  # fmt: skip
+    ]
 
 
 def _key(tasks: list[dict[str, Any]]) -> str:
     """Tells pages with other tasks, sides, forms or scales apart."""
     return hashlib.sha256(json.dumps(tasks).encode()).hexdigest()[:16]
-
-
-def _digest(text: str) -> str:
-    """How a content security policy names one inline script or style."""
-    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
 def _ordered(

@@ -105,12 +105,12 @@ def quality(vote_table: VoteTable) -> Quality:
         majority=_with_majority(real, people),
         leave_one_out=alone,
         gold_votes=np.bincount(vote_table.annotator[known], minlength=people).astype(float),
-        gold_accuracy=_mean((vote_table.verdict == gold)[known], vote_table.annotator[known], people),
+        gold_accuracy=_equal(vote_table, gold, people),
         ties=_mean(vote_table.verdict == TIE, vote_table.annotator, people),
         first_side=first_side,
         first_side_p=side_p,
         longer=_longer(vote_table, people),
-        seconds=_medians(vote_table, people),
+        seconds=_seconds(vote_table, people),
         fast=_fast(vote_table, people),
         run=run,
         run_p=run_p,
@@ -155,15 +155,19 @@ def winner(counts: Ints) -> Ints:
 
 def _with_majority(vote_table: VoteTable, people: int) -> Floats:
     counts = vote_table.counts
-    best = np.where(counts.sum(1) > 1, winner(counts), UNKNOWN)[vote_table.unit]
-    return _mean((best == vote_table.verdict)[best != UNKNOWN], vote_table.annotator[best != UNKNOWN], people)
+    return _equal(vote_table, np.where(counts.sum(1) > 1, winner(counts), UNKNOWN)[vote_table.unit], people)
 
 
 def _leave_one_out(vote_table: VoteTable, people: int) -> Floats:
     others = vote_table.counts[vote_table.unit]
     others[np.arange(len(others)), vote_table.verdict] -= 1
-    best = winner(others)
-    return _mean((best == vote_table.verdict)[best != UNKNOWN], vote_table.annotator[best != UNKNOWN], people)
+    return _equal(vote_table, winner(others), people)
+
+
+def _equal(vote_table: VoteTable, right: Ints, people: int) -> Floats:
+    """Share of each annotator's verdicts that are equal to `right` [V], where that is known."""
+    known = right != UNKNOWN
+    return _mean((right == vote_table.verdict)[known], vote_table.annotator[known], people)
 
 
 def _side(vote_table: VoteTable, people: int) -> tuple[Floats, Floats]:
@@ -172,13 +176,9 @@ def _side(vote_table: VoteTable, people: int) -> tuple[Floats, Floats]:
     who = vote_table.annotator[decided]
     number = np.bincount(who, minlength=people)
     first = np.bincount(who[shown[decided] == FIRST], minlength=people)
-    return _mean(shown[decided] == FIRST, who, people), _two_sided(first, number)
-
-
-def _two_sided(successes: Ints, number: Ints) -> Floats:
-    """Two-sided p-values of a fair coin; NaN without a toss."""
-    tail = np.minimum(stats.binom.cdf(successes, number, 0.5), stats.binom.sf(successes - 1, number, 0.5))
-    return np.where(number > 0, np.minimum(1.0, 2 * tail), np.nan)
+    tail = np.minimum(stats.binom.cdf(first, number, 0.5), stats.binom.sf(first - 1, number, 0.5))
+    two_sided = np.where(number > 0, np.minimum(1.0, 2 * tail), np.nan)
+    return _mean(shown[decided] == FIRST, who, people), two_sided
 
 
 def _longer(vote_table: VoteTable, people: int) -> Floats:
@@ -188,15 +188,10 @@ def _longer(vote_table: VoteTable, people: int) -> Floats:
     return _mean(chose_longer[counts], vote_table.annotator[counts], people)
 
 
-def _medians(vote_table: VoteTable, people: int) -> Floats:
+def _seconds(vote_table: VoteTable, people: int) -> Floats:
     timed = np.isfinite(vote_table.seconds)
-    return np.array(
-        [_median(part) for part in _split(vote_table.seconds[timed], vote_table.annotator[timed], people)]
-    )
-
-
-def _median(values: Floats) -> float:
-    return float(np.median(values)) if len(values) else float("nan")
+    own = _split(vote_table.seconds[timed], vote_table.annotator[timed], people)
+    return np.array([np.median(times) if len(times) else np.nan for times in own])
 
 
 def _fast(vote_table: VoteTable, people: int) -> Floats:

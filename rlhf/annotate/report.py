@@ -10,11 +10,11 @@ adjudicate.jsonl the records whose votes disagree, as tasks for an expert (`aggr
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -31,11 +31,12 @@ from rlhf.annotate.agreement import (
     percent_interval,
 )  # fmt: skip
 from rlhf.annotate.overlap import shared
-from rlhf.annotate.quality import Quality, bonus, displayed, quality
+from rlhf.annotate.quality import bonus, displayed, quality
 from rlhf.labels.aggregation import count
 from rlhf.labels.vote_table import FIRST, SECOND, TIE, UNKNOWN, Ratings, VoteTable, VoteTableBuilder, table
-from rlhf.records import Comparison, write
-from rlhf.stats.arrays import Floats, Ints
+from rlhf.records import Comparison
+from rlhf.records.tables import write_csv
+from rlhf.stats.arrays import Ints
 
 SLICES = 50
 """Domains and criteria shown one by one, the largest first."""
@@ -95,13 +96,22 @@ def agreement(vote_table: VoteTable, options: ReportOptions) -> dict[str, float]
         "kappa/fleiss": fleiss_kappa(counts),
         "kappa/fleiss/n_units": float(complete(counts).sum()),
     }
-    samples, seed = options.samples, options.seed
-    found |= _bounds("percent", percent_interval(counts, cluster, samples=samples, seed=seed))
-    found |= _bounds("kappa/fleiss", fleiss_interval(counts, cluster, samples=samples, seed=seed))
-    for level in LEVELS:
-        found[f"alpha/{level}"] = krippendorff_alpha(counts, level=level)
-        bounds = alpha_interval(counts, cluster, level=level, samples=samples, seed=seed)
-        found |= _bounds(f"alpha/{level}", bounds)
+    drawn = {"samples": options.samples, "seed": options.seed}
+    found |= _bounds("percent", percent_interval(counts, cluster, **drawn))
+    found |= _bounds("kappa/fleiss", fleiss_interval(counts, cluster, **drawn))
+    return found | _alphas("alpha", counts, cluster, LEVELS, None, options)
+
+
+def _alphas(
+    key: str, counts: Ints, cluster: Ints, levels: Iterable[str], values: list[float] | None, options: ReportOptions
+) -> dict[str, float]:  # fmt: skip
+    """Krippendorff's alpha of every level with its interval."""
+    found: dict[str, float] = {}
+    for level in levels:
+        scale: dict[str, Any] = {"level": level, "values": values}
+        found[f"{key}/{level}"] = krippendorff_alpha(counts, **scale)
+        bounds = alpha_interval(counts, cluster, **scale, samples=options.samples, seed=options.seed)
+        found |= _bounds(f"{key}/{level}", bounds)
     return found
 
 
@@ -153,13 +163,9 @@ def _likert(ratings: Ratings, options: ReportOptions) -> dict[str, float]:
         values, columns = np.unique(ratings.value[own], return_inverse=True)
         units, rows = np.unique(ratings.unit[own], return_inverse=True)
         counts, cluster = table(rows, columns, len(units), len(values)), ratings.prompt[units]
-        for level in ("ordinal", "interval"):
-            key, ladder = f"likert/{name}/alpha/{level}", values.tolist()
-            found[key] = krippendorff_alpha(counts, level=level, values=ladder)
-            bounds = alpha_interval(
-                counts, cluster, level=level, values=ladder, samples=options.samples, seed=options.seed
-            )
-            found |= _bounds(key, bounds)
+        found |= _alphas(
+            f"likert/{name}/alpha", counts, cluster, ("ordinal", "interval"), values.tolist(), options
+        )
     return found
 
 
@@ -187,15 +193,9 @@ def next_votes(vote_table: VoteTable, limit: int) -> list[dict[str, object]]:
     value = np.where(votes > 0, spread / (total + 1) ** 2, -1.0)
     rows = []
     for unit in np.argsort(-value, kind="stable")[: min(limit, int((votes > 0).sum()))]:
-        prompt, first, second = vote_table.keys[unit]
-        rows.append(
-            {
-                "record": int(vote_table.record[unit]), "prompt_id": prompt, "first": first, "second": second,
-                "criterion": vote_table.criteria[vote_table.criterion[unit]],
-                "first_better": int(counts[unit, FIRST]), "ties": int(counts[unit, TIE]),
-                "second_better": int(counts[unit, SECOND]), "value": round(float(value[unit]), 6),
-            }
-        )  # fmt: skip
+        said = {"first_better": FIRST, "ties": TIE, "second_better": SECOND}
+        numbers = {name: int(counts[unit, verdict]) for name, verdict in said.items()}
+        rows.append(_unit(vote_table, unit) | numbers | {"value": round(float(value[unit]), 6)})
     return rows
 
 
@@ -211,26 +211,27 @@ def spot_check(vote_table: VoteTable, each: int, seed: int) -> list[dict[str, ob
             chosen.append(int(v))
     rows = []
     for v in sorted(chosen, key=lambda v: (vote_table.annotator[v], v)):
-        prompt, first, second = vote_table.keys[vote_table.unit[v]]
-        said = (first, "tie", second)[vote_table.verdict[v]]
-        who = vote_table.annotators[vote_table.annotator[v]]
-        rows.append(
-            {
-                "annotator": who, "record": int(vote_table.record[vote_table.unit[v]]), "prompt_id": prompt,
-                "first": first, "second": second,
-                "criterion": vote_table.criteria[vote_table.criterion[vote_table.unit[v]]], "said": said,
-            }
-        )  # fmt: skip
+        unit = _unit(vote_table, vote_table.unit[v])
+        said = (unit["first"], "tie", unit["second"])[vote_table.verdict[v]]
+        rows.append({"annotator": vote_table.annotators[vote_table.annotator[v]], **unit, "said": said})
     return rows
+
+
+def _unit(vote_table: VoteTable, unit: int) -> dict[str, object]:
+    """What names a unit in the lists."""
+    prompt, first, second = vote_table.keys[unit]
+    criterion = vote_table.criteria[vote_table.criterion[unit]]
+    record = int(vote_table.record[unit])
+    return {"record": record, "prompt_id": prompt, "first": first, "second": second, "criterion": criterion}
 
 
 def annotator_rows(vote_table: VoteTable, options: ReportOptions) -> list[dict[str, object]]:
     """annotators.csv: quality, flags and bonus, flagged and least agreeing first."""
-    found: Quality = quality(vote_table)
-    pay: Floats = bonus(found, per_vote=options.per_vote)
+    found = quality(vote_table)
     rows = found.rows(vote_table.annotators)
-    for row, amount in zip(rows, pay.tolist(), strict=True):
-        row |= {"bonus": round(amount, 2)} if options.per_vote > 0 else {}
+    if options.per_vote > 0:
+        for row, amount in zip(rows, bonus(found, per_vote=options.per_vote).tolist(), strict=True):
+            row["bonus"] = round(amount, 2)
     return sorted(rows, key=lambda r: (r["flags"] == "", r["leave_one_out"] or 0.0))
 
 
@@ -262,20 +263,6 @@ def write_report(
     write_csv(place("reannotate.csv"), next_votes(vote_table.of(~vote_table.check), options.reannotate))
     write_csv(place("spot_check.csv"), spot_check(vote_table, options.spot_checks, options.seed))
     return numbers
-
-
-def write_queue(path: Path, records: Iterable[Comparison], agreement: float) -> int:
-    """Write the records to adjudicate, votes included; returns how many."""
-    return write(path, disputed(records, agreement))
-
-
-def write_csv(path: Path, rows: list[dict[str, object]]) -> None:
-    """Rows of equal keys; an empty list gives an empty file."""
-    with path.open("w", newline="", encoding="utf-8") as file:
-        if rows:
-            writer = csv.DictWriter(file, rows[0].keys())
-            writer.writeheader()
-            writer.writerows(rows)
 
 
 def printed(numbers: Mapping[str, float]) -> str:

@@ -86,13 +86,8 @@ class Web:
         for name in self.people:
             print(f"{name}: {address}/a/{session.store.link(name)}")
         print(f"admin: {address}/admin/{session.store.link('admin', admin=True)}", flush=True)
-        text = GUIDELINES if self.guidelines is None else Path(self.guidelines).read_text(encoding="utf-8")
-        uvicorn.run(
-            app(session, guidelines=text, options=job.report),
-            host=self.host,
-            port=self.port,
-            log_level="warning",
-        )
+        web = app(session, guidelines=guidelines_of(self.guidelines), options=job.report)
+        uvicorn.run(web, host=self.host, port=self.port, log_level="warning")
 
     def _write(self, session: Session, job: Job) -> None:
         low, high = self.plan.scale
@@ -101,6 +96,11 @@ class Web:
         print(f"{voted} answers on {number} records: {job.out}")
         if voted:
             job.finish(lambda: read(job.out), Path(f"{job.out}.report.json"))
+
+
+def guidelines_of(path: str | None) -> str:
+    """The text of a file, or our own."""
+    return GUIDELINES if path is None else Path(path).read_text(encoding="utf-8")
 
 
 GUIDELINES = """# What to do

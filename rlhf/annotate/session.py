@@ -17,17 +17,7 @@ import numpy as np
 from sqlalchemy import Row, and_, exists, func, or_, select, update
 from sqlalchemy.engine import Connection
 
-from rlhf.annotate.items import (
-    LETTERS,
-    AnswerError,
-    Form,
-    Item,
-    annotators_of,
-    check_form,
-    items_of,
-    turns,
-    votes_of,
-)
+from rlhf.annotate.items import AnswerError, Form, Item, annotators_of, check_form, items_of, shown, votes_of
 from rlhf.annotate.store import BEFORE, DONE, EXPIRED, OPEN, SKIPPED, Person, Store, assignments, items
 from rlhf.records import Comparison, RecordError, Vote, dump, parse, prompt_text
 
@@ -57,11 +47,14 @@ class AnnotationPlan:
     def __post_init__(self) -> None:
         check_form(self.form)
         if self.overlap < 1:
-            raise RecordError(
-                f"is {self.overlap}", key="annotator.overlap", remedy="1 or more; 3 to 5 is usual"
-            )
+            remedy = "1 or more; 3 to 5 is usual"
+            raise RecordError(f"is {self.overlap}", key="annotator.overlap", remedy=remedy)
         if not 0 <= self.gold_share < 1:
             raise RecordError(f"is {self.gold_share:g}", key="annotator.gold_share", remedy="0 up to 1")
+
+
+def _note(body: dict[str, Any]) -> dict[str, Any]:
+    return {"flagged": bool(body.get("flagged")), "comment": str(body.get("comment") or "")[:2000]}
 
 
 class Gone(Exception):
@@ -116,19 +109,9 @@ class Session:
         if row is None:
             return {"done": True, "progress": self._progress(person)}
         record = parse(json.loads(row.json))
-        order = json.loads(row.slots)
-        text = {c.id: c.text for c in record.completions}
-        return {
-            "done": False,
-            "assignment": row.id,
-            "form": row.form,
-            "prompt": prompt_text(record.prompt),
-            "turns": turns(record.prompt),
-            "slots": [{"slot": LETTERS[k], "text": text[i]} for k, i in enumerate(order)],
-            "criteria": list(self.plan.criteria) if row.form == "likert" else [],
-            "scale": list(self.plan.scale),
-            "progress": self._progress(person),
-        }
+        plan = self.plan
+        task = shown(record, json.loads(row.slots), form=row.form, criteria=plan.criteria, scale=plan.scale)
+        return {"done": False, "assignment": row.id, **task, "progress": self._progress(person)}
 
     def answer(self, person: Person, body: dict[str, Any]) -> None:
         """Take an answer: {"assignment", "answer": {...}, "seconds", "flagged", "comment"}; a retry changes nothing.
@@ -144,12 +127,7 @@ class Session:
         seconds = body.get("seconds")
         if not isinstance(seconds, int | float) or not 0 <= seconds < 1e6:
             raise AnswerError("seconds must be the time the item was looked at, 0 or more")
-        kept = {
-            "answer": body.get("answer"),
-            "seconds": float(seconds),
-            "flagged": bool(body.get("flagged")),
-            "comment": str(body.get("comment") or "")[:2000],
-        }
+        kept = {"answer": body.get("answer"), "seconds": float(seconds), **_note(body)}
         held = self.store.open_assignment(person.id)
         if held is not None and held.id == number:
             self._votes(held, person.name, kept)  # refuses what does not fit before it is stored
@@ -161,12 +139,11 @@ class Session:
 
     def skip(self, person: Person, body: dict[str, Any]) -> None:
         """Give an item back; it goes to somebody else. Raises Gone and TooSoon as `answer` does."""
-        note = {"flagged": bool(body.get("flagged")), "comment": str(body.get("comment") or "")[:2000]}
         number = body.get("assignment")
         held = self.store.open_assignment(person.id)
         if held is not None and held.id == number:
             self._wait(person)
-        text = json.dumps(note, sort_keys=True)
+        text = json.dumps(_note(body), sort_keys=True)
         if not isinstance(number, int) or not self.store.answer(number, person.id, text, SKIPPED):
             raise Gone("that item is not in your hands any more; here is the next one")
 
@@ -240,10 +217,9 @@ class Session:
     def _progress(self, person: Person) -> dict[str, int]:
         """How many items the person has answered, and how many more they could be given."""
         mine = self.store.progress(person.id)
+        count = select(func.count()).select_from(self._candidates(person.id).subquery())
         with self.store.reader.connect() as db:
-            left = db.execute(
-                select(func.count()).select_from(self._candidates(person.id).subquery())
-            ).scalar_one()
+            left = db.execute(count).scalar_one()
         return {"answered": mine.get(DONE, 0), "left": int(left) + mine.get(OPEN, 0)}
 
     def _candidates(self, person: int) -> Any:
@@ -267,16 +243,11 @@ class Session:
         db.execute(update(assignments).where(stale).values(state=EXPIRED))
         given = db.execute(select(func.count()).where(assignments.c.person == person)).scalar_one()
         lucky = np.random.default_rng((self.plan.seed, person, given)).random() < self.plan.gold_share
-        begun_first = self._candidates(person).subquery()
-        order = (begun_first.c.calibration.desc(), begun_first.c.number.desc(), begun_first.c.place)
-        kind = (
-            [~begun_first.c.gold, begun_first.c.gold]
-            if not lucky
-            else [begun_first.c.gold, ~begun_first.c.gold]
-        )
-        for preferred in kind:
-            either = or_(begun_first.c.calibration, preferred)
-            row = db.execute(select(begun_first).where(either).order_by(*order).limit(1)).first()
+        left = self._candidates(person).subquery()
+        begun_first = (left.c.calibration.desc(), left.c.number.desc(), left.c.place)
+        for gold in (lucky, not lucky):
+            either = or_(left.c.calibration, left.c.gold if gold else ~left.c.gold)
+            row = db.execute(select(left).where(either).order_by(*begun_first).limit(1)).first()
             if row is not None:
                 return row
         return None

@@ -12,16 +12,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import combinations
-from typing import Literal
+from itertools import accumulate, combinations, pairwise
 
 import numpy as np
 
 from rlhf.annotate.annotator import Annotator, pool
+from rlhf.annotate.items import Form
 from rlhf.annotate.job import Job
 from rlhf.records import Comparison, Completion, RecordError, Vote
 
-Form = Literal["pair", "ranking", "likert"]
 Gold = Callable[[Comparison], Sequence[float]]
 """True rewards of a record's completions, in log-odds."""
 
@@ -93,11 +92,9 @@ class SimulatedAnnotators:
             self.people, careless=self.careless, temperature=self.temperature, tie_width=self.tie_width,
             position_bias=self.position_bias, length_bias=self.length_bias, seed=self.seed,
         )  # fmt: skip
-        ends = np.cumsum(
-            [round(s * self.people) for s in (self.clickers, self.patterns, self.colluders)]
-        ).tolist()
-        self.clicking, self.patterned = range(ends[0]), range(ends[0], ends[1])
-        self.colluding = range(ends[1], ends[2])
+        shares = (self.clickers, self.patterns, self.colluders)
+        ends = [0, *accumulate(round(share * self.people) for share in shares)]
+        self.clicking, self.patterned, self.colluding = (range(a, b) for a, b in pairwise(ends))
 
     def name(self, person: int) -> str:
         """The name under which an annotator votes; it says what kind, so that a report can be checked."""
@@ -119,9 +116,9 @@ class SimulatedAnnotators:
         """One record with votes added, all draws from `rng`; `meta.gold` is written where a check was cast on it."""
         rewards = self.gold(record)  # once: it may be a model
         known = self._known(record, rewards)
-        votes = [
-            vote for item in self._items(record) for vote in self._votes(record, item, rewards, known, rng)
-        ]
+        every = tuple(range(len(record.completions)))
+        items = combinations(every, 2) if self.form == "pair" else [every]
+        votes = [vote for item in items for vote in self._votes(record, item, rewards, known, rng)]
         meta = {**record.meta, "gold": known} if any(vote.gold for vote in votes) else record.meta
         return replace(record, votes=record.votes + tuple(votes), meta=meta)
 
@@ -133,10 +130,6 @@ class SimulatedAnnotators:
         best, *others = sorted(rewards, key=lambda i: -rewards[i])
         clear = bool(others) and rewards[best] - rewards[others[0]] >= self.gold_gap
         return best if clear else None
-
-    def _items(self, record: Comparison) -> list[tuple[int, ...]]:
-        every = tuple(range(len(record.completions)))
-        return list(combinations(every, 2)) if self.form == "pair" else [every]
 
     def _votes(
         self, record: Comparison, item: tuple[int, ...], rewards: Sequence[float], known: str | None,
@@ -157,13 +150,8 @@ class SimulatedAnnotators:
             yield replace(vote, gold=check)
 
     def _vote(
-        self,
-        person: int,
-        gold: list[float],
-        shown: Sequence[Completion],
-        first: int,
-        rng: np.random.Generator,
-    ) -> Vote:
+        self, person: int, gold: list[float], shown: Sequence[Completion], first: int, rng: np.random.Generator
+    ) -> Vote:  # fmt: skip
         lengths = [len(c.text) for c in shown]
         number = self._answered.get(person, 0)
 

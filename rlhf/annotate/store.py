@@ -13,26 +13,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import (
-    Boolean,
-    Column,
-    Engine,
-    Float,
-    ForeignKey,
-    Integer,
-    MetaData,
-    String,
-    Table,
-    Text,
-    UniqueConstraint,
-    create_engine,
-    event,
-    func,
-    insert,
-    or_,
-    select,
-    update,
-)  # fmt: skip
+import sqlalchemy as sa
+from sqlalchemy import Engine
 from sqlalchemy.engine import Connection, Row
 
 OPEN, DONE, SKIPPED, EXPIRED = "open", "done", "skipped", "expired"
@@ -48,39 +30,39 @@ Order = Callable[[int, int, list[str]], list[str]]
 ASSIGNING = 7_270_001
 """Number of PostgreSQL's advisory lock under which items are given out, one at a time."""
 
-tables = MetaData()
-records = Table(
-    "records", tables,
-    Column("id", Integer, primary_key=True), Column("json", Text, nullable=False),
+tables = sa.MetaData()
+
+
+def _given(name: str, kind: Any, **options: Any) -> sa.Column[Any]:
+    """A column that every row fills."""
+    return sa.Column(name, kind, nullable=False, **options)
+
+
+def _number() -> sa.Column[int]:
+    return sa.Column("id", sa.Integer, primary_key=True)
+
+
+records = sa.Table("records", tables, _number(), _given("json", sa.Text))
+items = sa.Table(
+    "items", tables, _number(), _given("record", sa.ForeignKey("records.id")), _given("form", sa.String(10)),
+    _given("completions", sa.Text), _given("gold", sa.Boolean), _given("calibration", sa.Boolean),
+    _given("place", sa.Integer),
 )  # fmt: skip
-items = Table(
-    "items", tables,
-    Column("id", Integer, primary_key=True), Column("record", ForeignKey("records.id"), nullable=False),
-    Column("form", String(10), nullable=False), Column("completions", Text, nullable=False),
-    Column("gold", Boolean, nullable=False), Column("calibration", Boolean, nullable=False),
-    Column("place", Integer, nullable=False),
+people = sa.Table(
+    "people", tables, _number(), _given("name", sa.String(100), unique=True),
+    _given("token", sa.String(64), unique=True), _given("admin", sa.Boolean),
 )  # fmt: skip
-people = Table(
-    "people", tables,
-    Column("id", Integer, primary_key=True), Column("name", String(100), nullable=False, unique=True),
-    Column("token", String(64), nullable=False, unique=True), Column("admin", Boolean, nullable=False),
+assignments = sa.Table(
+    "assignments", tables, _number(), _given("item", sa.ForeignKey("items.id"), index=True),
+    _given("person", sa.ForeignKey("people.id"), index=True), _given("slots", sa.Text),
+    _given("state", sa.String(10)), _given("since", sa.Float), sa.Column("answer", sa.Text),
+    sa.Column("done", sa.Float), sa.UniqueConstraint("item", "person"),
 )  # fmt: skip
-assignments = Table(
-    "assignments", tables,
-    Column("id", Integer, primary_key=True), Column("item", ForeignKey("items.id"), nullable=False, index=True),
-    Column("person", ForeignKey("people.id"), nullable=False, index=True), Column("slots", Text, nullable=False),
-    Column("state", String(10), nullable=False), Column("since", Float, nullable=False),
-    Column("answer", Text), Column("done", Float),
-    UniqueConstraint("item", "person"),
+history = sa.Table(
+    "history", tables, _number(), _given("assignment", sa.ForeignKey("assignments.id")), _given("at", sa.Float),
+    _given("what", sa.String(10)), sa.Column("answer", sa.Text),
 )  # fmt: skip
-history = Table(
-    "history", tables,
-    Column("id", Integer, primary_key=True), Column("assignment", ForeignKey("assignments.id"), nullable=False),
-    Column("at", Float, nullable=False), Column("what", String(10), nullable=False), Column("answer", Text),
-)  # fmt: skip
-about = Table(
-    "about", tables, Column("key", String(50), primary_key=True), Column("value", Text, nullable=False)
-)
+about = sa.Table("about", tables, sa.Column("key", sa.String(50), primary_key=True), _given("value", sa.Text))
 
 
 @dataclass(frozen=True)
@@ -100,7 +82,7 @@ class Store:
     """
 
     def __init__(self, url: str) -> None:
-        self.engine: Engine = create_engine(url, pool_pre_ping=True)
+        self.engine: Engine = sa.create_engine(url, pool_pre_ping=True)
         if self.engine.dialect.name == "sqlite":
             _as_wal(self.engine)
         tables.create_all(self.engine)
@@ -109,24 +91,24 @@ class Store:
     def setting(self, key: str, value: Any) -> Any:
         """The value stored under the key; stores `value` where there is none."""
         with self.engine.begin() as db:
-            row = db.execute(select(about.c.value).where(about.c.key == key)).first()
+            row = db.execute(sa.select(about.c.value).where(about.c.key == key)).first()
             if row is None:
-                db.execute(insert(about).values(key=key, value=json.dumps(value)))
+                db.execute(sa.insert(about).values(key=key, value=json.dumps(value)))
                 return json.loads(json.dumps(value))
             return json.loads(row.value)
 
     def fill(self, tasks: Iterator[tuple[str, list[dict[str, Any]]]]) -> int:
         """Store records (as JSON) with their items, in their order, where the project is empty; gives items stored."""
         with self.engine.begin() as db:
-            if db.execute(select(func.count()).select_from(records)).scalar_one():
+            if db.execute(sa.select(sa.func.count()).select_from(records)).scalar_one():
                 return 0
             number = 0
             for record, (text, own) in enumerate(tasks, start=1):
-                db.execute(insert(records).values(id=record, json=text))
+                db.execute(sa.insert(records).values(id=record, json=text))
                 for item in own:
                     number += 1
                     voted = item.pop("voted")
-                    db.execute(insert(items).values(id=number, record=record, place=number, **item))
+                    db.execute(sa.insert(items).values(id=number, record=record, place=number, **item))
                     for name in voted:
                         values = {
                             "item": number,
@@ -134,13 +116,13 @@ class Store:
                             "slots": "[]",
                             "state": BEFORE,
                         }
-                        db.execute(insert(assignments).values(**values, since=time.time()))
+                        db.execute(sa.insert(assignments).values(**values, since=time.time()))
             return number
 
     def person(self, token: str) -> Person | None:
         """Whose link this is."""
         with self.reader.connect() as db:
-            row = db.execute(select(people).where(people.c.token == token)).first()
+            row = db.execute(sa.select(people).where(people.c.token == token)).first()
         return None if row is None else Person(row.id, row.name, row.admin)
 
     def link(self, name: str, *, admin: bool = False) -> str:
@@ -151,7 +133,7 @@ class Store:
     def everybody(self) -> list[Row[Any]]:
         """Everybody who has a link, in the order they got it."""
         with self.reader.connect() as db:
-            return list(db.execute(select(people).order_by(people.c.id)).all())
+            return list(db.execute(sa.select(people).order_by(people.c.id)).all())
 
     def open_assignment(self, person: int) -> Row[Any] | None:
         """The item a person has in hand, with its record."""
@@ -173,7 +155,7 @@ class Store:
                 return None
             order = json.dumps(slots(item.id, person, json.loads(item.completions)))
             values = {"item": item.id, "person": person, "slots": order, "state": OPEN, "since": time.time()}
-            db.execute(insert(assignments).values(**values))
+            db.execute(sa.insert(assignments).values(**values))
             return self._in_hand(db, person)
 
     def answer(self, assignment: int, person: int, text: str, state: str = DONE) -> bool:
@@ -183,30 +165,32 @@ class Store:
         """
         with self.engine.begin() as db:
             row = db.execute(
-                select(assignments)
+                sa.select(assignments)
                 .where(assignments.c.id == assignment, assignments.c.person == person)
                 .with_for_update()
             ).first()
             if row is None or row.state != OPEN:
                 return row is not None and row.state == state and row.answer == text
             values = {"state": state, "answer": text, "done": time.time()}
-            db.execute(update(assignments).where(assignments.c.id == assignment).values(**values))
-            db.execute(insert(history).values(assignment=assignment, at=time.time(), what=state, answer=text))
+            db.execute(sa.update(assignments).where(assignments.c.id == assignment).values(**values))
+            db.execute(
+                sa.insert(history).values(assignment=assignment, at=time.time(), what=state, answer=text)
+            )
             return True
 
     def last_closed(self, person: int) -> float:
         """When the person last answered or skipped an item (seconds since the epoch); 0 for never."""
-        closed = select(func.max(assignments.c.done)).where(assignments.c.person == person)
+        closed = sa.select(sa.func.max(assignments.c.done)).where(assignments.c.person == person)
         with self.reader.connect() as db:
             return float(db.execute(closed).scalar_one() or 0.0)
 
     def noted(self, limit: int) -> list[Row[Any]]:
         """Closed assignments with a flag or a comment, newest first, with the person's name and the record."""
-        said = or_(
+        said = sa.or_(
             assignments.c.answer.contains('"flagged": true'), ~assignments.c.answer.contains('"comment": ""')
         )
         query = (
-            select(assignments, people.c.name, records.c.json)
+            sa.select(assignments, people.c.name, records.c.json)
             .join(people, assignments.c.person == people.c.id)
             .join(items, assignments.c.item == items.c.id)
             .join(records, items.c.record == records.c.id)
@@ -225,7 +209,7 @@ class Store:
         with self.engine.begin() as db:
             self._one_by_one(db)
             row = db.execute(
-                select(assignments)
+                sa.select(assignments)
                 .where(assignments.c.person == person, assignments.c.state.in_([DONE, SKIPPED]))
                 .order_by(assignments.c.done.desc())
                 .limit(1)
@@ -234,23 +218,23 @@ class Store:
                 return False
             now = time.time()
             values = {"state": OPEN, "answer": None, "done": None, "since": now}
-            db.execute(update(assignments).where(assignments.c.id == row.id).values(**values))
-            db.execute(insert(history).values(assignment=row.id, at=now, what="undo", answer=row.answer))
+            db.execute(sa.update(assignments).where(assignments.c.id == row.id).values(**values))
+            db.execute(sa.insert(history).values(assignment=row.id, at=now, what="undo", answer=row.answer))
             return True
 
     def progress(self, person: int | None = None) -> dict[str, int]:
         """Assignments by state: of one person, or of all."""
         mine = [] if person is None else [assignments.c.person == person]
-        query = select(assignments.c.state, func.count()).where(*mine).group_by(assignments.c.state)
+        query = sa.select(assignments.c.state, sa.func.count()).where(*mine).group_by(assignments.c.state)
         with self.reader.connect() as db:
             return {state: number for state, number in db.execute(query).all()}
 
     def answered(self) -> Iterator[tuple[str, list[Row[Any]]]]:
         """Every record (JSON) with its answered assignments, joined with item and person, in the order of answering."""
         with self.reader.connect() as db:
-            for record in db.execute(select(records).order_by(records.c.id)):
+            for record in db.execute(sa.select(records).order_by(records.c.id)):
                 query = (
-                    select(assignments, items.c.form, items.c.completions, items.c.gold, people.c.name)
+                    sa.select(assignments, items.c.form, items.c.completions, items.c.gold, people.c.name)
                     .join(items, assignments.c.item == items.c.id)
                     .join(people, assignments.c.person == people.c.id)
                     .where(items.c.record == record.id, assignments.c.state == DONE)
@@ -260,11 +244,11 @@ class Store:
 
     def _one_by_one(self, db: Connection) -> None:
         if self.engine.dialect.name == "postgresql":  # SQLite's transactions follow one another anyway
-            db.execute(select(func.pg_advisory_xact_lock(ASSIGNING)))
+            db.execute(sa.select(sa.func.pg_advisory_xact_lock(ASSIGNING)))
 
     def _in_hand(self, db: Connection, person: int) -> Row[Any] | None:
         query = (
-            select(assignments, items.c.form, items.c.completions, items.c.gold, records.c.json)
+            sa.select(assignments, items.c.form, items.c.completions, items.c.gold, records.c.json)
             .join(items, assignments.c.item == items.c.id)
             .join(records, items.c.record == records.c.id)
             .where(assignments.c.person == person, assignments.c.state == OPEN)
@@ -276,10 +260,10 @@ class Store:
 
 def _person(db: Connection, name: str, *, admin: bool = False) -> Row[Any]:
     """The person of this name; made with a new secret where there is none."""
-    query = select(people).where(people.c.name == name)
+    query = sa.select(people).where(people.c.name == name)
     row = db.execute(query).first()
     if row is None:
-        db.execute(insert(people).values(name=name, token=secrets.token_urlsafe(24), admin=admin))
+        db.execute(sa.insert(people).values(name=name, token=secrets.token_urlsafe(24), admin=admin))
         row = db.execute(query).one()
     return row
 
@@ -287,7 +271,7 @@ def _person(db: Connection, name: str, *, admin: bool = False) -> Row[Any]:
 def _as_wal(engine: Engine) -> None:
     """SQLite: write-ahead log, writers one after the other, a transaction takes the lock when it begins."""
 
-    @event.listens_for(engine, "connect")
+    @sa.event.listens_for(engine, "connect")
     def connected(connection: Any, record: Any) -> None:
         connection.isolation_level = None
         cursor = connection.cursor()
@@ -295,6 +279,6 @@ def _as_wal(engine: Engine) -> None:
             cursor.execute(f"PRAGMA {pragma}")
         cursor.close()
 
-    @event.listens_for(engine, "begin")
+    @sa.event.listens_for(engine, "begin")
     def begun(connection: Connection) -> None:
         connection.exec_driver_sql("BEGIN IMMEDIATE")

@@ -8,20 +8,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI, HTTPException, Request, Response
-from fastapi.responses import FileResponse, PlainTextResponse, StreamingResponse
+from fastapi.responses import FileResponse, HTMLResponse, PlainTextResponse, StreamingResponse
 
 from rlhf.annotate.items import AnswerError
+from rlhf.annotate.page import PAGE, html
 from rlhf.annotate.report import ReportOptions, annotator_rows, report
 from rlhf.annotate.session import Gone, Session, TooSoon
 from rlhf.annotate.store import Person
 from rlhf.labels.vote_table import collect
 from rlhf.records import dump
 
-PAGE = Path(__file__).parent / "page"
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; "
     "form-action 'none'; base-uri 'none'; frame-ancestors 'none'"
@@ -63,12 +62,12 @@ def _pages(web: FastAPI) -> None:
         return Response(status_code=204)
 
     @web.get("/a/{token}")
-    def task_page(token: str) -> FileResponse:
-        return FileResponse(PAGE / "task.html")
+    def task_page(token: str) -> HTMLResponse:
+        return HTMLResponse(html("task.html"))
 
     @web.get("/admin/{token}")
-    def admin_page(token: str) -> FileResponse:
-        return FileResponse(PAGE / "admin.html")
+    def admin_page(token: str) -> HTMLResponse:
+        return HTMLResponse(html("admin.html"))
 
     @web.get("/page/{name}")
     def part(name: str) -> FileResponse:

@@ -19,9 +19,8 @@ def auto(source: Any, *, path: str | None, **options: Any) -> list[Policy]:
         return transformers(source, path=path, **options)
     if hasattr(source, "policies"):
         return toy(source)
-    raise ValueError(
-        "this model has no weights to sample from: model=local model.path=<folder>, or model=llama"
-    )
+    remedy = "model=local model.path=<folder>, or model=llama"
+    raise ValueError(f"this model has no weights to sample from: {remedy}")
 
 
 def transformers(source: Any, *, path: str, checkpoints: Sequence[str] = (), **options: Any) -> list[Policy]:

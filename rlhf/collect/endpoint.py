@@ -18,7 +18,7 @@ from typing import Any
 
 from rlhf.collect.decoding import Decoding
 from rlhf.collect.sampling import Draft
-from rlhf.records import Message, Prompt, RecordError
+from rlhf.records import Message, Prompt, RecordError, as_messages
 
 
 @dataclass
@@ -93,21 +93,24 @@ class Endpoint:
 
     def _asked(self, body: dict[str, Any]) -> Any:
         try:
-            from openai import APIStatusError, OpenAIError
+            from openai import APIStatusError, OpenAI, OpenAIError
         except ImportError as error:
             raise ImportError("an endpoint needs the openai package: pip install 'rlhf[endpoint]'") from error
         try:
-            return self._open().chat.completions.create(**body)
+            if self._client is None:
+                key = os.environ.get(self.api_key_env, "none" if self.base_url else None)
+                options: dict[str, Any] = {"max_retries": self.retries, "timeout": self.timeout}
+                self._client = OpenAI(base_url=self.base_url, api_key=key, **options)
+            return self._client.chat.completions.create(**body)
         except OpenAIError as error:
+            refused = isinstance(error, APIStatusError)
+            remedy = "the model's name," if refused else "base_url, that the server runs,"
+            remedy = f"check {remedy} and the key in {self.api_key_env}"
+            if self.cache is not None:
+                remedy += "; answers so far are kept: the same command goes on from them"
             place = f"endpoint {self.base_url or 'of OpenAI'}, model {self.model}"
-            kept = (
-                "" if self.cache is None else "; answers so far are kept: the same command goes on from them"
-            )
-            if isinstance(error, APIStatusError):
-                remedy = f"check the model's name, and the key in {self.api_key_env}{kept}"
-                raise RecordError(f"refused: {error}", place=place, remedy=remedy) from error
-            remedy = f"check base_url, that the server runs, and the key in {self.api_key_env}{kept}"
-            raise RecordError(f"gave no answer: {error}", place=place, remedy=remedy) from error
+            problem = f"{'refused' if refused else 'gave no answer'}: {error}"
+            raise RecordError(problem, place=place, remedy=remedy) from error
 
     def _cached(self, body: dict[str, Any]) -> Path | None:
         if self.cache is None:
@@ -128,16 +131,6 @@ class Endpoint:
         if pause > 0:
             time.sleep(pause)
 
-    def _open(self) -> Any:
-        if self._client is None:
-            from openai import OpenAI
-
-            key = os.environ.get(self.api_key_env, "none" if self.base_url else None)
-            self._client = OpenAI(
-                base_url=self.base_url, api_key=key, max_retries=self.retries, timeout=self.timeout
-            )
-        return self._client
-
 
 def _plain(reply: Any) -> dict[str, Any]:
     choice = reply.choices[0]
@@ -145,19 +138,8 @@ def _plain(reply: Any) -> dict[str, Any]:
     if choice.logprobs is not None and choice.logprobs.content:
         logprobs = [{t.token: t.logprob for t in place.top_logprobs} for place in choice.logprobs.content]
     tokens = reply.usage.completion_tokens if reply.usage else 0
-    return {
-        "text": choice.message.content or "",
-        "finished": choice.finish_reason != "length",
-        "tokens": tokens,
-        "logprobs": logprobs,
-    }
-
-
-def as_messages(prompt: Prompt) -> list[Message]:
-    """A plain text is one user turn."""
-    if isinstance(prompt, str):
-        return [{"role": "user", "content": prompt}]
-    return list(prompt)
+    text, finished = choice.message.content or "", choice.finish_reason != "length"
+    return {"text": text, "finished": finished, "tokens": tokens, "logprobs": logprobs}
 
 
 @dataclass
@@ -190,15 +172,11 @@ class EndpointPolicy:
                 as_messages(prompt), temperature=decoding.temperature, top_p=decoding.top_p,
                 max_tokens=self.max_new_tokens, seed=seed % 2**31, **options,
             )  # fmt: skip
-            drafts.append(
-                Draft(reply["text"].strip(), reply["finished"], reply["tokens"], usage=self._usage(reply))
-            )
+            tokens_in, tokens_out = reply["paid"]
+            asked = tokens_in + tokens_out > 0
+            usage = {
+                "requests": int(asked), "from_cache": int(not asked), "tokens_in": tokens_in,
+                "tokens_out": tokens_out, "cost": self.endpoint.price(tokens_in, tokens_out),
+            }  # fmt: skip
+            drafts.append(Draft(reply["text"].strip(), reply["finished"], reply["tokens"], usage=usage))
         return drafts
-
-    def _usage(self, reply: dict[str, Any]) -> dict[str, float]:
-        tokens_in, tokens_out = reply["paid"]
-        asked = tokens_in + tokens_out > 0
-        return {
-            "requests": int(asked), "from_cache": int(not asked), "tokens_in": tokens_in,
-            "tokens_out": tokens_out, "cost": self.endpoint.price(tokens_in, tokens_out),
-        }  # fmt: skip

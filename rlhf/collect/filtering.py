@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from rlhf.collect.filters import Filter
 from rlhf.collect.prompts import Dropped
 from rlhf.data.near_duplicates import jaccard, shingles
+from rlhf.labels.vote_table import levels
 from rlhf.records import Comparison, Completion
 
 
@@ -93,9 +94,4 @@ def _without_lost_votes(record: Comparison, kept: tuple[Completion, ...]) -> Com
     if len(kept) == len(record.completions):
         return record
     ids = {c.id for c in kept}
-    votes = tuple(
-        v
-        for v in record.votes
-        if set(v.pair or ()) | {i for g in v.ranking or () for i in g} | set(v.likert or ()) <= ids
-    )
-    return replace(record, completions=kept, votes=votes)
+    return replace(record, completions=kept, votes=tuple(v for v in record.votes if levels(v).keys() <= ids))

@@ -11,9 +11,10 @@ import unicodedata
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from typing import Any, Protocol
 
-from rlhf.records import Prompt
+from rlhf.records import Prompt, RecordError
 
 
 class Filter(Protocol):
@@ -21,6 +22,13 @@ class Filter(Protocol):
 
     def __call__(self, prompt: Prompt, text: str) -> str | None:
         """Why the text is dropped, or None."""
+
+
+def needs(package: str, name: str) -> None:
+    """Raises RecordError where the package that the filter `name` asks is not installed."""
+    if find_spec(package) is None:
+        remedy = f"pip install 'rlhf[filters]', or filter.filters.{name}=null to go without it"
+        raise RecordError(f"needs the package {package}", key=f"filter.filters.{name}", remedy=remedy)
 
 
 @dataclass(frozen=True)
@@ -65,25 +73,7 @@ class Matches:
 class EndsProperly:
     """The text ends in one of these, trailing white space aside: a cut answer does not."""
 
-    endings: Sequence[str] = (
-        ".",
-        "!",
-        "?",
-        '"',
-        "'",
-        ")",
-        "]",
-        "}",
-        "`",
-        "…",
-        "。",
-        "！",
-        "？",
-        ":",
-        ";",
-        "*",
-        "|",
-    )
+    endings: Sequence[str] = tuple(".!?\"')]}`…。！？:;*|")
 
     def __call__(self, prompt: Prompt, text: str) -> str | None:
         """See `Filter`."""
@@ -95,6 +85,9 @@ class JsonSchema:
     """The text must be JSON that fits a schema (draft 2020-12)."""
 
     schema: Mapping[str, Any]
+
+    def __post_init__(self) -> None:
+        needs("jsonschema", "json")
 
     def __call__(self, prompt: Prompt, text: str) -> str | None:
         """See `Filter`."""
@@ -173,6 +166,9 @@ class Language:
     min_probability: float = 0.8
     _identifier: Any = field(default=None, init=False, repr=False)
 
+    def __post_init__(self) -> None:
+        needs("py3langid", "language")
+
     def __call__(self, prompt: Prompt, text: str) -> str | None:
         """See `Filter`."""
         if len(text) < self.min_chars:
@@ -225,11 +221,65 @@ class Refusal:
         return "refusal" if any(re.search(pattern, plain) for pattern in self.patterns) else None
 
 
+BYTE = r"(?:25[0-5]|2[0-4]\d|1?\d?\d)"
+PII = (
+    ("e-mail address", re.compile(r"\b[\w.+-]+@[\w-]+(\.[\w-]+)+\b")),
+    (
+        "e-mail address",
+        re.compile(
+            r"\b[\w.+-]+ ?(?:\(at\)|\[at\]|\bat\b) ?[\w-]+ ?(?:\(dot\)|\[dot\]|\bdot\b) ?[a-z]{2,}\b", re.I
+        ),
+    ),
+    (
+        "IP address",
+        re.compile(rf"(?<![Vv]ersion )(?<![Rr]elease )(?<!\b[Vv])(?<![\w.])(?:{BYTE}\.){{3}}{BYTE}(?!\w)"),
+    ),
+    ("social security number", re.compile(r"\b(?!000|666|9\d\d)\d{3}-(?!00)\d\d-(?!0000)\d{4}\b")),
+    ("IBAN", re.compile(r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){3,7}(?: ?[A-Z0-9]{1,3})?\b")),
+    (
+        "phone number",
+        re.compile(
+            r"(?<![\w.])(?:\+\d(?:[ .()/-]{0,2}\d){7,14}"  # with a country code
+            r"|0\d{2,4}[ -]\d{3,4}[ -]\d{3,4}"  # with a trunk prefix
+            r"|(?:\(\d{2,4}\)[ .-]?|\d{3}[ .-])\d{3}[ .-]?\d{3,4})\b"  # with an area code
+        ),
+    ),
+)
+CARD = re.compile(r"\b(?:\d[ -]?){13,19}\b")
+
+
+@dataclass(frozen=True)
+class PersonalData:
+    """Patterns of personal data: e-mail, phone, card (Luhn), IBAN, social security number, IP address.
+
+    What also stands in the prompt was not made up by the model and is no reason.
+    """
+
+    def __call__(self, prompt: Prompt, text: str) -> str | None:
+        """See `Filter`."""
+        given = prompt if isinstance(prompt, str) else " ".join(m["content"] for m in prompt)
+        for name, pattern in PII:
+            if any(m.group(0) not in given for m in pattern.finditer(text)):
+                return f"personal data: {name}"
+        cards = (m.group(0) for m in CARD.finditer(text))
+        return "personal data: card number" if any(luhn(c) and c not in given for c in cards) else None
+
+
+def luhn(number: str) -> bool:
+    """The check digit of card numbers (ISO/IEC 7812)."""
+    digits = [int(c) for c in number if c.isdigit()]
+    doubled = [sum(divmod(2 * d, 10)) if i % 2 else d for i, d in enumerate(reversed(digits))]
+    return len(digits) >= 13 and sum(doubled) % 10 == 0
+
+
 @dataclass(frozen=True)
 class Profanity:
     """Probability of profane words by alt-profanity-check's offline classifier. It knows words, not harm."""
 
     max_probability: float = 0.8
+
+    def __post_init__(self) -> None:
+        needs("profanity_check", "profanity")
 
     def __call__(self, prompt: Prompt, text: str) -> str | None:
         """See `Filter`."""
@@ -256,7 +306,7 @@ class ModelScore:
     _pipeline: Any = field(default=None, init=False, repr=False)
 
     def __call__(self, prompt: Prompt, text: str) -> str | None:
-        """See `Filter`. Raises ValueError where the model has no such label."""
+        """Raises ValueError where the model has no such label."""
         if self._pipeline is None:
             from transformers import pipeline
 

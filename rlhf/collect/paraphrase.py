@@ -67,9 +67,8 @@ class Paraphrase:
 
     def __post_init__(self) -> None:
         if self.tries < 1:
-            raise RecordError(
-                "at least 1", key=f"tries={self.tries}", remedy="3 answers are sampled by default"
-            )
+            remedy = "3 answers are sampled by default"
+            raise RecordError("at least 1", key=f"tries={self.tries}", remedy=remedy)
         if "{}" not in self.instruction:
             raise RecordError("has no {} where the text goes", key="instruction", remedy=INSTRUCTION)
 
@@ -86,9 +85,8 @@ class Paraphrase:
         """Other words for the text."""
         decoding = Decoding(temperature=self.temperature)
         for _ in range(self.tries):
-            (draft,) = self.policy.answer(
-                self.instruction.replace("{}", text), decoding, [rng.getrandbits(31)]
-            )
+            asked = self.instruction.replace("{}", text)
+            (draft,) = self.policy.answer(asked, decoding, [rng.getrandbits(31)])
             said = draft.text.strip()
             if 0 < len(said) <= self.longest * max(1, len(text)) and (not self.same or self.same(text, said)):
                 return said

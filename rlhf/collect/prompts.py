@@ -80,12 +80,8 @@ class Curation:
     def report(self, chosen: list[Task]) -> dict[str, object]:
         """Counts for the sidecar: read = chosen + dropped."""
         strata = Counter("/".join(filter(None, task.stratum)) or "all" for task in chosen)
-        return {
-            "read": self.read,
-            "chosen": len(chosen),
-            "dropped": dict(self.dropped),
-            "strata": dict(strata),
-        }
+        counts = {"read": self.read, "chosen": len(chosen)}
+        return {**counts, "dropped": dict(self.dropped), "strata": dict(strata)}
 
     def _different(self, records: Iterable[Comparison]) -> list[Task]:
         tasks: dict[str, Task] = {}

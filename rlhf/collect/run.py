@@ -15,22 +15,13 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import IO, Any
 
 from rlhf.collect.filtering import Filtering
 from rlhf.collect.prompts import Curation, Dropped, Task
 from rlhf.collect.sampling import Completer
-from rlhf.data.source import Source
+from rlhf.data.source import RecordSource, Source
 from rlhf.records import Comparison, RecordError, dump, parse, write
-
-
-class Prompts(Protocol):
-    """Records whose prompts are answered, and how many of their rows could not be read."""
-
-    skipped_count: int
-
-    def records(self) -> Iterator[Comparison]:
-        """The records from the start."""
 
 
 @dataclass
@@ -55,23 +46,22 @@ class SamplingRun:
     settings: dict[str, Any]
     on_record: Callable[[int, int], None] = lambda done, total: None
 
-    def __call__(self, source: Prompts) -> dict[str, Any]:
+    def __call__(self, source: RecordSource) -> dict[str, Any]:
         """Read, choose, sample, filter, write; returns the report.
 
         Raises:
             RecordError: `out` exists, or a partial run with other settings is beside it.
         """
         if self.out.exists():
-            raise RecordError(
-                "exists already", place=str(self.out), remedy="out=<another file>, or move it away"
-            )
+            remedy = "out=<another file>, or move it away"
+            raise RecordError("exists already", place=str(self.out), remedy=remedy)
         self.out.parent.mkdir(parents=True, exist_ok=True)
         with self.out.with_name(self.out.name + ".dropped.jsonl").open("w", encoding="utf-8") as file:
             if isinstance(source, Source):
                 source.on_skip = lambda error: _note(file, "read", {"reason": str(error)})
             tasks = self.curation(source.records(), lambda dropped: _note(file, "curation", dropped))
             samples = self._sampled(tasks)
-            picked = (self._picked(record, file) for record in _read(samples))
+            picked = (self._picked(parse(line["record"]), file) for line in _lines(samples))
             write(self.out, self.filtering(picked, lambda dropped: _note(file, "filter", dropped)))
         report = {
             "unreadable": source.skipped_count,
@@ -105,11 +95,8 @@ class SamplingRun:
             for number, task in enumerate(tasks[done:], start=done + 1):
                 self.completer.counts.clear()
                 self.completer.usage.clear()
-                line = {
-                    "record": dump(self.completer(task)),
-                    "counts": dict(self.completer.counts),
-                    "usage": dict(self.completer.usage),
-                }
+                record = dump(self.completer(task))
+                line = {"record": record, "counts": self.completer.counts, "usage": self.completer.usage}
                 file.write(json.dumps(line, ensure_ascii=False) + "\n")
                 file.flush()
                 os.fsync(file.fileno())
@@ -124,10 +111,9 @@ class SamplingRun:
         path.write_text(text)
 
 
-def _read(samples: Path) -> Iterator[Comparison]:
+def _lines(samples: Path) -> Iterator[dict[str, Any]]:
     with samples.open(encoding="utf-8") as file:
-        for line in file:
-            yield parse(json.loads(line)["record"])
+        yield from map(json.loads, file)
 
 
 def _whole_lines(path: Path) -> int:
@@ -145,10 +131,9 @@ def _whole_lines(path: Path) -> int:
 def _sums(samples: Path, key: str) -> dict[str, float]:
     """Sums of the numbers of all prompts, whichever process made them."""
     total: dict[str, float] = {}
-    with samples.open(encoding="utf-8") as file:
-        for line in file:
-            for name, number in json.loads(line)[key].items():
-                total[name] = total.get(name, 0) + number
+    for line in _lines(samples):
+        for name, number in line[key].items():
+            total[name] = total.get(name, 0) + number
     return total
 
 

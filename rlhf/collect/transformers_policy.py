@@ -52,7 +52,7 @@ class TransformersPolicy:
     template: str | None = None
     stop: Sequence[str] = ("\n\nHuman:",)
     trust_remote_code: bool = False
-    _loaded: Any = field(default=None, init=False, repr=False)
+    _loaded: tuple[Any, Renderer] | None = field(default=None, init=False, repr=False)
 
     @property
     def provenance(self) -> dict[str, Any]:
@@ -100,33 +100,26 @@ class TransformersPolicy:
 
     def _load(self) -> tuple[Any, Renderer]:
         with LOADING:
-            return self._load_once()
+            self._loaded = self._loaded or self._load_once()
+        return self._loaded
 
     def _load_once(self) -> tuple[Any, Renderer]:
-        if self._loaded is None:
-            source: dict[str, Any] = {"revision": self.revision, "trust_remote_code": self.trust_remote_code}
-            tokenizer = AutoTokenizer.from_pretrained(self.path, **source)
-            if tokenizer.pad_token_id is None:
-                tokenizer.pad_token = tokenizer.eos_token
-            model: Any = load_causal(self.path, dtype=getattr(torch, self.dtype), **source)
-            renderer = Renderer(tokenizer, max_length=self.max_length, template=self.template)
-            commit = getattr(model.config, "_commit_hash", None)
-            self._checkpoint = fingerprint(self.path) if Path(self.path).is_dir() else str(commit)[:12]
-            self._loaded = model.eval().to(self.device), renderer
-        model, renderer = self._loaded
-        return model, renderer
+        source: dict[str, Any] = {"revision": self.revision, "trust_remote_code": self.trust_remote_code}
+        tokenizer = AutoTokenizer.from_pretrained(self.path, **source)
+        if tokenizer.pad_token_id is None:
+            tokenizer.pad_token = tokenizer.eos_token
+        model: Any = load_causal(self.path, dtype=getattr(torch, self.dtype), **source)
+        renderer = Renderer(tokenizer, max_length=self.max_length, template=self.template)
+        commit = getattr(model.config, "_commit_hash", None)
+        self._checkpoint = fingerprint(self.path) if Path(self.path).is_dir() else str(commit)[:12]
+        return model.eval().to(self.device), renderer
 
 
 def generation(
     tokenizer: Any, decoding: Decoding, max_new_tokens: int, stop: Sequence[str]
 ) -> GenerationConfig:
     """A decoding as `generate` takes it."""
-    sampled = {
-        "temperature": decoding.temperature,
-        "top_p": decoding.top_p,
-        "top_k": decoding.top_k,
-        "min_p": decoding.min_p or None,
-    }
+    sampled = decoding.as_dict() | {"min_p": decoding.min_p or None}
     return GenerationConfig(
         max_new_tokens=max_new_tokens,
         do_sample=decoding.temperature > 0,
@@ -146,8 +139,7 @@ def cut(text: str, stops: Sequence[str]) -> tuple[str, bool]:
 def fingerprint(folder: str) -> str:
     """First 12 hex digits of the sha256 of the weight files in a folder."""
     digest = hashlib.sha256()
-    files = sorted(p for pattern in ("*.safetensors", "*.bin") for p in Path(folder).glob(pattern))
-    for path in files:
+    for path in sorted(p for pattern in ("*.safetensors", "*.bin") for p in Path(folder).glob(pattern)):
         with path.open("rb") as file:
             while block := file.read(BLOCK):
                 digest.update(block)

@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from rlhf.collect.decoding import Decoding
-from rlhf.collect.endpoint import as_messages
 from rlhf.collect.sampling import Draft
 from rlhf.collect.transformers_policy import fingerprint
-from rlhf.records import Prompt
+from rlhf.records import Prompt, as_messages
 
 
 @dataclass
@@ -56,9 +55,5 @@ class VllmPolicy:
             for seed in seeds
         ]  # fmt: skip
         outputs = self._llm.chat([as_messages(prompt)] * len(seeds), parameters, use_tqdm=False)
-        return [
-            Draft(
-                o.outputs[0].text.strip(), o.outputs[0].finish_reason == "stop", len(o.outputs[0].token_ids)
-            )
-            for o in outputs
-        ]
+        answers = [output.outputs[0] for output in outputs]
+        return [Draft(a.text.strip(), a.finish_reason == "stop", len(a.token_ids)) for a in answers]

@@ -91,9 +91,8 @@ class Augment:
         if self.copies < 0:
             raise ValueError(f"augment.copies={self.copies}: 0 or more")
         if self.copies and not (self.prompts or self.styles):
-            raise ValueError(
-                f"augment.copies={self.copies} without augment.prompts or augment.styles: nothing to vary"
-            )
+            problem = f"augment.copies={self.copies} without augment.prompts or augment.styles"
+            raise ValueError(f"{problem}: nothing to vary")
 
     @property
     def fingerprint(self) -> str:

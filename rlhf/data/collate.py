@@ -23,9 +23,6 @@ def targets(columns: Columns) -> Target:
     if len(attributes) > 1:
         raise ValueError(f"groups of one batch have different numbers of attributes: {sorted(attributes)}")
     shape = (len(sizes), max(sizes))
-    square = {
-        name: _square(columns[name], sizes, shape) for name in ("win_prob", "tie_prob", "observed", "margin")
-    }
     rank = np.full(shape, -1, dtype=np.int64)
     candidate = np.zeros(shape, dtype=bool)
     score = np.full((*shape, attributes.pop()), np.nan, dtype=np.float32)
@@ -34,10 +31,10 @@ def targets(columns: Columns) -> Target:
         candidate[b, :k] = True
         score[b, :k] = np.reshape(columns["score"][b], (k, -1)) if score.shape[-1] else score[b, :k]
     return Target(
-        win_prob=square["win_prob"],
-        tie_prob=square["tie_prob"],
-        observed=square["observed"] > 0,
-        margin=square["margin"],
+        win_prob=_square(columns["win_prob"], sizes, shape),
+        tie_prob=_square(columns["tie_prob"], sizes, shape),
+        observed=_square(columns["observed"], sizes, shape) > 0,
+        margin=_square(columns["margin"], sizes, shape),
         rank=torch.from_numpy(rank),
         score=torch.from_numpy(score),
         candidate=torch.from_numpy(candidate),

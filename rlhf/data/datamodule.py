@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
@@ -16,30 +16,20 @@ import torch.distributed as dist
 from rlhf.data.augment import AS_THEY_ARE, Augment
 from rlhf.data.collate import collate
 from rlhf.data.order import GroupOrder, ResumableLoader, TokenOrder
-from rlhf.data.prepare import Audit, Row, prepare_one
+from rlhf.data.prepare import Preparation
 from rlhf.data.render import Renderer
-from rlhf.data.split_report import SplitReport
+from rlhf.data.source import RecordSource
+from rlhf.data.split_report import SPLITS
 from rlhf.data.splits import Splitter
-from rlhf.data.store import SPLITS, Rows, fingerprint, write_store
+from rlhf.data.store import Rows, fingerprint, write_store
 from rlhf.data.token_layout import Layout, padded
 from rlhf.labels.aggregation import soft
 from rlhf.labels.label import Aggregation, FittedAggregation
-from rlhf.records import Comparison
 
 NO_PROMPT = (
     "augment.prompts changed no prompt of the whole training part: prompts are trained on as they are. Of a model that "
     "paraphrases: another model, more augment.prompts.0.tries, or a looser augment.prompts.0.same"
 )
-
-
-class RecordSource(Protocol):
-    """Where records come from: `rlhf.data.source.Source` or `rlhf.toy.world.ToyWorld`."""
-
-    skipped: list[str]
-    skipped_count: int
-
-    def records(self) -> Iterator[Comparison]:
-        """The records from the start."""
 
 
 class PreferenceData(pl.LightningDataModule):
@@ -66,28 +56,18 @@ class PreferenceData(pl.LightningDataModule):
     """
 
     def __init__(
-        self,
-        *,
-        source: RecordSource,
-        aggregation: Aggregation | FittedAggregation,
-        splitter: Splitter,
-        renderer: Renderer,
-        batch_size: int,
-        eval_batch_size: int,
-        seed: int,
-        cache: Path,
-        eval_aggregation: Aggregation = soft,
-        batch_tokens: int | None = None,
-        workers: int = 0,
+        self, *, source: RecordSource, aggregation: Aggregation | FittedAggregation, splitter: Splitter,
+        renderer: Renderer, batch_size: int, eval_batch_size: int, seed: int, cache: Path,
+        eval_aggregation: Aggregation = soft, batch_tokens: int | None = None, workers: int = 0,
         augment: Augment = AS_THEY_ARE,
-    ) -> None:
+    ) -> None:  # fmt: skip
         super().__init__()
-        self.source, self.aggregation, self.splitter = source, aggregation, splitter
-        self.eval_aggregation = eval_aggregation
-        self.renderer, self.batch_size, self.eval_batch_size = renderer, batch_size, eval_batch_size
+        parts = (source, aggregation, eval_aggregation, splitter, renderer, augment)
+        self.preparation = Preparation(*parts)
+        self.source, self.renderer, self.augment = source, renderer, augment
+        self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
         self.seed, self.batch_tokens, self.workers = seed, batch_tokens, workers
-        self.augment = augment
-        self.data_hash = fingerprint(source, aggregation, eval_aggregation, splitter, renderer, augment)
+        self.data_hash = fingerprint(*parts)
         self.folder = cache / self.data_hash
         self.rows: dict[str, Rows] = {}
         self.resume: dict[str, int] | None = None
@@ -96,9 +76,8 @@ class PreferenceData(pl.LightningDataModule):
     def prepare_data(self) -> None:
         """Write the store, once per machine; another job's equal store is used as it is."""
         if not self.folder.exists():
-            audits = {split: Audit() for split in SPLITS}
-            report = SplitReport()
-            write_store(self.folder, self._rows(audits, report), partial(self._report, audits, report))
+            head = {"data_hash": self.data_hash}
+            write_store(self.folder, self.preparation.rows(), lambda: head | self.preparation.as_dict())
 
     def setup(self, stage: str | None = None) -> None:
         """Open the store."""
@@ -109,11 +88,8 @@ class PreferenceData(pl.LightningDataModule):
         for split, rows in self.rows.items():
             if not len(rows):
                 raise ValueError(_nothing_left(split, self.report["rows"][split]))
-        if (
-            self.augment.copies
-            and self.augment.prompts
-            and not self.report["rows"]["train"]["augmented/prompts"]
-        ):
+        asked = self.augment.copies and self.augment.prompts
+        if asked and not self.report["rows"]["train"]["augmented/prompts"]:
             warnings.warn(NO_PROMPT, stacklevel=2)
 
     @property
@@ -158,38 +134,6 @@ class PreferenceData(pl.LightningDataModule):
         if self.batch_tokens is not None:
             return TokenOrder(rows.tokens(), budget=self.batch_tokens, seed=seed, **share)
         return GroupOrder(len(rows), batch_size=batch_size, seed=seed, **share)
-
-    def _rows(self, audits: dict[str, Audit], report: SplitReport) -> Iterator[tuple[str, Row]]:
-        if self.splitter.needs_fit:
-            self.splitter.fit(self.source.records())
-        label_for = {"train": self._fitted(), "val": self.eval_aggregation, "test": self.eval_aggregation}
-        for record in self.source.records():
-            split = self.splitter.split_of(record)
-            report.add(record, split)
-            aggregation = label_for[split]
-            for version in self.augment(record) if split == "train" else (record,):
-                audits[split].count_variation(record, version)
-                row = prepare_one(
-                    version, aggregation=aggregation, renderer=self.renderer, audit=audits[split]
-                )
-                if row is not None:
-                    yield split, row
-
-    def _fitted(self) -> Aggregation:
-        if not isinstance(self.aggregation, FittedAggregation):
-            return self.aggregation
-        records = self.source.records()
-        return self.aggregation.fit(r for r in records if self.splitter.split_of(r) == "train")
-
-    def _report(self, audits: dict[str, Audit], report: SplitReport) -> dict[str, Any]:
-        return {
-            "data_hash": self.data_hash,
-            "template_hash": self.renderer.template_hash,
-            "max_length": self.renderer.max_length,
-            "skipped": {"count": self.source.skipped_count, "first": self.source.skipped},
-            "splits": report.as_dict(),
-            "rows": {split: audit.as_dict() for split, audit in audits.items()},
-        }
 
 
 def _nothing_left(split: str, counts: Mapping[str, int]) -> str:

@@ -7,16 +7,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import ClassVar
+from dataclasses import dataclass
 
-from rlhf.data.near_duplicates import NearDuplicates, UnionFind
-from rlhf.data.splits import SPLITS, Split, at_least_one, by_hash, by_unit, check_shares, fitted
+from rlhf.data.near_duplicates import NearDuplicates, connected
+from rlhf.data.splits import SPLITS, FittedSplit, Shares, Split, at_least_one, by_hash, by_unit
 from rlhf.records import Comparison, RecordError, prompt_hash, prompt_text
 
 
 @dataclass
-class NearDuplicateSplit:
+class NearDuplicateSplit(FittedSplit, Shares):
     """`HashSplit` of clusters: prompts whose shingle sets overlap by `threshold` or more share a split.
 
     A cluster is a chain of near-duplicates; its smallest prompt hash decides for all. Re-ordering the data
@@ -24,9 +23,7 @@ class NearDuplicateSplit:
     of fewer than 10 words and one of more are never near-duplicates (see `rlhf.data.near_duplicates`).
 
     Args:
-        val: share of the clusters for validation.
-        test: share for the test.
-        seed: another seed is another split.
+        val, test, seed: as in `Shares`, of the clusters.
         threshold: the least Jaccard similarity of near-duplicates, in (0, 1].
         bands: bands of the MinHash signature; more find more pairs.
         rows: places per band; more give fewer false candidates.
@@ -35,20 +32,13 @@ class NearDuplicateSplit:
         ValueError: an option is out of range.
     """
 
-    needs_fit: ClassVar[bool] = True
-    val: float = 0.1
-    test: float = 0.1
-    seed: int = 0
     threshold: float = 0.6
     bands: int = 32
     rows: int = 4
-    _split: dict[str, Split] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        check_shares(self.val, self.test)
-        NearDuplicates(
-            self.threshold, self.bands, self.rows
-        )  # refuses what is out of range before any reading
+        super().__post_init__()
+        NearDuplicates(self.threshold, self.bands, self.rows)  # refuses what is out of range
 
     def fit(self, records: Iterable[Comparison]) -> None:
         """Cluster the prompts."""
@@ -58,13 +48,9 @@ class NearDuplicateSplit:
         cluster = index.clusters()
         self._split = {key: by_hash(cluster.get(key, key), self.val, self.test, self.seed) for key in index}
 
-    def split_of(self, record: Comparison) -> Split:
-        """The split of a record whose prompt `fit` has seen."""
-        return fitted(self._split, prompt_hash(record.prompt))
-
 
 @dataclass
-class GroupSplit:
+class GroupSplit(FittedSplit, Shares):
     """Whole groups stay together; groups that share a prompt count as one.
 
     Groups come in a random order, each to the split that lacks most records. Few groups of different sizes
@@ -73,9 +59,7 @@ class GroupSplit:
     nothing; adding data may move groups.
 
     Args:
-        val: share of the records for validation.
-        test: share for the test.
-        seed: another seed is another split.
+        val, test, seed: as in `Shares`, of the records.
         key: `domain`, or a key of the record's meta that names the group, such as `tree_id` or `debate`.
         tries: most orders to try.
 
@@ -84,40 +68,35 @@ class GroupSplit:
         RecordError: a record does not name its group.
     """
 
-    needs_fit: ClassVar[bool] = True
-    val: float = 0.1
-    test: float = 0.1
-    seed: int = 0
     key: str = "domain"
     tries: int = 100
-    _split: dict[str, Split] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        check_shares(self.val, self.test)
+        super().__post_init__()
         if self.tries < 1:
             raise ValueError(f"split.tries={self.tries} must be at least 1")
 
     def fit(self, records: Iterable[Comparison]) -> None:
         """Count the records of every group, join groups that share a prompt, then cut."""
-        union, sizes, group_of_prompt = UnionFind(), Counter[str](), dict[str, str]()
+        pairs, sizes, group_of_prompt = set[tuple[str, str]](), Counter[str](), dict[str, str]()
         for record in records:
-            group = self._group(record)
+            group = self._key(record)
             sizes[group] += 1
-            union.join(group, group_of_prompt.setdefault(prompt_hash(record.prompt), group))
+            pairs.add((group, group_of_prompt.setdefault(prompt_hash(record.prompt), group)))
+        first = connected(pairs)
         joined = Counter[str]()
         for group, size in sizes.items():
-            joined[union.root(group)] += size
+            joined[first[group]] += size
         best = self._best(joined)
-        self._split = {group: best[union.root(group)] for group in sizes}
+        self._split = {group: best[first[group]] for group in sizes}
 
-    def _group(self, record: Comparison) -> str:
+    def _key(self, record: Comparison) -> str:
         value = record.domain if self.key == "domain" else record.meta.get(self.key)
         if value is None:
             keys = ", ".join(["domain"] * (record.domain is not None) + list(record.meta))
             remedy = f"this record has {keys}" if keys else "this record has none: use split=hash"
-            raise RecordError(
-                f"record {record.prompt_id} has no '{self.key}' to group by", key="split.key", remedy=remedy
-            )
+            problem = f"record {record.prompt_id} has no '{self.key}' to group by"
+            raise RecordError(problem, key="split.key", remedy=remedy)
         return str(value)
 
     def _best(self, sizes: Mapping[str, int]) -> dict[str, Split]:
@@ -135,10 +114,6 @@ class GroupSplit:
             if least < (False, 0.01):
                 break
         return best
-
-    def split_of(self, record: Comparison) -> Split:
-        """The split of a record whose group `fit` has seen."""
-        return fitted(self._split, self._group(record))
 
 
 def _wanted(val: float, test: float, sizes: Mapping[str, int]) -> dict[Split, float]:

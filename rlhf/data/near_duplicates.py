@@ -12,8 +12,8 @@ Texts are not kept: a prompt costs 4 bytes per shingle, 8 per band and 1 per pla
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from hashlib import blake2b
 
 import numpy as np
@@ -85,12 +85,12 @@ class NearDuplicates:
     bands: int = 32
     rows: int = 4
     seed: int = 0
-    _place: dict[str, int] = field(default_factory=dict, init=False, repr=False)
-    _sets: list[NDArray[np.uint32]] = field(default_factory=list, init=False, repr=False)
-    _bands: list[Hashes] = field(default_factory=list, init=False, repr=False)
-    _marks: list[NDArray[np.uint8]] = field(default_factory=list, init=False, repr=False)
 
     def __post_init__(self) -> None:
+        self._place: dict[str, int] = {}
+        self._sets: list[NDArray[np.uint32]] = []
+        self._bands: list[Hashes] = []
+        self._marks: list[NDArray[np.uint8]] = []
         if not 0 < self.threshold <= 1:
             raise ValueError(f"split.threshold={self.threshold} is not in (0, 1]: 0.6 is the default")
         if min(self.bands, self.rows) < 1:
@@ -163,31 +163,16 @@ class NearDuplicates:
 
     def clusters(self) -> dict[str, str]:
         """The smallest key of the cluster of every prompt that has a near-duplicate; chains are one cluster."""
-        union = UnionFind()
-        for a, b in self.pairs():
-            union.join(a, b)
-        return {key: union.root(key) for key in union.members()}
+        return connected(self.pairs())
 
 
-class UnionFind:
-    """Disjoint sets of strings; the root of a set is its smallest member, whatever the order of joining."""
+def connected(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Every name of the pairs -> the smallest name that a chain of pairs joins it to, whatever their order."""
+    from scipy.cluster.hierarchy import DisjointSet  # slow to import
 
-    def __init__(self) -> None:
-        self._parent: dict[str, str] = {}
-
-    def members(self) -> list[str]:
-        """Every string ever joined or asked for."""
-        return list(self._parent)
-
-    def root(self, key: str) -> str:
-        """The smallest member of the set `key` is in; a string not seen before is a set of its own."""
-        self._parent.setdefault(key, key)
-        while self._parent[key] != key:
-            self._parent[key] = self._parent[self._parent[key]]
-            key = self._parent[key]
-        return key
-
-    def join(self, a: str, b: str) -> None:
-        """Make one set of the sets of `a` and `b`."""
-        low, high = sorted((self.root(a), self.root(b)))
-        self._parent[high] = low
+    union = DisjointSet()
+    for a, b in pairs:
+        union.add(a)
+        union.add(b)
+        union.merge(a, b)
+    return {key: first for members in union.subsets() for first in [min(members)] for key in members}

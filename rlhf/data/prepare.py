@@ -7,15 +7,26 @@ row is counted with its reason: the counts in the audit add up to the records re
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+from rlhf.data.augment import Augment
 from rlhf.data.render import Encoded, Renderer
-from rlhf.labels.label import Aggregation, Label, informative, restricted, without_identical
+from rlhf.data.source import RecordSource
+from rlhf.data.split_report import SPLITS, SplitReport
+from rlhf.data.splits import Splitter
+from rlhf.labels.label import (
+    Aggregation,
+    FittedAggregation,
+    Label,
+    informative,
+    restricted,
+    without_identical,
+)
 from rlhf.records import Comparison, prompt_hash, prompt_text
 
 SCHEMA = pa.schema(
@@ -44,7 +55,7 @@ Row = dict[str, Any]
 COUNTS = (
     "records", "augmented", "augmented/prompts", "augmented/answers", "kept", "dropped/no_votes", "dropped/too_long",
     "dropped/identical", "duplicate_records", "completions", "completions_too_long", "prompts_trimmed",
-    "prompt_tokens_trimmed", "joints_merged", "pairs_judged", "pairs_tied", "pairs_identical", "pairs_lost_too_long",
+    "prompt_tokens_trimmed", "joints_merged", "pairs_compared", "pairs_tied", "pairs_identical", "pairs_lost_too_long",
     "tokens",
 )  # fmt: skip
 
@@ -57,7 +68,7 @@ class Audit:
     """What happened to the records on their way to rows; `as_dict` is part of data_report.json.
 
     `records` = `kept` + the `dropped/*`, `augmented` of them variations, with a prompt or with answers that changed
-    (`augmented/*`, or both); `pairs_judged` counts before anything was lost.
+    (`augmented/*`, or both); `pairs_compared` counts before anything was lost.
     """
 
     counts: Counter[str] = field(default_factory=Counter)
@@ -83,21 +94,49 @@ class Audit:
             self.seen.add(identity)
 
 
-def prepare(
-    records: Iterable[Comparison], *, aggregation: Aggregation, renderer: Renderer, audit: Audit
-) -> Iterator[Row]:
-    """Rows of the records that can be learned from, one at a time.
+@dataclass(frozen=True)
+class Preparation:
+    """Records to the rows of all splits; arguments as in `rlhf.data.datamodule.PreferenceData`.
 
-    Args:
-        records: the records of one split, or of all.
-        aggregation: votes to a label.
-        renderer: texts to tokens.
-        audit: is updated while the rows are drawn.
+    `audits` and `report` are updated while the rows are drawn.
     """
-    for record in records:
-        row = prepare_one(record, aggregation=aggregation, renderer=renderer, audit=audit)
-        if row is not None:
-            yield row
+
+    source: RecordSource
+    aggregation: Aggregation | FittedAggregation
+    eval_aggregation: Aggregation
+    splitter: Splitter
+    renderer: Renderer
+    augment: Augment
+    audits: dict[str, Audit] = field(default_factory=lambda: {split: Audit() for split in SPLITS})
+    report: SplitReport = field(default_factory=SplitReport)
+
+    def rows(self) -> Iterator[tuple[str, Row]]:
+        """(split, row) of every record that can be learned from, and of its variations where it trains."""
+        if self.splitter.needs_fit:
+            self.splitter.fit(self.source.records())
+        train = self.aggregation
+        if isinstance(train, FittedAggregation):
+            train = train.fit(r for r in self.source.records() if self.splitter.split_of(r) == "train")
+        for record in self.source.records():
+            split = self.splitter.split_of(record)
+            self.report.add(record, split)
+            audit = self.audits[split]
+            for version in self.augment(record) if split == "train" else (record,):
+                audit.count_variation(record, version)
+                label_for = train if split == "train" else self.eval_aggregation
+                row = prepare_one(version, aggregation=label_for, renderer=self.renderer, audit=audit)
+                if row is not None:
+                    yield split, row
+
+    def as_dict(self) -> dict[str, Any]:
+        """What happened, for data_report.json."""
+        return {
+            "template_hash": self.renderer.template_hash,
+            "max_length": self.renderer.max_length,
+            "skipped": {"count": self.source.skipped_count, "first": self.source.skipped},
+            "splits": self.report.as_dict(),
+            "rows": {split: audit.as_dict() for split, audit in self.audits.items()},
+        }
 
 
 def prepare_one(
@@ -111,7 +150,7 @@ def prepare_one(
     if not informative(label):
         count["dropped/no_votes"] += 1
         return None
-    count["pairs_judged"] += _pairs(label.observed)
+    count["pairs_compared"] += _pairs(label.observed)
     encoded = renderer.encode(record.prompt, [c.text for c in record.completions])
     lost = len(record.completions) - len(encoded.kept)
     count["completions_too_long"] += lost

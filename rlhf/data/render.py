@@ -17,7 +17,7 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from rlhf.records import Prompt
+from rlhf.records import Message, Prompt, as_messages
 
 PLAIN_CAUSAL = (
     "{{ bos_token or '' }}{% for m in messages %}"
@@ -73,13 +73,9 @@ class Renderer:
     """
 
     def __init__(
-        self,
-        tokenizer: PreTrainedTokenizerBase,
-        *,
-        max_length: int = 1024,
-        min_prompt: int = 16,
+        self, tokenizer: PreTrainedTokenizerBase, *, max_length: int = 1024, min_prompt: int = 16,
         template: str | None = None,
-    ) -> None:
+    ) -> None:  # fmt: skip
         if not 0 <= min_prompt < max_length:
             raise ValueError(f"min_prompt={min_prompt} must be less than max_length={max_length}")
         plain = PLAIN_CAUSAL if tokenizer.eos_token is not None else PLAIN_ENCODER
@@ -89,7 +85,7 @@ class Renderer:
         self.template: str = template or tokenizer.chat_template or plain
         self.end = tokenizer.eos_token if tokenizer.eos_token is not None else tokenizer.sep_token
         self.special = set(tokenizer.all_special_tokens) | set(tokenizer.get_added_vocab())
-        head = self._ids(self._template([{"role": "user", "content": "x"}], generate=True))
+        head = self.opening_ids("x")
         opening = {tokenizer.bos_token_id, tokenizer.cls_token_id} - {None}
         self.opening = 1 if head and head[0] in opening else 0
 
@@ -102,27 +98,19 @@ class Renderer:
     def fingerprint(self) -> str:
         """Changes whenever the same text could become other tokens."""
         model = getattr(self.tokenizer, "backend_tokenizer", None)
-        parts = [
-            model.to_str() if model is not None else json.dumps(self.tokenizer.get_vocab(), sort_keys=True)
-        ]
-        parts += [
-            self.template,
-            str(self.max_length),
-            str(self.min_prompt),
-            str(self.tokenizer.special_tokens_map),
-        ]
+        vocabulary = model.to_str() if model else json.dumps(self.tokenizer.get_vocab(), sort_keys=True)
+        lengths = (str(self.max_length), str(self.min_prompt))
+        parts = (vocabulary, self.template, *lengths, str(self.tokenizer.special_tokens_map))
         return hashlib.sha256("\x00".join(parts).encode()).hexdigest()[:16]
 
     def text(self, prompt: Prompt, response: str) -> str:
         """The exact text that is scored; `tokenizer(text, add_special_tokens=False)` gives its ids."""
-        full = self._template(
-            [*_messages(prompt), {"role": "assistant", "content": response}], generate=False
-        )
-        return self._ended(full)
+        answer = Message(role="assistant", content=response)
+        return self._ended(self._template([*as_messages(prompt), answer], generate=False))
 
     def encode(self, prompt: Prompt, responses: Sequence[str]) -> Encoded:
         """Tokens of one group; see `Encoded` and the module's rules on length."""
-        head = self._ids(self._template(_messages(prompt), generate=True))
+        head = self.opening_ids(prompt)
         rows = [self._ids(self.text(prompt, response)) for response in responses]
         joints = [_common(head, row) for row in rows]
         shared = min(joints, default=len(head))
@@ -156,7 +144,7 @@ class Renderer:
 
     def opening_text(self, prompt: Prompt) -> str:
         """The text of `opening_ids`."""
-        return self._template(_messages(prompt), generate=True)
+        return self._template(as_messages(prompt), generate=True)
 
     def _ended(self, text: str) -> str:
         bare = text.rstrip()
@@ -166,21 +154,12 @@ class Renderer:
         ids: list[int] = self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
         return ids
 
-    def _template(self, messages: list[dict[str, Any]], *, generate: bool) -> str:
+    def _template(self, messages: list[Message], *, generate: bool) -> str:
+        options: dict[str, Any] = {"tokenize": False, "date_string": FIXED_DATE}
         text: str = self.tokenizer.apply_chat_template(
-            messages,
-            chat_template=self.template,
-            add_generation_prompt=generate,
-            tokenize=False,
-            date_string=FIXED_DATE,
+            messages, chat_template=self.template, add_generation_prompt=generate, **options
         )
         return text
-
-
-def _messages(prompt: Prompt) -> list[dict[str, Any]]:
-    if isinstance(prompt, str):
-        return [{"role": "user", "content": prompt}]
-    return [dict(message) for message in prompt]
 
 
 def _common(a: list[int], b: list[int]) -> int:

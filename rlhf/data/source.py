@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from rlhf.records import Comparison, OnBad, RecordError, lines, open_text, readable, stop
 
@@ -26,8 +26,14 @@ SKIPPED_SHOWN = 100
 """How many skipped rows keep their message; all are counted."""
 
 
-def _unheard(error: RecordError) -> None:
-    """Nobody is told of a skipped row beyond the counts."""
+class RecordSource(Protocol):
+    """Anything that gives records from the start and tells of the rows that it could not read."""
+
+    skipped: list[str]
+    skipped_count: int
+
+    def records(self) -> Iterator[Comparison]:
+        """The records from the start."""
 
 
 @dataclass
@@ -59,7 +65,7 @@ class Source:
     limit: int | None = None
     skipped: list[str] = field(default_factory=list, init=False)
     skipped_count: int = field(default=0, init=False)
-    on_skip: OnBad = field(default_factory=lambda: _unheard, init=False, repr=False)
+    on_skip: OnBad = field(default_factory=lambda: lambda error: None, init=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.on_error not in ("raise", "skip"):
@@ -72,11 +78,13 @@ class Source:
         """Changes with the importer's options and with any file's name, size or time of change."""
         keywords = getattr(self.importer, "keywords", {})
         name = getattr(self.importer, "func", self.importer).__qualname__
-        files = (
-            [self.path] if self.path is None else [(str(f), *_size_and_time(f)) for f in _files(self.path)]
-        )
+        paths = [] if self.path is None else _files(self.path)
+        files: list[Any] = [(str(file), *_size_and_time(file)) for file in paths] or [None]
         others = (self.hub, self.hub_config, self.hub_split, self.limit, self.on_error)
-        given = [(k, v, *_size_and_time_if_file(v)) for k, v in sorted(keywords.items())]
+        is_file = {k: isinstance(v, str) and Path(v).is_file() for k, v in keywords.items()}
+        given = [
+            (k, v, *(_size_and_time(Path(v)) if is_file[k] else ())) for k, v in sorted(keywords.items())
+        ]
         return repr((name, given, files, others))
 
     def records(self) -> Iterator[Comparison]:
@@ -112,8 +120,13 @@ def each(
 def file_rows(path: str | list[str], on_bad: OnBad = stop) -> Rows:
     """Rows of local files, in the order of their names; the format follows the file's extension."""
     for file in _files(path):
+        _size_and_time(file)
+        extension = _extension(file)
+        if extension not in READERS:
+            remedy = f"one of {', '.join(READERS)}"
+            raise RecordError(f"unknown extension '{extension}'", place=str(file), remedy=remedy)
         with readable(file):
-            yield from _reader(file)(file, on_bad)
+            yield from READERS[extension](file, on_bad)
 
 
 def hub_rows(source: Source) -> Rows:
@@ -148,18 +161,12 @@ def _files(path: str | list[str]) -> list[Path]:
         if Path(part).is_dir():
             found += sorted(p for p in Path(part).rglob("*") if _extension(p) in READERS)
         else:
-            found += (
-                [Path(p) for p in sorted(glob.glob(str(part)))] if glob.has_magic(str(part)) else [Path(part)]
-            )
+            names = sorted(glob.glob(str(part))) if glob.has_magic(str(part)) else [part]
+            found += [Path(name) for name in names]
     if not found:
-        raise RecordError(
-            "no data file found", place=str(path), remedy=f"data.path must match {', '.join(READERS)}"
-        )
+        remedy = f"data.path must match {', '.join(READERS)}"
+        raise RecordError("no data file found", place=str(path), remedy=remedy)
     return found
-
-
-def _size_and_time_if_file(value: Any) -> tuple[int, ...]:
-    return _size_and_time(Path(value)) if isinstance(value, str) and Path(value).is_file() else ()
 
 
 def _size_and_time(path: Path) -> tuple[int, int]:
@@ -172,17 +179,6 @@ def _extension(path: Path) -> str:
     return Path(path.stem).suffix if path.suffix == ".gz" else path.suffix
 
 
-def _reader(path: Path) -> Callable[[Path, OnBad], Rows]:
-    if not path.is_file():
-        raise RecordError("no such file", place=str(path), remedy="check data.path")
-    extension = _extension(path)
-    if extension not in READERS:
-        raise RecordError(
-            f"unknown extension '{extension}'", place=str(path), remedy=f"one of {', '.join(READERS)}"
-        )
-    return READERS[extension]
-
-
 def _json_array(path: Path, on_bad: OnBad) -> Rows:
     """A `.json` file: one array of objects; JSON Lines under that name is accepted too."""
     with open_text(path) as file:
@@ -193,10 +189,8 @@ def _json_array(path: Path, on_bad: OnBad) -> Rows:
             try:
                 rows = json.loads("[" + file.read())
             except json.JSONDecodeError as error:
-                where = f"{path}:{error.lineno}"
-                raise RecordError(
-                    f"is not JSON: {error.msg}", place=where, remedy="one array of objects"
-                ) from error
+                problem, place = f"is not JSON: {error.msg}", f"{path}:{error.lineno}"
+                raise RecordError(problem, place=place, remedy="one array of objects") from error
             yield from ((f"{path}:[{n}]", row) for n, row in enumerate(rows))
             return
     yield from lines(path, on_bad)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from rlhf.data.near_duplicates import NearDuplicates
 from rlhf.data.spill import Spill
 from rlhf.records import Comparison, prompt_hash, prompt_text
-from rlhf.stats.arrays import Bools, Ints
+from rlhf.stats.arrays import Ints
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
@@ -64,21 +64,13 @@ class SplitReport:
 
     near_duplicates: int = 200_000
     threshold: float = 0.6
-    _axes: dict[str, _Axis] = field(
-        default_factory=lambda: {name: _Axis() for name in ("all", "domain", "difficulty")},
-        init=False,
-        repr=False,
-    )
-    _prompts: Spill = field(
-        default_factory=lambda: Spill([("split", "u1"), ("domain", "u4"), ("difficulty", "u4")]),
-        init=False, repr=False,
-    )  # fmt: skip
-    _texts: Spill = field(default_factory=lambda: Spill([("split", "u1")]), init=False, repr=False)
-    _index: NearDuplicates | None = field(default=None, init=False, repr=False)
-    _places: dict[str, set[Split]] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
+        self._axes = {name: _Axis() for name in ("all", "domain", "difficulty")}
+        self._prompts = Spill([("split", "u1"), ("domain", "u4"), ("difficulty", "u4")])
+        self._texts = Spill([("split", "u1")])
         self._index = NearDuplicates(self.threshold) if self.near_duplicates else None
+        self._places: dict[str, set[Split]] = {}
 
     def add(self, record: Comparison, split: Split) -> None:
         """Count one record."""
@@ -116,9 +108,7 @@ class SplitReport:
             **{axis: self._axes[axis].as_dict(prompts[axis]) for axis in ("domain", "difficulty")},
             "balance_p": {axis: _balance(prompts[axis].tolist()) for axis in ("domain", "difficulty")},
             "prompts_in_several_splits": straddling,
-            "completions_shared": sum(
-                _shared(bucket["hash"], bucket["split"] == 0) for bucket in self._texts.buckets()
-            ),
+            "completions_shared": sum(_shared_with_train(bucket) for bucket in self._texts.buckets()),
             "near_duplicate_prompts": self._near_duplicates(),
             "empty": {s: REMEDY[s] for s, n in zip(SPLITS, records[0], strict=True) if not n},
         }
@@ -147,9 +137,10 @@ class SplitReport:
         return len(found)
 
 
-def _shared(hashes: NDArray[np.uint64], train: Bools) -> int:
+def _shared_with_train(bucket: NDArray[Any]) -> int:
     """Different hashes that are in train and outside it."""
-    return len(np.intersect1d(hashes[train], hashes[~train]))
+    train = bucket["split"] == 0
+    return len(np.intersect1d(bucket["hash"][train], bucket["hash"][~train]))
 
 
 def _balance(rows: list[list[int]]) -> float | None:

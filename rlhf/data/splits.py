@@ -22,8 +22,8 @@ from rlhf.data.split_report import SPLITS, Split, SplitReport
 from rlhf.records import Comparison, RecordError, prompt_hash
 
 __all__ = [
-    "SPLITS", "BalancedSplit", "HashSplit", "OfficialSplit", "Split", "SplitReport", "Splitter",
-    "at_least_one", "by_hash", "by_unit", "check_shares", "fitted", "unit",
+    "SPLITS", "BalancedSplit", "FittedSplit", "HashSplit", "OfficialSplit", "Shares", "Split", "SplitReport",
+    "Splitter", "at_least_one", "by_hash", "by_unit", "unit",
 ]  # fmt: skip
 
 OFFICIAL_NAMES: Mapping[str, Split] = {
@@ -48,28 +48,57 @@ class Splitter(Protocol):
 
 
 @dataclass
-class HashSplit:
-    """By a hash of the prompt alone: test when u(seed, prompt) < test, then val, then train.
-
-    Stable: adding, removing or re-ordering data moves nothing, and two files split apart agree. The sizes
-    are random: with n prompts a share f has standard deviation sqrt(f (1 - f) / n).
+class Shares:
+    """What splitters by share have in common.
 
     Args:
-        val: share of the prompts for validation.
+        val: share for validation.
         test: share for the test.
         seed: another seed is another split.
 
     Raises:
-        ValueError: the shares are not fractions of the whole.
+        ValueError: the shares are not fractions of one whole.
     """
 
-    needs_fit: ClassVar[bool] = False
     val: float = 0.1
     test: float = 0.1
     seed: int = 0
 
     def __post_init__(self) -> None:
-        check_shares(self.val, self.test)
+        if self.val < 0 or self.test < 0 or self.val + self.test > 1:
+            raise ValueError(
+                f"split.val={self.val} and split.test={self.test} must be >= 0 and add up to at most 1"
+            )
+
+
+@dataclass
+class FittedSplit:
+    """A splitter that looks up the split of every prompt that `fit` has read."""
+
+    needs_fit: ClassVar[bool] = True
+    _split: dict[str, Split] = field(default_factory=dict, init=False, repr=False)
+
+    def split_of(self, record: Comparison) -> Split:
+        """The split of a record that `fit` has seen. Raises RecordError for another one."""
+        key = self._key(record)
+        if key not in self._split:
+            problem = "was not in the data that the splitter read"
+            raise RecordError(problem, remedy="call fit on all the records first")
+        return self._split[key]
+
+    def _key(self, record: Comparison) -> str:
+        return prompt_hash(record.prompt)
+
+
+@dataclass
+class HashSplit(Shares):
+    """By a hash of the prompt alone: test when u(seed, prompt) < test, then val, then train.
+
+    Stable: adding, removing or re-ordering data moves nothing, and two files split apart agree. The sizes
+    are random: with n prompts a share f has standard deviation sqrt(f (1 - f) / n). Arguments as in `Shares`.
+    """
+
+    needs_fit: ClassVar[bool] = False
 
     def fit(self, records: Iterable[Comparison]) -> None:
         """Nothing to learn."""
@@ -80,28 +109,15 @@ class HashSplit:
 
 
 @dataclass
-class BalancedSplit:
+class BalancedSplit(FittedSplit, Shares):
     """Exact shares inside every stratum (domain, `meta.difficulty`): prompts in hash order, cut in three.
 
     Rounding is carried from stratum to stratum, so the whole set is within one prompt of its shares and each
     stratum within two; from 3 prompts on, every split that was asked for gets at least one. A prompt seen
     in several strata counts in the first by name. Re-ordering the data changes nothing; adding data moves
     the prompts nearest a cut, about one per cut and stratum (many, where strata hold a handful of prompts).
-
-    Args:
-        val: share of the prompts for validation.
-        test: share for the test.
-        seed: another seed is another split.
+    Arguments as in `Shares`.
     """
-
-    needs_fit: ClassVar[bool] = True
-    val: float = 0.1
-    test: float = 0.1
-    seed: int = 0
-    _split: dict[str, Split] = field(default_factory=dict, init=False, repr=False)
-
-    def __post_init__(self) -> None:
-        check_shares(self.val, self.test)
 
     def fit(self, records: Iterable[Comparison]) -> None:
         """Collect the stratum of every prompt, then cut."""
@@ -122,13 +138,9 @@ class BalancedSplit:
             for n, key in enumerate(by_unit(prompts[name], self.seed)):
                 self._split[key] = "test" if n < n_test else "val" if n < n_test + n_val else "train"
 
-    def split_of(self, record: Comparison) -> Split:
-        """The split of a record that `fit` has seen."""
-        return fitted(self._split, prompt_hash(record.prompt))
-
 
 @dataclass
-class OfficialSplit:
+class OfficialSplit(FittedSplit):
     """The split each record names itself under `meta.split`, as published.
 
     Where a published split has one prompt in two splits, all its records go to the more protected one (test
@@ -140,11 +152,9 @@ class OfficialSplit:
         key: the key of the record's meta that holds the name.
     """
 
-    needs_fit: ClassVar[bool] = True
     names: Mapping[str, Split] = field(default_factory=lambda: OFFICIAL_NAMES)
     key: str = "split"
     moved: int = field(default=0, init=False, repr=False)
-    _split: dict[str, Split] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
         for name, split in self.names.items():
@@ -165,27 +175,13 @@ class OfficialSplit:
     def _named(self, record: Comparison) -> Split:
         name = record.meta.get(self.key)
         if name is None:
-            raise RecordError(
-                f"record {record.prompt_id} names no split",
-                key=f"meta.{self.key}",
-                remedy="this set has no official split: use split=hash or split=balanced",
-            )
+            problem = f"record {record.prompt_id} names no split"
+            remedy = "this set has no official split: use split=hash or split=balanced"
+            raise RecordError(problem, key=f"meta.{self.key}", remedy=remedy)
         if name not in self.names:
-            known = ", ".join(self.names)
-            raise RecordError(
-                f"is {name!r}", key=f"meta.{self.key}", remedy=f"one of {known}, or set split.names"
-            )
+            remedy = f"one of {', '.join(self.names)}, or set split.names"
+            raise RecordError(f"is {name!r}", key=f"meta.{self.key}", remedy=remedy)
         return self.names[name]
-
-    def split_of(self, record: Comparison) -> Split:
-        """The split of a record that `fit` has seen."""
-        return fitted(self._split, prompt_hash(record.prompt))
-
-
-def check_shares(val: float, test: float) -> None:
-    """Raises ValueError unless the shares of validation and test are fractions of one whole."""
-    if val < 0 or test < 0 or val + test > 1:
-        raise ValueError(f"split.val={val} and split.test={test} must be >= 0 and add up to at most 1")
 
 
 def unit(key: str, seed: int) -> float:
@@ -225,12 +221,3 @@ def _held_out(n: int, val: float, test: float) -> tuple[int, int]:
     held = floor(n * (val + test) + 0.5)
     n_test = floor(held * test / (val + test) + 0.5) if held else 0
     return held - n_test, n_test
-
-
-def fitted(known: Mapping[str, Split], key: str) -> Split:
-    """The split of a key that `fit` has seen. Raises RecordError when it has not."""
-    if key not in known:
-        raise RecordError(
-            "was not in the data that the splitter read", remedy="call fit on all the records first"
-        )
-    return known[key]

@@ -1,15 +1,18 @@
 """Prepared rows on disk: one memory-mapped Arrow file per split, written once and shared by all jobs of a sweep.
 
 The store's name is a fingerprint of everything that shaped the rows: data files, aggregation, template,
-tokenizer, lengths, split, and the project's own code. Memory stays flat in the number of records.
+tokenizer, lengths, split, and the code that prepares them. Memory stays flat in the number of records.
 """
 
 from __future__ import annotations
 
+import ast
 import hashlib
+import inspect
 import json
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterable
 from contextlib import ExitStack
@@ -23,11 +26,12 @@ import pyarrow.compute as pc
 from datasets import Dataset
 
 from rlhf.data.prepare import SCHEMA, Row
+from rlhf.data.split_report import SPLITS
 from rlhf.stats.arrays import Ints
 
-SPLITS = ("train", "val", "test")
 CHUNK = 1000
 """Rows per Arrow record batch."""
+ROOT = Path(__file__).parent.parent
 
 
 def write_store(folder: Path, rows: Iterable[tuple[str, Row]], report: Any) -> None:
@@ -42,7 +46,9 @@ def write_store(folder: Path, rows: Iterable[tuple[str, Row]], report: Any) -> N
     unfinished = Path(tempfile.mkdtemp(prefix=folder.name + ".", dir=folder.parent))
     try:
         with ExitStack() as stack:
-            writers = {s: stack.enter_context(_Writer(unfinished / f"{s}.arrow")) for s in SPLITS}
+            writers: dict[str, _Writer] = {
+                s: stack.enter_context(_Writer(unfinished / f"{s}.arrow")) for s in SPLITS
+            }
             for split, row in rows:
                 writers[split].add(row)
         (unfinished / "data_report.json").write_text(json.dumps(report(), indent=2))
@@ -106,8 +112,10 @@ class Rows:
 
 
 def fingerprint(*parts: Any) -> str:
-    """16 hex digits that change with any of the parts or with the project's code."""
-    digest = hashlib.sha256(_code().encode())
+    """16 hex digits that change with any of the parts or with the code that prepares rows with them."""
+    digest = hashlib.sha256()
+    for path in code(*parts):
+        digest.update(path.read_bytes())
     for part in parts:
         digest.update(describe(part).encode() + b"\x00")
     return digest.hexdigest()[:16]
@@ -116,13 +124,49 @@ def fingerprint(*parts: Any) -> str:
 def describe(part: Any) -> str:
     """A text that is equal for equal settings: partials by function and arguments, files by size and time."""
     if isinstance(part, partial):
-        return f"{part.func.__module__}.{part.func.__qualname__}({sorted(part.keywords.items())})"
+        return f"{describe(part.func)}({sorted(part.keywords.items())})"
+    if inspect.isroutine(part):
+        return f"{part.__module__}.{part.__qualname__}"
     if hasattr(part, "fingerprint"):
         return str(part.fingerprint)
     return repr(part)
 
 
-def _code() -> str:
-    root = Path(__file__).parent.parent
-    parts = sorted([*root.glob("*.py"), *root.glob("data/**/*.py"), *root.glob("annotate/*.py")])
-    return hashlib.sha256(b"".join(p.read_bytes() for p in parts)).hexdigest()
+def code(*parts: Any) -> list[Path]:
+    """The files that the rows depend on: this one, those that the parts are written in, and what these import of us."""
+    found: set[Path] = set()
+    waiting = {Path(__file__), *(file for part in parts for file in _written_in(part, set()))}
+    while waiting:
+        found.add(file := waiting.pop())
+        waiting |= _imported(file) - found
+    return sorted(found)
+
+
+def _written_in(part: Any, seen: set[int]) -> set[Path]:
+    """The files of a part's class or function, and of the parts that it holds; not those of other packages."""
+    if id(part) in seen:
+        return set()
+    seen.add(id(part))
+    name = getattr(part, "__module__", None) or "builtins"
+    file = getattr(sys.modules.get(name), "__file__", None) or ""
+    own: set[Path] = set()
+    if isinstance(part, partial):
+        inside = [part.func, *part.keywords.values()]
+    elif isinstance(part, list | tuple):
+        inside = list(part)
+    elif not file or "site-packages" in file or name.partition(".")[0] in sys.stdlib_module_names:
+        return set()
+    else:
+        own, inside = {Path(file)}, list(getattr(part, "__dict__", {}).values())
+    return own.union(*(_written_in(one, seen) for one in inside))
+
+
+def _imported(file: Path) -> set[Path]:
+    """The project's own files that a file imports."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(file.read_bytes())):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    own = (ROOT.joinpath(*name.split(".")[1:]) for name in names if name.startswith(f"{ROOT.name}."))
+    files = (place for path in own for place in (path.with_suffix(".py"), path / "__init__.py"))
+    return {place for place in files if place.is_file()}

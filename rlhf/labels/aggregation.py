@@ -44,12 +44,8 @@ class Counts:
 
 
 def soft(
-    record: Comparison,
-    *,
-    criterion: str | None = None,
-    pseudocount: float = 0.0,
-    attributes: Sequence[str] = (),
-) -> Label:
+    record: Comparison, *, criterion: str | None = None, pseudocount: float = 0.0, attributes: Sequence[str] = ()
+) -> Label:  # fmt: skip
     """The share of the votes as the label: p_ij = (wins_ij + ties_ij / 2 + a) / (votes_ij + 2a).
 
     Gold checks do not count. Completions are ranked by their mean p over the opponents they were compared with
@@ -65,9 +61,8 @@ def soft(
         RecordError: an option out of its range.
     """
     if pseudocount < 0:
-        raise RecordError(
-            f"is {pseudocount:g}", key="aggregation.pseudocount", remedy="0, or positive to smooth"
-        )
+        problem = f"is {pseudocount:g}"
+        raise RecordError(problem, key="aggregation.pseudocount", remedy="0, or positive to smooth")
     counts = count(record, criterion)
     return label_of(record, counts, *shares(counts, pseudocount), counts.votes > 0, attributes)
 
@@ -88,13 +83,9 @@ def majority(record: Comparison, *, criterion: str | None = None, attributes: Se
 
 
 def discard(
-    record: Comparison,
-    *,
-    criterion: str | None = None,
-    min_votes: int = 1,
-    min_agreement: float = 0.8,
+    record: Comparison, *, criterion: str | None = None, min_votes: int = 1, min_agreement: float = 0.8,
     attributes: Sequence[str] = (),
-) -> Label:
+) -> Label:  # fmt: skip
     """`soft` without the pairs that got too few votes or with too little agreement.
 
     Args:
@@ -122,7 +113,7 @@ def count(
     record: Comparison, criterion: str | None = None, weight: Callable[[Vote], float] = lambda vote: 1.0
 ) -> Counts:
     """How the votes that count (see `soft`) fall on the pairs of the record, each with its weight."""
-    ids = {c.id: k for k, c in enumerate(record.completions)}
+    ids = record.places
     wins, ties, stated, margins = np.zeros((4, len(ids), len(ids)))
     for vote in deciding(record.votes, criterion):
         worth = weight(vote)
@@ -172,12 +163,7 @@ def shares(counts: Counts, pseudocount: float = 0.0) -> tuple[Floats, Floats]:
 
 
 def label_of(
-    record: Comparison,
-    counts: Counts,
-    p: Floats,
-    tie: Floats,
-    observed: Bools,
-    attributes: Sequence[str],
+    record: Comparison, counts: Counts, p: Floats, tie: Floats, observed: Bools, attributes: Sequence[str]
 ) -> Label:
     """The label with win probabilities p [K, K] and tie probabilities [K, K] on the observed pairs [K, K]."""
     p, tie = np.where(observed, p, 0), np.where(observed, tie, 0)
@@ -191,6 +177,12 @@ def label_of(
         score=_ratings(record, attributes),
         votes=counts.votes,
     )
+
+
+def label_of_truth(record: Comparison, counts: Counts, truth: Floats, attributes: Sequence[str]) -> Label:
+    """The label from P(i better), P(tie), P(j better) [K, K, 3]: p_ij = P(i) + P(tie) / 2 on the pairs with votes."""
+    tie = truth[..., 1]
+    return label_of(record, counts, truth[..., 0] + tie / 2, tie, counts.votes > 0, attributes)
 
 
 def _rank(p: Floats, observed: Bools) -> Ints:
@@ -210,10 +202,9 @@ def _rank(p: Floats, observed: Bools) -> Ints:
 def _ratings(record: Comparison, attributes: Sequence[str]) -> Floats:
     """Mean Likert rating [K, A] of each completion on each attribute, NaN where nobody rated it."""
     if isinstance(attributes, str):
-        raise RecordError(
-            "must be a list of criteria", key="aggregation.attributes", remedy=f"write [{attributes}]"
-        )
-    ids = {c.id: k for k, c in enumerate(record.completions)}
+        remedy = f"write [{attributes}]"
+        raise RecordError("must be a list of criteria", key="aggregation.attributes", remedy=remedy)
+    ids = record.places
     score = np.full((len(ids), len(attributes)), np.nan)
     for a, attribute in enumerate(attributes):
         votes = [v for v in record.votes if not v.gold and v.criterion == attribute and v.likert is not None]

@@ -13,12 +13,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from rlhf.labels.aggregation import count, deciding, label_of
+from rlhf.labels.aggregation import count, deciding, label_of_truth
 from rlhf.labels.label import Aggregation, Label
 from rlhf.labels.vote_table import VoteTable, collect, identity
 from rlhf.records import Comparison, RecordError
@@ -37,9 +38,7 @@ class BradleyTerryFit:
 
     def probabilities(self, first: Ints, second: Ints) -> Floats:
         """Davidson's P(first), P(tie), P(second) [..., 3] of items by a reliable annotator."""
-        return _davidson(
-            torch.as_tensor(self.score[first] - self.score[second]), torch.tensor(self.log_tie)
-        ).numpy()
+        return davidson(self.score[first] - self.score[second], self.log_tie)
 
     def predict(self, first: Ints, second: Ints, annotator: Ints) -> Floats:
         """P(first), P(tie), P(second) [V, 3] of the annotators' verdicts, sides as in the stored order."""
@@ -64,11 +63,10 @@ def fit(
     """
     columns = [torch.as_tensor(c) for c in (verdict, first, second, annotator)]
     shapes = {"score": (items,), "gate": (annotators,), "guess": (annotators, 3), "mean": (4,), "tie": (1,)}
-    parameters = {
-        k: torch.zeros(shape, dtype=torch.float64, requires_grad=True) for k, shape in shapes.items()
-    }
+    options: dict[str, Any] = {"dtype": torch.float64, "requires_grad": True}
+    parameters = {name: torch.zeros(shape, **options) for name, shape in shapes.items()}
     with torch.no_grad():
-        parameters["mean"][0] = 1.0  # most judge
+        parameters["mean"][0] = 1.0  # most follow the scores
         parameters["gate"] += 1.0
     optimizer = torch.optim.LBFGS(
         parameters.values(), max_iter=steps, history_size=20, line_search_fn="strong_wolfe"
@@ -91,6 +89,11 @@ def fit(
             log_tie=float(parameters["tie"]),
             nll=nll,
         )
+
+
+def davidson(difference: Floats, log_tie: float) -> Floats:
+    """P(first), P(tie), P(second) [..., 3] for differences of score [...]."""
+    return _davidson(torch.as_tensor(difference), torch.tensor(log_tie)).numpy()
 
 
 def _davidson(difference: Tensor, log_tie: Tensor) -> Tensor:
@@ -144,9 +147,8 @@ class AnnotatorBradleyTerry:
     def __post_init__(self) -> None:
         for name in ("score_sd", "reliability_sd"):
             if getattr(self, name) <= 0:
-                raise RecordError(
-                    f"is {getattr(self, name):g}", key=f"aggregation.{name}", remedy="more than 0"
-                )
+                problem = f"is {getattr(self, name):g}"
+                raise RecordError(problem, key=f"aggregation.{name}", remedy="more than 0")
 
     def fit(self, records: Iterable[Comparison]) -> Aggregation:
         """Fit scores and annotators; only these records can be labelled."""
@@ -178,9 +180,9 @@ class FittedScores:
         counts = count(record, self.criterion)
         score = np.array([self._score(record, c.id) for c in record.completions])
         i, j = np.indices(counts.wins.shape)
-        truth = _davidson(torch.as_tensor(score[i] - score[j]), torch.tensor(self.found.log_tie)).numpy()
-        p, tie = truth[..., 0] + truth[..., 1] / 2, truth[..., 1]
-        return label_of(record, counts, p, tie, counts.votes > 0, self.attributes)
+        return label_of_truth(
+            record, counts, davidson(score[i] - score[j], self.found.log_tie), self.attributes
+        )
 
     def _score(self, record: Comparison, completion_id: str) -> float:
         own = identity(record, completion_id)

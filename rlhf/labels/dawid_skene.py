@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import permutations
 
 import numpy as np
+from scipy.special import softmax
 
-from rlhf.labels.aggregation import Counts, count, deciding, label_of, shares
+from rlhf.labels.aggregation import Counts, count, deciding, label_of, label_of_truth, shares
 from rlhf.labels.label import Aggregation, Label
 from rlhf.labels.vote_table import UNKNOWN, VoteTable, collect, levels
-from rlhf.records import Comparison, RecordError, Vote
+from rlhf.records import Comparison, RecordError
 from rlhf.stats.arrays import Floats
 
 VERDICTS = 3
@@ -89,13 +91,8 @@ def _posterior(vote_table: VoteTable, confusion: Floats, prior: Floats, units: i
     log = np.log(confusion)[vote_table.annotator, :, vote_table.verdict]
     columns = [np.bincount(vote_table.unit, log[:, t], minlength=units) for t in range(VERDICTS)]
     total: Floats = np.stack(columns, axis=1).astype(np.float64)
-    return _softmax(total + np.log(prior))
-
-
-def _softmax(logits: Floats) -> Floats:
-    weights: Floats = np.exp(logits - logits.max(-1, keepdims=True))
-    share: Floats = weights / weights.sum(-1, keepdims=True)
-    return share
+    posterior: Floats = softmax(total + np.log(prior), axis=-1)
+    return posterior
 
 
 def _shares_of(counts: Floats) -> Floats:
@@ -127,13 +124,11 @@ class Weighted:
         people = len(vote_table.annotators)
         gold = vote_table.gold[vote_table.unit]
         known = (gold != UNKNOWN) & vote_table.check
-        number = np.bincount(vote_table.annotator[known], minlength=people)
-        right = np.bincount(
-            vote_table.annotator[known], (gold == vote_table.verdict)[known], minlength=people
-        )
-        accuracy = np.where(
-            number >= self.gold_votes, (right + 1) / (number + 2), found.accuracy if people else np.zeros(0)
-        )
+        who = vote_table.annotator[known]
+        number = np.bincount(who, minlength=people)
+        right = np.bincount(who, (gold == vote_table.verdict)[known], minlength=people)
+        learned = found.accuracy if people else np.zeros(0)
+        accuracy = np.where(number >= self.gold_votes, (right + 1) / (number + 2), learned)
         weights = np.log(1 / (1 / np.clip(accuracy, 0.55, 0.99) - 1))
         mean = weights[vote_table.annotator].mean() if len(vote_table.annotator) else 1.0
         by_name = dict(zip(vote_table.annotators, (weights / mean).tolist(), strict=True))
@@ -173,9 +168,8 @@ class DawidSkene:
 
     def __post_init__(self) -> None:
         if self.smoothing <= 0:
-            raise RecordError(
-                f"is {self.smoothing:g}", key="aggregation.smoothing", remedy="more than 0; 4 is the default"
-            )
+            remedy = "more than 0; 4 is the default"
+            raise RecordError(f"is {self.smoothing:g}", key="aggregation.smoothing", remedy=remedy)
 
     def fit(self, records: Iterable[Comparison]) -> Aggregation:
         """Learn the confusion matrices."""
@@ -201,25 +195,13 @@ class TruthPosterior:
         """The label of one record."""
         counts = count(record, self.criterion)
         logits: Floats = np.zeros((*counts.wins.shape, VERDICTS)) + self.prior
-        place = {c.id: k for k, c in enumerate(record.completions)}
+        place = record.places
         for vote in deciding(record.votes, self.criterion):
             matrix = self.confusion.get(vote.annotator, self.pooled)
-            for i, j, verdict in _verdicts(vote, place):
-                logits[i, j] += matrix[:, verdict]
-        truth = _softmax(logits)
-        p, tie = truth[..., 0] + truth[..., 1] / 2, truth[..., 1]
-        return label_of(record, counts, p, tie, counts.votes > 0, self.attributes)
-
-
-def _verdicts(vote: Vote, place: Mapping[str, int]) -> list[tuple[int, int, int]]:
-    """(i, j, verdict) for every ordered pair the vote names."""
-    level = {place[i]: value for i, value in levels(vote).items()}
-    return [
-        (i, j, 1 + int(level[i] < level[j]) - int(level[i] > level[j]))
-        for i in level
-        for j in level
-        if i != j
-    ]
+            level = {place[i]: value for i, value in levels(vote).items()}
+            for i, j in permutations(level, 2):
+                logits[i, j] += matrix[:, 1 + int(level[i] < level[j]) - int(level[i] > level[j])]
+        return label_of_truth(record, counts, softmax(logits, axis=-1), self.attributes)
 
 
 def _only(record: Comparison, criterion: str | None, *, checks: bool = False) -> Comparison:
@@ -229,12 +211,8 @@ def _only(record: Comparison, criterion: str | None, *, checks: bool = False) ->
 
 
 def adjudicated(
-    record: Comparison,
-    *,
-    experts: Sequence[str],
-    criterion: str | None = None,
-    attributes: Sequence[str] = (),
-) -> Label:
+    record: Comparison, *, experts: Sequence[str], criterion: str | None = None, attributes: Sequence[str] = ()
+) -> Label:  # fmt: skip
     """`soft`, but on pairs that an expert voted on only the experts' votes count.
 
     Args:

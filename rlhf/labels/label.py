@@ -29,6 +29,10 @@ class Label:
     votes: Floats
     weight: float = 1.0
 
+    def pairs(self) -> list[tuple[int, int]]:
+        """The observed pairs (i, j), i < j, by rows."""
+        return [(i, j) for i, j in np.argwhere(np.triu(self.observed, 1)).tolist()]
+
 
 Aggregation = Callable[[Comparison], Label]
 """Votes to a label. A record whose votes decide nothing gives a label with nothing observed."""
@@ -56,9 +60,8 @@ def restricted(label: Label, kept: Sequence[int]) -> Label:
     rank = np.full(len(kept), -1)
     ranked = label.rank[list(kept)]
     rank[ranked >= 0] = np.unique(ranked[ranked >= 0], return_inverse=True)[1]
-    return replace(
-        label, rank=rank, score=label.score[list(kept)], **{m: getattr(label, m)[square] for m in matrices}
-    )
+    cut = {name: getattr(label, name)[square] for name in matrices}
+    return replace(label, rank=rank, score=label.score[list(kept)], **cut)
 
 
 def without_identical(label: Label, contents: Sequence[Any]) -> Label:
@@ -73,13 +76,7 @@ def without_identical(label: Label, contents: Sequence[Any]) -> Label:
     if not (same & label.observed).any():
         return label
     clash = (same & (label.rank[:, None] != label.rank[None, :])).any(1)
-    keep = ~same
-    return replace(
-        label,
-        observed=label.observed & keep,
-        win_prob=label.win_prob * keep,
-        tie_prob=label.tie_prob * keep,
-        margin=label.margin * keep,
-        votes=label.votes * keep,
-        rank=np.where(clash, -1, label.rank),
-    )
+    cut = {
+        name: getattr(label, name) * ~same for name in ("observed", "win_prob", "tie_prob", "margin", "votes")
+    }
+    return replace(label, rank=np.where(clash, -1, label.rank), **cut)

@@ -125,7 +125,7 @@ class VoteTableBuilder:
         """Add every vote of one record."""
         self._records += 1
         prompt = self._prompts[prompt_hash(record.prompt)]
-        place = {c.id: k for k, c in enumerate(record.completions)}
+        place = record.places
         units: dict[tuple[str, str, str], int] = {}
         for vote in record.votes:
             level = levels(vote)

@@ -1,6 +1,6 @@
 """A preference on disk: prompt, completions and raw votes, as JSON Lines."""
 
-from rlhf.records.jsonl import OnBad, dump, lines, open_text, read, readable, stop, write
+from rlhf.records.jsonl import OnBad, dump, lines, open_text, parse_rows, read, readable, stop, write
 from rlhf.records.parsing import parse, parse_header, parse_prompt
 from rlhf.records.prompt_hash import prompt_hash
 from rlhf.records.types import (
@@ -13,30 +13,12 @@ from rlhf.records.types import (
     Prompt,
     RecordError,
     Vote,
+    as_messages,
     prompt_text,
-)
+)  # fmt: skip
 
 __all__ = [
-    "KINDS",
-    "LIKERT",
-    "Comparison",
-    "Completion",
-    "Kind",
-    "Message",
-    "OnBad",
-    "Prompt",
-    "RecordError",
-    "Vote",
-    "dump",
-    "lines",
-    "open_text",
-    "parse",
-    "parse_header",
-    "parse_prompt",
-    "prompt_hash",
-    "prompt_text",
-    "read",
-    "readable",
-    "stop",
-    "write",
-]
+    "KINDS", "LIKERT", "Comparison", "Completion", "Kind", "Message", "OnBad", "Prompt", "RecordError", "Vote",
+    "as_messages", "dump", "lines", "open_text", "parse", "parse_header", "parse_prompt", "parse_rows", "prompt_hash",
+    "prompt_text", "read", "readable", "stop", "write",
+]  # fmt: skip

@@ -3,7 +3,7 @@
     {"prompt_id": "p17", "prompt": "text" | [{"role": "user", "content": "..."}], "domain": "optional",
      "completions": [{"id": "c0", "text": "...", "source": {"model": "...", "temperature": 0.9}}, ...],
      "votes": [{"annotator": "w12", "kind": "human|ai|simulated", "criterion": "overall", "seconds": 12.4,
-                "pair": ["c0", "c1"], "choice": "c0" | "c1" | "tie"        and, from a judge who is not sure, "p": 0.8
+                "pair": ["c0", "c1"], "choice": "c0" | "c1" | "tie"        and, from one who is not sure, "p": 0.8
                 | "ranking": [["c2"], ["c0", "c1"]]            best first, ties share a list
                 | "likert": {"c0": 4, "c1": 2}}]}              1..5 unless the header says otherwise
 
@@ -95,8 +95,15 @@ def read(path: str | Path, on_bad: OnBad = stop) -> Iterator[Comparison]:
         path: the file; a name that ends in `.gz` is read through gzip.
         on_bad: gets the `RecordError` (file, line, key, remedy) of every bad line; by default it is raised.
     """
-    scale = LIKERT
-    for place, raw in lines(path, on_bad):
+    return parse_rows(lines(path, on_bad), on_bad)
+
+
+def parse_rows(rows: Iterable[tuple[str, Any]], on_bad: OnBad) -> Iterator[Comparison]:
+    """Decoded lines with their places (`file:line`) as records; a header sets the scale of the rest of its file."""
+    scale, file = LIKERT, ""
+    for place, raw in rows:
+        if file != (file := place.rpartition(":")[0]):
+            scale = LIKERT
         try:
             if isinstance(raw, dict) and set(raw) == {"header"}:
                 scale = parse_header(raw["header"])
@@ -132,11 +139,11 @@ def _meta(meta: Mapping[str, Any]) -> dict[str, Any]:
 def dump(record: Comparison) -> dict[str, Any]:
     """The record as the JSON object of one line; `parse(dump(r)) == r`."""
     prompt = record.prompt if isinstance(record.prompt, str) else [dict(m) for m in record.prompt]
-    completions = [
+    texts = [
         {"id": c.id, "text": c.text, "source": dict(c.source), **_meta(c.meta)} for c in record.completions
     ]
     domain = {} if record.domain is None else {"domain": record.domain}
-    out = {"prompt_id": record.prompt_id, "prompt": prompt, **domain, "completions": completions}
+    out = {"prompt_id": record.prompt_id, "prompt": prompt, **domain, "completions": texts}
     return out | {"votes": [_vote_json(v) for v in record.votes]} | _meta(record.meta)
 
 

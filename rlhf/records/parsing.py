@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from difflib import get_close_matches
+from functools import partial
 from typing import Any
 
 from rlhf.records.types import KINDS, LIKERT, Comparison, Completion, Message, Prompt, RecordError, Vote
@@ -24,9 +25,8 @@ def _keys(raw: Any, what: str, *, required: Sequence[str], optional: Sequence[st
             raise RecordError(f"unknown key in {what}", key=key, remedy=remedy)
     for key in required:
         if key not in raw:
-            raise RecordError(
-                f"missing from {what}", key=key, remedy=f"every {what} needs {', '.join(required)}"
-            )
+            remedy = f"every {what} needs {', '.join(required)}"
+            raise RecordError(f"missing from {what}", key=key, remedy=remedy)
     return raw
 
 
@@ -87,25 +87,20 @@ def _pairwise(raw: Mapping[str, Any], ids: Sequence[str]) -> dict[str, Any]:
         raise RecordError(f"is {choice!r}", key="votes.choice", remedy=f"one of {pair[0]}, {pair[1]}, tie")
     margin = _number(raw.get("margin", 0.0), "votes.margin")
     if margin < 0:
-        raise RecordError(
-            "must not be negative", key="votes.margin", remedy="swap choice, or write 0 for none"
-        )
+        remedy = "swap choice, or write 0 for none"
+        raise RecordError("must not be negative", key="votes.margin", remedy=remedy)
     p = raw.get("p")
     if p is not None and not 0 <= (p := _number(p, "votes.p")) <= 1:
-        raise RecordError(
-            f"is {p:g}", key="votes.p", remedy="the probability that the first is better, 0 to 1"
-        )
+        remedy = "the probability that the first is better, 0 to 1"
+        raise RecordError(f"is {p:g}", key="votes.p", remedy=remedy)
     return {"pair": tuple(pair), "choice": choice, "margin": margin, "p": p}
 
 
 def _ranking(raw: Mapping[str, Any], ids: Sequence[str]) -> dict[str, Any]:
     groups = raw["ranking"]
     if not isinstance(groups, list) or not groups or not all(isinstance(g, list) and g for g in groups):
-        raise RecordError(
-            "must be a non-empty list of non-empty lists of ids, best first",
-            key="votes.ranking",
-            remedy='[["c2"], ["c0", "c1"]]',
-        )
+        problem = "must be a non-empty list of non-empty lists of ids, best first"
+        raise RecordError(problem, key="votes.ranking", remedy='[["c2"], ["c0", "c1"]]')
     flat = [i for g in groups for i in g]
     _known(flat, ids, "votes.ranking")
     if len(set(flat)) != len(flat):
@@ -129,13 +124,12 @@ def _likert(raw: Mapping[str, Any], ids: Sequence[str], scale: tuple[float, floa
 def _known(named: Iterable[Any], ids: Sequence[str], key: str) -> None:
     for i in named:
         if i not in ids:
-            raise RecordError(
-                f"no completion has the id {i!r}", key=key, remedy=f"ids here: {', '.join(ids)}"
-            )
+            remedy = f"ids here: {', '.join(ids)}"
+            raise RecordError(f"no completion has the id {i!r}", key=key, remedy=remedy)
 
 
 def _vote(raw: Any, ids: Sequence[str], scale: tuple[float, float]) -> Vote:
-    optional = (
+    optional = [
         "kind",
         "criterion",
         "seconds",
@@ -147,26 +141,21 @@ def _vote(raw: Any, ids: Sequence[str], scale: tuple[float, float]) -> Vote:
         "ranking",
         "likert",
         "meta",
-    )
+    ]
     _keys(raw, "vote", required=("annotator",), optional=optional)
     forms = [k for k in ("pair", "ranking", "likert") if raw.get(k) is not None]
     if len(forms) != 1:
-        raise RecordError(
-            f"a vote has one form, this one has {forms or 'none'}",
-            key="votes",
-            remedy="pair+choice, ranking, or likert",
-        )
+        problem = f"a vote has one form, this one has {forms or 'none'}"
+        raise RecordError(problem, key="votes", remedy="pair+choice, ranking, or likert")
     kind = raw.get("kind", "human")
     if kind not in KINDS:
         raise RecordError(f"is {kind!r}", key="votes.kind", remedy=f"one of {', '.join(KINDS)}")
     gold = raw.get("gold", False)
     if not isinstance(gold, bool):
         raise RecordError("must be true or false", key="votes.gold")
-    form = {
-        "pair": lambda: _pairwise(raw, ids),
-        "ranking": lambda: _ranking(raw, ids),
-        "likert": lambda: _likert(raw, ids, scale),
-    }[forms[0]]()
+    readers: dict[str, Callable[..., dict[str, Any]]] = {
+        "pair": _pairwise, "ranking": _ranking, "likert": partial(_likert, scale=scale)
+    }  # fmt: skip
     seconds = raw.get("seconds")
     return Vote(
         annotator=_string(raw["annotator"], "votes.annotator"),
@@ -175,7 +164,7 @@ def _vote(raw: Any, ids: Sequence[str], scale: tuple[float, float]) -> Vote:
         seconds=None if seconds is None else _number(seconds, "votes.seconds"),
         gold=gold,
         meta=_mapping(raw.get("meta", {}), "votes.meta"),
-        **form,
+        **readers[forms[0]](raw, ids),
     )
 
 
@@ -189,19 +178,15 @@ def parse(raw: Any, scale: tuple[float, float] = LIKERT) -> Comparison:
     Raises:
         RecordError: names the key and the remedy; `read` adds file and line.
     """
-    _keys(
-        raw, "record", required=("prompt_id", "prompt", "completions"), optional=("votes", "domain", "meta")
-    )
+    required = ("prompt_id", "prompt", "completions")
+    _keys(raw, "record", required=required, optional=("votes", "domain", "meta"))
     if not isinstance(raw["completions"], list) or not raw["completions"]:
         raise RecordError("must be a non-empty list", key="completions")
     completions = tuple(_completion(c) for c in raw["completions"])
     ids = [c.id for c in completions]
     if len(set(ids)) != len(ids) or "tie" in ids:
-        raise RecordError(
-            "ids must be different, and 'tie' is reserved",
-            key="completions.id",
-            remedy=f"got {', '.join(ids)}",
-        )
+        problem = "ids must be different, and 'tie' is reserved"
+        raise RecordError(problem, key="completions.id", remedy=f"got {', '.join(ids)}")
     votes = raw.get("votes", [])
     if not isinstance(votes, list):
         raise RecordError("must be a list", key="votes", remedy="an empty list where nobody voted yet")

@@ -58,7 +58,7 @@ class Vote:
 
     pair + choice   the two completion ids and the winner's id, or "tie"; `margin` >= 0 is the stated
                     strength of the preference in units of reward (0 = none stated); `p` is the probability
-                    that the first of the pair is better, where a judge gave one (None = not), and counts
+                    that the first of the pair is better, where an annotator gave one (None = not), and counts
                     instead of the choice
     ranking         best first; ids that share an inner tuple are tied; ids left out got no vote
     likert          completion id -> rating, higher is better
@@ -89,12 +89,19 @@ class Comparison:
     domain: str | None = None
     meta: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def places(self) -> dict[str, int]:
+        """Completion id -> its index."""
+        return {completion.id: index for index, completion in enumerate(self.completions)}
+
     def position(self, completion_id: str) -> int:
         """Index of a completion by its id. Raises KeyError when there is none."""
-        for index, completion in enumerate(self.completions):
-            if completion.id == completion_id:
-                return index
-        raise KeyError(completion_id)
+        return self.places[completion_id]
+
+
+def as_messages(prompt: Prompt) -> list[Message]:
+    """The prompt as the turns of a chat; a plain text is one user turn."""
+    return [Message(role="user", content=prompt)] if isinstance(prompt, str) else list(prompt)
 
 
 def prompt_text(prompt: Prompt) -> str:

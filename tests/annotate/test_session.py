@@ -10,7 +10,7 @@ import pytest
 from projects import person, project, tasks, work
 
 from rlhf.annotate.items import AnswerError, Item, votes_of
-from rlhf.annotate.report import ReportOptions, report, write_queue
+from rlhf.annotate.report import ReportOptions, disputed, report
 from rlhf.annotate.session import Gone, TooSoon
 from rlhf.labels.dawid_skene import adjudicated
 from rlhf.labels.vote_table import collect
@@ -253,7 +253,7 @@ def test_disputed_records_go_to_experts_who_have_not_voted_and_come_back_merged(
         ),
     )
     clear = replace(tasks(2)[1], votes=(Vote("ann", pair=("c0", "c1"), choice="c0"),))
-    assert write_queue(tmp_path / "adjudicate.jsonl", [disputed_one, clear], 0.6) == 1
+    assert write(tmp_path / "adjudicate.jsonl", disputed([disputed_one, clear], 0.6)) == 1
     session = project(tmp_path, list(read(tmp_path / "adjudicate.jsonl")), overlap=2)
     assert session.next(person(session, "ben"))["done"], "who has voted is not asked again"
     assert [p["name"] for p in session.people()] == []

@@ -1,6 +1,7 @@
 """Every filter on texts it must drop and texts it must not."""
 
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 from hydra.utils import instantiate
@@ -8,8 +9,7 @@ from omegaconf import OmegaConf
 
 from rlhf.collect import filters as f
 from rlhf.collect.filtering import Filtering
-from rlhf.collect.personal_data import PersonalData
-from rlhf.records import Comparison, Completion, Vote
+from rlhf.records import Comparison, Completion, RecordError, Vote
 
 WORDS = (
     "The quick brown fox jumps over the lazy dog while seven wise owls watch from an old oak tree at night."
@@ -69,22 +69,22 @@ CASES = [
     (f.Refusal(), "I am sure that it will not rain.", None),
     (f.Profanity(), "You fucking idiot", "profane"),
     (f.Profanity(), WORDS, None),
-    (PersonalData(), "Write to jane.doe@example.org today.", "personal data: e-mail address"),
-    (PersonalData(), "Call +1 415-555-0132 now.", "personal data: phone number"),
-    (PersonalData(), "Call +49 30 12345678 now.", "personal data: phone number"),
-    (PersonalData(), "Call +44 (0)20 7946 0958.", "personal data: phone number"),
-    (PersonalData(), "Call 020 7946 0958 for the London office.", "personal data: phone number"),
-    (PersonalData(), "john dot doe at example dot com", "personal data: e-mail address"),
-    (PersonalData(), "Version 1.2.3.4 was released at noon.", None),
-    (PersonalData(), "Call (415) 555-2671.", "personal data: phone number"),
-    (PersonalData(), "It is +12 degrees, or 3 + 4 = 7.", None),
-    (PersonalData(), "Use version 1.2.3.4 or v10.0.0.1 of it.", None),
-    (PersonalData(), "My card is 4111 1111 1111 1111.", "personal data: card number"),
-    (PersonalData(), "The number 4111 1111 1111 1112 is no card.", None),
-    (PersonalData(), "SSN 123-45-6789", "personal data: social security number"),
-    (PersonalData(), "Host 192.168.0.17 is down.", "personal data: IP address"),
-    (PersonalData(), "IBAN DE89 3704 0044 0532 0130 00", "personal data: IBAN"),
-    (PersonalData(), "In 1998, 300 people came; version 2.10.3 is out.", None),
+    (f.PersonalData(), "Write to jane.doe@example.org today.", "personal data: e-mail address"),
+    (f.PersonalData(), "Call +1 415-555-0132 now.", "personal data: phone number"),
+    (f.PersonalData(), "Call +49 30 12345678 now.", "personal data: phone number"),
+    (f.PersonalData(), "Call +44 (0)20 7946 0958.", "personal data: phone number"),
+    (f.PersonalData(), "Call 020 7946 0958 for the London office.", "personal data: phone number"),
+    (f.PersonalData(), "john dot doe at example dot com", "personal data: e-mail address"),
+    (f.PersonalData(), "Version 1.2.3.4 was released at noon.", None),
+    (f.PersonalData(), "Call (415) 555-2671.", "personal data: phone number"),
+    (f.PersonalData(), "It is +12 degrees, or 3 + 4 = 7.", None),
+    (f.PersonalData(), "Use version 1.2.3.4 or v10.0.0.1 of it.", None),
+    (f.PersonalData(), "My card is 4111 1111 1111 1111.", "personal data: card number"),
+    (f.PersonalData(), "The number 4111 1111 1111 1112 is no card.", None),
+    (f.PersonalData(), "SSN 123-45-6789", "personal data: social security number"),
+    (f.PersonalData(), "Host 192.168.0.17 is down.", "personal data: IP address"),
+    (f.PersonalData(), "IBAN DE89 3704 0044 0532 0130 00", "personal data: IBAN"),
+    (f.PersonalData(), "In 1998, 300 people came; version 2.10.3 is out.", None),
 ]
 
 
@@ -94,7 +94,7 @@ def test_reason(one, text, reason):
 
 
 def test_what_the_prompt_gave_is_no_personal_data_of_the_answer():
-    assert PersonalData()("Write to bob@example.org", "I wrote to bob@example.org.") is None
+    assert f.PersonalData()("Write to bob@example.org", "I wrote to bob@example.org.") is None
 
 
 def test_a_wrong_pattern_is_named():
@@ -139,12 +139,16 @@ def test_a_filter_is_switched_off_by_null():
     assert len(list(filtering([record("", "")]))) == 1
 
 
-@pytest.mark.parametrize("name", ["none", "default", "strict"])
-def test_configured_filters_keep_good_answers(root, name):
+def configured(root, name):
     cfg = OmegaConf.create(
         {"min_completions": 2, "filter": OmegaConf.load(root / "conf" / "filter" / f"{name}.yaml")}
     )
-    filtering = instantiate(cfg.filter, _convert_="all")
+    return instantiate(cfg.filter, _convert_="all")
+
+
+@pytest.mark.parametrize("name", ["none", "default", "strict"])
+def test_configured_filters_keep_good_answers(root, name):
+    filtering = configured(root, name)
     good = record(
         "The capital of Peru is Lima, a city on the coast.", "I believe that it is Lima, which is in Peru."
     )
@@ -153,7 +157,9 @@ def test_configured_filters_keep_good_answers(root, name):
         bad = record(
             "The capital of Peru is Lima, a city on the coast.", "You fucking idiot", "You fucking idiot!"
         )
-        assert list(filtering([bad])) == []
+        with_profanity = {**filtering.filters, "profanity": f.Profanity(max_probability=0.95)}
+        assert list(replace(filtering, filters=with_profanity)([bad])) == []
+        assert bool(filtering.filters["profanity"]) is (name == "strict")
 
 
 def test_a_model_of_your_own_by_path(tmp_path):
@@ -173,3 +179,20 @@ def test_a_model_of_your_own_by_path(tmp_path):
     assert f.ModelScore(path, "toxic", max_probability=1.0)("p", "bad") is None
     with pytest.raises(ValueError, match=r"one of (fine, toxic|toxic, fine)"):
         f.ModelScore(path, "rude")("p", "bad")
+
+
+def test_a_filter_that_needs_an_absent_package_says_how_to_get_it(monkeypatch):
+    monkeypatch.setattr(f, "find_spec", lambda name: None)
+    for build in (f.Profanity, lambda: f.Language(["en"]), lambda: f.JsonSchema({})):
+        with pytest.raises(RecordError, match=r"pip install 'rlhf\[filters\]', or filter.filters.\w+=null"):
+            build()
+
+
+def test_the_default_filters_need_no_extra(monkeypatch, root):
+    monkeypatch.setattr(f, "find_spec", lambda name: None)
+    filtering = configured(root, "default")
+    assert {name for name, one in filtering.filters.items() if one} == {
+        "length",
+        "repetition",
+        "personal_data",
+    }

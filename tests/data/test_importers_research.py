@@ -6,12 +6,8 @@ import pytest
 from hydra.errors import InstantiationException
 from research_rows import ARGUMENTS, LLMBAR, PAIR, PANDALM, QA, jsonl, rankme_row, rows, source
 
-from rlhf.data.importers.llmbar import llmbar
-from rlhf.data.importers.pandalm import pandalm
-from rlhf.data.importers.qa_feedback import qa_feedback
-from rlhf.data.importers.rankme import SCALE, rankme
-from rlhf.data.importers.ukpconvarg import ukpconvarg
-from rlhf.data.importers.ukpconvarg_files import ukpconvarg_source
+from rlhf.data.importers import llmbar, pandalm, qa_feedback, rankme, ukpconvarg, ukpconvarg_source
+from rlhf.data.importers.research import SCALE
 from rlhf.data.source import Source
 from rlhf.records import RecordError, dump, parse, read, stop, write
 

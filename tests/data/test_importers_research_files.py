@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 from research_rows import ROOT, source
 
-from rlhf.data.importers.rankme import SCALE
+from rlhf.data.importers.research import SCALE
 from rlhf.records import read, write
 
 SHARED = ROOT.parent / "shared" / "data"

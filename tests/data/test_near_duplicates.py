@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rlhf.data.near_duplicates import REACH, NearDuplicates, UnionFind, jaccard, shingles
+from rlhf.data.near_duplicates import REACH, NearDuplicates, connected, jaccard, shingles
 
 
 def sentence(words, seed):
@@ -145,11 +145,12 @@ def test_a_key_seen_before_is_ignored():
 
 @settings(deadline=None)
 @given(st.lists(st.tuples(st.sampled_from("abcdefgh"), st.sampled_from("abcdefgh"))))
-def test_union_find_gives_the_smallest_member_of_the_connected_set(edges):
-    union, neighbours = UnionFind(), {v: {v} for v in "abcdefgh"}
+def test_connected_gives_the_smallest_member_of_the_connected_set(edges):
+    neighbours = {v: {v} for v in "abcdefgh"}
     for a, b in edges:
-        union.join(a, b)
         joined = neighbours[a] | neighbours[b]
         for v in joined:
             neighbours[v] = joined
-    assert all(union.root(v) == min(neighbours[v]) for v in "abcdefgh")
+    found = connected(edges)
+    assert set(found) == {v for edge in edges for v in edge}
+    assert all(found.get(v, v) == min(neighbours[v]) for v in "abcdefgh")

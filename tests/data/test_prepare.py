@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from rlhf.data.prepare import Audit, prepare, prepare_one
+from rlhf.data.prepare import Audit, prepare_one
 from rlhf.data.render import Renderer
 from rlhf.labels.aggregation import soft
 from rlhf.models.pretrained import Tiny
@@ -57,7 +57,7 @@ def test_a_row_holds_the_label_of_every_completion_in_its_place(row_of, audit):
     assert square(row, "votes").tolist() == [[0, 1, 1], [1, 0, 1], [1, 1, 0]]
     tokens = len(row["prompt"]) * 3 + sum(map(len, row["responses"]))
     assert {k: v for k, v in audit.as_dict().items() if v} == {
-        "records": 1, "kept": 1, "completions": 3, "pairs_judged": 3, "tokens": tokens,
+        "records": 1, "kept": 1, "completions": 3, "pairs_compared": 3, "tokens": tokens,
         "longest_row_tokens": len(row["prompt"]) + len(row["responses"][2]),
     }  # fmt: skip
 
@@ -69,7 +69,7 @@ def test_a_pair_of_the_same_tokens_is_no_longer_observed_and_loses_its_ranks(row
     assert square(row, "votes").tolist() == [[0, 1, 0], [1, 0, 1], [0, 1, 0]]
     assert row["rank"] == [-1, 1, -1], "one text cannot be both best and worst"
     assert audit.counts["pairs_identical"] == 1
-    assert audit.counts["pairs_judged"] == 3
+    assert audit.counts["pairs_compared"] == 3
     assert audit.counts["kept"] == 1
 
 
@@ -91,7 +91,7 @@ def test_equal_ranks_of_equal_texts_stay(row_of):
 def test_a_record_whose_only_pair_is_the_same_tokens_is_dropped_and_counted(row_of, audit):
     assert row_of(record("same", "same", votes=[prefers("c0", "c1")])) is None
     assert {k: v for k, v in audit.as_dict().items() if v} == {
-        "records": 1, "dropped/identical": 1, "pairs_judged": 1, "pairs_identical": 1
+        "records": 1, "dropped/identical": 1, "pairs_compared": 1, "pairs_identical": 1
     }  # fmt: skip
 
 
@@ -112,7 +112,7 @@ def test_an_answer_too_long_leaves_and_the_others_keep_their_order(row_of, audit
     n = len(kept)
     assert audit.counts["completions"] == n
     assert audit.counts["completions_too_long"] == 4 - n
-    assert audit.counts["pairs_judged"] == 6
+    assert audit.counts["pairs_compared"] == 6
     assert audit.counts["pairs_lost_too_long"] == 6 - n * (n - 1) // 2
 
 
@@ -124,7 +124,7 @@ def test_unranked_answers_stay_unranked_when_another_one_leaves(row_of):
 def test_a_record_that_loses_its_only_pair_to_length_is_dropped_and_counted(row_of, audit):
     assert row_of(record("short", LONG, votes=[prefers("c0", "c1")])) is None
     assert {k: v for k, v in audit.as_dict().items() if v} == {
-        "records": 1, "dropped/too_long": 1, "completions_too_long": 1, "pairs_judged": 1, "pairs_lost_too_long": 1
+        "records": 1, "dropped/too_long": 1, "completions_too_long": 1, "pairs_compared": 1, "pairs_lost_too_long": 1
     }  # fmt: skip
 
 
@@ -144,7 +144,7 @@ def test_trimmed_prompts_and_their_tokens_are_counted(row_of, renderer, audit):
 def test_ties_are_counted_by_the_pair(row_of, audit):
     row_of(record("a", "b", "c", votes=[Vote("w", ranking=(("c0", "c2"), ("c1",)))]))
     assert audit.counts["pairs_tied"] == 1
-    assert audit.counts["pairs_judged"] == 3
+    assert audit.counts["pairs_compared"] == 3
 
 
 def test_a_duplicate_is_a_record_with_the_same_prompt_answers_and_votes(renderer, audit):
@@ -159,7 +159,7 @@ def test_a_duplicate_is_a_record_with_the_same_prompt_answers_and_votes(renderer
         replace(first, votes=(Vote("w", likert={"c0": 3, "c1": 1}),)),
     ]
     stream = [first, *others, replace(first, prompt_id="a new name"), first, others[-1]]
-    rows = list(prepare(stream, aggregation=soft, renderer=renderer, audit=audit))
+    rows = [row for r in stream if (row := prepare_one(r, aggregation=soft, renderer=renderer, audit=audit))]
     assert audit.counts["duplicate_records"] == 3
     assert len(rows) == audit.counts["kept"] == len(stream), "counted, not dropped"
 
@@ -170,7 +170,7 @@ def test_what_was_dropped_and_what_was_kept_add_up_to_what_was_read(renderer, au
         record("a", "b", votes=votes), record("a", "b"), record("a", LONG, votes=votes),
         record("s", "s", votes=votes), record("c", "d", votes=votes),
     ]  # fmt: skip
-    rows = list(prepare(stream, aggregation=soft, renderer=renderer, audit=audit))
+    rows = [row for r in stream if (row := prepare_one(r, aggregation=soft, renderer=renderer, audit=audit))]
     assert len(rows) == audit.counts["kept"] == 2
     dropped = {k: v for k, v in audit.as_dict().items() if k.startswith("dropped/")}
     assert dropped == {"dropped/no_votes": 1, "dropped/too_long": 1, "dropped/identical": 1}

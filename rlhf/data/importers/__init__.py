@@ -4,20 +4,22 @@ An importer is a function `(rows, on_bad, *, options) -> iterator of Comparison`
 RecordError with key and remedy, and keeps every vote.
 """
 
-from rlhf.data.importers.llmbar import llmbar, llmbar_pairs
-from rlhf.data.importers.pairs import hh_rlhf, llamafactory, openrlhf, pairs, shp
-from rlhf.data.importers.pandalm import pandalm
-from rlhf.data.importers.prompts import prompts
-from rlhf.data.importers.qa_feedback import qa_feedback
+from rlhf.data.importers.pairs import hh_rlhf, llamafactory, openrlhf, pairs, shp, summarize_from_feedback
 from rlhf.data.importers.rankings import nemo_ranks, oasst, rewardbench, rm_bench
-from rlhf.data.importers.rankme import rankme
 from rlhf.data.importers.ratings import helpsteer, ultrafeedback
-from rlhf.data.importers.record import jsonl
-from rlhf.data.importers.summaries import summarize_from_feedback
-from rlhf.data.importers.ukpconvarg import ukpconvarg
+from rlhf.data.importers.record import jsonl, prompts
+from rlhf.data.importers.research import (
+    llmbar,
+    llmbar_pairs,
+    pandalm,
+    qa_feedback,
+    rankme,
+    ukpconvarg,
+    ukpconvarg_source,
+)  # fmt: skip
 
 __all__ = [
     "helpsteer", "hh_rlhf", "jsonl", "llamafactory", "llmbar", "llmbar_pairs", "nemo_ranks", "oasst", "openrlhf",
     "pairs", "pandalm", "prompts", "qa_feedback", "rankme", "rewardbench", "rm_bench", "shp",
-    "summarize_from_feedback", "ukpconvarg", "ultrafeedback",
+    "summarize_from_feedback", "ukpconvarg", "ukpconvarg_source", "ultrafeedback",
 ]  # fmt: skip

@@ -6,21 +6,8 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from rlhf.data.importers.raw import (
-    Row,
-    completions,
-    consecutive,
-    hard_pair,
-    listed,
-    mapping,
-    messages,
-    need,
-    number,
-    objects,
-    part,
-    record,
-    text,
-)
+from rlhf.data.importers import raw
+from rlhf.data.importers.raw import Row
 from rlhf.data.source import Rows, each
 from rlhf.records import Comparison, OnBad, RecordError
 
@@ -33,11 +20,19 @@ def ranked(ranks: Sequence[float], annotator: str, kind: str = "human") -> dict[
     return {"annotator": annotator, "kind": kind, "ranking": [groups[r] for r in sorted(groups)]}
 
 
-def _rank(row: Row, key: str) -> float:
-    value = number(need(row, key), key)
+def _rank(answer: Row) -> float:
+    value = raw.number(raw.need(answer, "rank"), "rank")
     if value is None:
-        raise RecordError("is empty", key=key, remedy="a number, lower is better")
+        raise RecordError("is empty", key="rank", remedy="a number, lower is better")
     return value
+
+
+def _several(row: Row, key: str) -> list[Row]:
+    """A list of two answers or more."""
+    answers = raw.objects(row, key)
+    if len(answers) < 2:
+        raise RecordError(f"has {len(answers)} {key}", key=key, remedy="at least two")
+    return answers
 
 
 def oasst(rows: Rows, on_bad: OnBad, *, lang: str | None = None) -> Iterator[Comparison]:
@@ -51,13 +46,13 @@ def oasst(rows: Rows, on_bad: OnBad, *, lang: str | None = None) -> Iterator[Com
         on_bad: gets the errors of bad rows.
         lang: only replies in this language, e.g. `en`; None takes all.
     """
-    trees = consecutive(rows, on_bad, _tree_of)
+    trees = raw.consecutive(rows, on_bad, _tree_of)
     yield from each(trees, on_bad, lambda row: _records(row["rows"], lang))
 
 
 def _tree_of(row: Row) -> tuple[Any, Row]:
     """A message belongs to its tree; any other row is a unit by itself."""
-    return (text(row, "message_tree_id") if "message_id" in row else object()), row
+    return (raw.text(row, "message_tree_id") if "message_id" in row else object()), row
 
 
 def _records(rows: list[Row], lang: str | None) -> list[Comparison]:
@@ -68,7 +63,7 @@ def _records(rows: list[Row], lang: str | None) -> list[Comparison]:
 
 def _assembled(rows: list[Row]) -> Row:
     """The tree of the messages `rows`. Raises RecordError when it is not whole."""
-    nodes = {text(r, "message_id"): {**r, "replies": []} for r in rows}
+    nodes = {raw.text(r, "message_id"): {**r, "replies": []} for r in rows}
     roots = [node for node in nodes.values() if node.get("parent_id") is None]
     for node in nodes.values():
         parent = node.get("parent_id")
@@ -83,30 +78,29 @@ def _assembled(rows: list[Row]) -> Row:
 
 
 def _group(row: Row) -> list[Comparison]:
-    answers = objects(row, "responses")
-    if len(answers) < 2:
-        raise RecordError(f"has {len(answers)} responses", key="responses", remedy="at least two")
-    vote = ranked([_rank(a, "rank") for a in answers], "oasst")
+    answers = _several(row, "responses")
+    vote = ranked([_rank(a) for a in answers], "oasst")
     more: dict[str, Any] = {"prompt_id": row.get("prompt_id"), "meta": {"tree_id": row.get("tree_id")}}
-    chat = messages(need(row, "messages"), "messages")
-    return [record(chat, completions([text(a, "text") for a in answers]), [vote], **more)]
+    chat = raw.messages(raw.need(row, "messages"), "messages")
+    return [raw.record(chat, raw.completions([raw.text(a, "text") for a in answers]), [vote], **more)]
 
 
 def _tree(row: Row, lang: str | None) -> list[Comparison]:
-    root = mapping(need(row, "prompt"), "prompt")
+    root = raw.mapping(raw.need(row, "prompt"), "prompt")
     tree = row.get("message_tree_id")
     found: list[Comparison] = []
 
     def visit(node: Row, before: list[dict[str, str]]) -> None:
         role = "assistant" if node.get("role") == "assistant" else "user"
-        chat = [*before, {"role": role, "content": text(node, "text")}]
-        replies = objects(node, "replies") if node.get("replies") else []
+        chat = [*before, {"role": role, "content": raw.text(node, "text")}]
+        replies = raw.objects(node, "replies") if node.get("replies") else []
         ranked_replies = [r for r in replies if r.get("role") == "assistant" and r.get("rank") is not None]
         ranked_replies = [r for r in ranked_replies if lang is None or r.get("lang") == lang]
         if len(ranked_replies) > 1:
-            vote = ranked([_rank(r, "rank") for r in ranked_replies], "oasst")
+            vote = ranked([_rank(r) for r in ranked_replies], "oasst")
             more: dict[str, Any] = {"prompt_id": node.get("message_id"), "meta": {"tree_id": tree}}
-            found.append(record(chat, completions([text(r, "text") for r in ranked_replies]), [vote], **more))
+            texts = [raw.text(r, "text") for r in ranked_replies]
+            found.append(raw.record(chat, raw.completions(texts), [vote], **more))
         for reply in replies:
             visit(reply, chat)
 
@@ -114,20 +108,14 @@ def _tree(row: Row, lang: str | None) -> list[Comparison]:
     return found
 
 
-def nemo_ranks(rows: Rows, on_bad: OnBad) -> Iterator[Comparison]:
+@raw.per_row
+def nemo_ranks(row: Row) -> Comparison:
     """NeMo RL: `context` messages and `completions` of `{rank, completion: messages}`; the lowest rank is best."""
-    yield from each(rows, on_bad, lambda row: [_nemo(row)])
-
-
-def _nemo(row: Row) -> Comparison:
-    answers = objects(row, "completions")
-    if len(answers) < 2:
-        raise RecordError(f"has {len(answers)} completions", key="completions", remedy="at least two")
-    texts = [
-        "\n\n".join(m["content"] for m in messages(need(a, "completion"), "completion")) for a in answers
-    ]
-    vote = ranked([_rank(a, "rank") for a in answers], "label")
-    return record(messages(need(row, "context"), "context"), completions(texts), [vote])
+    answers = _several(row, "completions")
+    chats = [raw.messages(raw.need(a, "completion"), "completion") for a in answers]
+    texts = ["\n\n".join(m["content"] for m in chat) for chat in chats]
+    vote = ranked([_rank(a) for a in answers], "label")
+    return raw.record(raw.messages(raw.need(row, "context"), "context"), raw.completions(texts), [vote])
 
 
 def rewardbench(rows: Rows, on_bad: OnBad) -> Iterator[Comparison]:
@@ -138,27 +126,28 @@ def rewardbench(rows: Rows, on_bad: OnBad) -> Iterator[Comparison]:
     yield from each(_with_subset(rows), on_bad, lambda row: [_bench(row)])
 
 
-def rm_bench(rows: Rows, on_bad: OnBad) -> Iterator[Comparison]:
+@raw.per_row
+def rm_bench(row: Row) -> Comparison:
     """RM-Bench: `chosen` and `rejected` in three styles each (concise, detailed, markdown), and a `domain`.
 
     Completions c0..c2 are the right ones, c3..c5 the wrong ones, in the styles' order.
     """
-    yield from each(rows, on_bad, lambda row: [_bench({**row, "subset": text(row, "domain")})])
+    return _bench({**row, "subset": raw.text(row, "domain")})
 
 
 def _with_subset(rows: Rows) -> Rows:
     for place, row in rows:
         named = isinstance(row, Mapping) and row.get("subset") is None
-        yield place, {**row, "subset": part(place)} if named else row
+        yield place, {**row, "subset": raw.part(place)} if named else row
 
 
 def _bench(row: Row) -> Comparison:
-    prompt, domain = need(row, "prompt"), row.get("subset")
+    prompt, domain = raw.need(row, "prompt"), row.get("subset")
     more: dict[str, Any] = {"domain": domain, "meta": {"row_id": row["id"]} if "id" in row else None}
-    if isinstance(need(row, "chosen"), str):
-        return hard_pair(prompt, row["chosen"], text(row, "rejected"), **more)
-    chosen, rejected = listed(row, "chosen"), listed(row, "rejected")
+    if isinstance(raw.need(row, "chosen"), str):
+        return raw.hard_pair(prompt, row["chosen"], raw.text(row, "rejected"), **more)
+    chosen, rejected = raw.listed(row, "chosen"), raw.listed(row, "rejected")
     if not chosen or not rejected:
         raise RecordError("needs an answer on either side", key="chosen, rejected")
     ranks = [0.0] * len(chosen) + [1.0] * len(rejected)
-    return record(prompt, completions([*chosen, *rejected]), [ranked(ranks, "label")], **more)
+    return raw.record(prompt, raw.completions([*chosen, *rejected]), [ranked(ranks, "label")], **more)

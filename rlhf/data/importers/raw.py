@@ -4,14 +4,30 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import wraps
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, Concatenate, ParamSpec
 
-from rlhf.data.source import Rows
+from rlhf.data.source import Rows, each
 from rlhf.records import Comparison, OnBad, RecordError, parse, parse_prompt, prompt_hash
 
 Row = Mapping[str, Any]
+Options = ParamSpec("Options")
+
+
+def per_row(
+    convert: Callable[Concatenate[Row, Options], Comparison],
+) -> Callable[Concatenate[Rows, OnBad, Options], Iterator[Comparison]]:
+    """The importer `(rows, on_bad, *, options)` of a format with one record per row, from the row to its record."""
+
+    @wraps(convert)
+    def importer(
+        rows: Rows, on_bad: OnBad, /, *args: Options.args, **kwargs: Options.kwargs
+    ) -> Iterator[Comparison]:
+        return each(rows, on_bad, lambda row: [convert(row, *args, **kwargs)])
+
+    return importer
 
 
 def need(row: Row, key: str) -> Any:
@@ -175,3 +191,27 @@ def messages(value: Any, key: str) -> list[dict[str, str]]:
             raise RecordError('must be a list of {"role", "content"}', key=key)
         out.append({"role": str(m["role"]), "content": m["content"]})
     return out
+
+
+def entries(row: Row, key: str, fields: str) -> list[list[Any]]:
+    """The list of annotations under `key`, each a list of the named fields. Raises RecordError.
+
+    Args:
+        row: one raw row.
+        key: where the annotations are.
+        fields: names of an annotation's fields, separated by blanks; they only count and explain.
+    """
+    annotations = listed(row, key)
+    for n, annotation in enumerate(annotations):
+        if not isinstance(annotation, list) or len(annotation) != len(fields.split()):
+            remedy = f"[{', '.join(fields.split())}]"
+            raise RecordError(f"is {annotation!r}", key=f"{key}[{n}]", remedy=remedy)
+    return annotations
+
+
+def winner(label: Any, a: str, b: str, key: str) -> str:
+    """The winner's completion id, or "tie", for the label "a", "b" or "tie". Raises RecordError naming `key`."""
+    ids = {"a": a, "b": b, "tie": "tie"}
+    if not isinstance(label, str) or label not in ids:
+        raise RecordError(f"is {label!r}", key=key, remedy="one of a, b, tie")
+    return ids[label]

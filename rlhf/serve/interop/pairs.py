@@ -23,7 +23,7 @@ from rlhf.labels.label import Label
 from rlhf.records import Comparison, Prompt, RecordError
 
 COUNTS = (
-    "records", "records_without_pairs", "pairs_judged", "pairs_disputed", "pairs_tied", "pairs_identical", "rows",
+    "records", "records_without_pairs", "pairs_compared", "pairs_disputed", "pairs_tied", "pairs_identical", "rows",
 )  # fmt: skip
 """disputed: not all of its votes say the same; tied: neither side has more than half; identical: the same text."""
 
@@ -112,7 +112,7 @@ def pairs(
         for i, j in combinations(range(len(record.completions)), 2):
             if not label.observed[i, j]:
                 continue
-            counts["pairs_judged"] += 1
+            counts["pairs_compared"] += 1
             unanimous = max(share.win_prob[i, j], share.win_prob[j, i], share.tie_prob[i, j]) == 1
             counts["pairs_disputed"] += not unanimous
             first, second = record.completions[i].text, record.completions[j].text

@@ -43,7 +43,7 @@ def test_the_side_with_more_votes_is_chosen_and_doubt_is_counted():
     votes = [(0, 1, "c1"), (0, 1, "c1"), (0, 1, "c0"), (1, 2, "c1")]
     found, counts = rows(record(votes))
     assert found == [("B", "A"), ("B", "C")]
-    assert (counts["pairs_judged"], counts["pairs_disputed"], counts["pairs_tied"]) == (2, 1, 0)
+    assert (counts["pairs_compared"], counts["pairs_disputed"], counts["pairs_tied"]) == (2, 1, 0)
 
 
 def test_ties_are_dropped_or_written_both_ways_by_choice():
@@ -75,7 +75,7 @@ def test_equal_texts_and_records_without_votes_are_counted():
     found, counts = rows(record([(0, 1, "c0"), (0, 2, "c0")], texts=("A", "A", "B")), record([]))
     assert found == [("A", "B")]
     assert {name: counts[name] for name in COUNTS} == {
-        "records": 2, "records_without_pairs": 1, "pairs_judged": 2, "pairs_disputed": 0, "pairs_tied": 0,
+        "records": 2, "records_without_pairs": 1, "pairs_compared": 2, "pairs_disputed": 0, "pairs_tied": 0,
         "pairs_identical": 1, "rows": 1,
     }  # fmt: skip
 
