@@ -3,27 +3,15 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import hydra
-from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from rlhf.assemble.checks.paths import check_augment, check_model
 from rlhf.assemble.checks.schema import TRAIN, check_ranges, check_room
-from rlhf.assemble.loggers import finish_wandb, keep_earlier, quiet
+from rlhf.assemble.loggers import finish_wandb, quiet
 from rlhf.assemble.named_data import check_data
-from rlhf.assemble.resume import checkpoint_to_go_on_from
 from rlhf.records import RecordError
-
-if TYPE_CHECKING:
-    from pytorch_lightning.loggers import Logger
-
-    from rlhf.data.datamodule import PreferenceData
-    from rlhf.data.render import Renderer
-    from rlhf.reward.module import RewardModule
-    from rlhf.reward.training import RewardRun
 
 
 def train(cfg: DictConfig) -> float:
@@ -65,42 +53,6 @@ def train(cfg: DictConfig) -> float:
     return metrics.get(cfg.monitor, float("nan"))
 
 
-def reward_run(cfg: DictConfig, *, folder: Path | None = None, source: Any = None) -> RewardRun:
-    """What the tasks `reward` and `doctor` need.
-
-    Args:
-        cfg: of conf/train.yaml.
-        folder: of the run; Hydra's own by default.
-        source: records instead of those of the data group.
-    """
-    import torch
-
-    from rlhf.reward.training import RewardRun
-
-    own = folder or run_folder()
-    checkpoint = None if folder else checkpoint_to_go_on_from(cfg, own)
-    model_source = hydra.utils.instantiate(cfg.model)
-    tokenizer = model_source.tokenizer()
-    data = data_of(cfg, renderer_of(cfg, tokenizer, model_source), source=source)
-    data.prepare_data()
-    module = _module(cfg, model_source, tokenizer)
-    choose = hydra.utils.instantiate(cfg.layout)
-    backbone = module.model.backbone
-    if cfg.trainer.accelerator != "cpu" and torch.cuda.is_available():
-        backbone.cuda()  # so that the layout is tried where it will run
-    data.layout = choose(backbone, pad_id=tokenizer.pad_token_id, max_length=cfg.max_length)
-    return RewardRun(
-        folder=own,
-        data=data,
-        module=module,
-        trainer=trainer_of(cfg, own, checkpoint),
-        monitor=cfg.monitor,
-        checkpoint=checkpoint,
-        bootstrap=cfg.bootstrap,
-        seed=cfg.seed,
-    )
-
-
 def _one_criterion(cfg: DictConfig) -> None:
     """Training labels and the labels it is evaluated by must be about the same votes."""
     for key in ("criterion", "attributes"):
@@ -110,99 +62,3 @@ def _one_criterion(cfg: DictConfig) -> None:
                 f"aggregation.{key}={trained}, but validation and test are labelled by "
                 f"eval_aggregation.{key}={evaluated}: give {key}={trained or 'null'} once, for both"
             )
-
-
-def run_folder() -> Path:
-    """Hydra's folder of this job."""
-    return Path(HydraConfig.get().runtime.output_dir)
-
-
-def renderer_of(cfg: DictConfig, tokenizer: Any, model_source: Any) -> Renderer:
-    """Texts to tokens for the model that is trained. Raises ValueError where it knows fewer positions than asked."""
-    from rlhf.data.render import Renderer
-    from rlhf.models.pretrained import positions
-
-    known = positions(model_source, tokenizer)
-    if known is not None and cfg.max_length > known:
-        raise RecordError(
-            f"max_length={cfg.max_length}, but the model knows {known} positions: max_length={known}"
-        )
-    return Renderer(tokenizer, max_length=cfg.max_length, min_prompt=cfg.min_prompt)
-
-
-def data_of(cfg: DictConfig, renderer: Renderer, *, source: Any = None, labels: Any = None) -> PreferenceData:
-    """The data module; `labels` labels all splits instead of `aggregation` and `eval_aggregation`."""
-    from rlhf.data.datamodule import PreferenceData
-
-    return PreferenceData(
-        source=source or hydra.utils.instantiate(cfg.data),
-        aggregation=labels or hydra.utils.instantiate(cfg.aggregation, _convert_="all"),
-        eval_aggregation=labels or hydra.utils.instantiate(cfg.eval_aggregation, _convert_="all"),
-        splitter=hydra.utils.instantiate(cfg.split),
-        renderer=renderer,
-        batch_size=cfg.batch_size,
-        eval_batch_size=cfg.eval_batch_size,
-        seed=cfg.seed,
-        batch_tokens=cfg.batch_tokens,
-        cache=Path(cfg.cache),
-        workers=cfg.workers,
-        augment=hydra.utils.instantiate(cfg.augment, _convert_="all"),
-    )
-
-
-def _module(cfg: DictConfig, model_source: Any, tokenizer: Any) -> RewardModule:
-    import torch
-
-    from rlhf.models.backbone import Backbone
-    from rlhf.models.reward_model import RewardModel
-    from rlhf.reward.module import RewardModule
-
-    backbone = hydra.utils.instantiate(cfg.adapter.build)(Backbone(model_source.classifier(tokenizer)))
-    head = hydra.utils.instantiate(cfg.head, _convert_="all")(backbone.hidden_size)
-    if cfg.compile:
-        torch._dynamo.config.allow_unspec_int_on_nn_module = True
-        backbone.compile_layers()
-    return RewardModule(
-        RewardModel(backbone, head),
-        loss=hydra.utils.instantiate(cfg.loss),
-        optimizer=hydra.utils.instantiate(cfg.optimizer.build, _convert_="all"),
-        schedule=hydra.utils.instantiate(cfg.scheduler),
-        weight_decay=cfg.optimizer.weight_decay,
-        centring_weight=cfg.centring,
-    )
-
-
-def trainer_of(cfg: DictConfig, folder: Path, checkpoint: Path | None, *, steps: int | None = None) -> Any:
-    """The trainer: for `epochs`, keeping the best by `monitor` and stopping early, or for so many steps."""
-    from pytorch_lightning.callbacks import EarlyStopping, LearningRateMonitor, TQDMProgressBar
-    from pytorch_lightning.loggers import CSVLogger
-
-    from rlhf.reward.checkpoint import KeepBest, KeepLast, better
-
-    checkpoints, mode = folder / "checkpoints", better(cfg.monitor)
-    stopping = [
-        EarlyStopping(cfg.monitor, mode=mode, patience=cfg.patience),
-        KeepBest(checkpoints, cfg.monitor, mode),
-    ]
-    callbacks = [
-        *(stopping if steps is None else []),
-        KeepLast(checkpoints, cfg.save_every),
-        LearningRateMonitor("step"),
-    ]
-    if cfg.trainer.enable_progress_bar:
-        callbacks.append(TQDMProgressBar(refresh_rate=10))
-    keep_earlier(folder / "csv" / "metrics.csv")
-    loggers = [CSVLogger(folder, name="", version="csv")]
-    more: Logger | None = hydra.utils.instantiate(cfg.logger)(cfg=cfg, folder=folder, checkpoint=checkpoint)
-    return hydra.utils.instantiate(
-        cfg.trainer,
-        default_root_dir=str(folder),
-        max_epochs=cfg.epochs if steps is None else -1,
-        max_steps=-1 if steps is None else steps,
-        val_check_interval=float(cfg.validate_every),  # a whole 1 would be one batch
-        num_sanity_val_steps=0,
-        use_distributed_sampler=False,
-        enable_model_summary=False,
-        callbacks=callbacks,
-        logger=[*loggers, more] if more else loggers,
-    )

@@ -5,7 +5,8 @@ Pairs of training prompts are the pool, pairs of test prompts the test; validati
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations
 from typing import Any, Protocol
@@ -114,103 +115,105 @@ def build_pool(
     """
     if splitter.needs_fit:
         splitter.fit(source.records())
-    table = _PoolTable()
+    table, ids = PairTable(), dict[str, None]()
+    held_back: list[list[Vote]] = []
+    shares: list[float] = []
+    evaluation: list[tuple[str, Comparison]] = []
     for record in source.records():
         split = splitter.split_of(record)
-        table.add_answers(record, split == "train")
-        if split == "train":
-            table.add_pool(record, only_voted)
-            continue
-        table.evaluation.append((split, record))
-        if split == "test":
-            label = eval_aggregation(record)
-            table.add_test(record, label.win_prob, label.observed)
-    return table.build(features)
-
-
-class _PoolTable:
-    """Columns of the pool while the records are read."""
-
-    def __init__(self) -> None:
-        self.records: list[Comparison] = []
-        self.place: list[tuple[int, int, int]] = []
-        self.held_back: list[list[Vote]] = []
-        self.sides: list[tuple[int, int]] = []
-        self.ids: dict[str, None] = {}
-        self.share: list[float] = []
-        self.answers: dict[tuple[int, str], Answer] = {}
-        self.rows: dict[tuple[int, str], int] = {}
-        self.prompts: dict[str, int] = {}
-        self.prompt: list[int] = []
-        self.domain: list[str | None] = []
-        self.cost: list[float] = []
-        self.evaluation: list[tuple[str, Comparison]] = []
-
-    def add_answers(self, record: Comparison, train: bool) -> None:
-        """All answers get features, whatever their split, so that equal data has equal cached embeddings."""
-        prompt = self.prompts.setdefault(prompt_hash(record.prompt), len(self.prompts))
-        for completion in record.completions:
-            key = (prompt, completion.text)
-            answer = Answer(record.prompt, completion.text, prompt, train, record.domain, completion.meta)
-            self.answers.setdefault(key, answer)
-            self.rows.setdefault(key, len(self.rows))
-
-    def add_pool(self, record: Comparison, only_voted: bool) -> None:
-        for i, j in combinations(range(len(record.completions)), 2):
-            votes = on_pair(record, i, j)
-            if votes or not only_voted:
-                self._add(record, i, j, votes, float("nan"))
-
-    def add_test(self, record: Comparison, share: Floats, observed: Bools) -> None:
-        for i, j in combinations(range(len(record.completions)), 2):
-            if observed[i, j]:
-                self._add(record, i, j, [], float(share[i, j]))
-
-    def _add(self, record: Comparison, i: int, j: int, votes: list[Vote], share: float) -> None:
-        a, b = record.completions[i], record.completions[j]
-        if a.text == b.text:
-            return  # nothing to prefer
-        prompt = self.prompts[prompt_hash(record.prompt)]
-        if not self.records or self.records[-1] is not record:
-            self.records.append(record)
-        name = f"{record.prompt_id}/{a.id}/{b.id}"
-        self.ids[name if name not in self.ids else f"{name}#{len(self.ids)}"] = None
-        self.place.append((len(self.records) - 1, i, j))
-        self.held_back.append(votes)
-        self.sides.append((self.rows[prompt, a.text], self.rows[prompt, b.text]))
-        self.share.append(share)
-        self.prompt.append(prompt)
-        self.domain.append(record.domain)
-        self.cost.append(float(record.meta.get("cost", 1.0)))
-
-    def build(self, features: Features) -> BuiltPool:
-        share = np.array(self.share)
-        pooled = np.isnan(share)
-        if not pooled.any() or pooled.all():
-            raise ValueError(
-                f"{int(pooled.sum())} pairs for the pool and {int((~pooled).sum())} test pairs with votes: both are "
-                "needed; look at split.val and split.test, and at the votes of the data"
-            )
-        sides = np.array(self.sides)
-        answers = list(self.answers.values())
-        domains = tuple(sorted({d for d in self.domain if d is not None}))
-        pool = PairPool(
-            features(answers),
-            sides[:, 0],
-            sides[:, 1],
-            np.array(list(self.ids)),
-            np.array(self.prompt),
-            domain=np.array([-1 if d is None else domains.index(d) for d in self.domain]),
-            length=np.array([len(a.text) for a in answers], float),
-            cost=np.array(self.cost),
-            selectable=pooled,
-            domains=domains,
+        for place in range(len(record.completions)):
+            # all answers get features, whatever their split, so that equal data has equal cached embeddings
+            table.row(record, place, split == "train")
+        if split != "train":
+            evaluation.append((split, record))
+        for i, j, votes, win in _entries(record, split, eval_aggregation, only_voted):
+            name = table.add(record, i, j)
+            ids[name if name not in ids else f"{name}#{len(ids)}"] = None
+            held_back.append(votes)
+            shares.append(win)
+    share = np.array(shares)
+    pooled = np.isnan(share)
+    if not pooled.any() or pooled.all():
+        raise ValueError(
+            f"{int(pooled.sum())} pairs for the pool and {int((~pooled).sum())} test pairs with votes: both are "
+            "needed; look at split.val and split.test, and at the votes of the data"
         )
-        test = np.flatnonzero(~pooled)
-        place = np.array(self.place)
-        return BuiltPool(
-            pool, self.records, place, self.held_back, test, share[test], domains, features, answers, self.evaluation
+    cost = np.array([float(record.meta.get("cost", 1.0)) for record, _, _ in table.pairs])
+    pool = table.pool(features, list(ids), pooled, cost=cost)
+    records = list({id(record): record for record, _, _ in table.pairs}.values())
+    number = {id(record): n for n, record in enumerate(records)}
+    places = np.array([(number[id(record)], i, j) for record, i, j in table.pairs])
+    test = np.flatnonzero(~pooled)
+    domains = tuple(pool.domains or ())
+    return BuiltPool(
+        pool, records, places, held_back, test, share[test], domains, features, table.answers, evaluation
+    )
+
+
+def _entries(
+    record: Comparison, split: str, label_of: Aggregation, only_voted: bool
+) -> Iterator[tuple[int, int, list[Vote], float]]:
+    """A record's pairs with their votes (of the pool), or with the first one's share of the votes (of the test)."""
+    if split == "train":
+        voted = ((i, j, on_pair(record, i, j)) for i, j in different(record))
+        yield from ((i, j, votes, math.nan) for i, j, votes in voted if votes or not only_voted)
+    elif split == "test":
+        label = label_of(record)
+        yield from (
+            (i, j, [], float(label.win_prob[i, j])) for i, j in different(record) if label.observed[i, j]
+        )
+
+
+@dataclass
+class PairTable:
+    """Pairs of answers while records are read: a row per pair, and every different answer to a prompt once."""
+
+    pairs: list[tuple[Comparison, int, int]] = field(default_factory=list)
+    answers: list[Answer] = field(default_factory=list)
+    sides: list[tuple[int, int]] = field(default_factory=list)
+    _rows: dict[tuple[int, str], int] = field(default_factory=dict)
+    _prompts: dict[str, int] = field(default_factory=dict)
+
+    def row(self, record: Comparison, place: int, train: bool = True) -> int:
+        """The row of a completion among the answers; a new one is added."""
+        prompt = self._prompts.setdefault(prompt_hash(record.prompt), len(self._prompts))
+        completion = record.completions[place]
+        row = self._rows.setdefault((prompt, completion.text), len(self.answers))
+        if row == len(self.answers):
+            self.answers.append(
+                Answer(record.prompt, completion.text, prompt, train, record.domain, completion.meta)
+            )
+        return row
+
+    def add(self, record: Comparison, i: int, j: int) -> str:
+        """Add a pair; its name."""
+        self.pairs.append((record, i, j))
+        self.sides.append((self.row(record, i), self.row(record, j)))
+        return name_of(record, i, j)
+
+    def pool(self, features: Features, ids: Sequence[str], selectable: Bools, **columns: Any) -> PairPool:
+        """The pool, with further columns of `PairPool`."""
+        left, right = np.array(self.sides).T
+        given = [record.domain for record, _, _ in self.pairs]
+        domains = tuple(sorted({d for d in given if d is not None}))
+        return PairPool(
+            features(self.answers), left, right, np.array(ids),
+            np.array([self.answers[row].group for row in left]),
+            domain=np.array([-1 if d is None else domains.index(d) for d in given]),
+            length=np.array([len(a.text) for a in self.answers], float),
+            selectable=selectable, domains=domains, **columns,
         )  # fmt: skip
+
+
+def name_of(record: Comparison, i: int, j: int) -> str:
+    """The name of a pair of a record's completions."""
+    return f"{record.prompt_id}/{record.completions[i].id}/{record.completions[j].id}"
+
+
+def different(record: Comparison) -> Iterator[tuple[int, int]]:
+    """Pairs of a record's completions whose texts differ: elsewhere there is nothing to prefer."""
+    texts = [c.text for c in record.completions]
+    return ((i, j) for i, j in combinations(range(len(texts)), 2) if texts[i] != texts[j])
 
 
 def skewed(built: BuiltPool, keep: float, seed: int) -> BuiltPool:

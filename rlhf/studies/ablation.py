@@ -2,27 +2,60 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from rlhf.reward.files import write_json
+from rlhf.optimise.iterate.generation import Loop
+from rlhf.optimise.iterate.progress import Progress
+from rlhf.optimise.iterate.run import iterate
+from rlhf.records.tables import markdown, write_csv
+from rlhf.reward.files import log_end, write_json
 from rlhf.stats.t_interval import t_interval
+from rlhf.studies.study import cell
 
+LoopOf = Callable[[Path, int], Loop]
+"""`(folder, seed) -> loop`, fresh."""
 COLUMNS = (
-    "gold",
-    "peak_gold",
-    "lost",
-    "reward",
-    "kl",
-    "length",
-    "disagreement",
-    "distance",
-    "steps",
-    "warnings",
-)
+    "gold", "peak_gold", "lost", "reward", "kl", "length", "disagreement", "distance", "steps", "warnings"
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class AblationRun:
+    """The task `iterate` under several conditions.
+
+    Args:
+        folder: of the results.
+        trainer: its loggers get every loop's numbers, under `<condition>/seed-<seed>/`.
+        loops: condition -> loop; the first is what the others are compared with.
+        seeds: at least 2.
+    """
+
+    folder: Path
+    trainer: Any
+    loops: Mapping[str, LoopOf]
+    seeds: Sequence[int]
+
+
+def run_ablation(run: AblationRun) -> dict[str, float]:
+    """Run every loop with every seed; see `ablation`."""
+    loggers = run.trainer.loggers
+
+    def one(name: str, seed: int, folder: Path) -> dict[str, float]:
+        print(f"{name}, seed {seed}", flush=True)
+        loop = run.loops[name](folder, seed)
+        loop.progress = Progress(loggers, prefix=f"{name}/seed-{seed}/")
+        return iterate(loop)
+
+    metrics = ablation({name: partial(one, name) for name in run.loops}, run.seeds, run.folder)
+    print(table(metrics, list(run.loops)))
+    log_end(loggers, metrics, run.folder)
+    return metrics
 
 
 def ablation(
@@ -49,10 +82,7 @@ def ablation(
             row: dict[str, float | str] = {"condition": name, "seed": float(seed)}
             row.update({c: found.get(c, np.nan) for c in COLUMNS})
             rows.append(row)
-            with (folder / "ablation.csv").open("w", newline="", encoding="utf-8") as file:
-                writer = csv.DictWriter(file, fieldnames=list(rows[0]))
-                writer.writeheader()
-                writer.writerows(rows)
+            write_csv(folder / "ablation.csv", rows)
     metrics = _summary(rows, list(conditions))
     (folder / "ablation.md").write_text(table(metrics, list(conditions)), encoding="utf-8")
     write_json(folder / "metrics.json", metrics)
@@ -79,12 +109,9 @@ def interval(values: Sequence[float]) -> tuple[float, float, float]:
 
 def table(metrics: Mapping[str, float], names: Sequence[str]) -> str:
     """Markdown: a row per condition."""
-    head = ["condition", "gain in gold", *COLUMNS]
-    lines = ["| " + " | ".join(head) + " |", "| " + " | ".join("---" for _ in head) + " |"]
-    for name in names:
-        cells = [_cell(metrics, f"{name}/{column}") for column in ("gain", *COLUMNS)]
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+    columns = ("gain", *COLUMNS)
+    rows = ([name, *(cell(metrics, f"{name}/{column}", 2, ends="") for column in columns)] for name in names)
+    return markdown(["condition", "gain in gold", *COLUMNS], rows)
 
 
 def _summary(rows: Sequence[Mapping[str, float | str]], names: Sequence[str]) -> dict[str, float]:
@@ -94,10 +121,10 @@ def _summary(rows: Sequence[Mapping[str, float | str]], names: Sequence[str]) ->
         values[name, "gain"] = [own - base for own, base in zip(values[name, "gold"], first, strict=True)]
     out: dict[str, float] = {}
     for (name, column), found in values.items():
-        mean, low, high = interval(found)
-        out |= {f"{name}/{column}": mean, f"{name}/{column}/low": low, f"{name}/{column}/high": high}
+        out |= with_ends(f"{name}/{column}", interval(found))
     return out
 
 
-def _cell(metrics: Mapping[str, float], key: str) -> str:
-    return f"{metrics[key]:.2f} [{metrics[key + '/low']:.2f}, {metrics[key + '/high']:.2f}]"
+def with_ends(key: str, found: tuple[float, float, float]) -> dict[str, float]:
+    """A mean and its interval as `<key>`, `<key>/low`, `<key>/high`."""
+    return dict(zip((key, f"{key}/low", f"{key}/high"), found, strict=True))

@@ -7,9 +7,8 @@ evaluates all signs. Gold is that of the policy after every step, without sampli
 
 from __future__ import annotations
 
-import csv
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,8 +18,10 @@ import numpy as np
 from rlhf.optimise.iterate.generation import Loop, exact_gold, module_of, optimise, reward_sources_of
 from rlhf.optimise.policy.early_stopping import StoppingRule
 from rlhf.optimise.policy.module import Trace
-from rlhf.reward.files import write_json
-from rlhf.studies.ablation import interval
+from rlhf.records.tables import markdown, write_csv
+from rlhf.reward.files import log_end, write_json
+from rlhf.studies.ablation import LoopOf, interval, with_ends
+from rlhf.studies.study import cell
 
 Make = Callable[[float], StoppingRule]
 """Level -> rule."""
@@ -52,6 +53,48 @@ class StopOutcome:
     fell: bool
     in_time: bool
     before_peak: bool
+
+
+@dataclass(frozen=True)
+class EarlyStoppingRun:
+    """The task `early_stopping`.
+
+    Args:
+        folder: of the results; runs that are there already are taken as they are.
+        trainer: its loggers get the numbers.
+        worlds: name -> the loop of a seed in this world.
+        seeds: on which signs are evaluated, in all worlds.
+        chosen_on, chosen_seeds: worlds and seeds on which their levels are chosen.
+        signs: name -> (level -> rule, the levels to choose from).
+        margin: fall in gold that counts as one, log-odds.
+    """
+
+    folder: Path
+    trainer: Any
+    worlds: Mapping[str, LoopOf]
+    seeds: Sequence[int]
+    chosen_on: Sequence[str]
+    chosen_seeds: Sequence[int]
+    signs: Mapping[str, tuple[Make, Sequence[float]]]
+    margin: float
+
+    def unstopped(self, names: Iterable[str], seeds: Sequence[int]) -> list[Unstopped]:
+        """The runs of these worlds and seeds."""
+        return [
+            unstopped(self.worlds[name](self.folder / name / f"seed-{seed}", seed), name)
+            for name in names
+            for seed in seeds
+        ]
+
+
+def run_early_stopping(run: EarlyStoppingRun) -> dict[str, float]:
+    """Train what is not there yet, then evaluate the signs; see `study`."""
+    calibration = run.unstopped(run.chosen_on, run.chosen_seeds)
+    runs = run.unstopped(run.worlds, run.seeds)
+    metrics = study(calibration, runs, run.signs, run.folder, margin=run.margin)
+    print((run.folder / "warnings.md").read_text())
+    log_end(run.trainer.loggers, metrics, run.folder)
+    return metrics
 
 
 def unstopped(loop: Loop, world: str) -> Unstopped:
@@ -117,10 +160,7 @@ def study(
         for name in signs:
             own = [row for row in rows if row["sign"] == name and world in (row["world"], "all")]
             metrics |= {f"{world}/{name}/{key}": value for key, value in _summary(own).items()}
-    with (folder / "warnings.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
+    write_csv(folder / "warnings.csv", rows)
     (folder / "warnings.md").write_text(table(metrics, list(signs)), encoding="utf-8")
     write_json(folder / "metrics.json", metrics)
     return metrics
@@ -131,8 +171,7 @@ def _summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     seeds = dict.fromkeys(row["seed"] for row in rows)
     for name, (more, less) in {"gain": ("stopped", "end"), "regret": ("peak", "stopped")}.items():
         values = [np.mean([r[more] - r[less] for r in rows if r["seed"] == seed]) for seed in seeds]
-        mean, low, high = interval([float(value) for value in values])
-        found |= {name: mean, f"{name}/low": low, f"{name}/high": high}
+        found |= with_ends(name, interval([float(value) for value in values]))
     fell, held = [r for r in rows if r["fell"]], [r for r in rows if not r["fell"]]
     return found | {
         "fell": len(fell),
@@ -155,16 +194,11 @@ def table(metrics: Mapping[str, float], signs: Sequence[str]) -> str:
         "before the peak",
         "false",
     ]
-    lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
-    worlds = dict.fromkeys(key.split("/")[0] for key in metrics)
-    for world in worlds:
+    rows = []
+    for world in dict.fromkeys(key.split("/")[0] for key in metrics):
         for sign in signs:
             m = {k.removeprefix(f"{world}/{sign}/"): v for k, v in metrics.items()}
-            cells = [
-                f"{m[name]:+.2f} [{m[name + '/low']:.2f}, {m[name + '/high']:.2f}]"
-                for name in ("gain", "regret")
-            ]
-            counts = [f"{m[n]:.0f} of {m['fell']:.0f}" for n in ("in_time", "before_peak")]
-            cells += [*counts, f"{m['false']:.0f} of {m['held']:.0f}"]
-            lines.append(f"| {world} | {sign} {m['level']:g} | " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+            cells = [cell(m, name, 2, "+", ends="") for name in ("gain", "regret")]
+            cells += [f"{m[n]:.0f} of {m['fell']:.0f}" for n in ("in_time", "before_peak")]
+            rows.append([world, f"{sign} {m['level']:g}", *cells, f"{m['false']:.0f} of {m['held']:.0f}"])
+    return markdown(head, rows)

@@ -7,6 +7,7 @@ differ in their start and in their bootstrap of the votes.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -70,17 +71,17 @@ class FeatureWorld:
         return x, np.where(rng.random(pairs) < noise, ~first, first).astype(np.float64)
 
 
-def target(win: Floats) -> Target:
-    """Votes [P] on pairs as the project's losses take them."""
-    p = torch.tensor(win, dtype=torch.float32)
+def pair_target(win: Sequence[float] | Floats, weight: Sequence[float] | Floats) -> Target:
+    """Pairs as the project's losses take them: the first's share of the votes [P], and the weight [P]."""
+    p = torch.as_tensor(win, dtype=torch.float32)
     square = torch.zeros(len(p), 2, 2)
     square[:, 0, 1], square[:, 1, 0] = p, 1 - p
     observed = ~torch.eye(2, dtype=torch.bool).expand(len(p), 2, 2)
     empty = torch.zeros_like(square)
     return Target(
         win_prob=square, tie_prob=empty, observed=observed, margin=empty,
-        rank=torch.full((len(p), 2), -1), score=torch.zeros(len(p), 2, 0),
-        candidate=torch.ones(len(p), 2, dtype=torch.bool), weight=torch.ones(len(p)),
+        rank=(square.sum(2) < 0.5).long(), score=torch.zeros(len(p), 2, 0),
+        candidate=torch.ones(len(p), 2, dtype=torch.bool), weight=torch.as_tensor(weight, dtype=torch.float32),
     )  # fmt: skip
 
 
@@ -124,7 +125,10 @@ def train(x: Floats, win: Floats, *, members: int, steps: int, seed: int) -> Mem
     counts = rng.multinomial(len(win), np.full(len(win), 1 / len(win)), size=members + 1)
     counts[0] = 1
     weight = torch.tensor(counts, dtype=torch.float32)
-    labels, flat = target(win), torch.tensor(x.reshape(-1, WIDTH), dtype=torch.float32)
+    labels, flat = (
+        pair_target(win, np.ones(len(win))),
+        torch.tensor(x.reshape(-1, WIDTH), dtype=torch.float32),
+    )
     optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
     for _ in range(steps):
         loss = soft_label(model(flat).unflatten(1, (-1, 2)), labels)

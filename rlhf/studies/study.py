@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from rlhf.evaluation.sweep_table import SWEEP_METRICS_FILE
 from rlhf.records import RecordError
+from rlhf.records.tables import markdown, write_csv
 from rlhf.stats.bootstrap import SAME, cluster_bootstrap
 
 FEW = 5
@@ -62,7 +62,36 @@ class Study(Protocol):
         """What holds over the worlds."""
 
 
-def run(study: Study, folder: Path, log: Callable[[Row, int], None] = lambda row, step: None) -> Findings:
+@dataclass(frozen=True)
+class StudyRun:
+    """The task `study`: what to measure, where its files go, and the trainer whose loggers get the numbers."""
+
+    study: Study
+    folder: Path
+    trainer: Any
+
+
+def run_study(run: StudyRun) -> dict[str, float]:
+    """Measure every world, write what is found, and log both; W&B has the table and the figure beside them."""
+    study, loggers = run.study, run.trainer.loggers
+
+    def log(row: Row, step: int) -> None:
+        for logger in loggers:
+            logger.log_metrics(row, step=step)
+        print(f"world {step + 1} of {study.worlds}", flush=True)
+
+    found = measure(study, run.folder, log)
+    for logger in loggers:
+        logger.log_metrics(found.metrics, step=study.worlds)
+        if hasattr(logger, "log_table"):
+            names = [c if found.columns.index(c) == i else f"{c} {i}" for i, c in enumerate(found.columns)]
+            logger.log_table(f"tables/{study.name}", columns=names, data=list(found.rows))
+            logger.log_image(f"figures/{study.name}", [str(run.folder / f"{study.name}.png")])
+    print((run.folder / f"{study.name}.md").read_text())
+    return found.metrics
+
+
+def measure(study: Study, folder: Path, log: Callable[[Row, int], None] = lambda row, step: None) -> Findings:
     """Measure all worlds; leaves worlds.csv (a row per world), metrics.json, headline.json, the table, the figure.
 
     Args:
@@ -72,15 +101,10 @@ def run(study: Study, folder: Path, log: Callable[[Row, int], None] = lambda row
     """
     folder.mkdir(parents=True, exist_ok=True)
     rows: list[Row] = []
-    with (folder / "worlds.csv").open("w", newline="", encoding="utf-8") as file:
-        for number in range(study.worlds):
-            rows.append(study.one(study.seed + number))
-            writer = csv.DictWriter(file, ["seed", *rows[0]])
-            if number == 0:
-                writer.writeheader()
-            writer.writerow({"seed": study.seed + number, **rows[-1]})
-            file.flush()
-            log({f"world/{key}": value for key, value in rows[-1].items()}, number)
+    for number in range(study.worlds):
+        rows.append(study.one(study.seed + number))
+        write_csv(folder / "worlds.csv", [{"seed": study.seed + n} | row for n, row in enumerate(rows)])
+        log({f"world/{key}": value for key, value in rows[-1].items()}, number)
     found = study.found(rows)
     (folder / "metrics.json").write_text(json.dumps(found.metrics, indent=2) + "\n", encoding="utf-8")
     shown = [f"{key}{end}" for key in found.sweep_metrics for end in ("", "/ci_low", "/ci_high")]
@@ -118,18 +142,22 @@ def words(worlds: int) -> str:
     return f"{several} with 95% intervals (worlds resampled); none where all worlds gave the same value.{few}"
 
 
-def cell(metrics: Mapping[str, float], key: str, digits: int = 3, sign: str = "") -> str:
-    """`mean [low, high]` of a key; the mean alone where it has no interval. sign: "+" shows that of the mean too."""
+def cell(
+    metrics: Mapping[str, float], key: str, digits: int = 3, sign: str = "", *, ends: str = "ci_"
+) -> str:
+    """`mean [low, high]` of a key; the mean alone where it has no interval.
+
+    Args:
+        metrics: with `<key>/<ends>low` and `<key>/<ends>high` beside `key`.
+        key: of the mean.
+        digits: after the point.
+        sign: "+" shows that of the mean too.
+        ends: what the names of the ends begin with.
+    """
     shown = f"{metrics[key]:{sign}.{digits}f}"
-    if f"{key}/ci_low" not in metrics:
+    if f"{key}/{ends}low" not in metrics:
         return shown
-    return f"{shown} [{metrics[f'{key}/ci_low']:.{digits}f}, {metrics[f'{key}/ci_high']:.{digits}f}]"
-
-
-def markdown(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table in Markdown."""
-    head, *body = ("| " + " | ".join(row) + " |" for row in (columns, *rows))
-    return "\n".join([head, "|" + " --- |" * len(columns), *body]) + "\n"
+    return f"{shown} [{metrics[f'{key}/{ends}low']:.{digits}f}, {metrics[f'{key}/{ends}high']:.{digits}f}]"
 
 
 def whole(key: str, value: object, least: int) -> None:

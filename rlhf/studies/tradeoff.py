@@ -2,23 +2,75 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 from scipy import stats
 
-from rlhf.reward.files import write_json
-from rlhf.studies.ablation import interval
-from rlhf.studies.tradeoff_figure import draw
-from rlhf.studies.tradeoff_methods import Method, TradeoffWorld, Untrained
+from rlhf.records.tables import markdown, write_csv
+from rlhf.reward.files import log_end, write_json
+from rlhf.studies.ablation import interval, with_ends
+from rlhf.studies.study import cell
+from rlhf.studies.tradeoff_methods import BestOfNMethod, Method, TradeoffWorld, Untrained
 from rlhf.toy.gold import ToyGold
 from rlhf.toy.tabular_policy import TabularPolicy
 
 COLUMNS = ("gold", "kl", "length", "samples", "per_answer", "seconds")
 START = "reference"
+
+
+@dataclass(frozen=True)
+class TradeoffRun:
+    """The task `tradeoff`.
+
+    Args:
+        folder: of the results.
+        trainer: its loggers get the numbers.
+        world: seed -> world; seeds: at least 2.
+        policy: the policy to start from, of a world's gold.
+        kinds: name -> `(β) -> method`, every one of them with every β of `betas`.
+        best_of: n of best-of-n, without training; `against`: the n that trained methods are compared with.
+    """
+
+    folder: Path
+    trainer: Any
+    world: Callable[[int], TradeoffWorld]
+    seeds: Sequence[int]
+    policy: Callable[[ToyGold], TabularPolicy]
+    kinds: Mapping[str, Callable[[float], Method]]
+    betas: Sequence[float]
+    best_of: Sequence[int]
+    against: int
+
+    @property
+    def methods(self) -> dict[str, Method]:
+        """Every kind with every β, and best of every n."""
+        trained = {f"{name} β={b:g}": of_beta(b) for name, of_beta in self.kinds.items() for b in self.betas}
+        return trained | {f"best of {n}": BestOfNMethod(n) for n in self.best_of}
+
+    @property
+    def contrasts(self) -> list[tuple[str, str]]:
+        """Trained methods with each other at equal β, and each with best of the n that is named for it."""
+        pairs = [
+            (f"{a} β={x:g}", f"{b} β={x:g}")
+            for x in self.betas
+            for a, b in combinations([*self.kinds][::-1], 2)
+        ]
+        return pairs + [(f"{k} β={x:g}", f"best of {self.against}") for k in self.kinds for x in self.betas]
+
+
+def run_tradeoff(run: TradeoffRun) -> dict[str, float]:
+    """Compare all methods on the worlds of all seeds; see `compare`."""
+    worlds = [run.world(seed) for seed in run.seeds]
+    metrics = compare(run.methods, worlds, run.policy, run.folder, contrasts=run.contrasts)
+    print((run.folder / "tradeoff.md").read_text())
+    log_end(run.trainer.loggers, metrics, run.folder)
+    return metrics
 
 
 def compare(
@@ -55,7 +107,7 @@ def compare(
     for world in worlds:
         for name, method in every.items():
             rows.append({"method": name, "seed": world.seed} | vars(method(world, make(world.gold))))
-            _write(folder / "tradeoff.csv", rows)
+            write_csv(folder / "tradeoff.csv", rows)
     metrics = summary(rows, contrasts)
     names = (START, *methods)
     text = table(metrics, names, len(worlds)) + "\n" + contrast_table(metrics, contrasts)
@@ -79,13 +131,15 @@ def summary(rows: Sequence[Mapping[str, Any]], contrasts: Sequence[tuple[str, st
     metrics: dict[str, float] = {}
     for name, own in gold.items():
         for column in COLUMNS:
-            metrics |= _with(f"{name}/{column}", interval([r[column] for r in rows if r["method"] == name]))
-        metrics |= _with(f"{name}/sd", deviation(own))
+            metrics |= with_ends(
+                f"{name}/{column}", interval([r[column] for r in rows if r["method"] == name])
+            )
+        metrics |= with_ends(f"{name}/sd", deviation(own))
         below = sum(mine < start for mine, start in zip(own, gold[START], strict=True))
-        metrics |= _with(f"{name}/below", share(below, len(own)))
+        metrics |= with_ends(f"{name}/below", share(below, len(own)))
     for one, other in contrasts:
         apart = [a - b for a, b in zip(gold[one], gold[other], strict=True)]
-        metrics |= _with(f"{one} less {other}/gold", interval(apart))
+        metrics |= with_ends(f"{one} less {other}/gold", interval(apart))
     return metrics
 
 
@@ -108,39 +162,66 @@ def table(metrics: Mapping[str, float], names: Sequence[str], worlds: int) -> st
         "method", "gold", "KL, nats", "sd of gold over seeds", "seeds below the start", "length", "scored to train",
         "per answer", "CPU s",
     ]  # fmt: skip
-    lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
+    rows = []
     for name in names:
-        cells = [_cell(metrics, f"{name}/{column}") for column in ("gold", "kl", "sd")]
+        row = [name, *(_cell(metrics, f"{name}/{column}") for column in ("gold", "kl", "sd"))]
         below = f"{name}/below"
         ends = f"[{metrics[below + '/low']:.2f}, {metrics[below + '/high']:.2f}]"
-        cells.append(f"{round(metrics[below] * worlds)} of {worlds} {ends}")
-        cells += [f"{metrics[f'{name}/{c}']:.0f}" for c in ("length", "samples", "per_answer")]
-        cells.append(_cell(metrics, f"{name}/seconds", digits=1))
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+        row.append(f"{round(metrics[below] * worlds)} of {worlds} {ends}")
+        row += [f"{metrics[f'{name}/{c}']:.0f}" for c in ("length", "samples", "per_answer")]
+        rows.append([*row, _cell(metrics, f"{name}/seconds", 1)])
+    return markdown(head, rows)
 
 
 def contrast_table(metrics: Mapping[str, float], contrasts: Sequence[tuple[str, str]]) -> str:
     """Markdown: differences in gold, paired by world; not told apart where the interval holds 0."""
-    lines = ["| gold of | less that of | difference | |", "| --- | --- | --- | --- |"]
+    rows = []
     for one, other in contrasts:
         key = f"{one} less {other}/gold"
         holds = metrics[f"{key}/low"] <= 0 <= metrics[f"{key}/high"]
-        lines.append(f"| {one} | {other} | {_cell(metrics, key)} | {'not told apart' if holds else ''} |")
-    return "\n".join(lines) + "\n" if contrasts else ""
-
-
-def _with(key: str, found: tuple[float, float, float]) -> dict[str, float]:
-    return dict(zip((key, f"{key}/low", f"{key}/high"), found, strict=True))
+        rows.append([one, other, _cell(metrics, key), "not told apart" if holds else ""])
+    return markdown(["gold of", "less that of", "difference", ""], rows) if rows else ""
 
 
 def _cell(metrics: Mapping[str, float], key: str, digits: int = 2) -> str:
-    mean, low, high = (metrics[key + end] for end in ("", "/low", "/high"))
-    return f"{mean:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+    return cell(metrics, key, digits, ends="")
 
 
-def _write(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
+def draw(path: Path, metrics: Mapping[str, float], gold: Mapping[str, Sequence[float]]) -> None:
+    """Three panels.
+
+    Args:
+        path: of the PNG.
+        metrics: of `compare`.
+        gold: method -> gold of every world. Methods whose names are alike up to the last word are joined by a line.
+    """
+    figure = Figure(figsize=(17, 5.2), layout="constrained")
+    left, middle, right = figure.subplots(1, 3)
+    kinds: dict[str, list[str]] = {}
+    for name in gold:
+        kinds.setdefault(" ".join(name.split()[:-1]) or name, []).append(name)
+    place = 0
+    for number, (kind, names) in enumerate(kinds.items()):
+        style = {"color": f"C{number}", "marker": "o", "capsize": 3, "linewidth": 1, "label": kind}
+        means = [metrics[f"{n}/gold"] for n in names]
+        bars = [
+            [abs(metrics[f"{n}/gold/{end}"] - metrics[f"{n}/gold"]) for n in names] for end in ("low", "high")
+        ]
+        left.errorbar([metrics[f"{n}/kl"] for n in names], means, bars, **style)
+        right.errorbar([metrics[f"{n}/seconds"] for n in names], means, bars, **style)
+        for n in names:
+            left.annotate(
+                n.split()[-1], (metrics[f"{n}/kl"], metrics[f"{n}/gold"]), (4, 5), textcoords="offset points"
+            )
+            middle.plot([place] * len(gold[n]), gold[n], "o", color=f"C{number}", alpha=0.6)
+            place += 1
+    left.set(xlabel="KL from the reference, nats (best of n: upper bound)", ylabel="gold, log-odds")
+    figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=len(kinds))
+    middle.set_xticks(range(len(gold)), list(gold), rotation=90)
+    middle.set(ylabel="gold, one point per seed")
+    right.set(
+        xlabel="CPU seconds (best of n: all held-out answers)",
+        ylabel="gold, log-odds",
+    )
+    figure.suptitle("means over seeds, 95% t intervals")
+    figure.savefig(path, dpi=110)

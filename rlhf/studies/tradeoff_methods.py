@@ -1,8 +1,7 @@
 """Four ways from the same votes to better answers: RLOO, PPO, DPO, best-of-n.
 
 The policy is the toy world's (`TabularPolicy`): gold and KL of the trained ones are exact, summed over its decisions.
-The
-KL of best-of-n is the upper bound log n - (n - 1) / n (Beirami et al. 2024), its gold a mean over sampled answers.
+The KL of best-of-n is the upper bound log n - (n - 1) / n (Beirami et al. 2024), its gold a mean over sampled answers.
 RLOO, PPO and best-of-n know the votes through one reward model, DPO directly.
 """
 
@@ -12,6 +11,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,11 +23,17 @@ from rlhf.data.batch import Target
 from rlhf.evaluation.metrics.best_of_n import best_of
 from rlhf.labels.aggregation import soft
 from rlhf.optimise.policy.module import PolicyModule, RewardSources
+from rlhf.optimise.policy.prompts import draw_batches
 from rlhf.optimise.policy.rollout import isolated_seed
+from rlhf.optimise.policy.train import quick_trainer
+from rlhf.optimise.shaping.ensemble import mean
+from rlhf.optimise.shaping.kl_controllers import Fixed
 from rlhf.optimise.shaping.reward_source import RewardSource
 from rlhf.optimise.shaping.shaper import Shaper
 from rlhf.records import Comparison
 from rlhf.reward.losses import dpo
+from rlhf.reward.schedule import constant
+from rlhf.studies.feature_world import pair_target
 from rlhf.toy.gold import ToyGold
 from rlhf.toy.tabular_policy import TabularPolicy
 
@@ -71,23 +77,21 @@ Method = Callable[[TradeoffWorld, TabularPolicy], MethodOutcome]
 
 @dataclass(frozen=True)
 class TrainedMethod:
-    """A policy trained on the shaped reward by an algorithm.
+    """A policy trained by an algorithm on the reward less β · KL.
 
     Args:
         algorithm: `PolicyModule` (RLOO), `PpoModule`, or another with the same arguments.
-        shaper: `() -> Shaper`, fresh for every run.
-        steps, prompts, completions: of training.
-        trainer: `(steps) -> Trainer`.
-        optimizing: options of the algorithm.
+        beta: of the KL.
+        learning_rate: of Adam.
+        steps: rollouts. prompts, completions: per rollout.
     """
 
     algorithm: Callable[..., PolicyModule]
-    shaper: Callable[[], Shaper]
+    beta: float
+    learning_rate: float
     steps: int
     prompts: int
     completions: int
-    trainer: Callable[[int], Any]
-    optimizing: dict[str, Any]
 
     def __call__(self, world: TradeoffWorld, policy: TabularPolicy) -> MethodOutcome:
         """Train, then evaluate."""
@@ -95,20 +99,16 @@ class TrainedMethod:
         module = self.algorithm(
             policy,
             RewardSources(world.reward_source),
-            self.shaper(),
+            Shaper(Fixed(self.beta), mean),
             completions=self.completions,
             early_stopping=None,
-            **self.optimizing,
+            optimizer=partial(torch.optim.Adam, lr=self.learning_rate),
+            schedule=constant,
         )
         module.set_reward_scale([world.tasks[i % len(world.tasks)] for i in range(256)], world.seed)
-        rng = np.random.default_rng((world.seed, 5))
-        batches = [
-            [world.tasks[i] for i in rng.permutation(len(world.tasks))[: self.prompts].tolist()]
-            for _ in range(self.steps)
-        ]
+        batches = draw_batches(world.tasks, self.steps, self.prompts, np.random.default_rng((world.seed, 5)))
         torch.manual_seed(world.seed)
-        loader: Any = torch.utils.data.DataLoader(batches, batch_size=None, collate_fn=list)  # type: ignore[arg-type]
-        self.trainer(self.steps).fit(module, loader)
+        quick_trainer(self.steps).fit(module, batches)
         samples = self.steps * min(self.prompts, len(world.tasks)) * self.completions
         return _evaluated(world, policy, samples, time.process_time() - begun)
 
@@ -181,7 +181,7 @@ class Untrained:
     """The reference as it is."""
 
     def __call__(self, world: TradeoffWorld, policy: TabularPolicy) -> MethodOutcome:
-        """Judge."""
+        """Evaluate."""
         return _evaluated(world, policy, 0, 0.0)
 
 
@@ -200,18 +200,10 @@ def _targets(records: Sequence[Comparison]) -> tuple[Tensor, Tensor, Target]:
     start = 0
     for record in records:
         label = soft(record)
-        for i, j in np.argwhere(np.triu(label.observed, 1)).tolist():
-            first.append(start + i)
-            second.append(start + j)
-            win.append(float(label.win_prob[i, j]))
-            votes.append(float(label.votes[i, j]))
+        i, j = np.triu(label.observed, 1).nonzero()
+        first += (start + i).tolist()
+        second += (start + j).tolist()
+        win += label.win_prob[i, j].tolist()
+        votes += label.votes[i, j].tolist()
         start += len(record.completions)
-    p, size = torch.tensor(win), len(win)
-    zero = torch.zeros(size, 2, 2)
-    win_prob = torch.stack([torch.stack([0 * p, p], 1), torch.stack([1 - p, 0 * p], 1)], 1)
-    target = Target(
-        win_prob=win_prob, tie_prob=zero, observed=~torch.eye(2, dtype=torch.bool).expand(size, 2, 2), margin=zero,
-        rank=(win_prob.sum(2) < 0.5).long(), score=torch.zeros(size, 2, 0),
-        candidate=torch.ones(size, 2, dtype=torch.bool), weight=torch.tensor(votes),
-    )  # fmt: skip
-    return torch.tensor(first), torch.tensor(second), target
+    return torch.tensor(first), torch.tensor(second), pair_target(win, votes)

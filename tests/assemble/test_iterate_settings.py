@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 from wandb_run import history
 
 from rlhf.assemble import CONF
-from rlhf.assemble.tasks.early_stopping import check_toy_policy
+from rlhf.assemble.tasks.early_stopping import check_exact_gold
 from rlhf.assemble.tasks.iterate import loop_of
 from rlhf.assemble.tasks.policy import policy_run
 from rlhf.assemble.tasks.tradeoff import _world
@@ -118,8 +118,8 @@ def test_a_domain_inside_another_controller_is_looked_at():
 
 def test_early_stopping_of_a_language_model_is_refused_with_what_to_do():
     with pytest.raises(RecordError, match=r"key 'policy'.*exactly \(policy=toy; .*task=iterate"):
-        check_toy_policy(compose("experiment=early_stopping", "policy=language", "model=toy"))
-    check_toy_policy(compose("experiment=early_stopping"))
+        check_exact_gold(compose("experiment=early_stopping", "policy=language", "model=toy"))
+    check_exact_gold(compose("experiment=early_stopping"))
 
 
 def test_own_prompts_go_through_the_loop_without_gold(train, own):

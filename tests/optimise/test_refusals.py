@@ -3,7 +3,6 @@
 import hydra
 import pytest
 import torch
-from omegaconf import OmegaConf
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaModel
 
 from rlhf.assemble import CONF
@@ -52,7 +51,7 @@ def test_a_model_with_tied_weights_stores_no_head_and_is_a_policy(policy, tmp_pa
 @pytest.mark.parametrize("task", ["sft", "dpo", "policy"])
 def test_no_task_generates_with_a_reward_model(task, exported, tmp_path, monkeypatch):
     for name in ("policy", "tuning"):
-        monkeypatch.setattr(f"rlhf.assemble.{name}.run_folder", lambda: tmp_path)
+        monkeypatch.setattr(f"rlhf.assemble.tasks.{name}.run_folder", lambda: tmp_path)
     given = ["model=local", f"model.path={exported()}", "data.size=80", "split=balanced", "logger=csv"]
     cfg = compose(f"task={task}", *given, f"reward={exported()}", f"cache={tmp_path}")
     with pytest.raises(RecordError, match="LlamaForSequenceClassification"):
@@ -141,6 +140,7 @@ def test_a_checkpoint_of_another_algorithm_is_refused(kind, stored, said):
 
 def test_defaults_pass(tmp_path, monkeypatch):
     for name in ("iterate", "tradeoff"):
-        monkeypatch.setattr(f"rlhf.assemble.{name}.run_folder", lambda: tmp_path)
-    assert OmegaConf.is_dict(iterate_run(compose("experiment=mitigations", "logger=csv")).cfg)
-    assert OmegaConf.is_dict(tradeoff_run(compose("task=tradeoff", "logger=csv")).cfg)
+        monkeypatch.setattr(f"rlhf.assemble.tasks.{name}.run_folder", lambda: tmp_path)
+    cfg = compose("experiment=mitigations", "logger=csv")
+    assert list(iterate_run(cfg).loops) == list(cfg.task.conditions)
+    assert list(tradeoff_run(compose("task=tradeoff", "logger=csv")).kinds) == ["RLOO", "PPO", "DPO"]

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from rlhf.reward.losses import pairwise, soft_label
-from rlhf.studies.feature_world import WIDTH, FeatureWorld, target, train
+from rlhf.studies.feature_world import WIDTH, FeatureWorld, pair_target, train
 
 
 def test_gold_pays_for_the_cue_up_to_one_and_charges_beyond():
@@ -31,7 +31,7 @@ def test_votes_are_right_but_for_the_flipped_ones(spread):
 
 
 def test_the_votes_reach_the_projects_losses():
-    labels, reward = target(np.array([1.0, 0.0])), torch.tensor([[2.0, 0.0], [2.0, 0.0]])
+    labels, reward = pair_target([1.0, 0.0], [1.0, 1.0]), torch.tensor([[2.0, 0.0], [2.0, 0.0]])
     expected = torch.nn.functional.softplus(torch.tensor([-2.0, 2.0]))
     torch.testing.assert_close(soft_label(reward, labels), expected)
     torch.testing.assert_close(pairwise(reward, labels), expected)

@@ -8,7 +8,7 @@ import pytest
 from small_studies import label_noise, temperature
 
 from rlhf.stats.bootstrap import cluster_bootstrap
-from rlhf.studies.study import cell, markdown, over_worlds, run, words
+from rlhf.studies.study import cell, measure, over_worlds, words
 
 
 def test_intervals_are_those_of_resampled_worlds():
@@ -37,13 +37,12 @@ def test_cells_and_tables():
     metrics = {"x": 1.2345, "x/ci_low": 1.0, "x/ci_high": 2.0, "y": -0.5}
     assert cell(metrics, "x", 2, "+") == "+1.23 [1.00, 2.00]"
     assert cell(metrics, "y", 1) == "-0.5"
-    assert markdown(["a", "b"], [["1", "2"]]) == "| a | b |\n| --- | --- |\n| 1 | 2 |\n"
 
 
 def test_files_of_a_run(tmp_path):
     logged = []
     study = temperature(seed=5, steps=20)
-    found = run(study, tmp_path / "new", lambda row, step: logged.append((step, row)))
+    found = measure(study, tmp_path / "new", lambda row, step: logged.append((step, row)))
     rows = list(csv.DictReader((tmp_path / "new" / "worlds.csv").open()))
     assert [row["seed"] for row in rows] == ["5", "6"]
     assert [step for step, _ in logged] == [0, 1]
@@ -62,5 +61,5 @@ def test_files_of_a_run(tmp_path):
 
 
 def test_the_same_seeds_are_the_same_numbers(tmp_path):
-    once, again = (run(label_noise(), tmp_path / name).metrics for name in "ab")
+    once, again = (measure(label_noise(), tmp_path / name).metrics for name in "ab")
     assert once == again

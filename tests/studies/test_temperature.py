@@ -8,7 +8,7 @@ from small_studies import temperature
 from rlhf.evaluation.metrics.calibration import fit_temperature
 from rlhf.records import RecordError
 from rlhf.studies.feature_world import FeatureWorld
-from rlhf.studies.temperature import difference, judged
+from rlhf.studies.temperature import difference, measured
 
 
 def test_a_temperature_changes_no_accuracy_and_mends_the_rest():
@@ -31,9 +31,9 @@ def test_the_true_scale_of_the_votes_is_the_temperature_of_gold():
     assert fit_temperature(6 * lead, flipped) > 4
 
 
-def test_what_is_judged_is_the_closed_form():
+def test_what_is_measured_is_the_closed_form():
     lead, win = np.array([1.0, -2.0, 0.5]), np.array([1.0, 1.0, 0.0])
-    found = judged(lead, win)
+    found = measured(lead, win)
     p = expit(lead)
     assert found["accuracy"] == pytest.approx(1 / 3)
     assert found["nll"] == pytest.approx(-np.log([p[0], p[1], 1 - p[2]]).mean())

@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from rlhf.assemble.checks.options import option, option_names
 from rlhf.assemble.resume import folder_to_go_on_in
-from rlhf.assemble.run import reward_run, run_folder, trainer_of
+from rlhf.assemble.tasks.reward import reward_run, run_folder, trainer_of
 from rlhf.records import RecordError
 
 if TYPE_CHECKING:

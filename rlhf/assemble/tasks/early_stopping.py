@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING
 
 import hydra
 from omegaconf import DictConfig, OmegaConf
@@ -13,47 +12,54 @@ from rlhf.assemble.algorithm import check_completions, check_seeds
 from rlhf.assemble.loggers import job_loggers
 from rlhf.assemble.resume import folder_to_go_on_in
 from rlhf.assemble.rollouts import at_key
-from rlhf.assemble.run import run_folder
-from rlhf.assemble.tasks.iterate import check_loop, loop_of, quick_trainer, tabular_policy
+from rlhf.assemble.tasks.iterate import check_loop, loop_of
+from rlhf.assemble.tasks.reward import run_folder
 from rlhf.records import RecordError
 
 if TYPE_CHECKING:
-    from rlhf.studies.early_stopping import Make, Unstopped
+    from rlhf.optimise.policy.early_stopping import StoppingRule
+    from rlhf.studies.early_stopping import EarlyStoppingRun
 
 EVALUATION_KEYS = ("seeds", "chosen_on", "chosen_seeds", "margin", "window", "signs")
 """Keys of the task that say what is made of the runs, not what they are."""
 
 
-@dataclass
-class EarlyStoppingRun:
-    """What `early_stopping` needs."""
-
-    cfg: DictConfig
-    folder: Path
-    trainer: Any
-
-
 def early_stopping_run(cfg: DictConfig) -> EarlyStoppingRun:
     """What `task=early_stopping` needs; with `ckpt=<run folder>` it goes on there. Raises as `check_study` and
-    `check_toy_policy`.
+    `check_exact_gold`.
     """
-    check_toy_policy(cfg)
+    check_exact_gold(cfg)
     check_study(cfg)
     folder = folder_to_go_on_in(cfg, run_folder(), leaves="*/seed-*", free=EVALUATION_KEYS)
-    return EarlyStoppingRun(cfg, folder, quick_trainer(1, job_loggers(cfg, folder)))
+    from rlhf.optimise.policy.train import quick_trainer
+    from rlhf.studies.early_stopping import EarlyStoppingRun
+
+    task = cfg.task
+    return EarlyStoppingRun(
+        folder=folder,
+        trainer=quick_trainer(1, job_loggers(cfg, folder)),
+        worlds={str(world): partial(loop_of, _in_world(cfg, world)) for world in task.worlds},
+        seeds=list(task.seeds),
+        chosen_on=list(task.chosen_on),
+        chosen_seeds=list(task.chosen_seeds),
+        signs={
+            str(n): (partial(_rule, sign, task.window), list(sign.levels)) for n, sign in task.signs.items()
+        },
+        margin=task.margin,
+    )
 
 
 def check_worlds(cfg: DictConfig) -> None:
-    """What can be seen before anything is loaded: `check_toy_policy`, and every world. Raises RecordError."""
-    check_toy_policy(cfg)
+    """What can be seen before anything is loaded: `check_exact_gold`, and every world. Raises RecordError."""
+    check_exact_gold(cfg)
     for world in cfg.task.worlds:
         with at_key(f"task.worlds.{world}"):
             check_loop(_in_world(cfg, world))
 
 
-def check_toy_policy(cfg: DictConfig) -> None:
-    """Raise RecordError where the policy is not the toy one, whose gold is exact after every step."""
-    if hydra.utils.get_method(cfg.policy._target_) is not tabular_policy:
+def check_exact_gold(cfg: DictConfig) -> None:
+    """Raise RecordError where the policy's mean gold reward is not known exactly after every step."""
+    if not getattr(hydra.utils.get_class(cfg.policy._target_), "exact_gold", False):
         raise RecordError(
             "task=early_stopping needs the mean gold reward after every step, which only the toy policy gives exactly",
             key="policy",
@@ -80,39 +86,15 @@ def check_study(cfg: DictConfig) -> None:
         )  # fmt: skip
 
 
-def early_stopping(run: EarlyStoppingRun) -> dict[str, float]:
-    """The table."""
-    from rlhf.reward.files import log_end
-    from rlhf.studies.early_stopping import study
-
-    task = run.cfg.task
-    calibration = [_run(run, world, seed) for world in task.chosen_on for seed in task.chosen_seeds]
-    runs = [_run(run, world, seed) for world in task.worlds for seed in task.seeds]
-    signs = {str(name): (_make(task, sign), list(sign.levels)) for name, sign in task.signs.items()}
-    metrics = study(calibration, runs, signs, run.folder, margin=task.margin)
-    print((run.folder / "warnings.md").read_text())
-    log_end(run.trainer.loggers, metrics, run.folder)
-    return metrics
-
-
-def _run(run: EarlyStoppingRun, world: str, seed: int) -> Unstopped:
-    from rlhf.studies.early_stopping import unstopped
-
-    cfg = _in_world(run.cfg, world)
-    return unstopped(loop_of(cfg, run.folder / world / f"seed-{seed}", seed), world)
-
-
 def _in_world(cfg: DictConfig, world: str) -> DictConfig:
     own = OmegaConf.merge(cfg, cfg.task.worlds[world])
     assert isinstance(own, DictConfig)
     return own
 
 
-def _make(task: DictConfig, sign: DictConfig) -> Make:
+def _rule(sign: DictConfig, window: int, level: float) -> StoppingRule:
+    """A rule of one sign, at this level."""
     from rlhf.optimise.policy.early_stopping import StoppingRule
 
-    def make(level: float) -> StoppingRule:
-        own = hydra.utils.instantiate(sign.sign, **{sign.level: level}, _convert_="all")
-        return StoppingRule({"sign": own}, window=task.window)
-
-    return make
+    own = hydra.utils.instantiate(sign.sign, **{sign.level: level}, _convert_="all")
+    return StoppingRule({"sign": own}, window=window)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,25 +16,17 @@ from rlhf.assemble.checks.schema import TRAIN, check_ranges
 from rlhf.assemble.loggers import job_loggers
 from rlhf.assemble.resume import folder_to_go_on_in
 from rlhf.assemble.rollouts import at_key, check_rollouts
-from rlhf.assemble.run import reward_run, run_folder
 from rlhf.assemble.tasks.policy import causal_rollout_policy, gold_of
+from rlhf.assemble.tasks.reward import reward_run, run_folder
 from rlhf.assemble.tasks.tuning import optimizing
+from rlhf.records import RecordError
 
 if TYPE_CHECKING:
-    from rlhf.collect.prompts import Task
     from rlhf.optimise.iterate.generation import Loop
-    from rlhf.optimise.iterate.progress import Progress
+    from rlhf.optimise.iterate.run import IterateRun
     from rlhf.records import Comparison
     from rlhf.reward.training import RewardRun
-
-
-@dataclass
-class IterateRun:
-    """One loop, or several conditions of it."""
-
-    cfg: DictConfig
-    folder: Path
-    trainer: Any
+    from rlhf.studies.ablation import AblationRun
 
 
 def check_iterate(cfg: DictConfig) -> None:
@@ -57,7 +48,7 @@ def check_loop(cfg: DictConfig) -> None:
         check_oversight(cfg.task.plan.oversight, held_out_of(cfg.data.size, cfg.task.held_out))
 
 
-def iterate_run(cfg: DictConfig) -> IterateRun:
+def iterate_run(cfg: DictConfig) -> IterateRun | AblationRun:
     """What `task=iterate` needs; with `ckpt=<run folder>` it goes on there.
 
     Raises:
@@ -67,60 +58,49 @@ def iterate_run(cfg: DictConfig) -> IterateRun:
     if cfg.task.conditions:
         check_seeds(cfg.task.seeds, "task.seeds")
     folder = folder_to_go_on_in(cfg, run_folder(), leaves="**/generation-0", free=("seeds",))
-    return IterateRun(cfg, folder, quick_trainer(1, job_loggers(cfg, folder)))
+    from rlhf.optimise.iterate.run import IterateRun
+    from rlhf.optimise.policy.train import quick_trainer
+    from rlhf.studies.ablation import AblationRun
+
+    trainer = quick_trainer(1, job_loggers(cfg, folder))
+    if not cfg.task.conditions:
+        return IterateRun(loop_of(cfg, folder, cfg.seed), trainer)
+    loops = {
+        str(name): partial(loop_of, _condition(cfg, change)) for name, change in cfg.task.conditions.items()
+    }
+    return AblationRun(folder, trainer, loops, list(cfg.task.seeds))
 
 
-def iterate(run: IterateRun) -> dict[str, float]:
+def iterate(run: IterateRun | AblationRun) -> dict[str, float]:
     """One loop, or `task.conditions` with `task.seeds`."""
-    from rlhf.optimise.iterate import run as loops
-    from rlhf.optimise.iterate.progress import Progress
-    from rlhf.reward.files import log_end
-    from rlhf.studies.ablation import ablation, table
+    from rlhf.optimise.iterate.run import IterateRun, run_iterate
+    from rlhf.studies.ablation import run_ablation
 
-    loggers = run.trainer.loggers
-    if not run.cfg.task.conditions:
-        progress = Progress(loggers)
-        metrics = loops.iterate(loop_of(run.cfg, run.folder, run.cfg.seed, progress))
-        print("\n" + "\n".join(progress.rows))
-    else:
-        conditions = {str(n): _condition(run.cfg, c) for n, c in run.cfg.task.conditions.items()}
-
-        def one(name: str, seed: int, folder: Path) -> dict[str, float]:
-            print(f"{name}, seed {seed}", flush=True)
-            progress = Progress(loggers, prefix=f"{name}/seed-{seed}/")
-            return loops.iterate(loop_of(conditions[name], folder, seed, progress))
-
-        runs = {name: partial(one, name) for name in conditions}
-        metrics = ablation(runs, list(run.cfg.task.seeds), run.folder)
-        print(table(metrics, list(runs)))
-    log_end(loggers, metrics, run.folder, step=int(metrics.get("steps", 0)))
-    return metrics
+    return run_iterate(run) if isinstance(run, IterateRun) else run_ablation(run)
 
 
-def loop_of(cfg: DictConfig, folder: Path, seed: int, progress: Progress | None = None) -> Loop:
+def loop_of(cfg: DictConfig, folder: Path, seed: int) -> Loop:
     """The loop of one seed: another world of prompts and votes, another policy run.
 
     Raises:
-        RecordError: it needs the toy world and the data is another, or `shaping` names a domain that the data has not.
+        RecordError: it needs the true rewards and the data has none, or `shaping` names a domain that it has not.
     """
     from rlhf.optimise.iterate.generation import Loop
     from rlhf.optimise.iterate.pair_selection import PairSelection
-    from rlhf.optimise.iterate.progress import Progress
-    from rlhf.records import prompt_hash
+    from rlhf.optimise.policy.prompts import hold_out
 
     cfg = OmegaConf.merge(cfg, {"seed": seed})  # type: ignore[assignment]
     source, records = world_of(cfg, seed)
-    tasks, held_out = tasks_of(records, cfg.task.held_out)
-    known = {task.key for task in tasks}
+    prompts = hold_out(records, cfg.task.held_out)
     gold = gold_of(source)
     shaper = hydra.utils.instantiate(cfg.shaping, _convert_="all")
     shaper.check({r.domain for r in records})
     return Loop(
         folder=folder,
-        policy=hydra.utils.instantiate(cfg.policy)(cfg, gold),
-        start=[r for r in records if prompt_hash(r.prompt) in known],
-        tasks=tasks,
-        held_out=held_out,
+        policy=hydra.utils.instantiate(cfg.policy)(gold, partial(causal_rollout_policy, cfg)),
+        start=prompts.start,
+        tasks=prompts.tasks,
+        held_out=prompts.held_out,
         reward_learner=_reward_learner(cfg, folder, gold),
         shaper=shaper,
         trainer=partial(_trainer, cfg),
@@ -137,7 +117,6 @@ def loop_of(cfg: DictConfig, folder: Path, seed: int, progress: Progress | None 
         algorithm=hydra.utils.instantiate(cfg.algorithm),
         early_stopping=hydra.utils.instantiate(cfg.early_stopping, _convert_="all"),
         seed=seed,
-        progress=progress or Progress(),
     )
 
 
@@ -150,7 +129,6 @@ def world_of(cfg: DictConfig, seed: int) -> tuple[Any, list[Comparison]]:
 def _label_source(cfg: DictConfig, gold: Any, seed: int) -> Any:
     """Who votes on answers; None = people. Raises RecordError for simulated ones who would not know the truth."""
     from rlhf.annotate.simulated import SimulatedAnnotators, gold_in_meta
-    from rlhf.records import RecordError
 
     if cfg.task.label_source is None:
         return None
@@ -162,18 +140,6 @@ def _label_source(cfg: DictConfig, gold: Any, seed: int) -> Any:
             "'+task.label_source.gold={_target_: rlhf.annotate.judges.gold_of, folder: <run>}'",
         )  # fmt: skip
     return label_source.vote
-
-
-def tasks_of(records: Sequence[Comparison], held_out: float) -> tuple[list[Task], list[Task]]:
-    """The different prompts of records, and the last share of them apart."""
-    from rlhf.collect.prompts import Task
-    from rlhf.optimise.limits import held_out_of
-    from rlhf.records import prompt_hash
-
-    keyed = ((prompt_hash(r.prompt), r) for r in records)
-    tasks = list({key: Task(key, r.prompt_id, r.prompt, r.domain, None) for key, r in keyed}.values())
-    cut = len(tasks) - held_out_of(len(tasks), held_out)
-    return tasks[:cut], tasks[cut:]
 
 
 def _reward_learner(cfg: DictConfig, folder: Path, gold: Any) -> Any:
@@ -205,37 +171,9 @@ def _condition(cfg: DictConfig, change: DictConfig) -> DictConfig:
     return OmegaConf.create({**cfg, **other, "task": OmegaConf.merge(cfg.task, change.get("task", {}))})
 
 
-def tabular_policy(cfg: DictConfig, gold: Any, *, learning_rate: float, **options: Any) -> Any:
-    """The toy world's policy of decisions; its learning rate is for `optimizer.build.lr` to read."""
-    from rlhf.records import RecordError
-    from rlhf.toy.tabular_policy import TabularPolicy
-
-    if gold is None:
-        raise RecordError(
-            "the toy policy knows the toy world only", key="policy",
-            remedy="data=toy, or policy=language with model= and model.path=",
-        )  # fmt: skip
-    return TabularPolicy(gold, **options)
-
-
-def language_policy(cfg: DictConfig, gold: Any, **options: Any) -> Any:
-    """The language model that the groups `model` and `adapter` name."""
-    return causal_rollout_policy(cfg, **options)
-
-
 def _trainer(cfg: DictConfig, steps: int) -> Any:
     """The trainer of the group, for so many steps, writing nothing."""
     return hydra.utils.instantiate(
         cfg.trainer, max_steps=steps, max_epochs=-1, logger=False, enable_checkpointing=False,
         enable_progress_bar=False, enable_model_summary=False,
-    )  # fmt: skip
-
-
-def quick_trainer(steps: int, loggers: Sequence[Any] = ()) -> Any:
-    """A trainer of so many steps that writes nothing but what its loggers are told."""
-    import pytorch_lightning as pl
-
-    return pl.Trainer(
-        accelerator="cpu", max_steps=steps, max_epochs=-1, logger=list(loggers) or False, enable_checkpointing=False,
-        enable_progress_bar=False, enable_model_summary=False, gradient_clip_val=1.0,
     )  # fmt: skip

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import hydra
 from omegaconf import DictConfig
@@ -11,7 +13,7 @@ from rlhf.assemble.algorithm import check_completions
 from rlhf.assemble.checks.paths import check_folders, listed
 from rlhf.assemble.resume import checkpoint_to_go_on_from
 from rlhf.assemble.rollouts import check_rollouts
-from rlhf.assemble.run import renderer_of, run_folder, trainer_of
+from rlhf.assemble.tasks.reward import renderer_of, run_folder, trainer_of
 from rlhf.assemble.tasks.tuning import optimizing, policy_of
 from rlhf.records import RecordError
 
@@ -74,6 +76,24 @@ def check_policy(cfg: DictConfig) -> None:
 def gold_of(source: Any) -> Any:
     """Gold rewards of texts where the source knows them; None elsewhere."""
     return source.gold_rewards() if hasattr(source, "gold_rewards") else None
+
+
+@dataclass(frozen=True)
+class LanguagePolicySource:
+    """`policy=language`: the language model that the groups `model` and `adapter` name.
+
+    Args:
+        decoding: in training, of the whole distribution.
+        max_new_tokens: of a completion.
+    """
+
+    decoding: Any
+    max_new_tokens: int
+    exact_gold: ClassVar[bool] = False
+
+    def __call__(self, gold: Any, language_model: Callable[..., Any]) -> Any:
+        """The policy; true rewards are not asked for."""
+        return language_model(decoding=self.decoding, max_new_tokens=self.max_new_tokens)
 
 
 def causal_rollout_policy(

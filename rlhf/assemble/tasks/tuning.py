@@ -10,7 +10,7 @@ import hydra
 from omegaconf import DictConfig
 
 from rlhf.assemble.resume import checkpoint_to_go_on_from
-from rlhf.assemble.run import data_of, renderer_of, run_folder, trainer_of
+from rlhf.assemble.tasks.reward import data_of, renderer_of, run_folder, trainer_of
 
 if TYPE_CHECKING:
     from rlhf.models.policy import CausalPolicy

@@ -16,13 +16,13 @@ import torch
 from rlhf.collect.decoding import Decoding, Same, Sampler
 from rlhf.collect.filtering import Filtering
 from rlhf.collect.prompts import Task
-from rlhf.optimise.iterate.pair_selection import SelectPairs
+from rlhf.optimise.iterate.pair_selection import PairSelection, SelectPairs
 from rlhf.optimise.iterate.progress import EveryStep, Progress
 from rlhf.optimise.limits import check_oversight
 from rlhf.optimise.policy.early_stopping import StoppingRule
 from rlhf.optimise.policy.module import Gold, PolicyModule, RewardSources, Trace
-from rlhf.optimise.policy.rollout import isolated_seed
-from rlhf.optimise.policy.train import write_traces
+from rlhf.optimise.policy.prompts import draw_batches
+from rlhf.optimise.policy.train import quick_trainer, write_traces
 from rlhf.optimise.shaping.kl_controller import controller_state_of, load_controller
 from rlhf.optimise.shaping.reward_source import RewardSource
 from rlhf.optimise.shaping.shaper import Shaper
@@ -75,8 +75,9 @@ class Loop:
         tasks: prompts to train on; held_out: prompts to evaluate and to oversee with, never the same ones for both.
         reward_learner: records to a reward model.
         shaper: fresh, its controller at the start; it goes on through the generations.
-        trainer: `(steps) -> Trainer`.
         optimizing: options of `PolicyModule`: optimizer, schedule, weight decay.
+        plan: how much of everything.
+        trainer: `(steps) -> Trainer`.
         pair_selection: which pairs of sampled answers are voted on.
         gold: true rewards, where known.
         sampler: how answers for the next reward model are decoded, as in sample.py.
@@ -96,10 +97,10 @@ class Loop:
     held_out: Sequence[Task]
     reward_learner: RewardLearner
     shaper: Shaper
-    trainer: Callable[[int], Any]
     optimizing: dict[str, Any]
-    plan: IteratePlan
-    pair_selection: SelectPairs
+    plan: IteratePlan = IteratePlan()
+    trainer: Callable[[int], Any] = quick_trainer
+    pair_selection: SelectPairs = field(default_factory=PairSelection)
     gold: Gold | None = None
     sampler: Sampler = WHOLE
     filtering: Callable[[], Filtering] = Filtering
@@ -187,17 +188,13 @@ class ExactGold(pl.Callback):
 
 def optimise(loop: Loop, module: PolicyModule, number: int) -> None:
     """The steps of the generation; the trace gets `exact_gold` where it is known."""
-    rng = np.random.default_rng((loop.seed, 7, number))
-    size = min(loop.plan.prompts, len(loop.tasks))
-    batches = [
-        [loop.tasks[i] for i in rng.permutation(len(loop.tasks))[:size].tolist()]
-        for _ in range(loop.plan.steps)
-    ]
+    batches = draw_batches(
+        loop.tasks, loop.plan.steps, loop.plan.prompts, np.random.default_rng((loop.seed, 7, number))
+    )
     torch.manual_seed(loop.seed * 1009 + number)
-    loader: Any = torch.utils.data.DataLoader(batches, batch_size=None, collate_fn=list)  # type: ignore[arg-type]
     trainer = loop.trainer(loop.plan.steps)
     trainer.callbacks += [ExactGold(loop.policy, loop.eval_tasks), EveryStep(loop.progress, len(loop.trace))]
-    trainer.fit(module, loader)
+    trainer.fit(module, batches)
 
 
 def save(loop: Loop, module: PolicyModule, folder: Path) -> None:
@@ -230,12 +227,9 @@ def load(loop: Loop, folder: Path) -> bool:
 def evaluated(loop: Loop, module: PolicyModule, *, reference: bool = False) -> Trace:
     """The columns of the trace on held-out prompts, one completion each; `gold` with its 95% interval over prompts."""
     tasks = loop.eval_tasks
-    with isolated_seed(loop.seed + 1):
-        rollout = loop.policy.rollout(tasks, 1, reference=reference)
-    logp = loop.policy.ref_logp(rollout) if reference else loop.policy.logp(rollout)
-    _, row = module.score_rollout(rollout, tasks, logp.detach())
+    row, texts = module.measured(tasks, loop.seed + 1, reference=reference)
     if loop.gold is not None:
-        values = np.array(loop.gold([task.prompt for task in tasks], rollout.completions.texts))
+        values = np.array(loop.gold([task.prompt for task in tasks], texts))
         row["gold/low"], row["gold/high"] = (
             map(float, t_interval(values)) if len(values) > 1 else (math.nan, math.nan)
         )

@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
-from itertools import combinations
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from rlhf.labels.aggregation import soft
 from rlhf.optimise.shaping.reward_source import RewardSource
-from rlhf.records import Comparison, prompt_hash
+from rlhf.records import Comparison
+from rlhf.select.features import HashedWords, Reduced
 from rlhf.select.loop.learners import Labels, LinearLearner
 from rlhf.select.pool import PairPool
-from rlhf.select.pool_builder import Answer, Features
+from rlhf.select.pool_builder import Features, PairTable, different
 from rlhf.select.querying import query
-from rlhf.select.strategies.selector import Selector
+from rlhf.select.strategies.selector import Selector, at_random
 
 SelectPairs = Callable[
     [Sequence[Comparison], Sequence[Comparison], RewardSource, int, np.random.Generator], list[Comparison]
 ]
 """`(new records without votes, records with votes, reward model, how many pairs, rng) -> records of one pair each`."""
+
+
+def words() -> Features:
+    """Presence of words, reduced; fresh."""
+    return Reduced(HashedWords())
 
 
 @dataclass(frozen=True)
@@ -33,80 +38,44 @@ class PairSelection:
         features: `() -> features`, fresh: what they fit, they fit anew every generation.
     """
 
-    selector: Selector
-    features: Callable[[], Features]
+    selector: Selector = at_random
+    features: Callable[[], Features] = words
 
     def __call__(
         self, new: Sequence[Comparison], known: Sequence[Comparison], reward_source: RewardSource, number: int,
         rng: np.random.Generator,
     ) -> list[Comparison]:  # fmt: skip
         """At most `number` pairs, best first."""
-        table = _PairTable()
+        table, names = PairTable(), list[str]()
+        votes: list[tuple[float, float]] = []
         for record in known:
             label = soft(record)
             for i, j in np.argwhere(np.triu(label.observed, 1)).tolist():
-                table.add(record, i, j, (float(label.win_prob[i, j]), float(label.votes[i, j])))
+                names.append(table.add(record, i, j))
+                votes.append((float(label.win_prob[i, j]), float(label.votes[i, j])))
         for record in new:
-            for i, j in combinations(range(len(record.completions)), 2):
-                if (
-                    record.completions[i].text != record.completions[j].text
-                ):  # else there is nothing to prefer
-                    table.add(record, i, j, None)
-        pool, labels = table.pool(self.features(), reward_source)
+            names += [table.add(record, i, j) for i, j in different(record)]
+        pool = self._pool(table, names, len(votes), reward_source)
+        share, count = np.array(votes).reshape(-1, 2).T
+        labels = Labels(np.arange(len(votes)), share, count)
         trained = LinearLearner()(pool, labels, int(rng.integers(2**31)))
         budget = min(number, int(pool.selectable.sum()))
         chosen = query(trained.pool, trained.state, budget, rng, selector=self.selector).indices
-        return [table.pair(int(row)) for row in chosen]
+        found = [(names[row], *table.pairs[row]) for row in chosen.tolist()]
+        return [
+            replace(
+                record, prompt_id=name, completions=(record.completions[i], record.completions[j]), votes=()
+            )
+            for name, record, i, j in found
+        ]
 
-
-@dataclass
-class _PairTable:
-    """Columns of the pool while records are read."""
-
-    pairs: list[tuple[Comparison, int, int]] = field(default_factory=list)
-    sides: list[tuple[int, int]] = field(default_factory=list)
-    votes: list[tuple[float, float] | None] = field(default_factory=list)
-    rows: dict[tuple[str, str], int] = field(default_factory=dict)
-    answers: list[Answer] = field(default_factory=list)
-    prompts: dict[str, int] = field(default_factory=dict)
-
-    def add(self, record: Comparison, i: int, j: int, votes: tuple[float, float] | None) -> None:
-        self.pairs.append((record, i, j))
-        self.sides.append((self._row(record, i), self._row(record, j)))
-        self.votes.append(votes)
-
-    def _row(self, record: Comparison, place: int) -> int:
-        key, completion = prompt_hash(record.prompt), record.completions[place]
-        group = self.prompts.setdefault(key, len(self.prompts))
-        if (key, completion.text) not in self.rows:
-            self.rows[key, completion.text] = len(self.answers)
-            answer = Answer(record.prompt, completion.text, group, True, record.domain, completion.meta)
-            self.answers.append(answer)
-        return self.rows[key, completion.text]
-
-    def pool(self, features: Features, reward_source: RewardSource) -> tuple[PairPool, Labels]:
-        found = features(self.answers)
-        members = reward_source.score([a.prompt for a in self.answers], [a.text for a in self.answers])[0]
-        sides = np.array(self.sides)
-        open_ = np.array([votes is None for votes in self.votes])
-        domains = sorted({r.domain for r, _, _ in self.pairs if r.domain is not None})
-        ids = [f"{n:08d}-{self._name(n)}" for n in range(len(self.pairs))]
-        pool = PairPool(
-            found, sides[:, 0], sides[:, 1], np.array(ids),
-            np.array([self.prompts[prompt_hash(r.prompt)] for r, _, _ in self.pairs]),
-            domain=np.array([-1 if r.domain is None else domains.index(r.domain) for r, _, _ in self.pairs]),
-            length=np.array([len(a.text) for a in self.answers], float), selectable=open_,
-            members=members.double().numpy(), target=found[np.unique(sides[open_])],
-        )  # fmt: skip
-        cast = [(row, *votes) for row, votes in enumerate(self.votes) if votes is not None]
-        share, count = np.array([v[1] for v in cast]), np.array([v[2] for v in cast])
-        return pool, Labels(np.array([v[0] for v in cast], dtype=np.int64), share, count)
-
-    def pair(self, row: int) -> Comparison:
-        record, i, j = self.pairs[row]
-        pair = (record.completions[i], record.completions[j])
-        return replace(record, prompt_id=self._name(row), completions=pair, votes=())
-
-    def _name(self, row: int) -> str:
-        record, i, j = self.pairs[row]
-        return f"{record.prompt_id}/{record.completions[i].id}/{record.completions[j].id}"
+    def _pool(
+        self, table: PairTable, names: Sequence[str], known: int, reward_source: RewardSource
+    ) -> PairPool:
+        """The pool of all pairs, of which the first ones are labelled; the answers of the others are the target."""
+        ids = [f"{n:08d}-{name}" for n, name in enumerate(names)]
+        asked = [(a.prompt, a.text) for a in table.answers]
+        members = reward_source.score([p for p, _ in asked], [text for _, text in asked])[0].double().numpy()
+        pool = table.pool(self.features(), ids, np.arange(len(names)) >= known, members=members)
+        sides = {row for pair in table.sides[known:] for row in pair}
+        return replace(pool, target=pool.features[sorted(sides)])

@@ -9,10 +9,10 @@ people have voted.
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -26,6 +26,7 @@ from rlhf.optimise.iterate.generation import (
     reward_sources_of,
     save,
 )
+from rlhf.optimise.iterate.progress import Progress
 from rlhf.optimise.policy.figures import draw_traces
 from rlhf.optimise.policy.module import Gold, RewardSources, Trace, averages
 from rlhf.optimise.policy.oversight import read_votes, win_rates, with_gold, write_tasks
@@ -33,9 +34,33 @@ from rlhf.optimise.policy.prompts import count_trimmed
 from rlhf.optimise.policy.rollout import CollectPolicy, isolated_seed
 from rlhf.optimise.policy.train import write_traces
 from rlhf.records import Comparison, RecordError, read, write
-from rlhf.reward.files import write_json
+from rlhf.records.tables import write_csv
+from rlhf.reward.files import log_end, write_json
 
 WHO = ("policy", "reference", "previous")
+
+
+@dataclass(frozen=True)
+class IterateRun:
+    """The task `iterate`: a loop, and the trainer whose loggers get its numbers."""
+
+    loop: Loop
+    trainer: Any
+
+    @property
+    def folder(self) -> Path:
+        """Of the run."""
+        return self.loop.folder
+
+
+def run_iterate(run: IterateRun) -> dict[str, float]:
+    """What `iterate` does, with every step in the loggers and a row per generation on the console."""
+    loggers = run.trainer.loggers
+    progress = run.loop.progress = Progress(loggers)
+    metrics = iterate(run.loop)
+    print("\n" + "\n".join(progress.rows))
+    log_end(loggers, metrics, run.folder, step=int(metrics.get("steps", 0)))
+    return metrics
 
 
 def iterate(loop: Loop) -> dict[str, float]:
@@ -156,10 +181,8 @@ def _sampled(loop: Loop, number: int, rng: np.random.Generator) -> list[Comparis
 
 def write_generations(path: Path, rows: Mapping[str, Trace]) -> None:
     """One row per generation, after the reference's: the columns of the trace on held-out prompts."""
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=["generation", *rows["reference"]])
-        writer.writeheader()
-        writer.writerows({"generation": name} | row for name, row in rows.items())
+    table = [{"generation": name} | row for name, row in rows.items()]
+    write_csv(path, table, ["generation", *rows["reference"]])
 
 
 def _true_rewards(record: Comparison, gold: Gold) -> dict[str, float]:

@@ -168,6 +168,15 @@ class PolicyModule(ResumableModule):
             row["watch"] = float(self.watch(prompts, texts).members.mean())
         return shaped, row
 
+    def measured(
+        self, tasks: Sequence[Task], seed: int, *, reference: bool = False
+    ) -> tuple[Trace, Sequence[str]]:
+        """The columns of the trace on one completion per prompt, and these; leaves the random state alone."""
+        with isolated_seed(seed):
+            rollout = self.policy.rollout(tasks, 1, reference=reference)
+        logp = self.policy.ref_logp(rollout) if reference else self.policy.logp(rollout).detach()
+        return self.score_rollout(rollout, tasks, logp)[1], rollout.completions.texts
+
     def _note(self, row: Trace, reward: Tensor, size: int) -> None:
         within = reward.std(1) if reward.shape[1] > 1 else torch.zeros(len(reward))
         row |= {"group_std": float(within.mean()), "flat_groups": float((within == 0).float().mean())}

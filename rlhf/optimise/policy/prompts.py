@@ -4,14 +4,49 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
+import numpy as np
 import pytorch_lightning as pl
+import torch
 
 from rlhf.collect.prompts import Task
 from rlhf.data.order import GroupOrder, ResumableLoader
 from rlhf.data.splits import Splitter
+from rlhf.optimise.limits import held_out_of
 from rlhf.optimise.policy.rollout import RolloutPolicy
 from rlhf.records import Comparison, prompt_hash
+
+
+def task_of(record: Comparison) -> Task:
+    """The prompt of a record."""
+    return Task(prompt_hash(record.prompt), record.prompt_id, record.prompt, record.domain, None)
+
+
+@dataclass(frozen=True)
+class SplitPrompts:
+    """Prompts to train on, the records with these prompts, and prompts that are held out."""
+
+    start: list[Comparison]
+    tasks: list[Task]
+    held_out: list[Task]
+
+
+def hold_out(records: Sequence[Comparison], share: float) -> SplitPrompts:
+    """The different prompts of records, the last share of them (0..1, one at least) held out."""
+    keyed = [(task_of(r), r) for r in records]
+    tasks = list({task.key: task for task, _ in keyed}.values())
+    cut = len(tasks) - held_out_of(len(tasks), share)
+    known = {task.key for task in tasks[:cut]}
+    return SplitPrompts([r for task, r in keyed if task.key in known], tasks[:cut], tasks[cut:])
+
+
+def draw_batches(
+    tasks: Sequence[Task], steps: int, size: int, rng: np.random.Generator
+) -> torch.utils.data.DataLoader[list[Task]]:
+    """So many batches of `size` prompts (all, where there are fewer), each drawn without replacement."""
+    batches = [[tasks[i] for i in rng.permutation(len(tasks))[:size].tolist()] for _ in range(steps)]
+    return torch.utils.data.DataLoader(batches, batch_size=None, collate_fn=list)  # type: ignore[arg-type]
 
 
 class Tasks:
@@ -49,9 +84,8 @@ class PromptData(pl.LightningDataModule):
             splitter.fit(records)
         self.tasks: dict[str, dict[str, Task]] = {"train": {}, "val": {}, "test": {}}
         for record in records:
-            key = prompt_hash(record.prompt)
-            task = Task(key, record.prompt_id, record.prompt, record.domain, None)
-            self.tasks[splitter.split_of(record)].setdefault(key, task)
+            task = task_of(record)
+            self.tasks[splitter.split_of(record)].setdefault(task.key, task)
         for split, tasks in self.tasks.items():
             if not tasks:
                 raise ValueError(f"no prompts in the {split} split: more data, or split=balanced")

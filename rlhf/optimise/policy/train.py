@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from rlhf.optimise.policy.prompts import PromptData, count_trimmed
 from rlhf.optimise.policy.rollout import CausalRolloutPolicy, RolloutPolicy, isolated_seed
 from rlhf.optimise.shaping.kl_controller import load_controller
 from rlhf.optimise.shaping.shape import explain
+from rlhf.records.tables import write_csv
 from rlhf.reward.files import log_end, note_wandb, write_json
 
 
@@ -139,13 +139,9 @@ def held_out(run: PolicyRun) -> dict[str, float]:
     tasks = run.data.prompts("test")[: run.eval_prompts]
     found: dict[str, float] = {}
     for prefix, reference in (("", False), ("reference/", True)):
-        with isolated_seed(run.seed + 1):
-            rollout = run.module.policy.rollout(tasks, 1, reference=reference)
-        logp = run.module.policy.ref_logp(rollout) if reference else run.module.policy.logp(rollout).detach()
-        _, row = run.module.score_rollout(rollout, tasks, logp)
+        row, texts = run.module.measured(tasks, run.seed + 1, reference=reference)
         found |= {prefix + name: value for name, value in row.items()}
         if run.module.reward_sources.gold is not None:
-            texts = rollout.completions.texts
             gold = np.array(run.module.reward_sources.gold([t.prompt for t in tasks], texts))
             found[f"{prefix}gold/error"] = float(gold.std(ddof=1) / np.sqrt(len(gold)))
     return found | {"eval_prompts": float(len(tasks))}
@@ -180,9 +176,13 @@ def dry_run(run: PolicyRun) -> str:
 
 def write_traces(path: Path, trace: Sequence[Mapping[str, float]]) -> None:
     """One row per step."""
-    if not trace:
-        return
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=list(dict.fromkeys(name for row in trace for name in row)))
-        writer.writeheader()
-        writer.writerows(trace)
+    if trace:
+        write_csv(path, trace)
+
+
+def quick_trainer(steps: int, loggers: Sequence[Any] = ()) -> pl.Trainer:
+    """A trainer of so many steps that writes nothing but what its loggers are told."""
+    return pl.Trainer(
+        accelerator="cpu", max_steps=steps, max_epochs=-1, logger=list(loggers) or False, enable_checkpointing=False,
+        enable_progress_bar=False, enable_model_summary=False, gradient_clip_val=1.0,
+    )  # fmt: skip

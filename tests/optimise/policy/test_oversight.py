@@ -124,9 +124,9 @@ def loop(folder, lr=0.1, **plan):
         TASKS[100:],
         lambda r, s: LinearReward(r, members=2, seed=s),
         Shaper(Fixed(0.1), mean),
-        trainer,
         {"optimizer": lambda groups: torch.optim.Adam(groups, lr=lr), "schedule": constant},
         IteratePlan(**small | plan),
+        trainer,
         PairSelection(at_random, lambda: Reduced(HashedWords(dims=16), dims=8)),
         gold=GOLD,
     )
