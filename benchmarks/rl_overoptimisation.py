@@ -22,8 +22,7 @@ import numpy as np
 from rlhf.evaluation.metrics.best_of_n import gao_fit, kl_bound
 from rlhf.stats.ensemble import mean, mean_minus_variance, worst_case
 from rlhf.studies.ablation import interval
-from rlhf.studies.gao_fit import fit_rl
-from rlhf.studies.gaussian_world import GaussianWorld, best_of_n_curve, rl_curve, single
+from rlhf.studies.gaussian_world import GaussianWorld, best_of_n_curve, fit_rl, rl_curve, single
 
 RESULTS = Path(__file__).parent / "results"
 NS = 2 ** np.arange(11)

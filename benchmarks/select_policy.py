@@ -26,11 +26,11 @@ from rlhf.data.splits import OfficialSplit
 from rlhf.labels.aggregation import soft
 from rlhf.records import Comparison
 from rlhf.select import at_random
-from rlhf.select.loop.arm import SelectorRun
 from rlhf.select.loop.budget import LabelBudget
 from rlhf.select.loop.label_sources import Simulated
 from rlhf.select.loop.learners import LinearLearner
 from rlhf.select.loop.learning_curve import compare, curves, table
+from rlhf.select.loop.selector_run import SelectorRun
 from rlhf.select.pool_builder import BuiltPool, build_pool, with_policy
 from rlhf.select.strategies.mixed import policy_aware
 from rlhf.select.strategies.uncertainty import laplace_power

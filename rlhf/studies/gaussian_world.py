@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
 
@@ -109,3 +110,32 @@ def best_of_n_curve(world: GaussianWorld, aggregate: Aggregator, ns: Ints, *, pr
         x = rng.normal(size=(most, world.dimensions))
         total += best_of(ns.tolist(), aggregate(np.einsum("md,nd->mn", weights, x)), world.gold(x))
     return total / prompts
+
+
+@dataclass(frozen=True)
+class RlFit:
+    """Of `fit_rl`: α, β, the share of variance explained, and the d of the peak (inf where there is none)."""
+
+    alpha: float
+    beta: float
+    r2: float
+    peak: float
+
+
+def fit_rl(d: ArrayLike, gain: ArrayLike) -> RlFit:
+    """The published form of overoptimisation by RL (Gao et al. 2023), d = √KL in nats: R = d (α - β log d).
+
+    R is the gain in gold over the reference; its peak is at d = exp(α/β - 1). It is linear in α and β, so least
+    squares is exact. Points at d = 0 carry no information and are left out. That of best-of-n is
+    `rlhf.evaluation.metrics.best_of_n.gao_fit`. Raises ValueError for fewer than 3 points.
+    """
+    x, y = np.asarray(d, dtype=np.float64), np.asarray(gain, dtype=np.float64)
+    x, y = x[x > 0], y[x > 0]
+    if len(y) < 3:
+        raise ValueError(f"{len(y)} points: two coefficients need at least 3 to say how well they fit")
+    columns = np.stack([x, -x * np.log(x)], 1)
+    alpha, beta = np.linalg.lstsq(columns, y, rcond=None)[0]
+    r2 = 1 - np.sum((y - columns @ [alpha, beta]) ** 2) / np.sum((y - y.mean()) ** 2)
+    return RlFit(
+        float(alpha), float(beta), float(r2), float(np.exp(alpha / beta - 1)) if beta > 0 else np.inf
+    )

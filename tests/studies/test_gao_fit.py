@@ -11,8 +11,7 @@ from rlhf.optimise.policy.rollout import isolated_seed
 from rlhf.reward.losses import dpo, soft_label
 from rlhf.stats.ensemble import mean
 from rlhf.studies.ablation import ablation, interval
-from rlhf.studies.gao_fit import fit_rl
-from rlhf.studies.gaussian_world import GaussianWorld, best_of_n_curve, rl_curve, single
+from rlhf.studies.gaussian_world import GaussianWorld, best_of_n_curve, fit_rl, rl_curve, single
 from rlhf.studies.tradeoff_methods import _targets
 from rlhf.toy.gold import ToyGold
 from rlhf.toy.tabular_policy import TabularPolicy

@@ -23,7 +23,7 @@ from rlhf.optimise.policy.early_stopping import StoppingRule
 from rlhf.optimise.policy.module import Gold, PolicyModule, RewardSources, Trace
 from rlhf.optimise.policy.prompts import draw_batches
 from rlhf.optimise.policy.train import quick_trainer, write_traces
-from rlhf.optimise.shaping.kl_controller import controller_state_of, load_controller
+from rlhf.optimise.shaping.kl_controllers import controller_state_of, load_controller
 from rlhf.optimise.shaping.reward_source import RewardSource
 from rlhf.optimise.shaping.shaper import Shaper
 from rlhf.records import Comparison, prompt_hash

@@ -72,7 +72,7 @@ def iterate(loop: Loop) -> dict[str, float]:
         Where the policy's mean gold is known without sampling also `exact_gold` after the last step, on the same
         prompts, and `exact_peak_gold`, its highest value at any step: their difference is a fall.
     """
-    asked = {"train": loop.tasks, "judged": loop.eval_tasks, "oversight": loop.overseen}
+    asked = {"train": loop.tasks, "evaluated": loop.eval_tasks, "oversight": loop.overseen}
     metrics = count_trimmed(loop.policy, asked, key="policy.max_new_tokens")
     records = list(loop.start)
     reward_sources = reward_sources_of(loop, records)

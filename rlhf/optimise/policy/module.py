@@ -29,7 +29,7 @@ from rlhf.optimise.policy.early_stopping import StoppingRule
 from rlhf.optimise.policy.rloo import rloo_loss
 from rlhf.optimise.policy.rollout import Rollout, RolloutPolicy, isolated_seed
 from rlhf.optimise.shaping.ensemble import spread
-from rlhf.optimise.shaping.kl_controller import controller_state_of, load_controller
+from rlhf.optimise.shaping.kl_controllers import controller_state_of, load_controller
 from rlhf.optimise.shaping.reward_source import ProxyReward, RewardSource
 from rlhf.optimise.shaping.shape import ShapedReward, k2, k3, sequence_kl
 from rlhf.optimise.shaping.shaper import Shaper

@@ -147,7 +147,7 @@ def win_rates(records: Sequence[Comparison], *, samples: int = 1000, seed: int =
 
     Returns:
         `policy/reference`, `.../ci_low`, `.../ci_high`, `.../prompts` for every ordered pair that was voted on. Where
-        all prompts agree the interval is the exact binomial one (`judge.intervals.unanimous`), for one prompt 0 to 1.
+        all prompts agree the interval is the exact binomial one, for one prompt 0 to 1.
     """
     found: dict[str, list[float]] = {}
     for record in records:

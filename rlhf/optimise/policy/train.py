@@ -19,7 +19,7 @@ from rlhf.optimise.policy.module import PolicyModule, renamed
 from rlhf.optimise.policy.oversight import Oversight, read_votes, shares, win_rates, write_tasks
 from rlhf.optimise.policy.prompts import PromptData, count_trimmed
 from rlhf.optimise.policy.rollout import CausalRolloutPolicy, RolloutPolicy, isolated_seed
-from rlhf.optimise.shaping.kl_controller import load_controller
+from rlhf.optimise.shaping.kl_controllers import load_controller
 from rlhf.optimise.shaping.shape import explain
 from rlhf.records.tables import write_csv
 from rlhf.reward.files import log_end, note_wandb, write_json
@@ -67,7 +67,7 @@ def overseen(run: PolicyRun, oversight: Oversight) -> list[Task]:
 
 def trimmed_prompts(run: PolicyRun) -> dict[str, float]:
     """How many prompts the policy cannot read whole; see `count_trimmed`."""
-    groups = {"train": run.data.prompts("train"), "judged": run.data.prompts("test")[: run.eval_prompts]}
+    groups = {"train": run.data.prompts("train"), "evaluated": run.data.prompts("test")[: run.eval_prompts]}
     if run.oversight is not None:
         groups["oversight"] = overseen(run, run.oversight)
     return count_trimmed(run.module.policy, groups)

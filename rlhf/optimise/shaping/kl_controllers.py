@@ -7,36 +7,70 @@ the batch mean of the KL per *sequence* (summed over tokens, k1, in nats), measu
 with a correction (`shape_rewards(group=...)`), so confidence counts here as the mean over a prompt's completions.
 A β per layer or per parameter group has no meaning as a KL: KL(π || π_ref) is a number about the distribution over
 texts, and layers have no share of it that adds up. Holding layers near where they were is weight decay or LoRA rank.
+
+A checkpoint holds what was learned or counted: the β of `Adaptive`, the episodes of `Annealed`. Everything else is
+configuration, and the configuration of the run that goes on counts. A wrapper has no state but that of the controller
+inside it.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+import warnings
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from rlhf.optimise.limits import REFERENCE_STEP, check_horizon
-from rlhf.optimise.shaping.kl_controller import Context, Controller, changed, warn_controller
 from rlhf.records import RecordError
 
 
+@dataclass(frozen=True)
+class Context:
+    """What a controller may look at: the prompts' mean ensemble spread [P] (normalised reward), and their domains."""
+
+    spread: Float[Tensor, " P"]
+    domains: Sequence[str | None]
+
+
+class Controller(Protocol):
+    """Gives β and learns from the KL that followed."""
+
+    def betas(self, context: Context) -> Float[Tensor, " P"]:
+        """β of every prompt."""
+
+    def update(self, kl: float, episodes: int) -> None:
+        """Hear the mean KL per sequence of a batch of `episodes` completions."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """What was learned, and under `settings` what a change of would make it worthless."""
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from the state of such a controller (see `load_controller`)."""
+
+
+class Uniform:
+    """A controller with the same `beta` for every prompt."""
+
+    beta: float
+
+    def betas(self, context: Context) -> Float[Tensor, " P"]:
+        """β of every prompt."""
+        return torch.full_like(context.spread, self.beta)
+
+
 @dataclass
-class Fixed:
+class Fixed(Uniform):
     """The same β always. Raises RecordError where it is negative."""
 
     beta: float
 
     def __post_init__(self) -> None:
         _positive("beta", self.beta, zero=True)
-
-    def betas(self, context: Context) -> Float[Tensor, " P"]:
-        """β of every prompt."""
-        return torch.full_like(context.spread, self.beta)
 
     def update(self, kl: float, episodes: int) -> None:
         """Nothing to learn."""
@@ -60,7 +94,7 @@ def cosine(done: float) -> float:
 
 
 @dataclass
-class Annealed:
+class Annealed(Uniform):
     """β from high to low over a number of episodes, then constant.
 
     Args:
@@ -88,14 +122,10 @@ class Annealed:
             )
 
     @property
-    def beta(self) -> float:
+    def beta(self) -> float:  # type: ignore[override]
         """β now."""
         done = min(1.0, self.seen / self.episodes)
         return self.start + (self.end - self.start) * float(self.curve(done))
-
-    def betas(self, context: Context) -> Float[Tensor, " P"]:
-        """β of every prompt."""
-        return torch.full_like(context.spread, self.beta)
 
     def update(self, kl: float, episodes: int) -> None:
         """Count the episodes."""
@@ -119,7 +149,7 @@ class Annealed:
 
 
 @dataclass
-class Adaptive:
+class Adaptive(Uniform):
     """β ← β · (1 + clip(KL / target - 1, ±0.2) · n / horizon) after n episodes (Ziegler et al. 2019, eq. 3).
 
     Args:
@@ -147,10 +177,6 @@ class Adaptive:
             )
         self.beta = self.init
 
-    def betas(self, context: Context) -> Float[Tensor, " P"]:
-        """β of every prompt."""
-        return torch.full_like(context.spread, self.beta)
-
     def update(self, kl: float, episodes: int) -> None:
         """One step of the rule."""
         check_horizon(self.horizon, episodes)
@@ -174,8 +200,26 @@ class Adaptive:
         return {"init": self.init, "target": self.target, "horizon": self.horizon}
 
 
+class Wrapper:
+    """A controller that changes the β of the one inside it, and learns nothing itself."""
+
+    controller: Controller
+
+    def update(self, kl: float, episodes: int) -> None:
+        """As the inner controller."""
+        self.controller.update(kl, episodes)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Of the inner controller."""
+        return self.controller.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Of the inner controller."""
+        self.controller.load_state_dict(state)
+
+
 @dataclass
-class PerPrompt:
+class PerPrompt(Wrapper):
     """More KL where the reward model is less sure:  β(x) = β · min(1 + strength · spread(x), most).
 
     Args:
@@ -205,21 +249,9 @@ class PerPrompt:
             )  # fmt: skip
         return self.controller.betas(context) * (1 + self.strength * context.spread).clamp(max=self.most)
 
-    def update(self, kl: float, episodes: int) -> None:
-        """As the inner controller."""
-        self.controller.update(kl, episodes)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Of the inner controller."""
-        return self.controller.state_dict()
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Of the inner controller."""
-        self.controller.load_state_dict(state)
-
 
 @dataclass
-class PerDomain:
+class PerDomain(Wrapper):
     """Another β for the prompts of some domains, e.g. {safety: 0.2}.
 
     Args:
@@ -238,18 +270,6 @@ class PerDomain:
         """β of every prompt."""
         factors = [self.factors.get(domain or "", 1.0) for domain in context.domains]
         return self.controller.betas(context) * torch.tensor(factors).to(context.spread)
-
-    def update(self, kl: float, episodes: int) -> None:
-        """As the inner controller."""
-        self.controller.update(kl, episodes)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Of the inner controller."""
-        return self.controller.state_dict()
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Of the inner controller."""
-        self.controller.load_state_dict(state)
 
 
 def check_domains(controller: Any, known: Collection[str | None]) -> None:
@@ -274,6 +294,55 @@ def check_domains(controller: Any, known: Collection[str | None]) -> None:
     inner = getattr(controller, "controller", None)
     if inner is not None:
         check_domains(inner, known)
+
+
+def controller_state_of(controller: Controller) -> dict[str, Any]:
+    """For the checkpoint: the controller's state, and whose it is."""
+    return {"of": name_of(controller), **controller.state_dict()}
+
+
+def load_controller(controller: Controller, saved: Mapping[str, Any]) -> None:
+    """Take the state of a checkpoint where it is that of such a controller; else warn, and start as configured.
+
+    Args:
+        controller: fresh, as configured.
+        saved: of `controller_state_of`; without a name where an earlier version wrote it.
+    """
+    own, other = name_of(controller), saved.get("of")
+    state = controller.state_dict().keys() - {"settings"}
+    if other is None and not state:
+        return
+    if other is None and state <= saved.keys():
+        held = ", ".join(f"{name}={saved[name]:g}" for name in sorted(state))
+        warn_controller(
+            f"the checkpoint does not say of which controller its {held} is (an earlier version wrote it): {own} goes "
+            "on with it"
+        )
+    elif other != own:
+        warn_controller(
+            f"the checkpoint is of {other or 'another controller'}: {own} starts from its configuration"
+        )
+        return
+    controller.load_state_dict(saved)
+
+
+def name_of(controller: object) -> str:
+    """Its class, and in brackets that of the controller inside it."""
+    inner = getattr(controller, "controller", None)
+    return type(controller).__name__ + (f"({name_of(inner)})" if inner is not None else "")
+
+
+def changed(settings: Mapping[str, Any], saved: Mapping[str, Any]) -> str:
+    """In words, which settings are others than those in a checkpoint; empty where none is, or it holds none."""
+    before = saved.get("settings", settings)
+    return ", ".join(
+        f"{name}={now} (was {before.get(name)})" for name, now in settings.items() if before.get(name) != now
+    )
+
+
+def warn_controller(what: str) -> None:
+    """Warn about a controller."""
+    warnings.warn(f"shaping.controller: {what}", stacklevel=3)
 
 
 def _positive(name: str, value: float, *, zero: bool = False) -> None:

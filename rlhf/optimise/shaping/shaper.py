@@ -11,8 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from rlhf.optimise.shaping.ensemble import Aggregator, spread
-from rlhf.optimise.shaping.kl_controller import Context, Controller
-from rlhf.optimise.shaping.kl_controllers import check_domains
+from rlhf.optimise.shaping.kl_controllers import Context, Controller, check_domains
 from rlhf.optimise.shaping.rules import Completions, Term
 from rlhf.optimise.shaping.shape import ESTIMATORS, PLACEMENTS, ShapedReward, k1, shape_rewards
 from rlhf.records import RecordError

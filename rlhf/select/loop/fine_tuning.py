@@ -112,7 +112,7 @@ def _voted(task: Comparison, share: float, votes: float) -> Comparison:
     """The pair with as many votes of probability `share` as it was given, at least one."""
     a, b = (c.id for c in task.completions)
     choice = "tie" if share == 0.5 else a if share > 0.5 else b
-    vote = Vote("bought", pair=(a, b), choice=choice, p=share)
+    vote = Vote("obtained", pair=(a, b), choice=choice, p=share)
     return replace(task, votes=(vote,) * max(1, round(votes)))
 
 

@@ -37,13 +37,14 @@ def test_a_prompt_counts_where_the_policy_reads_less_than_all_of_it():
         lost = sum(a < b for a, b in zip(read, whole, strict=True))
         assert language_policy(length).trimmed(TASKS) == lost
     with pytest.warns(
-        UserWarning, match=r": 2 of 4 \(train\), 0 of 1 \(judged\); .*larger max_length.*smaller my\.key"
+        UserWarning, match=r": 2 of 4 \(train\), 0 of 1 \(evaluated\); .*larger max_length.*smaller my\.key"
     ):
         found = count_trimmed(
-            language_policy(whole[2] + 5), {"train": TASKS, "judged": TASKS[:1]}, key="my.key"
+            language_policy(whole[2] + 5), {"train": TASKS, "evaluated": TASKS[:1]}, key="my.key"
         )
     assert found == {
-        "prompts/train/count": 4, "prompts/train/trimmed": 2, "prompts/judged/count": 1, "prompts/judged/trimmed": 0,
+        "prompts/train/count": 4, "prompts/train/trimmed": 2,
+        "prompts/evaluated/count": 1, "prompts/evaluated/trimmed": 0,
     }  # fmt: skip
 
 
@@ -63,7 +64,7 @@ def counts(run):
     found = json.loads((run / "metrics.json").read_text())
     return {
         name: (found[f"prompts/{name}/trimmed"], found[f"prompts/{name}/count"])
-        for name in ("train", "judged", "oversight")
+        for name in ("train", "evaluated", "oversight")
     }
 
 
@@ -74,10 +75,10 @@ def test_a_policy_says_how_many_prompts_it_reads_the_end_of(train, exported, pol
              "task.eval_prompts=4", "task.steps=1", "max_length=20",
              "task.oversight={_target_:rlhf.optimise.policy.oversight.Oversight,every:5,prompts:6}"]  # fmt: skip
     with pytest.warns(
-        UserWarning, match=r"(\d+) of \1 \(train\), 4 of 4 \(judged\), 6 of 6 \(oversight\).*'?task\.max"
+        UserWarning, match=r"(\d+) of \1 \(train\), 4 of 4 \(evaluated\), 6 of 6 \(oversight\).*'?task\.max"
     ):
         found = counts(train(*given))
-    assert found["judged"] == (4, 4)
+    assert found["evaluated"] == (4, 4)
     assert found["oversight"] == (6, 6)
     assert found["train"][0] == found["train"][1] > 10
     capsys.readouterr()
@@ -92,8 +93,8 @@ def test_a_loop_says_it_too(train):
              "task.plan.samples=4", "task.plan.k=2", "task.plan.labelled=2", "task.plan.reference_samples=32",
              "task.plan.eval_prompts=5", "task.plan.oversight=4", "shaping.rules.missing_eos=null"]  # fmt: skip
     with pytest.warns(
-        UserWarning, match=r"5 of 5 \(judged\), 4 of 4 \(oversight\).*smaller policy\.max_new_tokens"
+        UserWarning, match=r"5 of 5 \(evaluated\), 4 of 4 \(oversight\).*smaller policy\.max_new_tokens"
     ):
         found = counts(train(*given, "max_length=20"))
-    assert (found["judged"], found["oversight"]) == ((5, 5), (4, 4))
-    assert counts(train(*given))["judged"] == (0, 5)
+    assert (found["evaluated"], found["oversight"]) == ((5, 5), (4, 4))
+    assert counts(train(*given))["evaluated"] == (0, 5)

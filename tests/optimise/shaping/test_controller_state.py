@@ -10,7 +10,6 @@ import torch
 from rlhf.optimise.policy.module import PolicyModule
 from rlhf.optimise.policy.ppo_module import PpoModule
 from rlhf.optimise.shaping.ensemble import mean
-from rlhf.optimise.shaping.kl_controller import controller_state_of, load_controller, name_of
 from rlhf.optimise.shaping.kl_controllers import (
     Adaptive,
     Annealed,
@@ -18,8 +17,11 @@ from rlhf.optimise.shaping.kl_controllers import (
     Fixed,
     PerDomain,
     PerPrompt,
+    controller_state_of,
     cosine,
     linear,
+    load_controller,
+    name_of,
 )
 from rlhf.optimise.shaping.shaper import Shaper
 

@@ -96,7 +96,7 @@ class SelectorRun:
             trained = learner(self.built.pool, self._labels_so_far(), self._seed(number))
             yield self._measure(number, trained, time.perf_counter() - started)
 
-    # ------------------------------------------------------------------------------------------- buying
+    # ---------------------------------------------------------------------------------------- obtaining
 
     def _obtain(self, number: int, trained: TrainedRound | None) -> bool:
         """Choose and obtain the votes of a round; False where nothing is left to obtain."""
