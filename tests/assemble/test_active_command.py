@@ -6,10 +6,10 @@ import re
 from pathlib import Path
 
 import pytest
+from blind_tasks import with_gold
 
 from rlhf.annotate.simulated import SimulatedAnnotators
 from rlhf.records import write
-from rlhf.select.loop.task_files import with_gold
 from rlhf.toy.world import ToyWorld
 
 

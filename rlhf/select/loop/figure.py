@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from rlhf.select.loop.learning_curve import (
     METRICS,
@@ -21,9 +22,6 @@ from rlhf.select.loop.learning_curve import (
 )
 from rlhf.stats.arrays import Floats
 from rlhf.stats.t_interval import FEW, t_interval
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 SHOWN = {"pair_accuracy": "pair accuracy", "nll": "NLL per vote in nats"}
 """Metric -> what the axis says."""
@@ -45,11 +43,14 @@ def reference_lines(reference: Mapping[str, float]) -> dict[str, dict[str, float
     return lines
 
 
-def plot(
-    found: Mapping[str, Curves], numbers: Mapping[str, Mapping[str, float]], lines: Lines, path: Path
-) -> None:
-    """What `draw` draws, as a file."""
-    draw(found, numbers, lines).savefig(path, dpi=120)
+def write_comparison(
+    found: Mapping[str, Curves], reference: Mapping[str, float], folder: Path
+) -> dict[str, dict[str, float]]:
+    """Leave curve.png and curve.md; gives the numbers of `compare`. reference: of `reference_lines`."""
+    numbers = compare(found)
+    draw(found, numbers, reference_lines(reference)).savefig(folder / "curve.png", dpi=120)
+    (folder / "curve.md").write_text(page(numbers), encoding="utf-8")
+    return numbers
 
 
 def draw(found: Mapping[str, Curves], numbers: Mapping[str, Mapping[str, float]], lines: Lines) -> Figure:
@@ -62,11 +63,7 @@ def draw(found: Mapping[str, Curves], numbers: Mapping[str, Mapping[str, float]]
         numbers: of `compare`: the votes saved stand in the legends of the right.
         lines: dashed lines on the left.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     figure = Figure(figsize=(12, 8), layout="constrained")
-    FigureCanvasAgg(figure)
     axes = figure.subplots(2, 2, sharex=True)
     against = baseline(found)
     names = sorted(found, key=lambda name: (name != against, name))
@@ -139,12 +136,10 @@ def combine(paths: Sequence[Path], folder: Path) -> Path | None:
         return None
     unique = {(r["selector"], r["seed"], r["round"]): r for r in rows}
     write_rows(folder / "curve.csv", unique.values())
-    numbers = compare(found)
     known = [
         json.loads(p.read_text()) for p in (path.with_name("metrics.json") for path in paths) if p.is_file()
     ]
     keys = set.intersection(*map(set, known)) if known else set()
     reference = {k: float(np.mean([m[k] for m in known])) for k in keys if not k.startswith("compare/")}
-    plot(found, numbers, reference_lines(reference), folder / "curve.png")
-    (folder / "curve.md").write_text(page(numbers), encoding="utf-8")
+    write_comparison(found, reference, folder)
     return folder / "curve.md"

@@ -1,27 +1,34 @@
 """Where votes come from: held back in the data, simulated annotators, AI judges, or people who answer later.
 
 A label source gets orders, pairs with the number of votes to obtain, and gives votes pair by pair; what was given is
-in the
-journal before the next is asked for. Draws depend on (seed, pair, vote number), so equal runs meet equal votes.
+in the journal before the next is asked for. Draws depend on (seed, pair, vote number), so equal runs meet equal votes.
+
+Task files for people are blind: `tasks-0.jsonl` shows a pair's two answers in random order under neutral ids, without
+their sources, their meta and the pair's own name, which may hold the name of a model: `meta.pair_id` is a digest of it.
+True rewards, where the data has them (the toy world), lie apart in `tasks-0.gold.json`, for simulated annotators.
 """
 
 from __future__ import annotations
 
+import json
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from hashlib import sha256
 from pathlib import Path
-from typing import Protocol
 from zlib import crc32
 
 import numpy as np
 
 from rlhf.annotate.ai_feedback import AiFeedback
 from rlhf.annotate.simulated import SimulatedAnnotators
-from rlhf.records import RecordError, Vote, read
-from rlhf.select.loop.task_files import alias, votes_on, write_tasks
+from rlhf.records import Comparison, Completion, RecordError, Vote, read, write
 from rlhf.select.pool_builder import BuiltPool, on_pair
 from rlhf.stats.arrays import Ints
+
+SIDES = ("c0", "c1")
+"""Ids in a task file of the first and the second completion of the pair, in whatever order they stand there."""
 
 
 @dataclass(frozen=True)
@@ -37,30 +44,30 @@ class Waiting(Exception):
     """Votes are not there yet; the message says what to do, then the run goes on where it stopped."""
 
 
-class LabelSource(Protocol):
+class LabelSource(ABC):
     """Gives votes."""
 
-    costly: bool
+    costly: bool = False
     """True where votes cost time or money: then one selector and one seed, and no comparison with random."""
-    holds_back: bool
+    holds_back: bool = False
     """True where only votes of the data can be obtained."""
 
     def room(self, built: BuiltPool) -> Ints:
-        """Votes [n] that a pair can get in all."""
-        ...
+        """Votes [n] that a pair can get in all; without a limit by default."""
+        return np.full(len(built.pool), 10**6)
 
+    @abstractmethod
     def votes(
         self, built: BuiltPool, orders: Sequence[Order], *, seed: int, round_: int, folder: Path
     ) -> Iterator[tuple[int, list[Vote]]]:
         """(row, votes) of every order, in any order; fewer votes than asked for where there are no more."""
-        ...
 
 
 @dataclass(frozen=True)
-class HeldBack:
+class HeldBack(LabelSource):
     """The votes that the data holds on the pair, in an order drawn per seed: real votes, as if obtained one by one."""
 
-    costly, holds_back = False, True
+    holds_back = True
 
     def room(self, built: BuiltPool) -> Ints:
         """As many as the data holds."""
@@ -77,7 +84,7 @@ class HeldBack:
 
 
 @dataclass(frozen=True)
-class Simulated:
+class Simulated(LabelSource):
     """Simulated annotators (`rlhf.annotate.simulated`) on completions whose gold reward is known.
 
     Args:
@@ -85,7 +92,6 @@ class Simulated:
     """
 
     annotators: Callable[..., SimulatedAnnotators]
-    costly, holds_back = False, False
 
     def room(self, built: BuiltPool) -> Ints:
         """One per person."""
@@ -103,7 +109,7 @@ class Simulated:
 
 
 @dataclass(frozen=True)
-class Ai:
+class Ai(LabelSource):
     """AI judges; every pair gets all their votes at once, whatever number was ordered.
 
     Args:
@@ -111,11 +117,7 @@ class Ai:
     """
 
     feedback: AiFeedback
-    costly, holds_back = True, False
-
-    def room(self, built: BuiltPool) -> Ints:
-        """No limit."""
-        return np.full(len(built.pool), 10**6)
+    costly = True
 
     def votes(
         self, built: BuiltPool, orders: Sequence[Order], *, seed: int, round_: int, folder: Path
@@ -127,18 +129,14 @@ class Ai:
 
 
 @dataclass(frozen=True)
-class People:
+class People(LabelSource):
     """Tasks go out as a file; the run stops, and goes on when the answers are there.
 
-    Round r writes `tasks-r.jsonl` (blind records with votes to be cast, for `annotate.py tasks=...`; see
-    `rlhf.select.loop.task_files`) and reads every file `votes-r*.jsonl` beside it.
+    Round r writes `tasks-r.jsonl` (blind records with votes to be cast, for `annotate.py tasks=...`) and reads every
+    file `votes-r*.jsonl` beside it.
     """
 
-    costly, holds_back = True, False
-
-    def room(self, built: BuiltPool) -> Ints:
-        """No limit."""
-        return np.full(len(built.pool), 10**6)
+    costly = True
 
     def votes(
         self, built: BuiltPool, orders: Sequence[Order], *, seed: int, round_: int, folder: Path
@@ -183,6 +181,44 @@ class People:
                 if name is not None and votes:
                     found.setdefault(name, []).extend(votes)
         return found
+
+
+def alias(pair_id: str) -> str:
+    """The name of a pair in a task file."""
+    return sha256(pair_id.encode("utf-8", "replace")).hexdigest()[:16]
+
+
+def write_tasks(path: Path, built: BuiltPool, rows: Sequence[int]) -> None:
+    """The pairs in these rows of the pool as blind records without votes; true rewards apart, where there are any."""
+    records, gold = [], {}
+    for row in rows:
+        task = built.task(row)
+        name = alias(str(task.meta["pair_id"]))
+        shown = [Completion(side, c.text) for side, c in zip(SIDES, task.completions, strict=True)]
+        known = {s: c.meta["gold"] for s, c in zip(SIDES, task.completions, strict=True) if "gold" in c.meta}
+        if len(known) == len(SIDES):
+            gold[name] = known
+        order = np.random.default_rng(int(name, 16)).permutation(len(SIDES))
+        records.append(replace(task, completions=tuple(shown[i] for i in order), meta={"pair_id": name}))
+    write(path, records)
+    if gold:
+        path.with_suffix(".gold.json").write_text(json.dumps(gold, indent=1), encoding="utf-8")
+
+
+def votes_on(record: Comparison, task: Comparison) -> list[Vote]:
+    """The votes of an answered task on the pair it was made from, with the pair's own ids.
+
+    A record that has the pair's own ids already, as task files had before they were blind, is taken as it is.
+    """
+    own = [c.id for c in task.completions]
+    if record.meta.get("pair_id") == task.meta["pair_id"]:
+        return on_pair(record, record.position(own[0]), record.position(own[1]))
+    names = {**dict(zip(SIDES, own, strict=True)), "tie": "tie"}
+    votes = on_pair(record, record.position(SIDES[0]), record.position(SIDES[1]))
+    return [
+        replace(vote, pair=(own[0], own[1]), choice=None if vote.choice is None else names[vote.choice])
+        for vote in votes
+    ]
 
 
 def _rng(built: BuiltPool, row: int, seed: int) -> np.random.Generator:

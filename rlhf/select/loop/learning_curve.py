@@ -7,7 +7,6 @@ for labels saved; with one seed there is none.
 
 from __future__ import annotations
 
-import csv
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -15,8 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from scipy.optimize import isotonic_regression
 
+from rlhf.records.tables import markdown, write_csv
 from rlhf.stats.arrays import Floats, Ints
 from rlhf.stats.t_interval import caution, expanded, t_interval
 
@@ -45,26 +46,16 @@ class Curves:
 
 
 def write_rows(path: Path, rows: Iterable[Row]) -> None:
-    """curve.csv, sorted by selector, seed and round; written whole, then put in place."""
-    unfinished = path.with_suffix(".part")
-    with unfinished.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, COLUMNS, extrasaction="ignore")
-        writer.writeheader()
-        writer.writerows(sorted(rows, key=lambda row: (row["selector"], row["seed"], row["round"])))
-    unfinished.replace(path)
+    """curve.csv, sorted by selector, seed and round."""
+    write_csv(path, sorted(rows, key=lambda row: (row["selector"], row["seed"], row["round"])), COLUMNS)
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
     """The rows of a curve.csv, numbers as numbers."""
-    with path.open(newline="", encoding="utf-8") as file:
-        return [
-            {
-                "selector": row["selector"],
-                **{key: int(row[key]) for key in COLUMNS[1:4]},
-                **{key: float(row[key]) for key in COLUMNS[4:]},
-            }
-            for row in csv.DictReader(file)
-        ]
+    rows: list[dict[str, Any]] = pd.read_csv(
+        path, dtype={"selector": str}, float_precision="round_trip", keep_default_na=False
+    ).to_dict("records")
+    return rows
 
 
 def curves(rows: Iterable[Row]) -> dict[str, Curves]:
@@ -170,7 +161,7 @@ def table(numbers: Mapping[str, Mapping[str, float]], *, against: str | None = N
     against = against or baseline(numbers)
     head = ["selector", "seeds", "accuracy, mean of rounds", "NLL, mean of rounds", f"accuracy less {against} [95%]",
             f"NLL less {against} [95%]", "labels saved at equal accuracy [95%]", "at equal NLL [95%]"]  # fmt: skip
-    rows = [head, ["---"] * len(head)]
+    rows = []
     order = sorted(numbers, key=lambda name: (name != against, numbers[name]["nll/mean"]))
     for name in order:
         one = numbers[name]
@@ -178,13 +169,13 @@ def table(numbers: Mapping[str, Mapping[str, float]], *, against: str | None = N
         cells += [_cell(one, f"{metric}/mean/difference", "{:+.4f}") for metric in METRICS]
         cells += [_cell(one, f"labels_saved/{metric}", "{:+.0%}") for metric in METRICS]
         rows.append(cells)
-    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+    return markdown(head, rows)
 
 
 def page(numbers: Mapping[str, Mapping[str, float]]) -> str:
     """curve.md: the table, and below it how its intervals were made and whether they rest on too few seeds."""
     paired = {name: int(one["paired_seeds"]) for name, one in numbers.items() if "paired_seeds" in one}
-    return f"{table(numbers)}\n\n{caution(paired)}\n"
+    return f"{table(numbers)}\n{caution(paired)}\n"
 
 
 def _cell(numbers: Mapping[str, float], key: str, form: str) -> str:

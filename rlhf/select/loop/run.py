@@ -13,10 +13,10 @@ import pytorch_lightning as pl
 
 from rlhf.labels.label import Aggregation, FittedAggregation
 from rlhf.select.loop.budget import LabelBudget
-from rlhf.select.loop.figure import plot, reference_lines
+from rlhf.select.loop.figure import write_comparison
 from rlhf.select.loop.label_sources import LabelSource, Waiting
 from rlhf.select.loop.learners import Labels, Learner
-from rlhf.select.loop.learning_curve import compare, curves, page, write_rows
+from rlhf.select.loop.learning_curve import curves, page, write_rows
 from rlhf.select.loop.selector_run import SelectorRun, pair_metrics
 from rlhf.select.pool_builder import BuiltPool
 from rlhf.select.strategies.selector import Selector
@@ -101,9 +101,7 @@ def _report(run: ActiveRun, results: list[dict[str, Any]], lines: list[dict[str,
     found = curves(results)
     first = next(iter(run.selectors))
     reference = {key: float(np.mean([line[key] for line in lines])) for key in lines[0]}
-    numbers = compare(found)
-    plot(found, numbers, reference_lines(reference), run.folder / "curve.png")
-    (run.folder / "curve.md").write_text(page(numbers), encoding="utf-8")
+    numbers = write_comparison(found, reference, run.folder)
     print(page(numbers), end="")
     print("  " + ", ".join(f"{key} {value:.4f}" for key, value in reference.items()))
     last = {metric: float(values[:, -1].mean()) for metric, values in found[first].values.items()}
@@ -152,17 +150,11 @@ def _chosen(selector_run: SelectorRun) -> list[dict[str, Any]]:
         for pair in event["pairs"]:
             row = selector_run.row[pair["pair_id"]]
             task = selector_run.built.task(row)
-            lines.append(
-                {
-                    "selector": selector_run.name,
-                    "seed": selector_run.seed,
-                    "round": event["round"],
-                    "prompt_id": task.prompt_id,
-                    "completions": [c.id for c in task.completions],
-                    "domain": task.domain,
-                    **pair,
-                }
-            )
+            lines.append({
+                "selector": selector_run.name, "seed": selector_run.seed, "round": event["round"],
+                "prompt_id": task.prompt_id, "completions": [c.id for c in task.completions],
+                "domain": task.domain, **pair,
+            })  # fmt: skip
     return lines
 
 

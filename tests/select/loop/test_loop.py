@@ -6,6 +6,7 @@ from functools import partial
 import hydra
 import numpy as np
 import pytest
+from blind_tasks import with_gold
 from hydra import compose, initialize_config_dir
 
 from rlhf.annotate.ai_feedback import AiFeedback
@@ -22,7 +23,6 @@ from rlhf.select.loop.learners import Labels, LinearLearner
 from rlhf.select.loop.mlp_head import MlpLearner
 from rlhf.select.loop.run import ActiveRun
 from rlhf.select.loop.selector_run import SelectorRun
-from rlhf.select.loop.task_files import with_gold
 from rlhf.select.pool_builder import build_pool, on_pair, skewed, with_policy
 from rlhf.select.strategies.error_focused import domain_quotas
 from rlhf.select.strategies.log_det import log_det
