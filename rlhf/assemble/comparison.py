@@ -21,6 +21,6 @@ class SweepTableCallback(Callback):
             print(f"comparison: {path}", flush=True)
         curves = sorted(root.glob("*/curve.csv"))
         if curves:
-            from rlhf.select.loop.figure import combine
+            from rlhf.select.loop.learning_curve import combine
 
             print(f"comparison: {combine(curves, root)}", flush=True)

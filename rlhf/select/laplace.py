@@ -19,7 +19,7 @@ from scipy.special import expit
 from sklearn.model_selection import GroupKFold, KFold
 
 from rlhf.select.checks import option
-from rlhf.stats.arrays import Floats, Ints
+from rlhf.stats.arrays import Floats, Ints, Rng
 
 GRID = tuple(float(10.0**e) for e in np.arange(-1.5, 2.01, 0.5))
 """λ over the mean squared length of z: from nearly free to nearly silent."""
@@ -96,7 +96,7 @@ class Posterior:
         """H⁻¹ [d, d]."""
         return np.asarray(cho_solve((self.factor, True), np.eye(len(self.theta))))
 
-    def draw(self, count: int, rng: np.random.Generator) -> Floats:
+    def draw(self, count: int, rng: Rng) -> Floats:
         """Samples of θ [count, d]."""
         noise = rng.standard_normal((len(self.theta), count))
         return np.asarray(self.theta + solve_triangular(self.factor, noise, lower=True, trans="T").T)

@@ -10,7 +10,7 @@ s_i² = z_iᵀ H⁻¹ z_i. Differences are formed in blocks, so that memory stay
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -75,21 +75,11 @@ class PairPool:
 
     def __post_init__(self) -> None:
         n = len(self.left)
-        for name, value in (
-            ("domain", np.full(n, -1)),
-            ("cost", np.ones(n)),
-            ("selectable", np.ones(n, bool)),
-        ):
+        defaults = {"domain": np.full(n, -1), "cost": np.ones(n), "selectable": np.ones(n, bool)}
+        for name, value in defaults.items():
             if getattr(self, name) is None:
                 object.__setattr__(self, name, value)
-        for name in (
-            "ids",
-            "prompt",
-            "domain",
-            "cost",
-            "selectable",
-            *(() if self.right is None else ("right",)),
-        ):
+        for name in ("ids", "prompt", *defaults, *(["right"] if self.right is not None else [])):
             if len(getattr(self, name)) != n:
                 raise ValueError(f"pool.{name} has {len(getattr(self, name))} entries for {n} pairs")
         if not np.all(self.cost > 0):
@@ -205,6 +195,11 @@ class Selection:
             [reason for p in parts for reason in p.reasons],
             np.concatenate([p.random for p in parts] or [np.zeros(0, bool)]),
         )
+
+    def told(self, reasons: Iterable[str], *, random: bool = False) -> Selection:
+        """The same pairs with other reasons; their draws count as random only where `random` says so."""
+        kept = self.random if random else np.zeros(len(self), bool)
+        return Selection(self.indices, self.utilities, list(reasons), kept)
 
     def take(self, places: Ints) -> Selection:
         """These places of it, in this order."""

@@ -19,7 +19,7 @@ from rlhf.select.strategies.selector import Selector
 
 def query(
     pool: PairPool, state: LabelState, budget: int, rng: np.random.Generator, *, selector: Selector = safe
-) -> Selection:  # fmt: skip
+) -> Selection:
     """The next pairs to label.
 
     Args:

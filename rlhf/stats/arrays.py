@@ -9,3 +9,5 @@ Ints = NDArray[np.int64]
 """Whole numbers: positions, codes, counts."""
 Bools = NDArray[np.bool_]
 """Masks."""
+Rng = np.random.Generator
+"""Where random draws come from."""

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from rlhf.evaluation.metrics.pair_credit import credit
 from rlhf.evaluation.report.style import FAINT, SERIES, legend_below, plot
 from rlhf.records import RecordError
-from rlhf.studies.picking import SINGLE, Picking, plain
+from rlhf.studies.best_of_n import SINGLE, Picking, plain
 from rlhf.studies.study import Findings, Row, cell, over_worlds, whole, within
 
 

@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from rlhf.records import Prompt, prompt_hash
+from rlhf.records import Prompt
 from rlhf.toy.texts import HEDGES, OFF_TOPIC, REFUSALS, THANKS, ToyTask
 from rlhf.toy.world import ToyWorld, gold_reward
 
@@ -62,15 +62,12 @@ class ToyGold:
     """
 
     world: ToyWorld
-    _index: dict[str, int] = field(default_factory=dict, init=False, repr=False)
     _known: dict[Prompt, tuple[ToyTask, str, bool]] = field(default_factory=dict, init=False, repr=False)
 
     def task(self, prompt: Prompt) -> tuple[ToyTask, str, bool]:
         """Task, domain and difficulty of a prompt. Raises KeyError for a prompt of another world."""
-        if not self._index:
-            self._index = {prompt_hash(r.prompt): i for i, r in enumerate(self.world.records())}
         if prompt not in self._known:
-            self._known[prompt] = self.world.task(self._index[prompt_hash(prompt)])
+            self._known[prompt] = self.world.task(self.world.find(prompt))
         return self._known[prompt]
 
     def __call__(self, prompts: Sequence[Prompt], texts: Sequence[str]) -> list[float]:

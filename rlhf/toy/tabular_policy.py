@@ -7,7 +7,7 @@ read the text.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import one_hot
+from torch.nn.utils.rnn import pad_sequence
 
 from rlhf.collect.decoding import Decoding
 from rlhf.collect.prompts import Task
@@ -26,14 +27,8 @@ from rlhf.toy.gold import ToyGold, read_qualities
 from rlhf.toy.texts import DOMAINS, answer
 from rlhf.toy.world import QUALITIES
 
-START: Mapping[str, float] = {
-    "correct": 0.1,
-    "polite": -0.4,
-    "hedged": -0.85,
-    "repetitive": -2.0,
-    "off_topic": -2.6,
-}
-"""Log-odds of the reference, as of `rlhf.toy.sampler.ToyPolicy` between easy and hard tasks."""
+START = {"correct": 0.1, "polite": -0.4, "hedged": -0.85, "repetitive": -2.0, "off_topic": -2.6}
+"""Log-odds of the reference, as of `rlhf.toy.source.ToyPolicy` between easy and hard tasks."""
 PADDING = (0.5, 0.3, 0.15, 0.05)
 """Probabilities of 0, 1, 2, 3 sentences that only add length; more have EXTRA of the one before."""
 EXTRA = 0.2
@@ -68,16 +63,14 @@ class TabularPolicy(nn.Module):
         """KL(policy || reference) in nats, exact, averaged over prompts of these domains."""
         own, ref = self.table().detach(), self.table(reference=True)
         per_domain = (own.exp() * torch.where(self.allowed, own - ref, 0.0)).sum((1, 2))
-        names = list(DOMAINS)
-        return float(per_domain[[names.index(d or "") for d in domains]].mean())
+        return float(per_domain[_codes(domains)].mean())
 
     def expected_gold(self, domains: Sequence[str | None], *, reference: bool = False) -> float:
         """Mean gold reward of the policy over prompts of these domains: exact, summed over all decisions."""
         chance = self.table(reference).detach().exp()
         shares = [chance[:, q, :width] for q, width in enumerate(self.worth.shape[1:])]
         per_domain = torch.einsum("da,db,dc,de,df,dg,dabcefg->d", *shares, self.worth)
-        names = list(DOMAINS)
-        return float(per_domain[[names.index(d or "") for d in domains]].mean())
+        return float(per_domain[_codes(domains)].mean())
 
     @cached_property
     def worth(self) -> Float[Tensor, "D 2 2 2 V 2 2"]:
@@ -101,10 +94,9 @@ class TabularPolicy(nn.Module):
     def rollout(
         self, tasks: Sequence[Task], g: int, *, reference: bool = False, decoding: Decoding | None = None
     ) -> Rollout:
-        """G completions per prompt. Of a decoding only the temperature counts, as in `rlhf.toy.sampler`."""
+        """G completions per prompt. Of a decoding only the temperature counts, as in `rlhf.toy.source`."""
         known = [self.gold.task(t.prompt) for t in tasks for _ in range(g)]
-        names = list(DOMAINS)
-        domain = torch.tensor([names.index(d) for _, d, _ in known])
+        domain = _codes([d for _, d, _ in known])
         logp, heat = self.table(reference)[domain], 1.0 if decoding is None else decoding.temperature
         if heat == 0:
             chosen = logp.argmax(-1)
@@ -155,8 +147,7 @@ class TabularPolicy(nn.Module):
     def recall(self, prompts: Sequence[Prompt], texts: Sequence[str]) -> Rollout:
         """Answers that were given before, as a rollout: their decisions are read from the texts."""
         known = [self.gold.task(prompt) for prompt in prompts]
-        names = list(DOMAINS)
-        domain = torch.tensor([names.index(d) for _, d, _ in known])
+        domain = _codes([d for _, d, _ in known])
         read = [read_qualities(task, text) for (task, _, _), text in zip(known, texts, strict=True)]
         chosen = torch.tensor([[min(int(q[name]), self.most - 1) for name in QUALITIES] for q in read])
         mask = torch.ones_like(chosen, dtype=torch.bool)
@@ -167,14 +158,17 @@ class TabularPolicy(nn.Module):
         return table[domain].gather(2, chosen[..., None])[..., 0]
 
 
+def _codes(domains: Sequence[str | None]) -> Int[Tensor, " N"]:
+    names = list(DOMAINS)
+    return torch.tensor([names.index(domain or "") for domain in domains])
+
+
 def as_words(texts: Sequence[str]) -> Completions:
     """Texts as rules see them, a word being a token; all of them have ended by themselves."""
     words = [text.split() for text in texts]
     ids = {w: i for i, w in enumerate(dict.fromkeys(w for row in words for w in row))}
-    width = max(1, max(map(len, words)))
-    tokens = torch.zeros(len(texts), width, dtype=torch.long)
-    mask = torch.zeros_like(tokens, dtype=torch.bool)
-    for n, row in enumerate(words):
-        tokens[n, : len(row)] = torch.tensor([ids[w] for w in row], dtype=torch.long)
-        mask[n, : len(row)] = True
+    rows = [torch.tensor([ids[w] for w in row], dtype=torch.long) for row in words]
+    tokens = pad_sequence(rows, batch_first=True)
+    tokens = tokens if tokens.shape[1] else tokens.new_zeros(len(texts), 1)
+    mask = torch.arange(tokens.shape[1]) < torch.tensor([len(row) for row in rows])[:, None]
     return Completions(tokens, mask, torch.ones(len(texts), dtype=torch.bool), texts)

@@ -15,7 +15,7 @@ from itertools import combinations
 import numpy as np
 
 from rlhf.annotate.annotator import Annotator, pool
-from rlhf.records import Comparison, Completion, RecordError, Vote, prompt_hash
+from rlhf.records import Comparison, Completion, Prompt, RecordError, Vote, prompt_hash
 from rlhf.toy.texts import DOMAINS, OUT_OF_DISTRIBUTION, ToyTask, answer, opening
 
 QUALITIES = ("correct", "polite", "hedged", "verbose", "repetitive", "off_topic")
@@ -89,6 +89,7 @@ class ToyWorld:
     limit: int | None = None
     skipped: list[str] = field(default_factory=list, init=False, repr=False)
     skipped_count: int = field(default=0, init=False, repr=False)
+    _index: dict[str, int] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not 2 <= self.min_completions <= self.max_completions <= MOST:
@@ -129,6 +130,12 @@ class ToyWorld:
         builder = _RecordBuilder(self, index)
         builder.ask()
         return builder.task, builder.domain, builder.hard
+
+    def find(self, prompt: Prompt) -> int:
+        """Number of the record of a prompt. Raises KeyError for a prompt of another world."""
+        if not self._index:
+            self._index = {prompt_hash(record.prompt): i for i, record in enumerate(self.records())}
+        return self._index[prompt_hash(prompt)]
 
     @staticmethod
     def gold(record: Comparison) -> list[float]:

@@ -20,7 +20,7 @@ from rlhf.assemble.rollouts import check_rollouts
 from rlhf.assemble.tasks.early_stopping import check_worlds
 from rlhf.assemble.tasks.iterate import check_iterate
 from rlhf.optimise.policy.early_stopping import StoppingRule
-from rlhf.optimise.policy.rloo import advantages
+from rlhf.optimise.policy.module import advantages
 from rlhf.optimise.shaping.ensemble import mean
 from rlhf.optimise.shaping.kl_controllers import Fixed
 from rlhf.optimise.shaping.shape import ESTIMATORS, PLACEMENTS

@@ -18,7 +18,7 @@ from rlhf.collect.sampling import Completer, Draft
 from rlhf.data.importers import prompts as prompt_rows
 from rlhf.data.source import Source
 from rlhf.records import Comparison, Completion, RecordError, read
-from rlhf.toy.sampler import ToyPolicy
+from rlhf.toy.source import ToyPolicy
 from rlhf.toy.world import ToyWorld
 
 

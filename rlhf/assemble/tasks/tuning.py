@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def sft_run(cfg: DictConfig, *, folder: Path | None = None, source: Any = None) -> TuningRun:
     """What `task=sft` needs; `folder` and `source` as in `reward_run`."""
-    from rlhf.optimise.direct.sft import SftModule
+    from rlhf.optimise.direct.train import SftModule
 
     labels = hydra.utils.instantiate(cfg.task.imitate, _convert_="all")
     return _run(cfg, lambda policy: SftModule(policy, **optimizing(cfg)), labels, folder, source)
@@ -27,7 +27,7 @@ def sft_run(cfg: DictConfig, *, folder: Path | None = None, source: Any = None) 
 
 def dpo_run(cfg: DictConfig, *, folder: Path | None = None, source: Any = None) -> TuningRun:
     """What `task=dpo` needs."""
-    from rlhf.optimise.direct.dpo import DpoModule
+    from rlhf.optimise.direct.train import DpoModule
 
     loss = hydra.utils.instantiate(cfg.task.loss)
     beta = float(cfg.task.loss.beta)

@@ -1,23 +1,131 @@
-"""The tasks `sft` and `dpo`: fit, evaluate on test, export."""
+"""The tasks `sft` and `dpo`: supervised fine-tuning on demonstrations, and direct preference optimisation."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
+import torch.distributed as dist
+from jaxtyping import Float
 from pytorch_lightning.callbacks import ModelCheckpoint
+from torch import Tensor
 
+from rlhf.data.batch import Batch, Target
 from rlhf.data.datamodule import PreferenceData
 from rlhf.evaluation.metrics.metrics import evaluate
-from rlhf.optimise.direct.dpo import DpoModule
-from rlhf.optimise.direct.sft import SftModule
+from rlhf.models.policy import CausalPolicy
 from rlhf.optimise.policy.export import export_policy
 from rlhf.reward.files import note_wandb, write_json
+from rlhf.reward.resumable import PreferenceModule, ResumableModule
 from rlhf.reward.scoring.splits import gather, scored
+
+
+class SftModule(ResumableModule):
+    """Trains a policy on the completions whose label is a demonstration (`rlhf.labels.demonstrations`).
+
+    Loss: -log π per token, averaged over a completion's tokens, then over the demonstrations of a prompt, so that every
+    prompt counts the same. Metrics count every token the same.
+
+    Args:
+        policy: the model; its reference is not used.
+        options: of `ResumableModule`.
+    """
+
+    def __init__(self, policy: CausalPolicy, **options: Any) -> None:
+        super().__init__(**options)
+        self.policy = policy
+        policy.frozen = None
+        self.totals = torch.zeros(2, dtype=torch.float64)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Float[Tensor, ""]:
+        """Loss of one batch."""
+        self.restore_random_state()
+        nll, tokens = self._nll(batch)
+        per_row = batch.unflatten(nll / tokens.clamp(min=1))
+        shown = batch.unflatten((tokens > 0).float())
+        per_group = per_row.sum(-1) / shown.sum(-1).clamp(min=1)
+        loss = (per_group * batch.target.weight).sum() / batch.denominator
+        self.log("train/loss", loss * batch.denominator / len(batch), batch_size=len(batch), prog_bar=True)
+        return loss
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Count nats and tokens."""
+        self.count(batch)
+
+    def on_validation_epoch_start(self) -> None:
+        """Forget the last epoch."""
+        self.totals.zero_()
+
+    def on_validation_epoch_end(self) -> None:
+        """Nats per token over the whole split."""
+        if not self.trainer.sanity_checking:
+            self.log("val/nll", self.mean_nll(), prog_bar=True)
+
+    def count(self, batch: Batch) -> None:
+        """Add a batch's nats and tokens to the totals."""
+        nll, tokens = self._nll(batch)
+        self.totals += torch.stack([nll.sum(), tokens.sum()]).double().cpu()
+
+    def mean_nll(self) -> float:
+        """Nats per token of what was counted, over all processes."""
+        totals = self.totals.clone()
+        if dist.is_available() and dist.is_initialized():
+            shares: list[Any] = [None] * dist.get_world_size()
+            dist.all_gather_object(shares, totals)
+            totals = torch.stack(shares).sum(0)
+        return float(totals[0] / totals[1])
+
+    def _nll(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Nats and tokens of every completion, 0 where it is no demonstration."""
+        rows: Any = batch.tokens
+        shown = torch.isfinite(batch.target.score[batch.group, batch.place, 0])
+        nll = -self.policy.logp(rows).sum(1)
+        return torch.where(shown, nll, 0.0), rows.response_mask.sum(1) * shown
+
+
+class DpoModule(PreferenceModule):
+    """Trains a policy with a loss on log-ratios, `rlhf.reward.losses.dpo`: ties, vote shares and K > 2 included.
+
+    The implicit reward β · log π/π_ref is what validation measures. It is known up to a constant per prompt: compare it
+    within a prompt only.
+
+    Args:
+        policy: the policy; its reference is the model it starts from.
+        loss: `(log_ratio[B, K], target) -> loss[B]`.
+        beta: of the loss, for the implicit reward.
+        options: of `ResumableModule`.
+    """
+
+    def __init__(
+        self, policy: CausalPolicy, *, loss: Callable[[Tensor, Target], Tensor], beta: float, **options: Any
+    ) -> None:
+        super().__init__(**options)
+        self.policy, self.loss, self.beta = policy, loss, beta
+
+    def log_ratio(self, batch: Batch) -> Float[Tensor, " N"]:
+        """Log-ratio, log π - log π_ref, of every completion, summed over its tokens."""
+        rows: Any = batch.tokens
+        difference: Tensor = self.policy.logp(rows) - self.policy.ref_logp(rows)
+        return difference.sum(1)
+
+    def preference(self, batch: Batch) -> Float[Tensor, " N"]:
+        """The implicit reward."""
+        return self.beta * self.log_ratio(batch)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Float[Tensor, ""]:
+        """Loss of one batch."""
+        self.restore_random_state()
+        ratio = self.log_ratio(batch)
+        per_group = self.loss(batch.unflatten(ratio), batch.target)
+        loss: Tensor = (per_group * batch.target.weight).sum() / batch.denominator
+        self.log("train/loss", loss * batch.denominator / len(batch), batch_size=len(batch), prog_bar=True)
+        self.log("train/log_ratio", ratio.mean(), batch_size=len(batch))
+        return loss
 
 
 @dataclass

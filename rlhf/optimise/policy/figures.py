@@ -5,11 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 Trace = Sequence[Mapping[str, float]]
 PANELS = (
@@ -37,7 +34,8 @@ def draw_traces(
     """
     if not trace:
         return
-    figure, axes = plt.subplots(2, 4, figsize=(18, 8), layout="constrained")
+    figure = Figure(figsize=(18, 8), layout="constrained")
+    axes = figure.subplots(2, 4)
     steps = [row["step"] for row in trace]
     for axis, (names, label) in zip(axes.flat, PANELS, strict=False):
         for name in names:
@@ -51,16 +49,12 @@ def draw_traces(
         _legend(axis)
     _draw_votes(axes.flat[6], votes)
     if "gold" in trace[0]:
-        axes.flat[7].plot(
-            [max(r["kl"], 0) ** 0.5 for r in trace], [r["gold"] for r in trace], ".", label="gold"
-        )
-        axes.flat[7].plot(
-            [max(r["kl"], 0) ** 0.5 for r in trace], [r["reward"] for r in trace], ".", label="reward"
-        )
+        root = [max(row["kl"], 0) ** 0.5 for row in trace]
+        for name in ("gold", "reward"):
+            axes.flat[7].plot(root, [row[name] for row in trace], ".", label=name)
         axes.flat[7].set(xlabel="√KL", ylabel="reward")
         _legend(axes.flat[7])
     figure.savefig(path, dpi=110)
-    plt.close(figure)
 
 
 def _legend(axis: Axes) -> None:

@@ -1,7 +1,7 @@
 """The reward a policy is trained on:  r_total = score - uncertainty + rules - β · KL(π || π_ref).
 
 Order: the score (calibrated and normalised before it comes here), minus the uncertainty penalty, rule terms, a clip of
-what that gives, and only then -β · KL, which is never clipped. Baselines come after (`rlhf.optimise.policy.rloo`).
+what that gives, and only then -β · KL, which is never clipped. Baselines come after (`rlhf.optimise.policy.module`).
 
 KL estimators per token, x ~ π, d = log π(x) - log π_ref(x) (Schulman 2020):
     k1 = d                       unbiased; the one to put into a reward

@@ -13,10 +13,9 @@ import pytorch_lightning as pl
 
 from rlhf.labels.label import Aggregation, FittedAggregation
 from rlhf.select.loop.budget import LabelBudget
-from rlhf.select.loop.figure import write_comparison
 from rlhf.select.loop.label_sources import LabelSource, Waiting
 from rlhf.select.loop.learners import Labels, Learner
-from rlhf.select.loop.learning_curve import curves, page, write_rows
+from rlhf.select.loop.learning_curve import curves, page, write_comparison, write_rows
 from rlhf.select.loop.selector_run import SelectorRun, pair_metrics
 from rlhf.select.pool_builder import BuiltPool
 from rlhf.select.strategies.selector import Selector

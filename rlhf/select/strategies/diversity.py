@@ -15,9 +15,9 @@ from sklearn.cluster import MiniBatchKMeans, kmeans_plusplus
 
 from rlhf.select.checks import option
 from rlhf.select.pool import BLOCK, Candidates, PairPool, Selection
-from rlhf.select.strategies.selector import Selector, at_random, best, chosen, fill
+from rlhf.select.strategies.selector import Selector, at_random, chosen, fill, in_groups
 from rlhf.select.strategies.uncertainty import laplace_power
-from rlhf.stats.arrays import Floats, Ints
+from rlhf.stats.arrays import Floats, Ints, Rng
 
 SAMPLE = 100_000
 """Most candidates that k-centre, clustering and facility location look at; of more, a random part."""
@@ -26,15 +26,12 @@ PROMPTS = 20_000
 """Prompts on which clusters of prompts are fitted; all of them join the nearest."""
 
 
-def k_centre(
-    candidates: Candidates, budget: int, rng: np.random.Generator, *, sample: int = SAMPLE
-) -> Selection:
+def k_centre(candidates: Candidates, budget: int, rng: Rng, *, sample: int = SAMPLE) -> Selection:
     """Response diversity: always the difference that is farthest from all labelled and chosen ones.
 
     Greedy k-centre (Gonzalez 1985; core-set, Sener & Savarese 2018), within twice the best radius.
 
     Args:
-        candidates, budget, rng: as everywhere.
         sample: most candidates looked at.
     """
     option("sample", sample, 1)
@@ -55,12 +52,11 @@ def k_centre(
 
 
 def facility_location(
-    candidates: Candidates, budget: int, rng: np.random.Generator, *, sample: int = 20_000, reference: int = 2_000
-) -> Selection:  # fmt: skip
+    candidates: Candidates, budget: int, rng: Rng, *, sample: int = 20_000, reference: int = 2_000
+) -> Selection:
     """Representatives: F(S) = Σ_i max_{j in S} |cos(z_i, z_j)| over a reference sample, lazily greedy.
 
     Args:
-        candidates, budget, rng: as everywhere.
         sample: most candidates looked at.
         reference: how many stand for the whole pool; what is labelled already counts as chosen.
     """
@@ -88,13 +84,10 @@ def facility_location(
     return chosen(part, places, gains, "facility location: coverage gained")
 
 
-def clusters(
-    candidates: Candidates, budget: int, rng: np.random.Generator, *, sample: int = SAMPLE
-) -> Selection:
+def clusters(candidates: Candidates, budget: int, rng: Rng, *, sample: int = SAMPLE) -> Selection:
     """One representative, the nearest to the centre, of each of `budget` clusters of the differences.
 
     Args:
-        candidates, budget, rng: as everywhere.
         sample: most candidates looked at.
     """
     part = some(candidates, max(sample, budget), rng)
@@ -109,15 +102,12 @@ def clusters(
     return fill(candidates, selection, budget, rng, "fewer clusters than asked for")
 
 
-def badge(
-    candidates: Candidates, budget: int, rng: np.random.Generator, *, sample: int = SAMPLE
-) -> Selection:
+def badge(candidates: Candidates, budget: int, rng: Rng, *, sample: int = SAMPLE) -> Selection:
     """Gradients under the predicted label, (1 - max(p, 1-p)) z towards the winner, spread by k-means++.
 
     Ash et al. (2020): plain D² sampling, one trial per centre.
 
     Args:
-        candidates, budget, rng: as everywhere.
         sample: most candidates looked at.
     """
     part = some(candidates, max(sample, budget), rng)
@@ -131,7 +121,7 @@ def badge(
 
 
 def prompt_coverage(
-    candidates: Candidates, budget: int, rng: np.random.Generator, *, within: Selector = laplace_power,
+    candidates: Candidates, budget: int, rng: Rng, *, within: Selector = laplace_power,
     clusters: int | None = None, power: float = 0.5,
 ) -> Selection:  # fmt: skip
     """Quotas over clusters of prompts in proportion to size^power, so that rare kinds of prompts are asked about.
@@ -139,7 +129,6 @@ def prompt_coverage(
     What is labelled already counts towards the quotas.
 
     Args:
-        candidates, budget, rng: as everywhere.
         within: how pairs are chosen in a cluster.
         clusters: of prompts, by k-means on their embeddings; None = as many as the budget.
         power: 1 = as the pool is, 0 = all clusters alike.
@@ -151,11 +140,7 @@ def prompt_coverage(
     labelled = code[candidates.pool.prompt[candidates.state.rows]]
     size = np.bincount(here, minlength=code.max() + 1)
     quota = quotas(size.astype(float) ** power, size, budget, np.bincount(labelled, minlength=len(size)))
-    members = np.split(np.argsort(here, kind="stable"), np.cumsum(size)[:-1])
-    parts = [within(candidates.only(members[c]), int(quota[c]), rng) for c in np.flatnonzero(quota)]
-    found = Selection.join(parts)
-    reasons = [f"prompt coverage: {reason}" for reason in found.reasons]
-    return Selection(found.indices, found.utilities, reasons, np.zeros(len(found), bool))
+    return in_groups(candidates, here, quota, within, rng, lambda _, reason: f"prompt coverage: {reason}")
 
 
 def quotas(share: Floats, size: Ints, budget: int, done: Ints | None = None) -> Ints:
@@ -176,7 +161,7 @@ def quotas(share: Floats, size: Ints, budget: int, done: Ints | None = None) -> 
     return given
 
 
-def some(candidates: Candidates, most: int, rng: np.random.Generator) -> Candidates:
+def some(candidates: Candidates, most: int, rng: Rng) -> Candidates:
     """All candidates, or a random part where there are more than `most`."""
     if len(candidates) <= most:
         return candidates
@@ -192,7 +177,7 @@ def _unit(z: Floats) -> Floats:
     return np.asarray(z / np.maximum(np.linalg.norm(z, axis=1, keepdims=True), 1e-12))
 
 
-def _prompt_clusters(candidates: Candidates, count: int, rng: np.random.Generator) -> Ints:
+def _prompt_clusters(candidates: Candidates, count: int, rng: Rng) -> Ints:
     """Cluster [P] of every prompt code; prompts are their own clusters where there are no more than `count`.
 
     Clusters are fitted on a sample of the candidates' prompts; the others join the nearest.
@@ -233,11 +218,8 @@ def _prompt_features(pool: PairPool) -> Callable[[Ints], Floats]:
     return mean
 
 
-def _kmeans(points: Floats, count: int, rng: np.random.Generator) -> MiniBatchKMeans:
+def _kmeans(points: Floats, count: int, rng: Rng) -> MiniBatchKMeans:
     seed = int(rng.integers(2**31))
     return MiniBatchKMeans(count, batch_size=4096, n_init=1, max_no_improvement=5, random_state=seed).fit(
         points
     )
-
-
-__all__ = ["badge", "best", "clusters", "facility_location", "k_centre", "prompt_coverage", "quotas", "some"]

@@ -11,10 +11,10 @@ import numpy as np
 from rlhf.select.checks import option
 from rlhf.select.pool import Candidates, Selection
 from rlhf.select.strategies.selector import chosen
-from rlhf.stats.arrays import Floats, Ints
+from rlhf.stats.arrays import Floats, Ints, Rng
 
 
-def double_thompson(candidates: Candidates, budget: int, rng: np.random.Generator) -> Selection:
+def double_thompson(candidates: Candidates, budget: int, rng: Rng) -> Selection:
     """Two draws of the head name a best answer each (Wu & Liu 2016): (a, b) = argmax r¹_a + r²_b over the pairs left.
 
     Where both draws name the same answer, this is that answer against the best rival instead of another draw.
@@ -30,13 +30,10 @@ def double_thompson(candidates: Candidates, budget: int, rng: np.random.Generato
     return _one_per_prompt(candidates, utility, budget, rng, "double Thompson: r¹ + r² =")
 
 
-def max_min_lcb(
-    candidates: Candidates, budget: int, rng: np.random.Generator, *, confidence: float = 1.0
-) -> Selection:
+def max_min_lcb(candidates: Candidates, budget: int, rng: Rng, *, confidence: float = 1.0) -> Selection:
     """The answer whose worst lower bound is highest, against the rival that gives it (MaxMinLCB, Pásztor et al. 2024).
 
     Args:
-        candidates, budget, rng: as everywhere.
         confidence: β >= 0, standard deviations.
     """
     option("confidence", confidence, 0)
@@ -59,13 +56,10 @@ def max_min_lcb(
     return _one_per_prompt(candidates, utility, budget, rng, "max-min lower bound")
 
 
-def delta_ucb(
-    candidates: Candidates, budget: int, rng: np.random.Generator, *, confidence: float = 1.0
-) -> Selection:
+def delta_ucb(candidates: Candidates, budget: int, rng: Rng, *, confidence: float = 1.0) -> Selection:
     """The pair that may be farthest apart: max |μ| + β s (DeltaUCB, ActiveUltraFeedback 2026).
 
     Args:
-        candidates, budget, rng: as everywhere.
         confidence: β >= 0, standard deviations.
     """
     option("confidence", confidence, 0)
@@ -80,9 +74,7 @@ def _rewards(candidates: Candidates, theta: Floats) -> Floats:
     return np.concatenate(parts)
 
 
-def _one_per_prompt(
-    candidates: Candidates, utility: Floats, budget: int, rng: np.random.Generator, reason: str
-) -> Selection:
+def _one_per_prompt(candidates: Candidates, utility: Floats, budget: int, rng: Rng, reason: str) -> Selection:
     """Best pairs of all prompts first, then all second-best ones, prompts in random order within each turn."""
     prompt = candidates.pool.prompt[candidates.rows]
     order = np.lexsort((np.arange(len(prompt)), -utility, prompt))

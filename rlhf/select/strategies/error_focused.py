@@ -13,13 +13,13 @@ from rlhf.records import RecordError
 from rlhf.select.checks import option
 from rlhf.select.pool import Candidates, LabelState, PairPool, Selection
 from rlhf.select.strategies.diversity import quotas
-from rlhf.select.strategies.selector import Selector, at_random, best
+from rlhf.select.strategies.selector import Selector, at_random, best, in_groups
 from rlhf.select.strategies.uncertainty import binary_entropy, laplace_power
-from rlhf.stats.arrays import Floats, Ints
+from rlhf.stats.arrays import Floats, Ints, Rng
 
 
 def error_focused(
-    candidates: Candidates, budget: int, rng: np.random.Generator, *, within: Selector = laplace_power,
+    candidates: Candidates, budget: int, rng: Rng, *, within: Selector = laplace_power,
     prior_pairs: float = 10.0, power: float = 1.0, most: float = 0.5,
 ) -> Selection:  # fmt: skip
     """More labels for the domains in which the head, out of fold, is wrong more often.
@@ -28,7 +28,6 @@ def error_focused(
     ê_d = (errors_d + κ ē) / (m_d + κ), so that a domain with two labels, both wrong, is not flooded.
 
     Args:
-        candidates, budget, rng: as everywhere.
         within: how pairs are chosen in a domain.
         prior_pairs: κ >= 0, pairs' worth of belief in the overall error rate ē.
         power: 0 = as the pool is; larger follows errors harder.
@@ -45,16 +44,9 @@ def error_focused(
     room = np.minimum(size, int(np.ceil(most * budget)) if len(codes) > 1 else budget)
     quota = quotas(share, room, min(budget, int(room.sum())))
     quota += quotas(share, size - quota, budget - int(quota.sum()))
-    parts = []
-    for place, code in enumerate(codes):
-        if quota[place]:
-            found = within(candidates.only(here == place), int(quota[place]), rng)
-            name = candidates.pool.domain_name(int(code))
-            reason = f"error-focused: domain {name} errs in {rate[int(code)]:.2f} of its pairs"
-            parts.append(
-                Selection(found.indices, found.utilities, [reason] * len(found), np.zeros(len(found), bool))
-            )
-    return Selection.join(parts)
+    names = [f"{candidates.pool.domain_name(code)} errs in {rate[code]:.2f}" for code in codes.tolist()]
+    why = [f"error-focused: domain {name} of its pairs" for name in names]
+    return in_groups(candidates, here, quota, within, rng, lambda place, reason: why[place])
 
 
 def error_rates(pool: PairPool, state: LabelState, prior_pairs: float) -> dict[int, float]:
@@ -71,7 +63,7 @@ def error_rates(pool: PairPool, state: LabelState, prior_pairs: float) -> dict[i
 
 
 def second_votes(
-    pool: PairPool, state: LabelState, budget: int, rng: np.random.Generator, *, reliability: float = 0.8,
+    pool: PairPool, state: LabelState, budget: int, rng: Rng, *, reliability: float = 0.8,
     most_votes: int = 5,
 ) -> Selection:  # fmt: skip
     """Which labelled pairs deserve another vote: where votes and head together leave the answer most open.
@@ -96,13 +88,12 @@ def second_votes(
 
 
 def domain_quotas(
-    candidates: Candidates, budget: int, rng: np.random.Generator, *, within: Selector = at_random,
+    candidates: Candidates, budget: int, rng: Rng, *, within: Selector = at_random,
     shares: Mapping[Any, float] | None = None,
 ) -> Selection:  # fmt: skip
     """Fixed quotas per domain, each filled by a selector of its own.
 
     Args:
-        candidates, budget, rng: as everywhere.
         within: how pairs are chosen in a domain.
         shares: name of a domain (`PairPool.domain_name`) -> share of the batch, relative, >= 0; None = all domains
             alike. Domains that are not named, or have the share 0, get only what no other has pairs for.
@@ -116,13 +107,10 @@ def domain_quotas(
     size: Ints = np.bincount(here, minlength=len(codes))
     share: Floats = np.array([1.0 if wanted is None else wanted.get(int(code), 0.0) for code in codes])
     quota = quotas(share, size, budget)
-    parts = []
-    for place in np.flatnonzero(quota):
-        name = candidates.pool.domain_name(int(codes[place]))
-        found = within(candidates.only(here == place), int(quota[place]), rng)
-        reasons = [f"quota of domain {name}: {reason}" for reason in found.reasons]
-        parts.append(Selection(found.indices, found.utilities, reasons, np.zeros(len(found), bool)))
-    return Selection.join(parts)
+    names = [candidates.pool.domain_name(int(code)) for code in codes]
+    return in_groups(
+        candidates, here, quota, within, rng, lambda place, r: f"quota of domain {names[place]}: {r}"
+    )
 
 
 def _shares_by_code(pool: PairPool, shares: Mapping[Any, float]) -> dict[int, float]:

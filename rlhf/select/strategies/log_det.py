@@ -16,20 +16,19 @@ from rlhf.select.checks import option
 from rlhf.select.pool import Candidates, Selection
 from rlhf.select.strategies.selector import chosen
 from rlhf.select.strategies.uncertainty import vote_information
-from rlhf.stats.arrays import Floats, Ints
+from rlhf.stats.arrays import Floats, Ints, Rng
 
 AT_ONCE, IN_HAND, NEAR = 2_048, 256, 65_536
 """Gains brought up to date at once; pairs whose differences stay at hand; pairs searched before all others."""
 
 
 def log_det(
-    candidates: Candidates, budget: int, rng: np.random.Generator, *, reliability: float = 1.0, votes: float = 1.0,
+    candidates: Candidates, budget: int, rng: Rng, *, reliability: float = 1.0, votes: float = 1.0,
     cost_power: float = 0.0, cap: float | None = None,
 ) -> Selection:  # fmt: skip
     """The greedy batch: what is already chosen counts, so near-copies are not chosen twice.
 
     Args:
-        candidates, budget: as everywhere.
         rng: not used; equal gains go to the first by id.
         reliability: γ of an annotator.
         votes: m votes to be obtained on each.

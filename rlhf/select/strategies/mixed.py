@@ -16,7 +16,7 @@ from rlhf.select.strategies.error_focused import error_focused
 from rlhf.select.strategies.log_det import log_det
 from rlhf.select.strategies.selector import Selector, at_random, best, fill
 from rlhf.select.strategies.uncertainty import laplace_power, vote_information
-from rlhf.stats.arrays import Floats
+from rlhf.stats.arrays import Floats, Rng
 
 
 @dataclass(frozen=True)
@@ -28,15 +28,12 @@ class MixPart:
     selector: Selector
 
 
-def mix(
-    candidates: Candidates, budget: int, rng: np.random.Generator, *, parts: Sequence[MixPart]
-) -> Selection:
+def mix(candidates: Candidates, budget: int, rng: Rng, *, parts: Sequence[MixPart]) -> Selection:
     """Every part chooses its share of the batch in turn, from what the parts before it left.
 
     A part that draws at random comes first whatever its place in the list, so that its sample stays unbiased.
 
     Args:
-        candidates, budget, rng: as everywhere.
         parts: the parts.
 
     Raises:
@@ -51,40 +48,35 @@ def mix(
         if counts[place]:
             part = parts[place]
             picked = part.selector(candidates, int(counts[place]), rng)
-            reasons = [f"{part.name}: {reason}" for reason in picked.reasons]
-            found.append(Selection(picked.indices, picked.utilities, reasons, picked.random))
+            found.append(picked.told((f"{part.name}: {reason}" for reason in picked.reasons), random=True))
             candidates = candidates.without(picked.indices)
     return Selection.join(found)
 
 
 def cold_start(
-    candidates: Candidates, budget: int, rng: np.random.Generator, *, then: Selector, labels: int = 30,
+    candidates: Candidates, budget: int, rng: Rng, *, then: Selector, labels: int = 30,
     first: Selector = at_random,
 ) -> Selection:  # fmt: skip
     """`first` until so many pairs are labelled, `then` afterwards; a batch that crosses the line is split.
 
     Args:
-        candidates, budget, rng: as everywhere.
         then: the selector proper.
         labels: pairs before it takes over; about as many as the features have dimensions that matter.
         first: the selector before.
     """
     early = min(max(labels - len(candidates.state.rows), 0), budget)
     found = first(candidates, early, rng)
-    found = Selection(
-        found.indices, found.utilities, [f"cold start: {r}" for r in found.reasons], found.random
-    )
+    found = found.told((f"cold start: {reason}" for reason in found.reasons), random=True)
     return Selection.join([found, then(candidates.without(found.indices), budget - early, rng)])
 
 
 def without_copies(
-    candidates: Candidates, budget: int, rng: np.random.Generator, *, selector: Selector, similarity: float = 0.98,
+    candidates: Candidates, budget: int, rng: Rng, *, selector: Selector, similarity: float = 0.98,
     per_prompt: int | None = None, factor: int = 4,
 ) -> Selection:  # fmt: skip
     """The selector's ranking without pairs that nearly repeat a chosen one.
 
     Args:
-        candidates, budget, rng: as everywhere.
         selector: whose ranking.
         similarity: in [0, 1]; 1 refuses exact copies only.
         per_prompt: most pairs of a prompt in one batch; None = no limit.
@@ -111,7 +103,7 @@ def without_copies(
 
 
 def policy_aware(
-    candidates: Candidates, budget: int, rng: np.random.Generator, *, power: float = 1.0, temperature: float = 1.0,
+    candidates: Candidates, budget: int, rng: Rng, *, power: float = 1.0, temperature: float = 1.0,
     sample: int = 20_000,
 ) -> Selection:  # fmt: skip
     """Laplace-power among answers like the current policy's: P ∝ w s² · ρ^power, ρ the density ratio policy / pool.
@@ -120,7 +112,6 @@ def policy_aware(
     features (Sugiyama et al. 2012), clipped to [0.01, 100]. Without a sample of the policy (`pool.target`) ρ is 1.
 
     Args:
-        candidates, budget, rng: as everywhere.
         power: how much the policy counts; 0 = not at all.
         temperature: of the sampling, as in `laplace_power`.
         sample: most answers of the pool that the classifier sees.
@@ -138,7 +129,7 @@ def policy_aware(
     return best(candidates, noisy, budget, f"policy-aware{known}: log(w s² ρ) + noise =", rng)
 
 
-def log_density_ratio(candidates: Candidates, sample: int, rng: np.random.Generator) -> Floats:
+def log_density_ratio(candidates: Candidates, sample: int, rng: Rng) -> Floats:
     """Log ρ [n] of every candidate pair, see `policy_aware`."""
     pool = candidates.pool
     target = np.asarray(pool.target, np.float64)
@@ -161,13 +152,10 @@ def log_density_ratio(candidates: Candidates, sample: int, rng: np.random.Genera
     return left if pool.right is None else (left + ratio(pool.right[candidates.rows])) / 2
 
 
-def safe(
-    candidates: Candidates, budget: int, rng: np.random.Generator, *, random_share: float = 0.2
-) -> Selection:
+def safe(candidates: Candidates, budget: int, rng: Rng, *, random_share: float = 0.2) -> Selection:
     """The default: Laplace-power and a random share, which is an unbiased monitor of everything the rest distorts.
 
     Args:
-        candidates, budget, rng: as everywhere.
         random_share: of the batch, 0..1.
     """
     option("random_share", random_share, 0, 1)
@@ -178,7 +166,7 @@ def safe(
     return mix(candidates, budget, rng, parts=parts)
 
 
-def mixed(candidates: Candidates, budget: int, rng: np.random.Generator) -> Selection:
+def mixed(candidates: Candidates, budget: int, rng: Rng) -> Selection:
     """50% uncertainty (log-det), 30% diversity (prompt coverage), 20% where the head errs (by domain)."""
     parts = (
         MixPart("uncertainty", 0.5, log_det),

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
 
 from rlhf.select.pool import Candidates, Selection
-from rlhf.stats.arrays import Floats, Ints
+from rlhf.stats.arrays import Floats, Ints, Rng
 
 
 class Selector(Protocol):
     """Chooses `budget` of the candidates, best first; `budget` is at most their number."""
 
-    def __call__(self, candidates: Candidates, budget: int, rng: np.random.Generator) -> Selection:
+    def __call__(self, candidates: Candidates, budget: int, rng: Rng) -> Selection:
         """The choice."""
 
 
-def best(
-    candidates: Candidates, utility: Floats, budget: int, reason: str, rng: np.random.Generator
-) -> Selection:
+def best(candidates: Candidates, utility: Floats, budget: int, reason: str, rng: Rng) -> Selection:
     """The candidates of highest utility [n]; equal ones in random order."""
     budget = min(budget, len(candidates))
     tie = rng.permutation(len(utility))
@@ -40,9 +39,7 @@ def chosen(candidates: Candidates, places: Ints, utility: Floats, reason: str) -
     )
 
 
-def fill(
-    candidates: Candidates, found: Selection, budget: int, rng: np.random.Generator, why: str
-) -> Selection:
+def fill(candidates: Candidates, found: Selection, budget: int, rng: Rng, why: str) -> Selection:
     """`found`, cut or filled up by random draws to exactly `budget`; the reason of these says `why`.
 
     They are not marked as random: what is left when a selector is done is not an unbiased sample.
@@ -50,13 +47,30 @@ def fill(
     found = found.take(np.arange(min(len(found), budget)))
     rest = candidates.without(found.indices)
     more = at_random(rest, budget - len(found), rng)
-    filled = Selection(
-        more.indices, more.utilities, [f"filled up: {why}"] * len(more), np.zeros(len(more), bool)
-    )
-    return Selection.join([found, filled])
+    return Selection.join([found, more.told([f"filled up: {why}"] * len(more))])
 
 
-def at_random(candidates: Candidates, budget: int, rng: np.random.Generator) -> Selection:
+def in_groups(
+    candidates: Candidates, groups: Ints, quota: Ints, within: Selector, rng: Rng, reason: Callable[[int, str], str]
+) -> Selection:  # fmt: skip
+    """Of every group 0, 1, ... as many as its quota, chosen by `within`.
+
+    Args:
+        candidates: of all groups.
+        groups: [n] of every candidate.
+        quota: [g], none above the size of the group.
+        within: how pairs are chosen in a group.
+        rng: of `within`.
+        reason: (group, reason of `within`) -> reason.
+    """
+    parts = []
+    for group in np.flatnonzero(quota).tolist():
+        found = within(candidates.only(groups == group), int(quota[group]), rng)
+        parts.append(found.told(reason(group, own) for own in found.reasons))
+    return Selection.join(parts)
+
+
+def at_random(candidates: Candidates, budget: int, rng: Rng) -> Selection:
     """Every candidate with the same chance: the baseline, the cold start, and the monitor that nothing biases."""
     places = rng.permutation(len(candidates))[:budget]
     count = len(places)

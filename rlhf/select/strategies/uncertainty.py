@@ -13,37 +13,32 @@ from rlhf.select.checks import option
 from rlhf.select.laplace import information
 from rlhf.select.pool import Candidates, Selection
 from rlhf.select.strategies.selector import best
-from rlhf.stats.arrays import Floats
+from rlhf.stats.arrays import Floats, Rng
 
 NODES, WEIGHTS = np.polynomial.hermite_e.hermegauss(16)
 WEIGHTS = WEIGHTS / WEIGHTS.sum()
 
 
-def margin(
-    candidates: Candidates, budget: int, rng: np.random.Generator, *, cost_power: float = 0.0
-) -> Selection:
+def margin(candidates: Candidates, budget: int, rng: Rng, *, cost_power: float = 0.0) -> Selection:
     """Nearest to a draw: -|p - ½|. Easily the worst choice where labels are noisy: a draw is often a real tie."""
     utility = 0.5 - np.abs(candidates.probability - 0.5)
     return best(candidates, per_cost(candidates, utility, cost_power), budget, "margin: p within ½ -", rng)
 
 
-def entropy(
-    candidates: Candidates, budget: int, rng: np.random.Generator, *, cost_power: float = 0.0
-) -> Selection:
+def entropy(candidates: Candidates, budget: int, rng: Rng, *, cost_power: float = 0.0) -> Selection:
     """h(p) = -p log p - (1-p) log(1-p) in nats. Orders as `margin` does; differs once costs differ."""
     utility = binary_entropy(candidates.probability)
     return best(candidates, per_cost(candidates, utility, cost_power), budget, "entropy in nats", rng)
 
 
 def disagreement(
-    candidates: Candidates, budget: int, rng: np.random.Generator, *, members: int = 20, cost_power: float = 0.0
-) -> Selection:  # fmt: skip
+    candidates: Candidates, budget: int, rng: Rng, *, members: int = 20, cost_power: float = 0.0
+) -> Selection:
     """Variance over members of the reward difference; a reward shifted as a whole changes nothing.
 
     The members are the ensemble's (`pool.members`) where there is one, else draws from the posterior.
 
     Args:
-        candidates, budget, rng, cost_power: as everywhere.
         members: draws from the posterior, 2 or more.
     """
     option("members", members, 2)
@@ -51,9 +46,7 @@ def disagreement(
     return best(candidates, per_cost(candidates, utility, cost_power), budget, "disagreement: variance", rng)
 
 
-def bald(
-    candidates: Candidates, budget: int, rng: np.random.Generator, *, cost_power: float = 0.0
-) -> Selection:
+def bald(candidates: Candidates, budget: int, rng: Rng, *, cost_power: float = 0.0) -> Selection:
     """Mutual information of vote and head, h(E p) - E h(p) (Houlsby et al. 2011), in nats.
 
     Over the ensemble's members where there is one; else over the Laplace posterior, by quadrature with 16 nodes.
@@ -67,7 +60,7 @@ def bald(
 
 
 def fisher(
-    candidates: Candidates, budget: int, rng: np.random.Generator, *, reliability: float = 1.0, votes: float = 1.0,
+    candidates: Candidates, budget: int, rng: Rng, *, reliability: float = 1.0, votes: float = 1.0,
     cost_power: float = 0.0,
 ) -> Selection:  # fmt: skip
     """log(1 + w s²): twice what m votes of reliability γ on this pair alone tell about the head, in nats."""
@@ -78,7 +71,7 @@ def fisher(
 
 
 def laplace_power(
-    candidates: Candidates, budget: int, rng: np.random.Generator, *, temperature: float = 1.0,
+    candidates: Candidates, budget: int, rng: Rng, *, temperature: float = 1.0,
     reliability: float = 1.0, cost_power: float = 0.0,
 ) -> Selection:  # fmt: skip
     """A sample without replacement, P ∝ (w s²)^(1/T): top-k of log(w s²) / T + Gumbel noise (Kirsch et al. 2023).
@@ -86,7 +79,6 @@ def laplace_power(
     The noise keeps near-copies of one pair from filling the batch, at the cost of one matrix product.
 
     Args:
-        candidates, budget, rng, cost_power: as everywhere.
         temperature: T > 0; small = always the best, large = at random.
         reliability: γ of an annotator.
     """
@@ -98,9 +90,7 @@ def laplace_power(
     return best(candidates, noisy, budget, "Laplace-power: log(w s²) + noise =", rng)
 
 
-def gradient_norm(
-    candidates: Candidates, budget: int, rng: np.random.Generator, *, cost_power: float = 0.0
-) -> Selection:
+def gradient_norm(candidates: Candidates, budget: int, rng: Rng, *, cost_power: float = 0.0) -> Selection:
     """Expected length of the loss gradient (Settles & Craven 2008): E|∇ℓ| = p(1-p)|z| + (1-p)p|z| = 2w|z|."""
     utility = 2 * candidates.weight * candidates.each(lambda z: np.linalg.norm(z, axis=1))
     return best(
@@ -108,9 +98,7 @@ def gradient_norm(
     )
 
 
-def max_gap(
-    candidates: Candidates, budget: int, rng: np.random.Generator, *, cost_power: float = 0.0
-) -> Selection:
+def max_gap(candidates: Candidates, budget: int, rng: Rng, *, cost_power: float = 0.0) -> Selection:
     """Largest |μ|: pairs that seem decided. For preference data of policies; rarely for reward models."""
     utility = per_cost(candidates, np.abs(candidates.margin), cost_power)
     return best(candidates, utility, budget, "gap |μ| =", rng)
@@ -129,7 +117,7 @@ def per_cost(candidates: Candidates, utility: Floats, power: float) -> Floats:
     return np.asarray(utility / candidates.pool.cost[candidates.rows] ** power)
 
 
-def member_margins(candidates: Candidates, members: int, rng: np.random.Generator) -> Floats:
+def member_margins(candidates: Candidates, members: int, rng: Rng) -> Floats:
     """Reward differences [M, n] of the ensemble's members, or of that many draws from the posterior."""
     if candidates.pool.members is not None:
         return np.asarray(candidates.pool.reward_differences(candidates.pool.members, candidates.rows))

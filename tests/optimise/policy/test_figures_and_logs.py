@@ -2,11 +2,10 @@
 
 import csv
 
-import matplotlib.pyplot as plt
 import pytest
+from matplotlib.figure import Figure
 
 from rlhf.assemble.loggers import keep_earlier
-from rlhf.optimise.policy import figures
 from rlhf.optimise.policy.figures import draw_traces
 
 TRACE = [
@@ -17,7 +16,8 @@ TRACE = [
 
 def test_every_line_is_explained_and_no_legend_covers_a_curve(tmp_path, monkeypatch):
     drawn = []
-    monkeypatch.setattr(figures.plt, "close", drawn.append)
+    save = Figure.savefig
+    monkeypatch.setattr(Figure, "savefig", lambda self, *a, **k: (drawn.append(self), save(self, *a, **k))[1])
     draw_traces(tmp_path / "t.png", TRACE, {}, generations=[0, 10], stopped=[8, 18])
     (figure,) = drawn
     figure.canvas.draw()
@@ -28,7 +28,6 @@ def test_every_line_is_explained_and_no_legend_covers_a_curve(tmp_path, monkeypa
     assert (
         figure.axes[6].get_ylabel() == "share of votes"
     )  # who voted, people or a simulation, is not known here
-    plt.close("all")
 
 
 def test_an_earlier_log_keeps_its_rows_under_another_name(tmp_path):

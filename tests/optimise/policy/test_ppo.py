@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlhf.optimise.policy.ppo import clipped_surrogate, gae
+from rlhf.optimise.policy.ppo_module import clipped_surrogate, gae
 from rlhf.optimise.shaping.shape import shape_rewards
 
 V, L = 5, 3

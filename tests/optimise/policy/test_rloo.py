@@ -5,7 +5,7 @@ from itertools import product
 import pytest
 import torch
 
-from rlhf.optimise.policy.rloo import advantages, rloo_loss
+from rlhf.optimise.policy.module import advantages, rloo_loss
 from rlhf.optimise.shaping.shape import shape_rewards
 
 V, L = 5, 3

@@ -5,9 +5,19 @@ import json
 import numpy as np
 import pytest
 
-from rlhf.select.loop import figure
-from rlhf.select.loop.figure import combine, draw, reference_lines
-from rlhf.select.loop.learning_curve import COLUMNS, compare, curves, read_rows, saved, table, write_rows
+from rlhf.select.loop import learning_curve
+from rlhf.select.loop.learning_curve import (
+    COLUMNS,
+    combine,
+    compare,
+    curves,
+    draw,
+    read_rows,
+    reference_lines,
+    saved,
+    table,
+    write_rows,
+)
 
 LABELS = np.arange(10, 110, 10.0)
 
@@ -135,8 +145,8 @@ def test_the_figure_says_what_is_compared_how_surely_and_what_is_saved():
 
 def test_a_sweep_keeps_the_lines_of_its_runs(tmp_path, monkeypatch):
     drawn = []
-    real = figure.draw
-    monkeypatch.setattr(figure, "draw", lambda *given: (drawn.append(given[-1]), real(*given))[1])
+    real = learning_curve.draw
+    monkeypatch.setattr(learning_curve, "draw", lambda *given: (drawn.append(given[-1]), real(*given))[1])
     for name, height in (("0", 0.5), ("1", 0.6)):
         (tmp_path / name).mkdir()
         write_rows(tmp_path / name / "curve.csv", rows({"random": slow, "good": fast}))
