@@ -102,8 +102,7 @@ def hidden_states(
     out = np.empty((len(texts), backbone.hidden_size), np.float32)
     for start in range(0, len(order), batch_size):
         rows = order[start : start + batch_size]
-        tokens = padded(
-            [encoded[i].prompt for i in rows], [encoded[i].responses for i in rows], pad_id=pad_id
-        )
+        block = [encoded[i] for i in rows]
+        tokens = padded([e.prompt for e in block], [e.responses for e in block], pad_id=pad_id)
         out[rows] = backbone(tokens).float().numpy()
     return out

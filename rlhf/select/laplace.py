@@ -18,6 +18,7 @@ from scipy.linalg import cho_factor, cho_solve, solve_triangular
 from scipy.special import expit
 from sklearn.model_selection import GroupKFold, KFold
 
+from rlhf.evaluation.metrics.calibration import nll
 from rlhf.select.checks import option
 from rlhf.stats.arrays import Floats, Ints, Rng
 
@@ -178,8 +179,7 @@ def tune(
         for i, step in enumerate(steps):
             theta = newton(rotated[train], share[train], votes[train], step * unit, theta, ENOUGH)
             predicted[i, test] = rotated[test] @ theta
-    losses = share * np.logaddexp(0, -predicted) + (1 - share) * np.logaddexp(0, predicted)
-    mean = (losses * votes).sum(1) / votes.sum()
+    mean = (nll(predicted, share) * votes).sum(1) / votes.sum()
     best = int(np.argmin(mean))
     return Tuned(steps[best] * unit, float(mean[best]), np.asarray(expit(predicted[best])))
 
@@ -200,5 +200,4 @@ def _row_space(z: Floats) -> tuple[Floats, Floats]:
 
 
 def _loss(mu: Floats, share: Floats, votes: Floats, regularisation: float, theta: Floats) -> float:
-    data = votes * (share * np.logaddexp(0, -mu) + (1 - share) * np.logaddexp(0, mu))
-    return float(data.sum() + regularisation / 2 * (theta @ theta))
+    return float((votes * nll(mu, share)).sum() + regularisation / 2 * (theta @ theta))

@@ -180,9 +180,8 @@ class PairTable:
         completion = record.completions[place]
         row = self._rows.setdefault((prompt, completion.text), len(self.answers))
         if row == len(self.answers):
-            self.answers.append(
-                Answer(record.prompt, completion.text, prompt, train, record.domain, completion.meta)
-            )
+            answer = Answer(record.prompt, completion.text, prompt, train, record.domain, completion.meta)
+            self.answers.append(answer)
         return row
 
     def add(self, record: Comparison, i: int, j: int) -> str:

@@ -92,9 +92,8 @@ class Picking:
         sampled = self.sampled_spread * rng.normal(size=(self.answers, WIDTH))
         gold = world.gold(sampled)
         gold = gold - gold.mean()
-        return {
-            name: best_of(self.ns, rewards, gold) for name, rewards in self.rewards(model, sampled).items()
-        }
+        rewards = self.rewards(model, sampled)
+        return {name: best_of(self.ns, values, gold) for name, values in rewards.items()}
 
     def rewards(self, model: Members, x: Floats) -> dict[str, Floats]:
         """Rewards [N] of answers [..., WIDTH] by the single model and every aggregator."""
@@ -150,9 +149,8 @@ class BestOfNStudy(Picking):
         metrics |= over_worlds([a | b for a, b in zip(rows, lost, strict=True)], bootstrap=self.bootstrap)
         sweep_metrics = [f"{SINGLE}/gold/{self.ns[-1]}", f"{SINGLE}/lost_after_peak"]
         sweep_metrics += [f"{way}/lead/{self.ns[-1]}" for way in self.aggregators]
-        return Findings(
-            metrics, sweep_metrics, *self._table(metrics), draw(metrics, self.ns, self.ways, self._title())
-        )
+        figure = draw(metrics, self.ns, self.ways, self._title())
+        return Findings(metrics, sweep_metrics, *self._table(metrics), figure)
 
     @property
     def ways(self) -> list[str]:

@@ -43,9 +43,8 @@ class GaussianWorld:
 
     def gold(self, x: Floats) -> Floats:
         """True rewards [...] of points [..., D]."""
-        direction = np.random.default_rng((self.seed, 1)).normal(size=self.dimensions) / np.sqrt(
-            self.dimensions
-        )
+        rng = np.random.default_rng((self.seed, 1))
+        direction = rng.normal(size=self.dimensions) / np.sqrt(self.dimensions)
         direction[0] = 0.0
         first = x[..., 0]
         found: Floats = x @ direction + np.where(first < 1, first, 1 - 2 * (first - 1) ** 2)

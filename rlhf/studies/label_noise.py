@@ -87,12 +87,10 @@ class LabelNoise(Picking):
                     lead = "" if way == SINGLE else cell(metrics, f"{here}/lead/{key}", digits, "+")
                     row += [cell(metrics, f"{here}/{key}", digits), lead]
                 table.append(row)
-        sweep_metrics = [
-            f"noise={x:g}/{way}/lead/{key}" for x in self.noise for way in self.aggregators for key in names
-        ]
-        return Findings(
-            metrics, sweep_metrics, columns, table, draw(metrics, names, self.noise, list(self.aggregators))
-        )
+        every = [f"noise={x:g}/{way}/lead" for x in self.noise for way in self.aggregators]
+        sweep_metrics = [f"{lead}/{key}" for lead in every for key in names]
+        figure = draw(metrics, names, self.noise, list(self.aggregators))
+        return Findings(metrics, sweep_metrics, columns, table, figure)
 
     @property
     def _keys(self) -> list[str]:
@@ -121,9 +119,8 @@ def draw(
         axes = plot(figure, "share of votes flipped", f"{name}: lead over one model", panels[0, panel])
         axes.axhline(0, color=FAINT, linewidth=0.8)
         for place, (way, colour) in enumerate(zip(ways, SERIES[1:], strict=False)):
-            at = [
-                level + 0.012 * reach * (place - (len(ways) - 1) / 2) for level in noise
-            ]  # bars side by side
+            side = 0.012 * reach * (place - (len(ways) - 1) / 2)
+            at = [level + side for level in noise]  # bars side by side
             keys = [f"noise={level:g}/{way}/lead/{key}" for level in noise]
             axes.plot(at, [metrics[k] for k in keys], "o-", markersize=4, color=colour, label=plain(way))
             for x, k in zip(at, keys, strict=True):

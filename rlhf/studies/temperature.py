@@ -105,9 +105,8 @@ class TemperatureScaling:
             for when in ("before", "after"):
                 scale = "1" if when == "before" else cell(metrics, f"{name}/temperature", 2)
                 table.append([shown, scale, *(cell(metrics, f"{name}/{key}/{when}") for key in MEASURES)])
-        table.append(
-            ["mean less one, after", "", *(cell(metrics, f"lead/{key}/after", 3, "+") for key in MEASURES)]
-        )
+        leads = (cell(metrics, f"lead/{key}/after", 3, "+") for key in MEASURES)
+        table.append(["mean less one, after", "", *leads])
         sweep_metrics = [f"{name}/{key}" for name in MODELS for key in SWEEP_METRICS]
         return Findings(metrics, sweep_metrics, columns, table, draw(metrics, names))
 

@@ -131,9 +131,8 @@ def summary(rows: Sequence[Mapping[str, Any]], contrasts: Sequence[tuple[str, st
     metrics: dict[str, float] = {}
     for name, own in gold.items():
         for column in COLUMNS:
-            metrics |= with_ends(
-                f"{name}/{column}", interval([r[column] for r in rows if r["method"] == name])
-            )
+            values = [row[column] for row in rows if row["method"] == name]
+            metrics |= with_ends(f"{name}/{column}", interval(values))
         metrics |= with_ends(f"{name}/sd", deviation(own))
         below = sum(mine < start for mine, start in zip(own, gold[START], strict=True))
         metrics |= with_ends(f"{name}/below", share(below, len(own)))
@@ -210,9 +209,8 @@ def draw(path: Path, metrics: Mapping[str, float], gold: Mapping[str, Sequence[f
         left.errorbar([metrics[f"{n}/kl"] for n in names], means, bars, **style)
         right.errorbar([metrics[f"{n}/seconds"] for n in names], means, bars, **style)
         for n in names:
-            left.annotate(
-                n.split()[-1], (metrics[f"{n}/kl"], metrics[f"{n}/gold"]), (4, 5), textcoords="offset points"
-            )
+            at = (metrics[f"{n}/kl"], metrics[f"{n}/gold"])
+            left.annotate(n.split()[-1], at, (4, 5), textcoords="offset points")
             middle.plot([place] * len(gold[n]), gold[n], "o", color=f"C{number}", alpha=0.6)
             place += 1
     left.set(xlabel="KL from the reference, nats (best of n: upper bound)", ylabel="gold, log-odds")

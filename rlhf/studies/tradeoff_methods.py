@@ -200,10 +200,10 @@ def _targets(records: Sequence[Comparison]) -> tuple[Tensor, Tensor, Target]:
     start = 0
     for record in records:
         label = soft(record)
-        i, j = np.triu(label.observed, 1).nonzero()
-        first += (start + i).tolist()
-        second += (start + j).tolist()
-        win += label.win_prob[i, j].tolist()
-        votes += label.votes[i, j].tolist()
+        for i, j in label.pairs():
+            first.append(start + i)
+            second.append(start + j)
+            win.append(float(label.win_prob[i, j]))
+            votes.append(float(label.votes[i, j]))
         start += len(record.completions)
     return torch.tensor(first), torch.tensor(second), pair_target(win, votes)

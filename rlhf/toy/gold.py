@@ -34,9 +34,8 @@ def read_qualities(task: ToyTask, text: str) -> dict[str, float]:
     places = {c: p for c in cores if (p := plain.find(c[:1].upper() + c[1:])) >= 0}
     said = min(places, key=lambda c: (places[c], -len(c))) if places else _first_sentence(plain)
     times = plain.count(said) if said else 0
-    rest = [
-        s for s in re.split(r"(?<=[.!?])\s+", plain.replace(said, "") if said else plain) if s.strip(" .!?,")
-    ]
+    sentences = re.split(r"(?<=[.!?])\s+", plain.replace(said, "") if said else plain)
+    rest = [s for s in sentences if s.strip(" .!?,")]
     different = set(map(str.strip, rest))
     return {
         "correct": float(said in right),
@@ -73,6 +72,5 @@ class ToyGold:
     def __call__(self, prompts: Sequence[Prompt], texts: Sequence[str]) -> list[float]:
         """One gold reward per text, in log-odds."""
         tasks = [self.task(p) for p in prompts]
-        return [
-            gold_reward(read_qualities(t, x), domain) for (t, domain, _), x in zip(tasks, texts, strict=True)
-        ]
+        known = zip(tasks, texts, strict=True)
+        return [gold_reward(read_qualities(t, x), domain) for (t, domain, _), x in known]

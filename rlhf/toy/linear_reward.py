@@ -104,7 +104,7 @@ def _pairs(records: Sequence[Comparison], features: Floats) -> tuple[Floats, Flo
     start = 0
     for number, record in enumerate(records):
         label = soft(record)
-        for i, j in np.argwhere(np.triu(label.observed, 1)).tolist():
+        for i, j in label.pairs():
             for outcome, share in ((1.0, label.win_prob[i, j]), (0.0, label.win_prob[j, i])):
                 if share > 0:
                     rows.append(features[start + i] - features[start + j])

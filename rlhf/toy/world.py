@@ -172,9 +172,8 @@ class _RecordBuilder:
     def record(self) -> Comparison:
         """The whole record."""
         prompt = self.ask()
-        k = self.world.min_completions + self.draw(
-            self.world.max_completions - self.world.min_completions + 1
-        )
+        low, high = self.world.min_completions, self.world.max_completions
+        k = low + self.draw(high - low + 1)
         completions: list[Completion] = []
         texts: set[str] = set()
         in_vain = 0

@@ -42,9 +42,7 @@ def early_stopping_run(cfg: DictConfig) -> EarlyStoppingRun:
         seeds=list(task.seeds),
         chosen_on=list(task.chosen_on),
         chosen_seeds=list(task.chosen_seeds),
-        signs={
-            str(n): (partial(_rule, sign, task.window), list(sign.levels)) for n, sign in task.signs.items()
-        },
+        signs={str(n): (partial(_rule, s, task.window), list(s.levels)) for n, s in task.signs.items()},
         margin=task.margin,
     )
 

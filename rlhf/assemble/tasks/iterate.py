@@ -65,9 +65,7 @@ def iterate_run(cfg: DictConfig) -> IterateRun | AblationRun:
     trainer = quick_trainer(1, job_loggers(cfg, folder))
     if not cfg.task.conditions:
         return IterateRun(loop_of(cfg, folder, cfg.seed), trainer)
-    loops = {
-        str(name): partial(loop_of, _condition(cfg, change)) for name, change in cfg.task.conditions.items()
-    }
+    loops = {str(name): partial(loop_of, _condition(cfg, c)) for name, c in cfg.task.conditions.items()}
     return AblationRun(folder, trainer, loops, list(cfg.task.seeds))
 
 

@@ -20,9 +20,7 @@ def study_run(cfg: DictConfig) -> StudyRun:
     """What `task=study` needs. Raises RecordError where no study is named, or `ckpt` is."""
     only_from_the_start(cfg)
     if OmegaConf.is_missing(cfg.task, "study"):
-        able = [
-            p.stem for p in sorted((CONF / "experiment").glob("*.yaml")) if "rlhf.studies" in p.read_text()
-        ]
+        able = [p.stem for p in sorted(CONF.glob("experiment/*.yaml")) if "rlhf.studies" in p.read_text()]
         raise RecordError(
             "nothing to measure", key="task.study", remedy=f"experiment= one of {', '.join(able)}"
         )

@@ -20,7 +20,7 @@ from rlhf.data.datamodule import PreferenceData
 from rlhf.evaluation.metrics.metrics import evaluate
 from rlhf.models.policy import CausalPolicy
 from rlhf.optimise.policy.export import export_policy
-from rlhf.reward.files import note_wandb, write_json
+from rlhf.reward.files import log_end, note_wandb, write_json
 from rlhf.reward.resumable import PreferenceModule, ResumableModule
 from rlhf.reward.scoring.splits import gather, scored
 
@@ -201,12 +201,7 @@ def finish(run: TuningRun, metrics: dict[str, float]) -> dict[str, float]:
     metrics["steps"] = run.trainer.global_step
     metrics["export/difference"] = export_policy(run.module.policy, run.data.renderer, run.folder / "model")
     write_json(run.folder / "metrics.json", metrics)
-    for logger in run.trainer.loggers:
-        logger.log_metrics({f"final/{k}": v for k, v in metrics.items()}, step=run.trainer.global_step)
-    shown = {
-        k: round(v, 4)
-        for k, v in metrics.items()
-        if k in ("test/nll", "test/perplexity", "test/pair_accuracy")
-    }
-    print("\n" + ", ".join(f"{k} {v}" for k, v in shown.items()))
+    log_end(run.trainer.loggers, metrics, run.folder, step=run.trainer.global_step)
+    shown = [k for k in metrics if k in ("test/nll", "test/perplexity", "test/pair_accuracy")]
+    print("\n" + ", ".join(f"{k} {round(metrics[k], 4)}" for k in shown))
     return metrics

@@ -50,7 +50,7 @@ class PairSelection:
         votes: list[tuple[float, float]] = []
         for record in known:
             label = soft(record)
-            for i, j in np.argwhere(np.triu(label.observed, 1)).tolist():
+            for i, j in label.pairs():
                 names.append(table.add(record, i, j))
                 votes.append((float(label.win_prob[i, j]), float(label.votes[i, j])))
         for record in new:
@@ -64,7 +64,7 @@ class PairSelection:
         found = [(names[row], *table.pairs[row]) for row in chosen.tolist()]
         return [
             replace(
-                record, prompt_id=name, completions=(record.completions[i], record.completions[j]), votes=()
+                record, prompt_id=name, completions=tuple(record.completions[k] for k in (i, j)), votes=()
             )
             for name, record, i, j in found
         ]

@@ -106,9 +106,8 @@ def iterate(loop: Loop) -> dict[str, float]:
     votes = dict(zip(ends, _votes(loop), strict=False))
     draw_traces(loop.folder / "traces.png", loop.trace, votes, generations=loop.starts, stopped=loop.stopped)
     if loop.trace and "gold" in loop.trace[0]:
-        metrics["peak_gold"] = max(
-            averages(loop.trace[i : i + 10])["gold"] for i in range(0, len(loop.trace), 10)
-        )
+        blocks = range(0, len(loop.trace), 10)
+        metrics["peak_gold"] = max(averages(loop.trace[i : i + 10])["gold"] for i in blocks)
     if loop.trace and all("exact_gold" in row for row in loop.trace):
         metrics["exact_peak_gold"] = max(metrics["exact_gold"], *(row["exact_gold"] for row in loop.trace))
     metrics |= {"steps": float(len(loop.trace)), "warnings": float(len(loop.stopped))}

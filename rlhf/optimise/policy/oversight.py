@@ -86,9 +86,7 @@ def write_tasks(
     for number, task in enumerate(tasks):
         who = [name for name in rng.permutation(list(said)).tolist()]
         first = {said[name][number]: name for name in reversed(who)}
-        who = [
-            name for name in who if name in first.values()
-        ]  # of equal answers one: there is nothing to prefer
+        who = [name for name in who if name in first.values()]  # of equal answers one
         if len(who) < 2:
             continue
         texts = [said[name][number] for name in who]
@@ -159,9 +157,8 @@ def win_rates(records: Sequence[Comparison], *, samples: int = 1000, seed: int =
     out: dict[str, float] = {}
     for name, shares in found.items():
         values = np.array(shares)
-        ends = cluster_bootstrap(
-            values[:, None], np.ones((len(values), 1)), samples=samples, seed=seed, within=SHARE
-        )
+        ones = np.ones((len(values), 1))
+        ends = cluster_bootstrap(values[:, None], ones, samples=samples, seed=seed, within=SHARE)
         low, high = (float(end[0]) for end in ends) if len(values) > 1 else SHARE
         out |= {name: float(values.mean()), f"{name}/ci_low": low, f"{name}/ci_high": high}
         out[f"{name}/prompts"] = len(values)

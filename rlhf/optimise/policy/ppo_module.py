@@ -79,9 +79,8 @@ def gae(
     advantage = torch.zeros_like(value)
     for t in reversed(range(value.shape[1])):
         unmasked = mask[:, t]
-        running = torch.where(
-            unmasked, reward[:, t] + gamma * later - value[:, t] + gamma * lam * running, running
-        )
+        error = reward[:, t] + gamma * later - value[:, t]
+        running = torch.where(unmasked, error + gamma * lam * running, running)
         later = torch.where(unmasked, value[:, t], later)
         advantage[:, t] = torch.where(unmasked, running, 0.0)
     return Advantages(advantage, advantage + torch.where(mask, value, 0.0))

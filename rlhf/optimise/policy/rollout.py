@@ -122,9 +122,8 @@ class CausalRolloutPolicy(nn.Module):
         ended = torch.tensor([bool(s) and s[-1] == tokenizer.eos_token_id for s in said], device=device)
         texts = [tokenizer.decode(s, skip_special_tokens=True).strip() for s in said]
         group = torch.arange(len(tasks), device=device).repeat_interleave(g)
-        return Rollout(
-            Completions(rows.input_ids, rows.response_mask, ended, texts), group, rows.response_mask, rows
-        )
+        answers = Completions(rows.input_ids, rows.response_mask, ended, texts)
+        return Rollout(answers, group, rows.response_mask, rows)
 
     @property
     def width(self) -> int:

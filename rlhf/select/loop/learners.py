@@ -25,6 +25,10 @@ class Labels:
     share: Floats
     votes: Floats
 
+    def state(self, posterior: Posterior, out_of_fold: Floats) -> LabelState:
+        """What selectors are told: the labels, the posterior fitted on them, and predictions out of fold [m]."""
+        return LabelState(self.rows, self.share, self.votes, posterior, out_of_fold)
+
 
 @dataclass(frozen=True)
 class TrainedRound:
@@ -74,22 +78,17 @@ class LinearLearner:
 
     def __call__(self, pool: PairPool, labels: Labels, seed: int) -> TrainedRound:
         """The head, and the labels' predictions out of fold."""
-        unit = _unit(pool)
+        scale = unit(pool)
         if len(labels.rows) < 2:
-            state = LabelState(
-                *_columns(labels), Posterior.prior(pool.width, unit), np.full(len(labels.rows), np.nan)
-            )
+            state = labels.state(Posterior.prior(pool.width, scale), np.full(len(labels.rows), np.nan))
             return TrainedRound(pool, state, np.zeros(len(pool.features)), float("nan"))
         z = pool.z(labels.rows)
-        given = (z, labels.share, labels.votes, pool.prompt[labels.rows])
-        tuned = tune(
-            *given, folds=self.folds, grid=self.grid if self.fixed is None else [self.fixed], seed=seed
-        )
+        grid = self.grid if self.fixed is None else [self.fixed]
+        prompts = pool.prompt[labels.rows]
+        tuned = tune(z, labels.share, labels.votes, prompts, folds=self.folds, grid=grid, seed=seed)
         posterior = fit(z, labels.share, labels.votes, tuned.regularisation)
-        state = LabelState(*_columns(labels), posterior, tuned.out_of_fold)
-        return TrainedRound(
-            pool, state, pool.features @ posterior.theta.astype(pool.features.dtype), tuned.nll
-        )
+        rewards = pool.features @ posterior.theta.astype(pool.features.dtype)
+        return TrainedRound(pool, labels.state(posterior, tuned.out_of_fold), rewards, tuned.nll)
 
 
 def with_features(
@@ -103,21 +102,12 @@ def with_features(
         members: [M, N] rewards of its members.
         target: [T, d] features of the policy's completions by the trained model, where the pool has such completions.
     """
-    frozen = pool.features if pool.frozen is None else pool.frozen
-    return replace(
-        pool,
-        features=features,
-        members=members,
-        frozen=None if pool.target is None else frozen,
-        target_features=target,
-    )
+    own = pool.features if pool.frozen is None else pool.frozen
+    frozen = None if pool.target is None else own
+    return replace(pool, features=features, members=members, frozen=frozen, target_features=target)
 
 
-def _columns(labels: Labels) -> tuple[Ints, Floats, Floats]:
-    return labels.rows, labels.share, labels.votes
-
-
-def _unit(pool: PairPool) -> float:
+def unit(pool: PairPool) -> float:
     """Mean |z|² of up to 2000 pairs: the prior's λ before anything can be tuned."""
     rows = np.flatnonzero(pool.selectable)[:2000]
     return float((pool.z(rows) ** 2).sum(1).mean())

@@ -302,9 +302,8 @@ def combine(paths: Sequence[Path], folder: Path) -> Path | None:
         return None
     unique = {(r["selector"], r["seed"], r["round"]): r for r in rows}
     write_rows(folder / "curve.csv", unique.values())
-    known = [
-        json.loads(p.read_text()) for p in (path.with_name("metrics.json") for path in paths) if p.is_file()
-    ]
+    beside = (path.with_name("metrics.json") for path in paths)
+    known = [json.loads(path.read_text()) for path in beside if path.is_file()]
     keys = set.intersection(*map(set, known)) if known else set()
     reference = {k: float(np.mean([m[k] for m in known])) for k in keys if not k.startswith("compare/")}
     write_comparison(found, reference, folder)

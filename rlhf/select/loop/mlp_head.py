@@ -12,9 +12,10 @@ from sklearn.model_selection import GroupKFold
 from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
+from rlhf.evaluation.metrics.calibration import nll
 from rlhf.select.laplace import fit
 from rlhf.select.loop.learners import Labels, LinearLearner, TrainedRound, with_features
-from rlhf.select.pool import LabelState, PairPool
+from rlhf.select.pool import PairPool
 from rlhf.select.pool_builder import BuiltPool
 from rlhf.stats.arrays import Floats, Ints
 
@@ -56,9 +57,7 @@ class MlpLearner:
             return LinearLearner()(pool, labels, seed)
         pairs = _Pairs.of(pool, labels)
         predicted = self._out_of_fold(pairs, labels, groups, seed)
-        losses = labels.share * np.logaddexp(0, -predicted)
-        losses += (1 - labels.share) * np.logaddexp(0, predicted)
-        mean = (losses * labels.votes).sum(1) / max(labels.votes.sum(), 1)
+        mean = (nll(predicted, labels.share) * labels.votes).sum(1) / max(labels.votes.sum(), 1)
         best = int(np.argmin(mean))
         decay = self.decays[best]
         everything = np.ones((self.members, len(labels.rows)), bool)
@@ -103,15 +102,14 @@ class MlpLearner:
 
     @torch.inference_mode()
     def _trained(
-        self, pool: PairPool, labels: Labels, networks: _Networks, decay: float, p: Floats, nll: float
+        self, pool: PairPool, labels: Labels, networks: _Networks, decay: float, p: Floats, loss: float
     ) -> TrainedRound:
         hidden = networks.hidden(_single(pool.features))
         members = networks.rewards(hidden).T.numpy()
         target = None if pool.target is None else networks.hidden(_single(pool.target)).numpy()
         seen = with_features(pool, hidden.numpy(), members if self.members > 1 else None, target)
         posterior = fit(seen.z(labels.rows), labels.share, labels.votes, decay)
-        state = LabelState(labels.rows, labels.share, labels.votes, posterior, p)
-        return TrainedRound(seen, state, members.mean(0), nll)
+        return TrainedRound(seen, labels.state(posterior, p), members.mean(0), loss)
 
 
 @dataclass(frozen=True)
@@ -131,9 +129,8 @@ class _Pairs:
         answers, place = np.unique(sides, return_inverse=True)
         left, right = torch.from_numpy(place).chunk(2)
         share, votes = (torch.from_numpy(np.asarray(v, np.float32)) for v in (labels.share, labels.votes))
-        return cls(
-            torch.from_numpy(np.asarray(pool.features[answers], np.float32)), left, right, share, votes
-        )
+        features = torch.from_numpy(np.asarray(pool.features[answers], np.float32))
+        return cls(features, left, right, share, votes)
 
     def margins(self, networks: _Networks) -> torch.Tensor:
         """Reward differences [m, K]."""

@@ -25,7 +25,7 @@ from rlhf.records import Vote, dump, parse
 from rlhf.select.loop.budget import LabelBudget
 from rlhf.select.loop.journal import Journal
 from rlhf.select.loop.label_sources import LabelSource, Order
-from rlhf.select.loop.learners import Labels, Learner, TrainedRound
+from rlhf.select.loop.learners import Labels, Learner, TrainedRound, unit
 from rlhf.select.loop.shift import shift
 from rlhf.select.pool import LabelState, PairPool, Selection
 from rlhf.select.pool_builder import BuiltPool
@@ -113,9 +113,8 @@ class SelectorRun:
             )
             for row, votes in given:
                 raw = dump(replace(self.built.task(row), votes=tuple(votes)))["votes"]
-                self._keep(
-                    self.journal.add("votes", number, pair_id=str(self.built.pool.ids[row]), votes=raw)
-                )
+                name = str(self.built.pool.ids[row])
+                self._keep(self.journal.add("votes", number, pair_id=name, votes=raw))
         self.journal.sync()
         return bool(pairs)
 
@@ -126,13 +125,12 @@ class SelectorRun:
     def _choose(self, number: int, trained: TrainedRound | None) -> list[dict[str, Any]]:
         plan, rng = self.plan, self._rng(number)
         pool, state = (self.built.pool, None) if trained is None else (trained.pool, trained.state)
-        state = state or LabelState.empty(pool.width, regularisation=_prior(self.built))
+        state = state or LabelState.empty(pool.width, regularisation=unit(self.built.pool))
         left = int(pool.selectable.sum()) - len(self.votes)
         if number == 0 and plan.start:
             counts = plan.pairs(plan.start, left)
-            query(
-                pool, state, min(1, left), rng, selector=self.selector
-            )  # refuses wrong options before votes are paid
+            # wrong options are refused before votes are paid
+            query(pool, state, min(1, left), rng, selector=self.selector)
             rng = np.random.default_rng((self.seed, 0))
             return self._entries(query(pool, state, len(counts), rng, selector=at_random), counts)
         again = self._again(pool, state, rng) if self.votes else []
@@ -262,8 +260,3 @@ def by_prompt(built: BuiltPool, difference: Any) -> dict[str, list[Any]]:
         record = built.records[int(built.place[row, 0])]
         found[record.prompt_id] = [record.domain, int(count), round(float(mean), 6)]
     return found
-
-
-def _prior(built: BuiltPool) -> float:
-    rows = np.flatnonzero(built.pool.selectable)[:2000]
-    return float((built.pool.z(rows) ** 2).sum(1).mean())

@@ -65,17 +65,15 @@ def embedding_shift(ours: Floats, theirs: Floats, rng: np.random.Generator) -> d
     """
     both = np.vstack([ours, theirs]).astype(np.float64)
     spread = theirs.std(0)
-    spread = np.maximum(
-        spread, max(0.1 * float(np.sqrt((spread**2).mean())), 1e-12)
-    )  # columns that hardly vary
+    floor = max(0.1 * float(np.sqrt((spread**2).mean())), 1e-12)
+    spread = np.maximum(spread, floor)  # columns that hardly vary
     drift = float(np.sqrt((((ours.mean(0) - theirs.mean(0)) / spread) ** 2).mean()))
     label = np.repeat([1, 0], [len(ours), len(theirs)])
     order = rng.permutation(len(label))
     order = order[np.argsort(label[order], kind="stable")]
     train, test = order[::2], order[1::2]
-    score = (
-        Ridge(alpha=RIDGE * len(train)).fit(both[train] / spread, label[train]).predict(both[test] / spread)
-    )
+    ridge = Ridge(alpha=RIDGE * len(train)).fit(both[train] / spread, label[train])
+    score = ridge.predict(both[test] / spread)
     auc = float(roc_auc_score(label[test], score))
     ones = float(label[test].sum())
     error = np.sqrt((len(test) + 1) / (12 * ones * (len(test) - ones)))  # of the Mann-Whitney statistic

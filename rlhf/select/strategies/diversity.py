@@ -210,9 +210,8 @@ def _prompt_features(pool: PairPool) -> Callable[[Ints], Floats]:
     def mean(codes: Ints) -> Floats:
         part = belongs[codes]
         rows = pool.features[part.indices].astype(np.float32)
-        total = (
-            csr_array((part.data, np.arange(len(rows)), part.indptr), shape=(len(codes), len(rows))) @ rows
-        )
+        shape = (len(codes), len(rows))
+        total = csr_array((part.data, np.arange(len(rows)), part.indptr), shape=shape) @ rows
         return np.asarray(total / size[codes, None], np.float32)
 
     return mean

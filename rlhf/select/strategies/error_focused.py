@@ -109,7 +109,7 @@ def domain_quotas(
     quota = quotas(share, size, budget)
     names = [candidates.pool.domain_name(int(code)) for code in codes]
     return in_groups(
-        candidates, here, quota, within, rng, lambda place, r: f"quota of domain {names[place]}: {r}"
+        candidates, here, quota, within, rng, lambda i, why: f"quota of domain {names[i]}: {why}"
     )
 
 

@@ -97,9 +97,8 @@ def without_copies(
             kept.append(place)
         if len(kept) == budget:
             break
-    return fill(
-        candidates, ranked.take(np.array(kept, dtype=np.int64)), budget, rng, "the rest repeats the batch"
-    )
+    kept_first = ranked.take(np.array(kept, dtype=np.int64))
+    return fill(candidates, kept_first, budget, rng, "the rest repeats the batch")
 
 
 def policy_aware(
@@ -135,9 +134,8 @@ def log_density_ratio(candidates: Candidates, sample: int, rng: Rng) -> Floats:
     target = np.asarray(pool.target, np.float64)
     features = pool.features if pool.frozen is None else pool.frozen
     part = some(candidates, sample, rng).rows
-    answers = features[
-        np.unique(np.concatenate([pool.left[part], *([] if pool.right is None else [pool.right[part]])]))
-    ]
+    sides = [pool.left] if pool.right is None else [pool.left, pool.right]
+    answers = features[np.unique(np.concatenate([side[part] for side in sides]))]
     both = np.vstack([answers.astype(np.float64), target])
     centre, scale = both.mean(0), np.maximum(both.std(0), 1e-6)
     label = np.repeat([0, 1], [len(answers), len(target)])

@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
 
 import numpy as np
 
 from rlhf.select.pool import Candidates, Selection
 from rlhf.stats.arrays import Floats, Ints, Rng
 
-
-class Selector(Protocol):
-    """Chooses `budget` of the candidates, best first; `budget` is at most their number."""
-
-    def __call__(self, candidates: Candidates, budget: int, rng: Rng) -> Selection:
-        """The choice."""
+Selector = Callable[[Candidates, int, Rng], Selection]
+"""`(candidates, budget, rng) -> choice`: so many of the candidates, best first; the budget is at most their number."""
 
 
 def best(candidates: Candidates, utility: Floats, budget: int, reason: str, rng: Rng) -> Selection:

@@ -65,9 +65,8 @@ def fisher(
 ) -> Selection:  # fmt: skip
     """log(1 + w s²): twice what m votes of reliability γ on this pair alone tell about the head, in nats."""
     utility = np.log1p(vote_information(candidates, reliability, votes) * candidates.variance)
-    return best(
-        candidates, per_cost(candidates, utility, cost_power), budget, "information: log(1 + w s²)", rng
-    )
+    worth = per_cost(candidates, utility, cost_power)
+    return best(candidates, worth, budget, "information: log(1 + w s²)", rng)
 
 
 def laplace_power(
@@ -83,9 +82,8 @@ def laplace_power(
         reliability: γ of an annotator.
     """
     option("temperature", temperature, 0, above=True)
-    worth = per_cost(
-        candidates, vote_information(candidates, reliability, 1.0) * candidates.variance, cost_power
-    )
+    utility = vote_information(candidates, reliability, 1.0) * candidates.variance
+    worth = per_cost(candidates, utility, cost_power)
     noisy = np.log(np.maximum(worth, 1e-300)) / temperature + rng.gumbel(size=len(candidates))
     return best(candidates, noisy, budget, "Laplace-power: log(w s²) + noise =", rng)
 
@@ -93,9 +91,8 @@ def laplace_power(
 def gradient_norm(candidates: Candidates, budget: int, rng: Rng, *, cost_power: float = 0.0) -> Selection:
     """Expected length of the loss gradient (Settles & Craven 2008): E|∇ℓ| = p(1-p)|z| + (1-p)p|z| = 2w|z|."""
     utility = 2 * candidates.weight * candidates.each(lambda z: np.linalg.norm(z, axis=1))
-    return best(
-        candidates, per_cost(candidates, utility, cost_power), budget, "expected gradient 2w|z| =", rng
-    )
+    worth = per_cost(candidates, utility, cost_power)
+    return best(candidates, worth, budget, "expected gradient 2w|z| =", rng)
 
 
 def max_gap(candidates: Candidates, budget: int, rng: Rng, *, cost_power: float = 0.0) -> Selection:
