@@ -190,7 +190,7 @@ class PolicyModule(ResumableModule):
             )
         self.trace.append({"step": float(self.trainer.global_step)} | row)
         self.log_dict({f"train/{name}": value for name, value in row.items()}, batch_size=size)
-        shown = {name: value for name, value in row.items() if name in ("kl", "reward", "gold")}
+        shown: Trace = {name: row[name] for name in ("kl", "reward", "gold") if name in row}
         self.log_dict(shown, batch_size=size, prog_bar=True)
         looks = self.early_stopping is not None and self.warned is None
         reason = self.early_stopping(self.trace, self.reference) if looks and self.early_stopping else None
