@@ -61,15 +61,9 @@ class TemperatureScaling:
     name = "temperature"
 
     def __post_init__(self) -> None:
-        for key, least in (
-            ("worlds", 1),
-            ("votes", 2),
-            ("steps", 1),
-            ("members", 2),
-            ("held_out", 2),
-            ("fresh", 2),
-        ):
-            whole(key, getattr(self, key), least)
+        least = {"worlds": 1, "votes": 2, "steps": 1, "members": 2, "held_out": 2, "fresh": 2}
+        for key, number in least.items():
+            whole(key, getattr(self, key), number)
         within("noise", self.noise, 0, 0.5)
         within("sharpness", self.sharpness, 0, above=True)
         within("spread", self.spread, 0, above=True)

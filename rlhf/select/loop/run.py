@@ -20,6 +20,11 @@ from rlhf.select.loop.selector_run import SelectorRun, pair_metrics
 from rlhf.select.pool_builder import BuiltPool
 from rlhf.select.strategies.selector import Selector
 
+OF_A_ROUND = (
+    "selector", "seed", "round", "labels", "cost", "ece", "regularisation", "out_of_fold_nll", "seconds"
+)  # fmt: skip
+"""What shift.json says of a round beside the shift."""
+
 
 @dataclass
 class ActiveRun:
@@ -161,16 +166,5 @@ def _write(folder: Path, results: Sequence[Mapping[str, Any]], chosen: Sequence[
     write_rows(folder / "curve.csv", results)
     with (folder / "selected.jsonl").open("w", encoding="utf-8") as file:
         file.writelines(json.dumps(line, ensure_ascii=False) + "\n" for line in chosen)
-    keys = (
-        "selector",
-        "seed",
-        "round",
-        "labels",
-        "cost",
-        "ece",
-        "regularisation",
-        "out_of_fold_nll",
-        "seconds",
-    )
-    rounds = [{key: r.get(key) for key in keys} | r["shift"] for r in results]
+    rounds = [{key: result.get(key) for key in OF_A_ROUND} | result["shift"] for result in results]
     (folder / "shift.json").write_text(json.dumps(rounds, indent=1))
