@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 from sklearn.decomposition import TruncatedSVD
@@ -22,20 +22,7 @@ from rlhf.select.pool_builder import Answer
 from rlhf.stats.arrays import Bools, Floats, Ints
 
 Embed = Callable[[Sequence[tuple[str, str]]], Floats]
-"""(prompt, answer) texts to embeddings [N, D]."""
-
-
-@runtime_checkable
-class Learned(Protocol):
-    """An embedding with a basis of its own that is learned from texts, as that of a singular value decomposition."""
-
-    def __call__(self, texts: Sequence[tuple[str, str]]) -> Floats:
-        """Embeddings [N, D]."""
-        ...
-
-    def fit(self, texts: Sequence[tuple[str, str]]) -> None:
-        """Learn the basis, unless there is one."""
-        ...
+"""(prompt, answer) texts to embeddings [N, D]. One that learns a basis of its own from texts has `fit(texts)` too."""
 
 
 @dataclass
@@ -98,9 +85,9 @@ class Reduced:
 
     def _computed(self, texts: list[tuple[str, str]]) -> Floats:
         """Embeddings; a learned basis is that of the first call's texts, also where these came from the cache."""
-        if isinstance(self.embed, Learned):
-            assert self._first is not None
-            self.embed.fit(self._first)
+        learn = getattr(self.embed, "fit", None)
+        if learn is not None:
+            learn(self._first)
         return self.embed(texts)
 
 

@@ -104,6 +104,11 @@ class PairPool:
         """D."""
         return int(self.features.shape[1])
 
+    def answers(self, rows: Ints) -> Ints:
+        """Rows of `features` that these pairs are made of, each once."""
+        sides = [self.left] if self.right is None else [self.left, self.right]
+        return np.unique(np.concatenate([side[rows] for side in sides]))
+
     def domain_name(self, code: int) -> str:
         """What a domain code is called: its name, `no domain` for -1, the code itself where there are no names."""
         if code < 0:

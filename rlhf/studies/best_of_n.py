@@ -22,7 +22,7 @@ from rlhf.records import RecordError
 from rlhf.stats.arrays import Floats
 from rlhf.stats.ensemble import Aggregator, standardise
 from rlhf.studies.feature_world import WIDTH, FeatureWorld, Members, train
-from rlhf.studies.study import Findings, Row, cell, over_worlds, whole, within
+from rlhf.studies.study import Findings, Row, cell, ends_of, over_worlds, whole, within
 
 SINGLE = "single"
 """Picked by the single model."""
@@ -194,10 +194,7 @@ def draw(metrics: Mapping[str, float], ns: Sequence[int], ways: Sequence[str], t
     fine = np.linspace(0, d[-1], 100)
     for way, colour in zip(ways, SERIES, strict=False):
         gold = [metrics[f"{way}/gold/{n}"] for n in ns]
-        low, high = (
-            [metrics.get(f"{way}/gold/{n}/{end}", metrics[f"{way}/gold/{n}"]) for n in ns]
-            for end in ("ci_low", "ci_high")
-        )
+        low, high = zip(*(ends_of(metrics, f"{way}/gold/{n}") for n in ns), strict=True)
         axes.plot(d, gold, color=colour, marker="o", markersize=3, label=plain(way))
         axes.fill_between(d, low, high, color=colour, alpha=0.12, linewidth=0)
         alpha, beta = metrics[f"{way}/alpha"], metrics[f"{way}/beta"]

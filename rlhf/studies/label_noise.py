@@ -15,7 +15,7 @@ from rlhf.evaluation.metrics.pair_credit import credit
 from rlhf.evaluation.report.style import FAINT, SERIES, legend_below, plot
 from rlhf.records import RecordError
 from rlhf.studies.best_of_n import SINGLE, Picking, plain
-from rlhf.studies.study import Findings, Row, cell, over_worlds, whole, within
+from rlhf.studies.study import Findings, Row, cell, ends_of, over_worlds, whole, within
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,7 +124,6 @@ def draw(
             keys = [f"noise={level:g}/{way}/lead/{key}" for level in noise]
             axes.plot(at, [metrics[k] for k in keys], "o-", markersize=4, color=colour, label=plain(way))
             for x, k in zip(at, keys, strict=True):
-                ends = [metrics.get(f"{k}/{end}", metrics[k]) for end in ("ci_low", "ci_high")]
-                axes.plot([x, x], ends, color=colour, alpha=0.45, linewidth=2)
+                axes.plot([x, x], ends_of(metrics, k), color=colour, alpha=0.45, linewidth=2)
     legend_below(figure, axes)
     return figure

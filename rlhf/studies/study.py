@@ -160,6 +160,11 @@ def cell(
     return f"{shown} [{metrics[f'{key}/{ends}low']:.{digits}f}, {metrics[f'{key}/{ends}high']:.{digits}f}]"
 
 
+def ends_of(metrics: Mapping[str, float], key: str) -> list[float]:
+    """The ends of a key's interval; twice its mean where it has none."""
+    return [metrics.get(f"{key}/{end}", metrics[key]) for end in ("ci_low", "ci_high")]
+
+
 def whole(key: str, value: object, least: int) -> None:
     """Refuse a setting that is no whole number from `least` on. Raises RecordError with the key."""
     if not isinstance(value, int) or isinstance(value, bool) or value < least:

@@ -19,7 +19,7 @@ from rlhf.evaluation.metrics.pair_credit import credit
 from rlhf.evaluation.report.style import AMBER, BLUE, legend_below, plot
 from rlhf.stats.arrays import Floats
 from rlhf.studies.feature_world import FeatureWorld, train
-from rlhf.studies.study import Findings, Row, cell, over_worlds, whole, within
+from rlhf.studies.study import Findings, Row, cell, ends_of, over_worlds, whole, within
 
 MODELS = ("single", "ensemble")
 SWEEP_METRICS = ("temperature", "accuracy/after", "ece/before", "ece/after", "nll/after")
@@ -134,8 +134,7 @@ def draw(metrics: Mapping[str, float], names: Mapping[str, str]) -> Figure:
             keys = [f"{name}/{key}/{when}" for when in ("before", "after")]
             axes.plot([0, 1], [metrics[k] for k in keys], "o-", color=colour, label=shown)
             for place, k in enumerate(keys):
-                ends = [metrics.get(f"{k}/{end}", metrics[k]) for end in ("ci_low", "ci_high")]
-                axes.plot([place, place], ends, color=colour, alpha=0.45, linewidth=3)
+                axes.plot([place, place], ends_of(metrics, k), color=colour, alpha=0.45, linewidth=3)
         axes.set_xticks([0, 1], ["before", "after"])
         axes.set_xlim(-0.4, 1.4)
         axes.set_ylim(0, None)

@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
@@ -152,19 +152,10 @@ def module_of(loop: Loop, reward_sources: RewardSources, number: int) -> PolicyM
     return module
 
 
-@runtime_checkable
-class Exact(Protocol):
-    """A policy whose mean gold reward can be summed over all it could say."""
-
-    def expected_gold(self, domains: Sequence[str | None], *, reference: bool = False) -> float:
-        """Mean gold reward over prompts of these domains, of the policy or of its reference."""
-
-
 def exact_gold(policy: Any, tasks: Sequence[Task], *, reference: bool = False) -> float | None:
-    """Mean gold reward over prompts, without sampling; None where it is not known."""
-    if not isinstance(policy, Exact):
-        return None
-    return policy.expected_gold([task.domain for task in tasks], reference=reference)
+    """Mean gold reward over prompts, without sampling; None where the policy does not know it (`expected_gold`)."""
+    known = getattr(policy, "expected_gold", None)
+    return None if known is None else float(known([task.domain for task in tasks], reference=reference))
 
 
 class ExactGold(pl.Callback):

@@ -49,19 +49,6 @@ def draw_batches(
     return torch.utils.data.DataLoader(batches, batch_size=None, collate_fn=list)  # type: ignore[arg-type]
 
 
-class Tasks:
-    """Tasks by lists of numbers, as the loader asks for them."""
-
-    def __init__(self, tasks: Sequence[Task]) -> None:
-        self.tasks = tasks
-
-    def __len__(self) -> int:
-        return len(self.tasks)
-
-    def __getitem__(self, numbers: list[int]) -> list[Task]:
-        return [self.tasks[i] for i in numbers]
-
-
 class PromptData(pl.LightningDataModule):
     """The different prompts of records; their completions and votes are not looked at.
 
@@ -98,7 +85,7 @@ class PromptData(pl.LightningDataModule):
 
     def train_dataloader(self) -> ResumableLoader:
         """Shuffled by (seed, epoch); resumes in the middle of an epoch."""
-        tasks = Tasks(self.prompts("train"))
+        tasks = np.array(self.prompts("train"), dtype=object)  # the loader asks for lists of places
         order = GroupOrder(len(tasks), batch_size=self.batch_size, seed=self.seed)
         loader = ResumableLoader(tasks, batch_size=None, sampler=order, collate_fn=list)  # type: ignore[arg-type]
         if self.resume is not None:

@@ -47,7 +47,7 @@ def shift(trained: TrainedRound, random: Bools, rng: np.random.Generator) -> dic
     if len(labelled) < 10 or len(rest) < 10:
         return out
     rest = np.sort(rng.permutation(rest)[:SAMPLE])
-    ours, theirs = (_answers(pool, rows) for rows in (labelled, rest))
+    ours, theirs = (pool.answers(rows) for rows in (labelled, rest))
     out |= _drift("reward", trained.rewards[ours], trained.rewards[theirs])
     out |= _drift("margin", *(np.abs(pool.reward_differences(trained.rewards, r)) for r in (labelled, rest)))
     if pool.length is not None:
@@ -130,8 +130,3 @@ def _policy_differences(pool: PairPool) -> Floats:
     order = np.argsort(prompt, kind="stable")
     same = prompt[order][1:] == prompt[order][:-1]
     return np.asarray(target[order[1:][same]] - target[order[:-1][same]], np.float64)
-
-
-def _answers(pool: PairPool, rows: Ints) -> Ints:
-    sides = [pool.left[rows]] if pool.right is None else [pool.left[rows], pool.right[rows]]
-    return np.unique(np.concatenate(sides))

@@ -134,8 +134,7 @@ def log_density_ratio(candidates: Candidates, sample: int, rng: Rng) -> Floats:
     target = np.asarray(pool.target, np.float64)
     features = pool.features if pool.frozen is None else pool.frozen
     part = some(candidates, sample, rng).rows
-    sides = [pool.left] if pool.right is None else [pool.left, pool.right]
-    answers = features[np.unique(np.concatenate([side[part] for side in sides]))]
+    answers = features[pool.answers(part)]
     both = np.vstack([answers.astype(np.float64), target])
     centre, scale = both.mean(0), np.maximum(both.std(0), 1e-6)
     label = np.repeat([0, 1], [len(answers), len(target)])
