@@ -10,11 +10,10 @@ from rlhf.data.splits import BalancedSplit
 from rlhf.labels.aggregation import soft
 from rlhf.records import Vote
 from rlhf.select.loop.budget import LabelBudget, Votes, agreed
-from rlhf.select.loop.journal import Journal
 from rlhf.select.loop.label_sources import HeldBack
 from rlhf.select.loop.learners import LinearLearner
 from rlhf.select.loop.learning_curve import baseline
-from rlhf.select.loop.selector_run import SelectorRun
+from rlhf.select.loop.selector_run import Journal, SelectorRun
 from rlhf.select.pool_builder import build_pool
 from rlhf.select.strategies.selector import at_random
 from rlhf.toy.qualities import ToyQualities

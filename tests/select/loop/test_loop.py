@@ -17,12 +17,11 @@ from rlhf.records import RecordError, Vote, read, write
 from rlhf.select import LabelState, query
 from rlhf.select.features import HashedWords, Reduced
 from rlhf.select.loop.budget import LabelBudget, Votes
-from rlhf.select.loop.journal import Journal, JournalError
 from rlhf.select.loop.label_sources import Ai, HeldBack, Order, People, Simulated, Waiting
 from rlhf.select.loop.learners import Labels, LinearLearner
 from rlhf.select.loop.mlp_head import MlpLearner
 from rlhf.select.loop.run import ActiveRun
-from rlhf.select.loop.selector_run import SelectorRun
+from rlhf.select.loop.selector_run import Journal, JournalError, SelectorRun
 from rlhf.select.pool_builder import build_pool, on_pair, skewed, with_policy
 from rlhf.select.strategies.error_focused import domain_quotas
 from rlhf.select.strategies.log_det import log_det
