@@ -11,7 +11,10 @@ from rlhf.assemble.evaluate import evaluate
 from rlhf.assemble.loggers import no_logger, wandb_logger
 from rlhf.assemble.run import train
 from rlhf.assemble.sample import sample
+from rlhf.assemble.schema.commands import store_defaults
 from rlhf.assemble.serve import serve, serve_command
+
+store_defaults()
 
 __all__ = [
     "CONF", "SweepTableCallback", "annotate", "evaluate", "no_logger", "plain_errors", "sample", "serve",

@@ -10,11 +10,12 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from rlhf.assemble.checks.paths import check_augment, check_model
-from rlhf.assemble.checks.schema import TRAIN, check_ranges, check_room
+from rlhf.assemble.checks.paths import check_augment, check_data, check_model
+from rlhf.assemble.checks.rollouts import check_room
 from rlhf.assemble.loggers import finish_wandb, keep_earlier, quiet
-from rlhf.assemble.named_data import check_data
 from rlhf.assemble.resume import checkpoint_to_go_on_from
+from rlhf.assemble.schema.bounds import check_ranges, defaults_of
+from rlhf.assemble.schema.commands import Train, Trainer
 from rlhf.records import RecordError
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def train(cfg: DictConfig) -> float:
         RecordError: numbers out of their range, models that are not there, before anything is loaded.
         FileNotFoundError: `model.path` is written as a folder, and there is none.
     """
-    check_ranges(cfg, TRAIN)
+    check_ranges(cfg, Train)
     check_room(cfg)
     check_model(cfg)
     check_augment(cfg)
@@ -47,7 +48,7 @@ def train(cfg: DictConfig) -> float:
     from rlhf.reward.checkpoint import better
 
     quiet()
-    better(cfg.monitor)  # a name that is never measured is refused before anything is done
+    better(cfg.trainer.monitor)  # a name that is never measured is refused before anything is done
     if cfg.threads:
         torch.set_num_threads(cfg.threads)
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
@@ -62,7 +63,7 @@ def train(cfg: DictConfig) -> float:
         print(f"run: {run.folder}", flush=True)
     if metrics.get("doctor/failed"):
         sys.exit(1)
-    return metrics.get(cfg.monitor, float("nan"))
+    return metrics.get(cfg.trainer.monitor, float("nan"))
 
 
 def reward_run(cfg: DictConfig, *, folder: Path | None = None, source: Any = None) -> RewardRun:
@@ -94,7 +95,7 @@ def reward_run(cfg: DictConfig, *, folder: Path | None = None, source: Any = Non
         data=data,
         module=module,
         trainer=trainer_of(cfg, own, checkpoint),
-        monitor=cfg.monitor,
+        monitor=cfg.trainer.monitor,
         checkpoint=checkpoint,
         bootstrap=cfg.bootstrap,
         seed=cfg.seed,
@@ -104,11 +105,11 @@ def reward_run(cfg: DictConfig, *, folder: Path | None = None, source: Any = Non
 def _one_criterion(cfg: DictConfig) -> None:
     """Training labels and the labels it is evaluated by must be about the same votes."""
     for key in ("criterion", "attributes"):
-        trained, evaluated = cfg.aggregation.get(key), cfg.eval_aggregation.get(key)
+        trained, evaluated = cfg.aggregation.get(key), cfg.batches.eval_aggregation.get(key)
         if trained != evaluated:
             raise RecordError(
                 f"aggregation.{key}={trained}, but validation and test are labelled by "
-                f"eval_aggregation.{key}={evaluated}: give {key}={trained or 'null'} once, for both"
+                f"batches.eval_aggregation.{key}={evaluated}: give {key}={trained or 'null'} once, for both"
             )
 
 
@@ -127,25 +128,25 @@ def renderer_of(cfg: DictConfig, tokenizer: Any, model_source: Any) -> Renderer:
         raise RecordError(
             f"max_length={cfg.max_length}, but the model knows {known} positions: max_length={known}"
         )
-    return Renderer(tokenizer, max_length=cfg.max_length, min_prompt=cfg.min_prompt)
+    return Renderer(tokenizer, max_length=cfg.max_length, min_prompt=cfg.batches.min_prompt)
 
 
 def data_of(cfg: DictConfig, renderer: Renderer, *, source: Any = None, labels: Any = None) -> PreferenceData:
-    """The data module; `labels` labels all splits instead of `aggregation` and `eval_aggregation`."""
+    """The data module; `labels` labels all splits instead of `aggregation` and `batches.eval_aggregation`."""
     from rlhf.data.datamodule import PreferenceData
 
     return PreferenceData(
         source=source or hydra.utils.instantiate(cfg.data),
         aggregation=labels or hydra.utils.instantiate(cfg.aggregation, _convert_="all"),
-        eval_aggregation=labels or hydra.utils.instantiate(cfg.eval_aggregation, _convert_="all"),
+        eval_aggregation=labels or hydra.utils.instantiate(cfg.batches.eval_aggregation, _convert_="all"),
         splitter=hydra.utils.instantiate(cfg.split),
         renderer=renderer,
         batch_size=cfg.batch_size,
-        eval_batch_size=cfg.eval_batch_size,
+        eval_batch_size=cfg.batches.eval_batch_size,
         seed=cfg.seed,
-        batch_tokens=cfg.batch_tokens,
-        cache=Path(cfg.cache),
-        workers=cfg.workers,
+        batch_tokens=cfg.batches.batch_tokens,
+        cache=Path(cfg.batches.cache),
+        workers=cfg.batches.workers,
         augment=hydra.utils.instantiate(cfg.augment, _convert_="all"),
     )
 
@@ -159,7 +160,7 @@ def _module(cfg: DictConfig, model_source: Any, tokenizer: Any) -> RewardModule:
 
     backbone = hydra.utils.instantiate(cfg.adapter.build)(Backbone(model_source.classifier(tokenizer)))
     head = hydra.utils.instantiate(cfg.head, _convert_="all")(backbone.hidden_size)
-    if cfg.compile:
+    if cfg.trainer.compile:
         torch._dynamo.config.allow_unspec_int_on_nn_module = True
         backbone.compile_layers()
     return RewardModule(
@@ -168,7 +169,7 @@ def _module(cfg: DictConfig, model_source: Any, tokenizer: Any) -> RewardModule:
         optimizer=hydra.utils.instantiate(cfg.optimizer.build, _convert_="all"),
         schedule=hydra.utils.instantiate(cfg.scheduler),
         weight_decay=cfg.optimizer.weight_decay,
-        centring_weight=cfg.centring,
+        centring_weight=cfg.optimizer.centring,
     )
 
 
@@ -179,14 +180,14 @@ def trainer_of(cfg: DictConfig, folder: Path, checkpoint: Path | None, *, steps:
 
     from rlhf.reward.checkpoint import KeepBest, KeepLast, better
 
-    checkpoints, mode = folder / "checkpoints", better(cfg.monitor)
+    checkpoints, mode = folder / "checkpoints", better(cfg.trainer.monitor)
     stopping = [
-        EarlyStopping(cfg.monitor, mode=mode, patience=cfg.patience),
-        KeepBest(checkpoints, cfg.monitor, mode),
+        EarlyStopping(cfg.trainer.monitor, mode=mode, patience=cfg.trainer.patience),
+        KeepBest(checkpoints, cfg.trainer.monitor, mode),
     ]
     callbacks = [
         *(stopping if steps is None else []),
-        KeepLast(checkpoints, cfg.save_every),
+        KeepLast(checkpoints, cfg.trainer.save_every),
         LearningRateMonitor("step"),
     ]
     if cfg.trainer.enable_progress_bar:
@@ -199,10 +200,17 @@ def trainer_of(cfg: DictConfig, folder: Path, checkpoint: Path | None, *, steps:
         default_root_dir=str(folder),
         max_epochs=cfg.epochs if steps is None else -1,
         max_steps=-1 if steps is None else steps,
-        val_check_interval=float(cfg.validate_every),  # a whole 1 would be one batch
+        val_check_interval=float(cfg.trainer.validate_every),  # a whole 1 would be one batch
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
         enable_model_summary=False,
         callbacks=callbacks,
         logger=[*loggers, more] if more else loggers,
     )
+
+
+def lightning_trainer(**options: Any) -> Any:
+    """Lightning's trainer; the keys of the trainer group that are read above are passed over."""
+    import pytorch_lightning as pl
+
+    return pl.Trainer(**{key: value for key, value in options.items() if key not in defaults_of(Trainer)})

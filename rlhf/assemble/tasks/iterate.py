@@ -11,13 +11,19 @@ from typing import TYPE_CHECKING, Any
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
+<<<<<<< HEAD
 from rlhf.assemble.algorithm import check_completions, check_seeds
 from rlhf.assemble.checks.options import option
 from rlhf.assemble.checks.schema import TRAIN, check_ranges
+=======
+from rlhf.assemble.checks.rollouts import at_key, check_completions, check_rollouts, check_seeds
+from rlhf.assemble.checks.suggestions import CONF
+>>>>>>> e3508e8 (Bounds stand on their fields: one schema per command)
 from rlhf.assemble.loggers import job_loggers
 from rlhf.assemble.resume import folder_to_go_on_in
-from rlhf.assemble.rollouts import at_key, check_rollouts
 from rlhf.assemble.run import reward_run, run_folder
+from rlhf.assemble.schema.bounds import check_ranges
+from rlhf.assemble.schema.commands import Train
 from rlhf.assemble.tasks.policy import causal_rollout_policy, gold_of
 from rlhf.assemble.tasks.tuning import optimizing
 
@@ -44,7 +50,7 @@ def check_iterate(cfg: DictConfig) -> None:
     for name, change in (cfg.task.conditions or {}).items():
         with at_key(f"task.conditions.{name}"):
             own = _condition(cfg, change)
-            check_ranges(own, TRAIN)
+            check_ranges(own, Train)
             check_loop(own)
 
 
@@ -190,8 +196,13 @@ def reward_learner_run(
 ) -> RewardRun:
     """A run of the task `reward` on these records, with the settings of `reward_learner.changes`."""
     own: Any = OmegaConf.merge(cfg, changes, {"seed": seed})
+<<<<<<< HEAD
     own.logger = option("logger", "csv")
     own.aggregation = own.eval_aggregation
+=======
+    own.logger = OmegaConf.load(CONF / "logger" / "csv.yaml")
+    own.aggregation = own.batches.eval_aggregation
+>>>>>>> e3508e8 (Bounds stand on their fields: one schema per command)
     own.policy = None  # the policy's learning rate is not the reward model's
     return reward_run(own, folder=folder, source=source)
 
