@@ -22,7 +22,7 @@ COMPARED: Mapping[str, int] = {"rlhf.optimise.policy.module.PolicyModule": 2}
 
 
 def check_rollouts(cfg: DictConfig) -> None:
-    """Raise RecordError for values out of their bounds, too few completions, or a horizon below what an update needs."""
+    """Raise RecordError for values out of bounds, too few completions, or a horizon below what an update needs."""
     check_ranges(cfg, Train)
     plan, at = (cfg.task.plan, "task.plan") if "plan" in cfg.task else (cfg.task, "task")
     least = COMPARED.get(cfg.algorithm._target_, 1)  # an algorithm that is not known here says it later

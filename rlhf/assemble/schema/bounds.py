@@ -57,7 +57,7 @@ def defaults_of(schema: type[Settings]) -> dict[str, Any]:
         inner = settings_in(field.annotation)
         if not field.is_required():
             found[name] = field.default
-        elif inner is not None and (nested := defaults_of(inner)):
+        elif inner not in (None, schema) and (nested := defaults_of(inner)):
             found[name] = nested
     return found
 

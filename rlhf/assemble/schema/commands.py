@@ -28,6 +28,12 @@ Port = Annotated[int, Ge(0), Le(65535)]
 Shortened = Annotated[float, Gt(0), Lt(1)]
 
 
+def key(default: Any, meaning: str) -> Any:
+    """A key with its default and what it means, unit included."""
+    return Field(default, description=meaning)
+
+
+# fmt: off
 class Command(Settings):
     """A command: its keys, and what `--help` says of it."""
 
@@ -38,16 +44,13 @@ class Command(Settings):
 class Batches(Settings):
     """Records to batches."""
 
-    batch_tokens: PositiveInt | None = Field(
-        None,
-        description="tokens per batch and process instead of batch_size prompts (each prompt counted once)",
-    )
-    eval_batch_size: PositiveInt = Field(64, description="prompts per batch in validation and test")
-    min_prompt: NonNegativeInt = Field(
-        16, description="tokens of the prompt that stay when it is trimmed to make room for an answer"
-    )
-    workers: NonNegativeInt = Field(0, description="processes that collate batches beside training")
-    cache: str = Field("${runs}/cache", description="prepared data, shared between runs; safe to delete")
+    batch_tokens: PositiveInt | None = key(None,
+        "tokens per batch and process instead of batch_size prompts (each prompt counted once)")
+    eval_batch_size: PositiveInt = key(64, "prompts per batch in validation and test")
+    min_prompt: NonNegativeInt = key(16,
+        "tokens of the prompt that stay when it is trimmed to make room for an answer")
+    workers: NonNegativeInt = key(0, "processes that collate batches beside training")
+    cache: str = key("${runs}/cache", "prepared data, shared between runs; safe to delete")
 
 
 class Optimizer(Settings):
@@ -55,22 +58,18 @@ class Optimizer(Settings):
 
     build: Build
     weight_decay: NonNegativeFloat
-    centring: NonNegativeFloat = Field(
-        0.01,
-        description="c of c * mean((r_i + r_j)^2): keeps rewards near 0 (Eisenstein et al. 2023, eq. 2)",
-    )
+    centring: NonNegativeFloat = key(0.01,
+        "c of c * mean((r_i + r_j)^2): keeps rewards near 0 (Eisenstein et al. 2023, eq. 2)")
 
 
 class Trainer(Settings):
     """Device, precision, processes; when it validates, writes and stops."""
 
-    monitor: Monitored = Field("val/nll", description="early stopping and best checkpoint look at this")
-    patience: NonNegativeInt = Field(3, description="validations without improvement before stopping")
-    validate_every: Share = Field(1.0, description="share of an epoch between validations")
-    save_every: PositiveInt = Field(
-        100, description="optimizer steps between two writes of checkpoints/last.ckpt"
-    )
-    compile: bool = Field(False, description="torch.compile the trunk: slower start, faster steps")
+    monitor: Monitored = key("val/nll", "early stopping and best checkpoint look at this")
+    patience: NonNegativeInt = key(3, "validations without improvement before stopping")
+    validate_every: Share = key(1.0, "share of an epoch between validations")
+    save_every: PositiveInt = key(100, "optimizer steps between two writes of checkpoints/last.ckpt")
+    compile: bool = key(False, "torch.compile the trunk: slower start, faster steps")
     accumulate_grad_batches: PositiveInt
 
 
@@ -86,30 +85,20 @@ class Train(Command):
         ("task=policy reward=<run> model=local model.path=<folder>", "a policy on that reward model"),
     )
 
-    seed: NonNegativeInt = Field(0, description="of weights, order, dropout and bootstrap")
-    epochs: PositiveInt = Field(
-        3, description="passes over the training prompts, at most; early stopping may end before"
-    )
-    batch_size: PositiveInt = Field(
-        16, description="prompts (each with all its completions) per batch and process"
-    )
-    max_length: AtLeastTwo = Field(
-        512, description="tokens of prompt and one completion together; data_report.json says what that costs"
-    )
-    criterion: str | None = Field(
-        None,
-        description="which votes count: a criterion's name; null = `overall` where there is one, else all",
-    )
-    attributes: list[str] = Field(
-        [], description="Likert criteria for head=attributes and loss=regression, e.g. [helpfulness,honesty]"
-    )
-    ckpt: str | None = Field(
-        None,
-        description="last = go on where this folder's (or the newest equal run's) last.ckpt stopped; or a path",
-    )
-    bootstrap: NonNegativeInt = Field(1000, description="resamples behind every interval; 0 = no intervals")
-    threads: Threads = Field(None, description="CPU threads of torch; null leaves torch's choice")
-    runs: str = Field("runs", description="where run folders go")
+    seed: NonNegativeInt = key(0, "of weights, order, dropout and bootstrap")
+    epochs: PositiveInt = key(3, "passes over the training prompts, at most; early stopping may end before")
+    batch_size: PositiveInt = key(16, "prompts (each with all its completions) per batch and process")
+    max_length: AtLeastTwo = key(512,
+        "tokens of prompt and one completion together; data_report.json says what that costs")
+    criterion: str | None = key(None,
+        "which votes count: a criterion's name; null = `overall` where there is one, else all")
+    attributes: list[str] = key([],
+        "Likert criteria for head=attributes and loss=regression, e.g. [helpfulness,honesty]")
+    ckpt: str | None = key(None,
+        "last = go on where this folder's (or the newest equal run's) last.ckpt stopped; or a path")
+    bootstrap: NonNegativeInt = key(1000, "resamples behind every interval; 0 = no intervals")
+    threads: Threads = key(None, "CPU threads of torch; null leaves torch's choice")
+    runs: str = key("runs", "where run folders go")
     batches: Batches
     task: Task
     optimizer: Optimizer
@@ -125,9 +114,7 @@ class Train(Command):
 class Optimised(Settings):
     """What task=policy has beside the keys of `Train`."""
 
-    reward: Models = Field(
-        None, description="the run whose reward model is optimised, or several: an ensemble"
-    )
+    reward: Models = key(None, "the run whose reward model is optimised, or several: an ensemble")
 
 
 class Truncated(Settings):
@@ -167,48 +154,31 @@ class Evaluate(Command):
         ("scores=<examples.parquet>", "scores that are there already, without a model"),
     )
 
-    run: Models = Field(
-        "???",
-        description="folder of a run, an exported model/, a Hugging Face reward model; [a,b,c] = an ensemble",
-    )
-    scores: str | None = Field(
-        None,
-        description="instead of run: the examples.parquet of a report, or your own scores; evaluated without a model",
-    )
-    against: Models = Field(
-        [],
-        description="models compared with it on the same answers: as `run`, or {_target_: ...} of a ScoreSource",
-    )
-    part: Annotated[Any, Hint("one of train, val, test, all, or null")] = Field(
-        None, description="part of the data; null = test of the run's own data, all of other data"
-    )
-    red_team: str | None = Field(
-        None,
-        description="a file to write: pairs on which the model fails or is unsure, as tasks for annotators",
-    )
-    red_team_size: PositiveInt = Field(50, description="tasks of every kind in it, at most")
-    bag_of_words: bool = Field(True, description="the baseline, trained on what the run was trained on")
-    perturbed_records: Annotated[int, Ge(1), Hint("; shifts=null probes=null changes no answer")] = Field(
-        500,
-        description="records that shifts and probes are made of, and records read of shifted data, at most",
-    )
-    bootstrap: PositiveInt = Field(1000, description="resamples (of prompts) behind every interval")
-    seed: NonNegativeInt = Field(0, description="of the resampling")
-    criterion: str | None = Field(
-        None,
-        description="which votes of other data count: a criterion's name; null = `overall` where there is one",
-    )
-    block: PositiveInt = Field(
-        32, description="records scored together by one process: any number of processes gives the same"
-    )
-    batch_tokens: PositiveInt = Field(8192, description="tokens per forward pass, each prompt counted once")
-    max_length: AtLeastTwo = Field(
-        2048, description="tokens a foreign model may read, unless it knows fewer; runs keep their own"
-    )
-    accelerator: str = Field("cpu", description="cpu, gpu, auto")
-    devices: PositiveInt = Field(1, description="processes; each scores every devices-th block")
-    threads: Threads = Field(None, description="CPU threads of torch; null leaves torch's choice")
-    runs: str = Field("runs", description="where reports go")
+    run: Models = key("???",
+        "folder of a run, an exported model/, a Hugging Face reward model; [a,b,c] = an ensemble")
+    scores: str | None = key(None,
+        "instead of run: the examples.parquet of a report, or your own scores; evaluated without a model")
+    against: Models = key([],
+        "models compared with it on the same answers: as `run`, or {_target_: ...} of a ScoreSource")
+    part: Annotated[Any, Hint("one of train, val, test, all, or null")] = key(None,
+        "part of the data; null = test of the run's own data, all of other data")
+    red_team: str | None = key(None,
+        "a file to write: pairs on which the model fails or is unsure, as tasks for annotators")
+    red_team_size: PositiveInt = key(50, "tasks of every kind in it, at most")
+    bag_of_words: bool = key(True, "the baseline, trained on what the run was trained on")
+    perturbed_records: Annotated[int, Ge(1), Hint("; shifts=null probes=null changes no answer")] = key(500,
+        "records that shifts and probes are made of, and records read of shifted data, at most")
+    bootstrap: PositiveInt = key(1000, "resamples (of prompts) behind every interval")
+    seed: NonNegativeInt = key(0, "of the resampling")
+    criterion: str | None = key(None,
+        "which votes of other data count: a criterion's name; null = `overall` where there is one")
+    block: PositiveInt = key(32, "records scored together by one process: any number of processes gives the same")
+    batch_tokens: PositiveInt = key(8192, "tokens per forward pass, each prompt counted once")
+    max_length: AtLeastTwo = key(2048, "tokens a foreign model may read, unless it knows fewer; runs keep their own")
+    accelerator: str = key("cpu", "cpu, gpu, auto")
+    devices: PositiveInt = key(1, "processes; each scores every devices-th block")
+    threads: Threads = key(None, "CPU threads of torch; null leaves torch's choice")
+    runs: str = key("runs", "where reports go")
     shifts: Shifts | None
     probes: Probes | None
 
@@ -228,31 +198,23 @@ class Sample(Command):
         ("pick=best_of_n pick.reward.folder=<run> k=8 out=<file>", "the best of eight by a reward model"),
     )
 
-    out: str = Field(
-        "???", description="the file of records; <out>.report.json and <out>.dropped.jsonl come beside it"
-    )
-    limit: NonNegativeInt | None = Field(None, description="prompts to answer, at most")
-    k: PositiveInt = Field(4, description="completions per prompt")
-    min_distance: ShareOrZero = Field(
-        0.1,
-        description="floor on 1 - Jaccard similarity of two completions of a prompt; closer ones are drawn anew",
-    )
-    attempts: PositiveInt = Field(4, description="draws per completion, at most")
-    min_completions: NonNegativeInt = Field(
-        2, description="records with fewer left after the filters are dropped; 1 for supervised data"
-    )
-    max_new_tokens: PositiveInt = Field(256, description="length limit of a completion, in tokens")
-    max_length: AtLeastTwo = Field(
-        2048, description="tokens of prompt and completion together; longer prompts lose their beginning"
-    )
-    template: str | None = Field(
-        None,
-        description="Jinja chat template; null = the tokenizer's; '{{ messages[-1].content }}' continues the text",
-    )
-    stop: list[str] = Field(["\n\nHuman:"], description="texts that end a completion")
-    seed: NonNegativeInt = Field(0, description="of completions and of the choice of prompts")
-    threads: Threads = Field(None, description="CPU threads of torch; null leaves torch's choice")
-    cache: str = Field("runs/cache", description="answers of endpoints")
+    out: str = key("???", "the file of records; <out>.report.json and <out>.dropped.jsonl come beside it")
+    limit: NonNegativeInt | None = key(None, "prompts to answer, at most")
+    k: PositiveInt = key(4, "completions per prompt")
+    min_distance: ShareOrZero = key(0.1,
+        "floor on 1 - Jaccard similarity of two completions of a prompt; closer ones are drawn anew")
+    attempts: PositiveInt = key(4, "draws per completion, at most")
+    min_completions: NonNegativeInt = key(2,
+        "records with fewer left after the filters are dropped; 1 for supervised data")
+    max_new_tokens: PositiveInt = key(256, "length limit of a completion, in tokens")
+    max_length: AtLeastTwo = key(2048,
+        "tokens of prompt and completion together; longer prompts lose their beginning")
+    template: str | None = key(None,
+        "Jinja chat template; null = the tokenizer's; '{{ messages[-1].content }}' continues the text")
+    stop: list[str] = key(["\n\nHuman:"], "texts that end a completion")
+    seed: NonNegativeInt = key(0, "of completions and of the choice of prompts")
+    threads: Threads = key(None, "CPU threads of torch; null leaves torch's choice")
+    cache: str = key("runs/cache", "answers of endpoints")
 
 
 class Annotate(Command):
@@ -267,17 +229,13 @@ class Annotate(Command):
         ("annotator=report data=<importer> data.path=<file> out=<json>", "the report alone"),
     )
 
-    tasks: str | None = Field(None, description="file of records to vote on, as sample.py writes it")
-    out: str = Field(
-        "???",
-        description="the same records with votes (a JSON for annotator=report); reports come beside it",
-    )
-    seed: NonNegativeInt = Field(0, description="of sides, assignment, simulation and resampling")
-    adjudicate_below: NonNegativeFloat = Field(
-        0.6, description="pairs whose most frequent answer has a smaller share go to adjudicate.jsonl"
-    )
-    threads: Threads = Field(None, description="CPU threads of torch; null leaves torch's choice")
-    cache: str = Field("runs/cache", description="answers of endpoints")
+    tasks: str | None = key(None, "file of records to vote on, as sample.py writes it")
+    out: str = key("???", "the same records with votes (a JSON for annotator=report); reports come beside it")
+    seed: NonNegativeInt = key(0, "of sides, assignment, simulation and resampling")
+    adjudicate_below: NonNegativeFloat = key(0.6,
+        "pairs whose most frequent answer has a smaller share go to adjudicate.jsonl")
+    threads: Threads = key(None, "CPU threads of torch; null leaves torch's choice")
+    cache: str = key("runs/cache", "answers of endpoints")
 
 
 class Limits(Settings):
@@ -301,27 +259,24 @@ class Serve(Command):
         ("run=<folder> log_level=warning", "a quiet log"),
     )
 
-    run: str = Field("???", description="folder of a run, or its exported model/")
-    host: str = Field(
-        "127.0.0.1", description="0.0.0.0 lets other machines in; there is no login: put a proxy before it"
-    )
-    port: Port = Field(8100, description="0 = a free one, printed")
-    device: str = Field("cpu", description="cpu, cuda, cuda:1; one process per device")
-    threads: Threads = Field(None, description="CPU threads of torch; null leaves torch's choice")
-    batch_tokens: PositiveInt = Field(
-        8192, description="tokens per forward pass, a shared prompt counted once"
-    )
-    shutdown_seconds: NonNegativeInt = Field(
-        30, description="seconds that requests that were begun may still take after SIGTERM"
-    )
-    log_level: str = Field(
-        "info", description="debug, info, warning: one line per request; texts are never logged"
-    )
+    run: str = key("???", "folder of a run, or its exported model/")
+    host: str = key("127.0.0.1", "0.0.0.0 lets other machines in; there is no login: put a proxy before it")
+    port: Port = key(8100, "0 = a free one, printed")
+    device: str = key("cpu", "cpu, cuda, cuda:1; one process per device")
+    threads: Threads = key(None, "CPU threads of torch; null leaves torch's choice")
+    batch_tokens: PositiveInt = key(8192, "tokens per forward pass, a shared prompt counted once")
+    shutdown_seconds: NonNegativeInt = key(30, "seconds that requests that were begun may still take after SIGTERM")
+    log_level: str = key("info", "debug, info, warning: one line per request; texts are never logged")
     limits: Limits
 
 
+# fmt: on
 COMMANDS: dict[str, type[Command]] = {
-    "train": Train, "evaluate": Evaluate, "sample": Sample, "annotate": Annotate, "serve": Serve
+    "train": Train,
+    "evaluate": Evaluate,
+    "sample": Sample,
+    "annotate": Annotate,
+    "serve": Serve,
 }  # fmt: skip
 
 

@@ -27,6 +27,10 @@ Placement = Literal["token", "sequence"]
 """What `rlhf.optimise.shaping.shape` knows, said without importing torch."""
 
 
+Listed = WrapValidator(lambda given, check: given if isinstance(given, list) else check(given))
+"""Of seeds: how many in active learning, the seeds themselves elsewhere."""
+
+
 class Decoding(Settings):
     """How a policy in training is decoded."""
 
@@ -116,7 +120,8 @@ class Violation(Settings):
         limit = info.data.get("limit", buffer)
         if buffer > limit:
             raise refuse(
-                f"{buffer} is more than limit={limit}: the penalty rises over the last `buffer` tokens before the limit",
+                f"{buffer} is more than limit={limit}: the penalty rises over the last `buffer` tokens "
+                "before the limit",
                 remedy=f"1 to {limit}",
             )
         return buffer
