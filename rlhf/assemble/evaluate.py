@@ -14,6 +14,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from rlhf.assemble.checks.paths import check_benchmarks, check_criterion, check_data, listed
+from rlhf.assemble.checks.renamed import refuse_old_names
 from rlhf.assemble.evaluated_models import (
     FITTED_ON,
     check_names,
@@ -58,6 +59,7 @@ def evaluate(cfg: DictConfig) -> None:
         RecordError: no run, no data for a model that has none of its own, or numbers out of their range; the
             message says what to give.
     """
+    refuse_old_names(cfg, "evaluate")
     check_ranges(cfg, Evaluate)
     if cfg.part not in (None, *PARTS):
         raise RecordError(f"part={cfg.part}: one of {', '.join(PARTS)}")

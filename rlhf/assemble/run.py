@@ -11,6 +11,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from rlhf.assemble.checks.paths import check_augment, check_data, check_model
+from rlhf.assemble.checks.renamed import refuse_old_names
 from rlhf.assemble.checks.rollouts import check_room
 from rlhf.assemble.loggers import finish_wandb, keep_earlier, quiet
 from rlhf.assemble.resume import checkpoint_to_go_on_from
@@ -34,6 +35,7 @@ def train(cfg: DictConfig) -> float:
         RecordError: numbers out of their range, models that are not there, before anything is loaded.
         FileNotFoundError: `model.path` is written as a folder, and there is none.
     """
+    refuse_old_names(cfg, "train")
     check_ranges(cfg, Train)
     check_room(cfg)
     check_model(cfg)

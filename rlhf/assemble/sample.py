@@ -10,10 +10,13 @@ import hydra
 from omegaconf import DictConfig, OmegaConf
 
 from rlhf.assemble.loggers import quiet
+from rlhf.assemble.schema.bounds import check_ranges
+from rlhf.assemble.schema.commands import Sample
 
 
 def sample(cfg: DictConfig) -> None:
     """Build what the configuration names and run it; prints what became of the completions."""
+    check_ranges(cfg, Sample)
     from rlhf.collect.run import SamplingRun
     from rlhf.collect.sampling import Completer
 

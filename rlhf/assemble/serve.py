@@ -10,10 +10,10 @@ from pathlib import Path
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
-from rlhf.assemble.checks.suggestions import CONF
 from rlhf.assemble.loggers import quiet
 from rlhf.assemble.schema.bounds import check_ranges
 from rlhf.assemble.schema.commands import Serve
+from rlhf.assemble.schema.options import CONF
 from rlhf.records import RecordError
 
 LEVELS = ("debug", "info", "warning", "error", "critical")

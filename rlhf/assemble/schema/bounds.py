@@ -70,12 +70,12 @@ def refuse(problem: str, remedy: str = "") -> PydanticCustomError:
 def bound_at(schema: Any, key: str) -> str:
     """The type and bounds of a dotted key in words; empty where no field describes it."""
     for name in key.split("."):
-        inner = settings_in(schema)
-        if inner is None:
-            return ""
-        if name in inner.model_fields:
-            schema = inner.model_fields[name].rebuild_annotation()
-        elif get_origin(_without_null(schema)) is not dict:
+        kind = _without_null(schema)
+        if get_origin(kind) is dict:
+            schema = get_args(kind)[1]
+        elif isclass(kind) and issubclass(kind, Settings) and name in kind.model_fields:
+            schema = kind.model_fields[name].rebuild_annotation()
+        else:
             return ""
     return said(schema)
 

@@ -114,7 +114,7 @@ class Train(Command):
 class Optimised(Settings):
     """What task=policy has beside the keys of `Train`."""
 
-    reward: Models = key(None, "the run whose reward model is optimised, or several: an ensemble")
+    reward: Models = key(None, "for task=policy: the run whose reward model is optimised, or several: an ensemble")
 
 
 class Truncated(Settings):
@@ -282,5 +282,6 @@ COMMANDS: dict[str, type[Command]] = {
 
 def store_defaults() -> None:
     """Give Hydra the defaults, which `conf/<command>.yaml` takes up as `schema/<command>`."""
-    for name, schema in {**COMMANDS, "optimised": Optimised}.items():
+    stored: dict[str, type[Settings]] = {**COMMANDS, "optimised": Optimised}
+    for name, schema in stored.items():
         ConfigStore.instance().store(name, defaults_of(schema), group="schema", package="_global_")

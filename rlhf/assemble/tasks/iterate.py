@@ -11,19 +11,14 @@ from typing import TYPE_CHECKING, Any
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
-<<<<<<< HEAD
-from rlhf.assemble.algorithm import check_completions, check_seeds
 from rlhf.assemble.checks.options import option
-from rlhf.assemble.checks.schema import TRAIN, check_ranges
-=======
 from rlhf.assemble.checks.rollouts import at_key, check_completions, check_rollouts, check_seeds
-from rlhf.assemble.checks.suggestions import CONF
->>>>>>> e3508e8 (Bounds stand on their fields: one schema per command)
 from rlhf.assemble.loggers import job_loggers
 from rlhf.assemble.resume import folder_to_go_on_in
 from rlhf.assemble.run import reward_run, run_folder
 from rlhf.assemble.schema.bounds import check_ranges
 from rlhf.assemble.schema.commands import Train
+from rlhf.assemble.schema.options import CONF
 from rlhf.assemble.tasks.policy import causal_rollout_policy, gold_of
 from rlhf.assemble.tasks.tuning import optimizing
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
-from rlhf.assemble.checks.suggestions import CONF
 from rlhf.assemble.resume import only_from_the_start
 from rlhf.assemble.run import run_folder, trainer_of
+from rlhf.assemble.schema.options import CONF
 from rlhf.records import RecordError
 
 if TYPE_CHECKING:
