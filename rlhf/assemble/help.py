@@ -2,36 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from textwrap import shorten, wrap
-from typing import Any
 
 import yaml
 
 from rlhf.assemble.schema.bounds import Settings, bound_at, said, settings_in
 from rlhf.assemble.schema.commands import COMMANDS, Optimised
-from rlhf.assemble.schema.options import CONF, Group, groups_of, keys_of, meaning_of, options_of
+from rlhf.assemble.schema.options import CONF, Group, Row, groups_of, keys_of, meaning_of, options_of
 
 WIDTH = 100
 COLUMN = 34
 """Where meanings begin."""
+TYPES: Mapping[type, str] = {bool: "true or false", int: "a whole number", float: "a number", list: "a list"}
 END = """More
   {command} <group>=<option> --help
       the keys of that option; docs/reference/keys.md has every key of every option, and its bounds
   {command} --hydra-help
       Hydra's own flags: -m, --cfg job, --info, --config-dir, ..."""
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """A key as users type it, what it means, what it may be, and its default."""
-
-    key: str
-    meaning: str
-    bound: str
-    default: str
 
 
 def page(command: str, overrides: Sequence[str] = ()) -> str:
@@ -47,10 +37,7 @@ def command_rows(command: str) -> list[Row]:
     """The keys of a command that are no group's, those of tasks after them."""
     schema = COMMANDS[command]
     rows = list(_fields(schema, ""))
-    rows += [
-        Row(key.name, key.meaning, bound_at(schema, key.name) or _type(key.value), key.value)
-        for key in keys_of(CONF / f"{command}.yaml")
-    ]
+    rows += [_bounded(row, [schema]) for row in keys_of(CONF / f"{command}.yaml")]
     return rows + (list(_fields(Optimised, "")) if command == "train" else [])
 
 
@@ -58,12 +45,8 @@ def option_rows(group: str, path: Path) -> list[Row]:
     """The keys of an option; none of one that only changes others, such as an experiment."""
     if "@package _global_" in path.read_text():
         return []
-    keys = [(f"{group}.{key.name}", key) for key in keys_of(path)]
-    schemas = COMMANDS.values()
-    bounds = {
-        name: next(filter(None, (bound_at(schema, name) for schema in schemas)), "") for name, _ in keys
-    }
-    return [Row(name, key.meaning, bounds[name] or _type(key.value), key.value) for name, key in keys]
+    rows = (replace(row, key=f"{group}.{row.key}") for row in keys_of(path))
+    return [_bounded(row, COMMANDS.values()) for row in rows]
 
 
 def task_groups() -> dict[str, list[Group]]:
@@ -78,7 +61,7 @@ def _fields(schema: type[Settings], prefix: str) -> Iterator[Row]:
         if not field.is_required():
             default = "null" if field.default is None else str(field.default).replace("'", '"')
             default = default.lower() if isinstance(field.default, bool) else default
-            yield Row(prefix + name, field.description or "", said(field.rebuild_annotation()), default)
+            yield Row(prefix + name, default, field.description or "", said(field.rebuild_annotation()))
         elif inner not in (None, schema):
             yield from _fields(inner, f"{prefix}{name}.")
 
@@ -128,10 +111,7 @@ def _row(row: Row) -> str:
     return "\n".join([*lines, *(" " * COLUMN + line for line in meaning[beside:])])
 
 
-def _type(value: str) -> str:
-    """The type of a value that is written in conf/."""
-    try:
-        kind: Any = type(yaml.safe_load(value))
-    except yaml.YAMLError:
-        return ""
-    return {bool: "true or false", int: "a whole number", float: "a number", list: "a list"}.get(kind, "")
+def _bounded(row: Row, schemas: Iterable[type[Settings]]) -> Row:
+    """With the bounds that a schema has for it, else the type of its value in conf/."""
+    known = next(filter(None, (bound_at(schema, row.key) for schema in schemas)), "")
+    return replace(row, bound=known or TYPES.get(type(yaml.safe_load(row.default)), ""))

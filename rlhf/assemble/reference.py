@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from rlhf.assemble.help import Row, command_rows, option_rows
+from rlhf.assemble.help import command_rows, option_rows
 from rlhf.assemble.schema.commands import COMMANDS
-from rlhf.assemble.schema.options import CONF, groups_of, meaning_of, options_of
+from rlhf.assemble.schema.options import CONF, Row, groups_of, meaning_of, options_of
 
 PATH = CONF.parent / "docs" / "reference" / "keys.md"
 BEGIN = """# Keys

@@ -62,17 +62,8 @@ def _said(report: dict[str, Any]) -> str:
 def _settings(cfg: DictConfig) -> dict[str, Any]:
     """What the samples depend on; filters and picks come after and may change between two attempts."""
     keys = (
-        "data",
-        "model",
-        "backend",
-        "sampler",
-        "curation",
-        "k",
-        "min_distance",
-        "attempts",
-        "seed",
-        "limit",
-    )
+        "data", "model", "backend", "sampler", "curation", "k", "min_distance", "attempts", "seed", "limit"
+    )  # fmt: skip
     return {key: OmegaConf.to_container(cfg, resolve=True)[key] for key in keys}  # type: ignore[index, call-overload]
 
 

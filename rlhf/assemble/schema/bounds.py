@@ -98,7 +98,8 @@ def said(kind: Any) -> str:
             type(m): getattr(m, type(m).__name__.lower()) for m in more if isinstance(m, Ge | Gt | Le | Lt)
         }
         return f"{_base(base, limits)}{null}{hint}"
-    return f"{_base(inner, {})}{null}"
+    base = _base(inner, {})
+    return f"{base}{null}" if base else ""
 
 
 def _base(kind: Any, limits: Mapping[type, Any]) -> str:
@@ -109,8 +110,7 @@ def _base(kind: Any, limits: Mapping[type, Any]) -> str:
         return f"a whole number, {least} or more" if most is None else f"a whole number, {least} to {most}"
     if kind is float:
         return _real(limits)
-    words = {str: "a text", bool: "true or false", list: "a list", dict: "settings by name"}
-    return words.get(get_origin(kind) or kind, "settings" if settings_in(kind) else "")
+    return {str: "a text", bool: "true or false", list: "a list"}.get(get_origin(kind) or kind, "")
 
 
 def _real(limits: Mapping[type, Any]) -> str:
@@ -150,4 +150,4 @@ def _told(schema: type[Settings], error: Any) -> str:
     if error["type"] == "misfit":
         return str(RecordError(error["ctx"]["problem"], key=key, remedy=error["ctx"]["remedy"]))
     value = "null" if error["input"] is None else error["input"]
-    return f"{key}={value} must be {bound_at(schema, key)}"
+    return f"{key}={value} must be {bound_at(schema, key) or 'settings'}"

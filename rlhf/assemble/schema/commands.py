@@ -24,8 +24,6 @@ Monitored = Literal["val/nll", "val/pair_accuracy", "val/ece"]
 """What `rlhf.reward.checkpoint` can look at, said without importing torch."""
 Models = Annotated[Any, Hint("a model, or several: [a,b,c]")]
 Threads = PositiveInt | None
-Port = Annotated[int, Ge(0), Le(65535)]
-Shortened = Annotated[float, Gt(0), Lt(1)]
 
 
 def key(default: Any, meaning: str) -> Any:
@@ -117,29 +115,11 @@ class Optimised(Settings):
     reward: Models = key(None, "for task=policy: the run whose reward model is optimised, or several: an ensemble")
 
 
-class Truncated(Settings):
-    """A perturbation that keeps a part."""
+class Perturbation(Settings):
+    """A change of answers: it keeps a share of them, or makes them so many times as long."""
 
-    keep: Shortened
-
-
-class Long(Settings):
-    """A perturbation that adds empty sentences."""
-
+    keep: Annotated[float, Gt(0), Lt(1)]
     times: Annotated[float, Gt(1)]
-
-
-class Shifts(Settings):
-    """Perturbations out of distribution."""
-
-    truncated: Truncated | None
-    long: Long | None
-
-
-class Probes(Settings):
-    """Perturbations that should not matter, or matter in a known direction."""
-
-    truncated_end: Truncated | None
 
 
 class Evaluate(Command):
@@ -179,8 +159,8 @@ class Evaluate(Command):
     devices: PositiveInt = key(1, "processes; each scores every devices-th block")
     threads: Threads = key(None, "CPU threads of torch; null leaves torch's choice")
     runs: str = key("runs", "where reports go")
-    shifts: Shifts | None
-    probes: Probes | None
+    shifts: dict[str, Perturbation | None] | None
+    probes: dict[str, Perturbation | None] | None
 
 
 class Sample(Command):
@@ -261,7 +241,7 @@ class Serve(Command):
 
     run: str = key("???", "folder of a run, or its exported model/")
     host: str = key("127.0.0.1", "0.0.0.0 lets other machines in; there is no login: put a proxy before it")
-    port: Port = key(8100, "0 = a free one, printed")
+    port: Annotated[int, Ge(0), Le(65535)] = key(8100, "0 = a free one, printed")
     device: str = key("cpu", "cpu, cuda, cuda:1; one process per device")
     threads: Threads = key(None, "CPU threads of torch; null leaves torch's choice")
     batch_tokens: PositiveInt = key(8192, "tokens per forward pass, a shared prompt counted once")

@@ -169,16 +169,8 @@ class Policy(Settings):
     decoding: Decoding
 
 
-class Then(Settings):
-    """`selector.then`; selectors inside selectors check their options when they are asked."""
-
-    similarity: ShareOrZero
-    per_prompt: PositiveInt | None
-    factor: PositiveInt
-
-
 class Selector(Settings):
-    """Which pairs are voted on."""
+    """Which pairs are voted on; selectors inside selectors check their options when they are asked."""
 
     temperature: PositiveFloat
     reliability: Share
@@ -195,7 +187,10 @@ class Selector(Settings):
     most: Share
     clusters: PositiveInt | None
     labels: NonNegativeInt
-    then: Then
+    similarity: ShareOrZero
+    per_prompt: PositiveInt | None
+    factor: PositiveInt
+    then: Selector
 
 
 class Votes(Settings):

@@ -27,12 +27,13 @@ class Group:
 
 
 @dataclass(frozen=True, slots=True)
-class OptionKey:
-    """A key of an option: its dotted name inside the group, its value there, and the comment beside it."""
+class Row:
+    """A key as users type it, its default, what it means, and what it may be."""
 
-    name: str
-    value: str
+    key: str
+    default: str
     meaning: str
+    bound: str = ""
 
 
 def groups_of(path: Path) -> list[Group]:
@@ -53,25 +54,25 @@ def meaning_of(path: Path) -> str:
     return re.split(r"(?<=[.?])\s+(?=[A-Z])|\s*\busage:", text)[0]
 
 
-def keys_of(path: Path) -> list[OptionKey]:
+def keys_of(path: Path) -> list[Row]:
     """The keys of a file, those of the files that it inherits from first."""
     text = path.read_text()
     root = yaml.compose(text)
     if not isinstance(root, yaml.MappingNode):
         return []
-    found: dict[str, OptionKey] = {}
+    found: dict[str, Row] = {}
     for key, value in root.value:
         for entry in value.value if key.value == "defaults" else []:
             base = path.parent / f"{str(entry.value).partition('@')[0]}.yaml"
             if isinstance(entry, yaml.ScalarNode) and base.is_file():
-                found |= {inherited.name: inherited for inherited in keys_of(base)}
+                found |= {inherited.key: inherited for inherited in keys_of(base)}
     for own in _keys(root, "", text.splitlines(), ""):
-        before = found.get(own.name)
-        found[own.name] = replace(own, meaning=before.meaning) if before and not own.meaning else own
+        before = found.get(own.key)
+        found[own.key] = replace(own, meaning=before.meaning) if before and not own.meaning else own
     return list(found.values())
 
 
-def _keys(node: yaml.MappingNode, prefix: str, lines: Sequence[str], said: str) -> Iterator[OptionKey]:
+def _keys(node: yaml.MappingNode, prefix: str, lines: Sequence[str], said: str) -> Iterator[Row]:
     for key, value in node.value:
         if key.value in HIDDEN:
             continue
@@ -81,7 +82,7 @@ def _keys(node: yaml.MappingNode, prefix: str, lines: Sequence[str], said: str) 
         meaning = _comment(lines, value.end_mark if flat else key.end_mark) or said
         inner = list(_keys(value, f"{name}.", lines, meaning if flat else "")) if nested else []
         if not inner or (meaning and not flat):
-            yield OptionKey(name, _value(value, lines), meaning)
+            yield Row(name, _value(value, lines), meaning)
         yield from inner
 
 
