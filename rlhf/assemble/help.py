@@ -96,7 +96,8 @@ def _example(command: str, given: str, meaning: str) -> str:
 
 
 def _group(group: Group) -> str:
-    lines = [f"  {group.name}" + (f": {group.meaning}" if group.meaning else "")]
+    head = f"{group.name}: {group.meaning}" if group.meaning else group.name
+    lines = wrap(head, WIDTH, initial_indent="  ", subsequent_indent="      ")
     for path in options_of(group.name):
         star = "*" if path.stem == group.option else " "
         lines.append(f"  {star} {path.stem:23} {shorten(meaning_of(path), WIDTH - 28, placeholder=' ...')}")
