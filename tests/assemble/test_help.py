@@ -159,9 +159,8 @@ def test_new_names_are_there_and_old_ones_are_not():
 
 
 def test_an_experiment_of_ones_own_with_old_names_is_refused():
-    cfg = OmegaConf.merge(
-        composed("train"), {"patience": 3, "task": {"conditions": {"a": {"early_warning": "kl"}}}}
-    )
+    cfg = OmegaConf.create(OmegaConf.to_container(composed("train")))
+    cfg.merge_with({"task": {"conditions": {"a": {"early_warning": "kl"}}}, "patience": 3})
     with pytest.raises(
         RecordError, match=r"task\.conditions\.a\.early_warning is called .*\n?patience is called"
     ):
