@@ -52,7 +52,7 @@ def test_a_model_with_tied_weights_stores_no_head_and_is_a_policy(policy, tmp_pa
 @pytest.mark.parametrize("task", ["sft", "dpo", "policy"])
 def test_no_task_generates_with_a_reward_model(task, exported, tmp_path, monkeypatch):
     for name in ("policy", "tuning"):
-        monkeypatch.setattr(f"rlhf.assemble.{name}.run_folder", lambda: tmp_path)
+        monkeypatch.setattr(f"rlhf.assemble.tasks.{name}.run_folder", lambda: tmp_path)
     given = ["model=local", f"model.path={exported()}", "data.size=80", "split=balanced", "logger=csv"]
     reward = [f"reward={exported()}"] if task == "policy" else []
     cfg = compose(f"task={task}", *given, *reward, f"batches.cache={tmp_path}")
@@ -142,6 +142,6 @@ def test_a_checkpoint_of_another_algorithm_is_refused(kind, stored, said):
 
 def test_defaults_pass(tmp_path, monkeypatch):
     for name in ("iterate", "tradeoff"):
-        monkeypatch.setattr(f"rlhf.assemble.{name}.run_folder", lambda: tmp_path)
+        monkeypatch.setattr(f"rlhf.assemble.tasks.{name}.run_folder", lambda: tmp_path)
     assert OmegaConf.is_dict(iterate_run(compose("experiment=mitigations", "logger=csv")).cfg)
     assert OmegaConf.is_dict(tradeoff_run(compose("task=tradeoff", "logger=csv")).cfg)
