@@ -28,7 +28,14 @@ ACTIVE_OPTIONS = sorted(
 ITERATE_OPTIONS = sorted(
     f"{group}={name}"
     for group in (
-        "algorithm", "policy", "reward_learner", "sampler", "shaping", "selector", "features", "early_stopping"
+        "algorithm",
+        "policy",
+        "reward_learner",
+        "sampler",
+        "shaping",
+        "selector",
+        "features",
+        "early_stopping",
     )  # fmt: skip
     for name in option_names(group)
 )

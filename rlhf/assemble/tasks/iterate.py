@@ -18,7 +18,6 @@ from rlhf.assemble.resume import folder_to_go_on_in
 from rlhf.assemble.run import reward_run, run_folder
 from rlhf.assemble.schema.bounds import check_ranges
 from rlhf.assemble.schema.commands import Train
-from rlhf.assemble.schema.options import CONF
 from rlhf.assemble.tasks.policy import causal_rollout_policy, gold_of
 from rlhf.assemble.tasks.tuning import optimizing
 
@@ -191,13 +190,8 @@ def reward_learner_run(
 ) -> RewardRun:
     """A run of the task `reward` on these records, with the settings of `reward_learner.changes`."""
     own: Any = OmegaConf.merge(cfg, changes, {"seed": seed})
-<<<<<<< HEAD
     own.logger = option("logger", "csv")
-    own.aggregation = own.eval_aggregation
-=======
-    own.logger = OmegaConf.load(CONF / "logger" / "csv.yaml")
     own.aggregation = own.batches.eval_aggregation
->>>>>>> e3508e8 (Bounds stand on their fields: one schema per command)
     own.policy = None  # the policy's learning rate is not the reward model's
     return reward_run(own, folder=folder, source=source)
 
