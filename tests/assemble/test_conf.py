@@ -25,20 +25,10 @@ ACTIVE_OPTIONS = sorted(
     for group in ("selector", "label_source", "features", "learner")
     for name in option_names(group)
 )
-ITERATE_OPTIONS = sorted(
-    f"{group}={name}"
-    for group in (
-        "algorithm",
-        "policy",
-        "reward_learner",
-        "sampler",
-        "shaping",
-        "selector",
-        "features",
-        "early_stopping",
-    )  # fmt: skip
-    for name in option_names(group)
-)
+ITERATE_GROUPS = (
+    "algorithm", "policy", "reward_learner", "sampler", "shaping", "selector", "features", "early_stopping"
+)  # fmt: skip
+ITERATE_OPTIONS = sorted(f"{group}={name}" for group in ITERATE_GROUPS for name in option_names(group))
 COLLECTING_OPTIONS = sorted(
     (command, f"{group}={name}")
     for command, groups in COLLECTING.items()

@@ -16,7 +16,7 @@ from rlhf.assemble.checks.renamed import current, renamed
 from rlhf.assemble.help import page, task_groups
 from rlhf.assemble.schema.bounds import defaults_of
 from rlhf.assemble.schema.commands import Optimised
-from rlhf.assemble.schema.options import CONF
+from rlhf.assemble.schema.options import CONF, options_of
 
 FLAGS = (
     "hydra-help", "version", "cfg", "resolve", "package", "run", "multirun", "shell-completion", "config-path",
@@ -65,23 +65,20 @@ def _without_dashes(config_name: str, arguments: Sequence[str]) -> Iterator[str]
 def _suggest(config_name: str, arguments: Sequence[str]) -> Iterator[str]:
     overrides = [a for a in arguments if "=" in a and not a.startswith(("-", "+", "~", "hydra"))]
     groups = [o for o in overrides if (CONF / o.partition("=")[0]).is_dir()]
-    sound = []
+    sound, answered = [], set()
     for override in groups:
         key, _, values = override.partition("=")
-        options = [p.stem for p in (CONF / key).glob("*.yaml")]
+        options = [path.stem for path in options_of(key)]
         wrong = [v for v in values.split(",") if v not in (*options, "null")]
         sound += [] if wrong else [f"{key}={values.split(',')[0]}"]
         for value in wrong:
             close = get_close_matches(value, options, n=1)
-            meant = (
-                f"did you mean {key}={close[0]} ?"
-                if close
-                else f"{key} is one of {', '.join(sorted(options))}"
-            )
+            meant = f"did you mean {key}={close[0]} ?" if close else f"{key} is one of {', '.join(options)}"
             yield f"\n{override}: {meant}"
+            answered.add(override)
     keys = _known(config_name, sound)
     known = keys + [path.name for path in CONF.iterdir() if path.is_dir()]
-    for override in overrides:
+    for override in (o for o in overrides if o not in answered):
         key, _, value = override.partition("=")
         if key not in keys and (tasks := _tasks_with(key)):
             yield f"\n{override}: {key} is of task={' and task='.join(tasks)}: task={tasks[0]} {override}"
