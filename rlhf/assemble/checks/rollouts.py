@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
-from rlhf.assemble.schema.bounds import check_ranges
-from rlhf.assemble.schema.commands import Train
+from rlhf.assemble.schema.bounds import Settings, check_ranges
+from rlhf.assemble.schema.groups import Shaping
 from rlhf.optimise.limits import check_horizon
 from rlhf.records import RecordError
 
@@ -21,9 +21,13 @@ COMPARED: Mapping[str, int] = {"rlhf.optimise.policy.module.PolicyModule": 2}
 """Completions per prompt that an algorithm needs, where it is more than one: said without importing torch."""
 
 
+class _Shaped(Settings):
+    shaping: Shaping
+
+
 def check_rollouts(cfg: DictConfig) -> None:
-    """Raise RecordError for values out of bounds, too few completions, or a horizon below what an update needs."""
-    check_ranges(cfg, Train)
+    """Raise RecordError for a shaping out of bounds, too few completions, or a horizon below what an update needs."""
+    check_ranges(cfg, _Shaped)
     plan, at = (cfg.task.plan, "task.plan") if "plan" in cfg.task else (cfg.task, "task")
     least = COMPARED.get(cfg.algorithm._target_, 1)  # an algorithm that is not known here says it later
     if plan.completions < least:
