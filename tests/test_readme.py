@@ -8,6 +8,7 @@ import hydra
 import pytest
 
 import rlhf
+from rlhf.assemble import CONF
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
 ROOT = Path(__file__).parent.parent
@@ -24,7 +25,7 @@ def test_every_command_composes(script, command):
         _key, _, value = alternatives.partition("=")
         assert value, f"{alternatives} is not key=value"
     first = [o if o.partition("=")[2].startswith("[") else o.split(",")[0] for o in overrides]
-    with hydra.initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
         hydra.compose(script, overrides=first)
 
 

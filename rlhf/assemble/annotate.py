@@ -7,9 +7,13 @@ from pathlib import Path
 import hydra
 from omegaconf import DictConfig
 
+from rlhf.assemble.schema.bounds import check_ranges
+from rlhf.assemble.schema.commands import Annotate
+
 
 def annotate(cfg: DictConfig) -> None:
     """Build what the configuration names and run it."""
+    check_ranges(cfg, Annotate)
     from rlhf.annotate.job import Job
 
     job = Job(

@@ -13,8 +13,8 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from rlhf.assemble.checks.paths import listed
-from rlhf.assemble.checks.schema import EVALUATE, check_ranges
+from rlhf.assemble.checks.paths import check_benchmarks, check_criterion, check_data, listed
+from rlhf.assemble.checks.renamed import refuse_old_names
 from rlhf.assemble.evaluated_models import (
     FITTED_ON,
     check_names,
@@ -27,7 +27,8 @@ from rlhf.assemble.evaluated_models import (
     source_of,
 )
 from rlhf.assemble.loggers import finish_wandb, quiet
-from rlhf.assemble.named_data import check_benchmarks, check_criterion, check_data
+from rlhf.assemble.schema.bounds import check_ranges
+from rlhf.assemble.schema.commands import Evaluate
 from rlhf.data.part import PARTS
 from rlhf.records import RecordError
 
@@ -58,7 +59,8 @@ def evaluate(cfg: DictConfig) -> None:
         RecordError: no run, no data for a model that has none of its own, or numbers out of their range; the
             message says what to give.
     """
-    check_ranges(cfg, EVALUATE)
+    refuse_old_names(cfg, "evaluate")
+    check_ranges(cfg, Evaluate)
     if cfg.part not in (None, *PARTS):
         raise RecordError(f"part={cfg.part}: one of {', '.join(PARTS)}")
     check_red_team(cfg)
@@ -251,7 +253,8 @@ def _data(cfg: DictConfig, own: DictConfig | None) -> _Data:
         trained_on = SplitRecords(
             hydra.utils.instantiate(own.data), hydra.utils.instantiate(own.split), "train"
         )
-    aggregation = hydra.utils.instantiate(config.eval_aggregation, _convert_="all")
+    labels = cfg if given else config.batches
+    aggregation = hydra.utils.instantiate(labels.eval_aggregation, _convert_="all")
     name = str(config.data.get("path") or config.data.get("hub") or config.data._target_.rpartition(".")[2])
     return _Data(parts, part, f"{Path(name).name}, part: {part}", aggregation, trained_on)
 

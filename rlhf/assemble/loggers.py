@@ -96,15 +96,14 @@ def quiet() -> None:
     hf.disable_progress_bar()
     for chatty in ("utilities.rank_zero", "trainer.connectors"):
         logging.getLogger(f"pytorch_lightning.{chatty}").setLevel(logging.WARNING)
-    warnings.filterwarnings(
-        "ignore", ".*in eval mode at the start of training.*"
-    )  # rollouts are without dropout
-    warnings.filterwarnings("ignore", ".*overridden `transfer_batch_to_device`.*")
-    warnings.filterwarnings("ignore", ".*does not have many workers.*")
-    warnings.filterwarnings(
-        "ignore", ".*Experiment logs directory .* exists and is not empty.*"
-    )  # they are kept
-    warnings.filterwarnings("ignore", ".*The `srun` command is available.*")
-    warnings.filterwarnings("ignore", ".*LeafSpec.*")  # inside pytorch-lightning 2.6
-    warnings.filterwarnings("ignore", ".*smaller than the logging interval.*")
-    warnings.filterwarnings("ignore", ".*Checkpoint directory .* exists and is not empty.*")
+    for known in (
+        "in eval mode at the start of training",  # rollouts are without dropout
+        "overridden `transfer_batch_to_device`",
+        "does not have many workers",
+        "Experiment logs directory .* exists and is not empty",  # they are kept
+        "The `srun` command is available",
+        "LeafSpec",  # inside pytorch-lightning 2.6
+        "smaller than the logging interval",
+        "Checkpoint directory .* exists and is not empty",
+    ):
+        warnings.filterwarnings("ignore", f".*{known}.*")

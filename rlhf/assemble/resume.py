@@ -107,8 +107,7 @@ def _comparable(cfg: DictConfig) -> dict[str, Any]:
     plain: Any = OmegaConf.to_container(cfg, resolve=False)
     if isinstance(plain.get("task"), dict):
         plain["task"].pop("check", None)  # what is looked at first changes no result
-    return {
-        k: v
-        for k, v in plain.items()
-        if k not in ("ckpt", "logger", "runs", "cache", "save_every", "threads")
-    }
+    for component, key in (("batches", "cache"), ("trainer", "save_every")):
+        if isinstance(plain.get(component), dict):
+            plain[component].pop(key, None)
+    return {k: v for k, v in plain.items() if k not in ("ckpt", "logger", "runs", "threads")}

@@ -7,10 +7,12 @@ import sys
 import hydra
 from omegaconf import DictConfig
 
-from rlhf.assemble.checks.paths import check_augment, check_model
-from rlhf.assemble.checks.schema import TRAIN, check_ranges, check_room
+from rlhf.assemble.checks.paths import check_augment, check_data, check_model
+from rlhf.assemble.checks.renamed import refuse_old_names
+from rlhf.assemble.checks.rollouts import check_room
 from rlhf.assemble.loggers import finish_wandb, quiet
-from rlhf.assemble.named_data import check_data
+from rlhf.assemble.schema.bounds import check_ranges
+from rlhf.assemble.schema.commands import Train
 from rlhf.records import RecordError
 
 
@@ -21,7 +23,8 @@ def train(cfg: DictConfig) -> float:
         RecordError: numbers out of their range, models that are not there, before anything is loaded.
         FileNotFoundError: `model.path` is written as a folder, and there is none.
     """
-    check_ranges(cfg, TRAIN)
+    refuse_old_names(cfg, "train")
+    check_ranges(cfg, Train)
     check_room(cfg)
     check_model(cfg)
     check_augment(cfg)
@@ -35,7 +38,7 @@ def train(cfg: DictConfig) -> float:
     from rlhf.reward.checkpoint import better
 
     quiet()
-    better(cfg.monitor)  # a name that is never measured is refused before anything is done
+    better(cfg.trainer.monitor)  # a name that is never measured is refused before anything is done
     if cfg.threads:
         torch.set_num_threads(cfg.threads)
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
@@ -50,15 +53,15 @@ def train(cfg: DictConfig) -> float:
         print(f"run: {run.folder}", flush=True)
     if metrics.get("doctor/failed"):
         sys.exit(1)
-    return metrics.get(cfg.monitor, float("nan"))
+    return metrics.get(cfg.trainer.monitor, float("nan"))
 
 
 def _one_criterion(cfg: DictConfig) -> None:
     """Training labels and the labels it is evaluated by must be about the same votes."""
     for key in ("criterion", "attributes"):
-        trained, evaluated = cfg.aggregation.get(key), cfg.eval_aggregation.get(key)
+        trained, evaluated = cfg.aggregation.get(key), cfg.batches.eval_aggregation.get(key)
         if trained != evaluated:
             raise RecordError(
                 f"aggregation.{key}={trained}, but validation and test are labelled by "
-                f"eval_aggregation.{key}={evaluated}: give {key}={trained or 'null'} once, for both"
+                f"batches.eval_aggregation.{key}={evaluated}: give {key}={trained or 'null'} once, for both"
             )

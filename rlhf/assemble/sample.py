@@ -10,10 +10,13 @@ import hydra
 from omegaconf import DictConfig, OmegaConf
 
 from rlhf.assemble.loggers import quiet
+from rlhf.assemble.schema.bounds import check_ranges
+from rlhf.assemble.schema.commands import Sample
 
 
 def sample(cfg: DictConfig) -> None:
     """Build what the configuration names and run it; prints what became of the completions."""
+    check_ranges(cfg, Sample)
     from rlhf.collect.run import SamplingRun
     from rlhf.collect.sampling import Completer
 
@@ -59,17 +62,8 @@ def _said(report: dict[str, Any]) -> str:
 def _settings(cfg: DictConfig) -> dict[str, Any]:
     """What the samples depend on; filters and picks come after and may change between two attempts."""
     keys = (
-        "data",
-        "model",
-        "backend",
-        "sampler",
-        "curation",
-        "k",
-        "min_distance",
-        "attempts",
-        "seed",
-        "limit",
-    )
+        "data", "model", "backend", "sampler", "curation", "k", "min_distance", "attempts", "seed", "limit"
+    )  # fmt: skip
     return {key: OmegaConf.to_container(cfg, resolve=True)[key] for key in keys}  # type: ignore[index, call-overload]
 
 

@@ -10,9 +10,10 @@ from pathlib import Path
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
-from rlhf.assemble.checks.schema import SERVE, check_ranges
-from rlhf.assemble.checks.suggestions import CONF
 from rlhf.assemble.loggers import quiet
+from rlhf.assemble.schema.bounds import check_ranges
+from rlhf.assemble.schema.commands import Serve
+from rlhf.assemble.schema.options import CONF
 from rlhf.records import RecordError
 
 LEVELS = ("debug", "info", "warning", "error", "critical")
@@ -32,7 +33,7 @@ def serve(cfg: DictConfig) -> None:
             an address that is taken, or a missing extra; with the remedy.
     """
     try:
-        check_ranges(cfg, SERVE)
+        check_ranges(cfg, Serve)
     except RecordError as error:
         raise SystemExit(str(error)) from error
     if str(cfg.log_level).lower() not in LEVELS:

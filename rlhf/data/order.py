@@ -96,8 +96,8 @@ class TokenOrder(GroupOrder):
         longest = int(tokens.max())
         if longest > budget:
             raise ValueError(
-                f"batch_tokens={budget}, but the longest prompt with its completions has {longest} tokens: "
-                f"batch_tokens={longest} or more, or a smaller max_length"
+                f"batches.batch_tokens={budget}, but the longest prompt with its completions has {longest} tokens: "
+                f"batches.batch_tokens={longest} or more, or a smaller max_length"
             )
         self.tokens, self.budget = tokens, budget
         self.steps = max(1, int(tokens.sum()) // (budget * world))

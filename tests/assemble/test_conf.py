@@ -12,8 +12,8 @@ from rlhf.assemble.checks.options import option, option_names
 from rlhf.assemble.checks.suggestions import _suggest
 from rlhf.records import RecordError
 
-GROUPS = ("adapter", "algorithm", "aggregation", "data", "debug", "experiment", "head", "logger", "loss", "model",
-          "optimizer", "scheduler", "shaping", "split", "task", "trainer")  # fmt: skip
+GROUPS = ("adapter", "aggregation", "data", "debug", "experiment", "head", "logger", "loss", "model",
+          "optimizer", "scheduler", "split", "task", "trainer")  # fmt: skip
 OPTIONS = sorted(f"{g}={name}" for g in GROUPS for name in option_names(g))
 COLLECTING = {
     "sample": ("backend", "sampler", "pick", "filter", "data", "model"),
@@ -25,11 +25,10 @@ ACTIVE_OPTIONS = sorted(
     for group in ("selector", "label_source", "features", "learner")
     for name in option_names(group)
 )
-ITERATE_OPTIONS = sorted(
-    f"{group}={name}"
-    for group in ("policy", "reward_learner", "sampler", "selector", "features", "early_stopping")
-    for name in option_names(group)
-)
+ITERATE_GROUPS = (
+    "algorithm", "policy", "reward_learner", "sampler", "shaping", "selector", "features", "early_stopping"
+)  # fmt: skip
+ITERATE_OPTIONS = sorted(f"{group}={name}" for group in ITERATE_GROUPS for name in option_names(group))
 COLLECTING_OPTIONS = sorted(
     (command, f"{group}={name}")
     for command, groups in COLLECTING.items()

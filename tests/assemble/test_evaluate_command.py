@@ -365,7 +365,7 @@ def test_data_that_is_not_there_is_said_before_torch_is_imported(tmp_path):
     program = (
         "import sys\n"
         "from omegaconf import OmegaConf\n"
-        "from rlhf.assemble.named_data import check_benchmarks, check_data\n"
+        "from rlhf.assemble.checks.paths import check_benchmarks, check_data\n"
         "from rlhf.records import RecordError\n"
         "def said(check, made):\n"
         "    try:\n"

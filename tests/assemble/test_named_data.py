@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from rlhf.assemble.named_data import check_criterion
+from rlhf.assemble.checks.paths import check_criterion
 from rlhf.records import Comparison, Completion, RecordError, Vote
 
 VOTE = Vote("w", pair=("a", "b"), choice="a")

@@ -41,7 +41,7 @@ def test_from_demonstrations_to_a_policy_on_a_reward_and_a_resumed_one(train, ca
     policy = [
         "task=policy", f"reward={reward}", *given, "adapter=lora", "shaping=adaptive", "shaping.controller.horizon=100",
         "task.prompts=4", "task.completions=2", "task.max_new_tokens=8", "task.reference_samples=32",
-        "task.eval_prompts=8", "save_every=1", "optimizer.build.lr=1e-2", "scheduler=constant",
+        "task.eval_prompts=8", "trainer.save_every=1", "optimizer.build.lr=1e-2", "scheduler=constant",
     ]  # fmt: skip
     capsys.readouterr()
     train(*policy, "task.dry_run=true")

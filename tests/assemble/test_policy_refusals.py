@@ -5,6 +5,7 @@ import subprocess
 import sys
 import warnings
 from pathlib import Path
+from typing import get_args
 
 import hydra
 import pytest
@@ -12,11 +13,12 @@ import torch
 
 from rlhf.annotate.judges import gold_of
 from rlhf.assemble import CONF
-from rlhf.assemble.algorithm import COMPARED
 from rlhf.assemble.checks.plain_errors import BadInput, plain_errors
-from rlhf.assemble.checks.schema import ESTIMATED, PLACED, TRAIN, check_ranges
+from rlhf.assemble.checks.rollouts import COMPARED, check_rollouts
 from rlhf.assemble.resume import folder_to_go_on_in
-from rlhf.assemble.rollouts import check_rollouts
+from rlhf.assemble.schema.bounds import check_ranges
+from rlhf.assemble.schema.commands import Train
+from rlhf.assemble.schema.groups import Estimator, Placement
 from rlhf.assemble.tasks.early_stopping import check_worlds
 from rlhf.assemble.tasks.iterate import check_iterate
 from rlhf.optimise.policy.early_stopping import StoppingRule
@@ -51,14 +53,17 @@ def compose(*overrides):
 )  # fmt: skip
 def test_words_and_numbers_are_looked_at_first(overrides, said):
     with pytest.raises(RecordError, match=said):
-        check_ranges(compose(*overrides), TRAIN)
+        check_ranges(compose(*overrides), Train)
 
 
 def test_what_is_said_without_torch_is_what_torch_code_knows():
-    assert ESTIMATED.words == tuple(ESTIMATORS)
-    assert PLACED.words == tuple(PLACEMENTS)
+    assert get_args(Estimator) == tuple(ESTIMATORS)
+    assert get_args(Placement) == tuple(PLACEMENTS)
     assert all(hydra.utils.get_class(name).least == least for name, least in COMPARED.items())
-    algorithms = [compose(f"algorithm={path.stem}").algorithm for path in (CONF / "algorithm").glob("*.yaml")]
+    algorithms = [
+        compose("task=policy", f"algorithm={path.stem}").algorithm
+        for path in (CONF / "algorithm").glob("*.yaml")
+    ]
     assert all(hydra.utils.get_class(a._target_).least == COMPARED.get(a._target_, 1) for a in algorithms)
 
 

@@ -2,14 +2,16 @@
 
 import subprocess
 import sys
+from typing import get_args
 
-import hydra
 import pytest
 from hydra import compose, initialize_config_dir
 
 from rlhf.assemble import CONF
-from rlhf.assemble.checks.schema import EVALUATE, MONITORED, TRAIN, check_active, check_ranges, check_room
+from rlhf.assemble.checks.rollouts import check_room
 from rlhf.assemble.evaluate import evaluate
+from rlhf.assemble.schema.bounds import check_ranges
+from rlhf.assemble.schema.commands import Evaluate, Monitored, Train
 from rlhf.records import RecordError
 from rlhf.reward import checkpoint
 
@@ -21,24 +23,26 @@ def composed(command, *overrides):
 
 @pytest.mark.parametrize(
     "wrong",
-    ["epochs=0.4", "epochs=0", "epochs=-1", "epochs=null", "batch_size=0", "eval_batch_size=0", "batch_tokens=0",
-     "max_length=0", "validate_every=0", "validate_every=1.5", "validate_every=2", "save_every=0", "bootstrap=-1",
-     "seed=true", "patience=-1", "optimizer.build.lr=0", "optimizer.build.lr=nan", "centring=-0.1",
+    ["epochs=0.4", "epochs=0", "epochs=-1", "epochs=null", "batch_size=0", "batches.eval_batch_size=0",
+     "batches.batch_tokens=0",
+     "max_length=0", "trainer.validate_every=0", "trainer.validate_every=1.5",
+     "trainer.validate_every=2", "trainer.save_every=0", "bootstrap=-1",
+     "seed=true", "trainer.patience=-1", "optimizer.build.lr=0", "optimizer.build.lr=nan", "optimizer.centring=-0.1",
      "trainer.accumulate_grad_batches=0"],
 )  # fmt: skip
 def test_training_refuses(wrong):
     key = wrong.split("=")[0]
     with pytest.raises(RecordError, match=rf"^{key}=.* must be a"):
-        check_ranges(composed("train", wrong), TRAIN)
+        check_ranges(composed("train", wrong), Train)
 
 
 def test_a_monitor_that_nobody_measures_is_refused_with_those_that_are():
     with pytest.raises(
-        RecordError, match=r"^monitor=val/nlll must be one of val/nll, val/pair_accuracy, val/ece$"
+        RecordError, match=r"^trainer\.monitor=val/nlll must be one of val/nll, val/pair_accuracy, val/ece$"
     ):
-        check_ranges(composed("train", "monitor=val/nlll"), TRAIN)
-    check_ranges(composed("train", "monitor=val/ece"), TRAIN)
-    assert MONITORED.words == tuple(checkpoint.MONITORED)
+        check_ranges(composed("train", "trainer.monitor=val/nlll"), Train)
+    check_ranges(composed("train", "trainer.monitor=val/ece"), Train)
+    assert get_args(Monitored) == tuple(checkpoint.MONITORED)
 
 
 @pytest.mark.parametrize(
@@ -55,7 +59,7 @@ def test_a_monitor_that_nobody_measures_is_refused_with_those_that_are():
 )  # fmt: skip
 def test_tasks_refuse(overrides, said):
     with pytest.raises(RecordError, match=said):
-        check_ranges(composed("train", *overrides), TRAIN)
+        check_ranges(composed("train", *overrides), Train)
 
 
 @pytest.mark.parametrize(
@@ -72,7 +76,7 @@ def test_tasks_refuse(overrides, said):
 def test_active_learning_refuses(wrong, said):
     cfg = composed("train", "task=active", *wrong)
     with pytest.raises(RecordError, match=said):
-        hydra.utils.instantiate(cfg.task.check)(cfg)
+        check_ranges(cfg, Train)
 
 
 @pytest.mark.parametrize(
@@ -85,19 +89,18 @@ def test_active_learning_refuses(wrong, said):
 )  # fmt: skip
 def test_selectors_refuse(option, wrong):
     with pytest.raises(RecordError, match=rf"^selector\.{wrong} must be a"):
-        check_ranges(composed("train", "task=active", f"selector={option}", f"selector.{wrong}"), TRAIN)
+        check_ranges(composed("train", "task=active", f"selector={option}", f"selector.{wrong}"), Train)
 
 
 @pytest.mark.parametrize("option", sorted(path.stem for path in (CONF / "selector").glob("*.yaml")))
 def test_every_selector_is_let_through(option):
     cfg = composed("train", "task=active", f"selector={option}")
-    check_ranges(cfg, TRAIN)
-    check_active(cfg)
+    check_ranges(cfg, Train)
 
 
 @pytest.mark.parametrize("task", ["sft", "dpo", "policy", "iterate", "tradeoff", "early_stopping", "active"])
 def test_the_defaults_of_every_task_are_let_through(task):
-    check_ranges(composed("train", f"task={task}"), TRAIN)
+    check_ranges(composed("train", f"task={task}"), Train)
     check_room(composed("train", f"task={task}"))
 
 
@@ -107,7 +110,7 @@ def test_the_defaults_of_every_task_are_let_through(task):
         (["task=policy"], "task", 64, 56, 8),
         (["task=policy"], "task", 20, 40, 0),
         (["task=iterate", "policy=language"], "policy", 64, 49, 15),
-        (["task=policy", "min_prompt=0"], "task", 40, 40, 0),
+        (["task=policy", "batches.min_prompt=0"], "task", 40, 40, 0),
     ],
 )
 def test_a_policy_is_shown_some_of_its_prompt(overrides, key, length, longest, left):
@@ -141,24 +144,24 @@ def test_a_policy_is_shown_some_of_its_prompt(overrides, key, length, longest, l
 )
 def test_evaluation_refuses(wrong):
     with pytest.raises(RecordError, match=f"^{wrong} must be a whole number, [12] or more($|; shifts=null)"):
-        check_ranges(composed("evaluate", "run=x", wrong), EVALUATE)
+        check_ranges(composed("evaluate", "run=x", wrong), Evaluate)
 
 
 @pytest.mark.parametrize("key", ["shifts.truncated.keep", "probes.truncated_end.keep"])
 @pytest.mark.parametrize("value", ["abc", "0", "1", "2"])
 def test_evaluation_refuses_to_keep_all_or_nothing(key, value):
     with pytest.raises(RecordError, match=f"^{key}={value} must be a number above 0, below 1$"):
-        check_ranges(composed("evaluate", "run=x", f"{key}={value}"), EVALUATE)
+        check_ranges(composed("evaluate", "run=x", f"{key}={value}"), Evaluate)
 
 
 def test_evaluation_refuses_answers_made_no_longer():
     with pytest.raises(RecordError, match=r"^shifts\.long\.times=1 must be a number above 1$"):
-        check_ranges(composed("evaluate", "run=x", "shifts.long.times=1"), EVALUATE)
+        check_ranges(composed("evaluate", "run=x", "shifts.long.times=1"), Evaluate)
 
 
 @pytest.mark.parametrize("off", [[], ["shifts.truncated=null"], ["shifts=null", "probes=null"]])
 def test_evaluation_without_shifts_and_probes_is_let_through(off):
-    check_ranges(composed("evaluate", "run=x", *off), EVALUATE)
+    check_ranges(composed("evaluate", "run=x", *off), Evaluate)
 
 
 @pytest.mark.parametrize(
@@ -172,16 +175,16 @@ def test_evaluation_without_shifts_and_probes_is_let_through(off):
 def test_changes_of_answers_that_change_nothing_or_cannot_be_are_refused(key, wrong, right):
     for value in wrong:
         with pytest.raises(RecordError, match=rf"^{key}={value} must be a number above [01]"):
-            check_ranges(composed("evaluate", f"{key}={value}"), EVALUATE)
+            check_ranges(composed("evaluate", f"{key}={value}"), Evaluate)
     change = key.rpartition(".")[0]
     for fits in (f"{key}={right}", f"{change}=null", f"{change.split('.')[0]}=null"):
-        check_ranges(composed("evaluate", fits), EVALUATE)
+        check_ranges(composed("evaluate", fits), Evaluate)
 
 
 def test_no_changes_at_all_are_asked_for_by_null():
     with pytest.raises(RecordError, match="shifts=null probes=null changes no answer"):
-        check_ranges(composed("evaluate", "perturbed_records=0"), EVALUATE)
-    check_ranges(composed("evaluate", "shifts=null", "probes=null"), EVALUATE)
+        check_ranges(composed("evaluate", "perturbed_records=0"), Evaluate)
+    check_ranges(composed("evaluate", "shifts=null", "probes=null"), Evaluate)
 
 
 @pytest.mark.parametrize(
@@ -203,10 +206,16 @@ def test_a_report_of_nothing_or_without_its_numbers_is_refused(overrides, said):
 
 @pytest.mark.parametrize(
     "right",
-    [[], ["validate_every=1"], ["bootstrap=0"], ["batch_tokens=4096"], ["experiment=ukpconvarg_tiny"]],
+    [
+        [],
+        ["trainer.validate_every=1"],
+        ["bootstrap=0"],
+        ["batches.batch_tokens=4096"],
+        ["experiment=ukpconvarg_tiny"],
+    ],
 )
 def test_what_can_be_meant_is_let_through(right):
-    check_ranges(composed("train", *right), TRAIN)
+    check_ranges(composed("train", *right), Train)
 
 
 def test_every_wrong_number_is_said_and_torch_stays_out(root, tmp_path):
@@ -214,7 +223,8 @@ def test_every_wrong_number_is_said_and_torch_stays_out(root, tmp_path):
         "import sys\nfrom omegaconf import OmegaConf\nfrom rlhf import assemble\n"
         "train, evaluate = assemble.train, assemble.evaluate\n"
         "for command, wrong in ((train, {'epochs': 0.4, 'batch_size': 0}), (evaluate, {'bootstrap': 0}),\n"
-        "                       (train, {'max_length': 64, 'min_prompt': 16, 'task': {'max_new_tokens': 56}}),\n"
+        "                       (train, {'max_length': 64, 'batches': {'min_prompt': 16},\n"
+        "                                'task': {'max_new_tokens': 56}}),\n"
         "                       (evaluate, {'part': 'tset'})):\n"
         "    try:\n        command(OmegaConf.create(wrong))\n"
         "    except ValueError as error:\n        print(error)\n"
@@ -226,7 +236,7 @@ def test_every_wrong_number_is_said_and_torch_stays_out(root, tmp_path):
         "batch_size=0 must be a whole number, 1 or more",
         "bootstrap=0 must be a whole number, 1 or more",
         "key 'task.max_new_tokens': max_length=64, of which task.max_new_tokens=56 are for the completion, leaves the "
-        "policy 8 tokens of a prompt; min_prompt=16: at least 16 "
+        "policy 8 tokens of a prompt; batches.min_prompt=16: at least 16 "
         "(task.max_new_tokens=48 or less, or max_length=72 or more)",
         "part=tset: one of train, val, test, all",
         "False",

@@ -34,7 +34,7 @@ def equal(a, b) -> bool:
     return torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b
 
 
-PACKED = ["layout=shared", "model.dropout=0", "batch_tokens=6000"]
+PACKED = ["layout=shared", "model.dropout=0", "batches.batch_tokens=6000"]
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,7 @@ PACKED = ["layout=shared", "model.dropout=0", "batch_tokens=6000"]
 def test_steps_before_and_after_a_kill_equal_an_uninterrupted_run(train, monkeypatch, kill_at, options):
     from rlhf.reward.module import RewardModule
 
-    whole = train(*options, "save_every=1")
+    whole = train(*options, "trainer.save_every=1")
     step = RewardModule.training_step
 
     def dying(self, batch, batch_idx):
@@ -55,11 +55,11 @@ def test_steps_before_and_after_a_kill_equal_an_uninterrupted_run(train, monkeyp
 
     monkeypatch.setattr(RewardModule, "training_step", dying)
     with pytest.raises(SystemExit):
-        train(*options, "save_every=1", folder=whole.parent / "stopped")
+        train(*options, "trainer.save_every=1", folder=whole.parent / "stopped")
     monkeypatch.setattr(RewardModule, "training_step", step)
     stopped = whole.parent / "stopped"
     assert state(stopped)["global_step"] == kill_at
-    resumed = train(*options, "save_every=1", "ckpt=last", folder=stopped)
+    resumed = train(*options, "trainer.save_every=1", "ckpt=last", folder=stopped)
     one, two = state(whole), state(resumed)
     for part in ("state_dict", "optimizer_states", "lr_schedulers", "random_state", "global_step", "epoch"):
         assert equal(one[part], two[part]), part

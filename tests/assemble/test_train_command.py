@@ -70,8 +70,14 @@ def test_the_loaded_run_scores_like_training_did_and_compares_by_temperature(tra
     "overrides",
     [
         ["loss=ranking", "head=ensemble"],
-        ["loss=ranking", "layout=padded", "batch_tokens=8000", "compile=true", "model.depth=2"],
-        ["loss=soft_label", "compile=true", "model.depth=2", "model.gradient_checkpointing=true"],
+        [
+            "loss=ranking",
+            "layout=padded",
+            "batches.batch_tokens=8000",
+            "trainer.compile=true",
+            "model.depth=2",
+        ],
+        ["loss=soft_label", "trainer.compile=true", "model.depth=2", "model.gradient_checkpointing=true"],
         ["loss=plackett_luce", "adapter=lora"],
         ["loss=rao_kupper", "aggregation=majority", "head=ensemble", "adapter=lora"],
         ["loss=pairwise", "scheduler=cosine", "optimizer=sgd", "trainer.precision=bf16-mixed"],
@@ -79,7 +85,7 @@ def test_the_loaded_run_scores_like_training_did_and_compares_by_temperature(tra
             "loss=davidson",
             "trainer.accumulate_grad_batches=2",
             "model.gradient_checkpointing=true",
-            "workers=1",
+            "batches.workers=1",
         ],
     ],
     ids=" ".join,
@@ -133,7 +139,7 @@ def test_other_labels_for_training_than_for_evaluation_are_refused(train, capsys
 
 @pytest.mark.parametrize(("monitor", "mode"), [("val/nll", min), ("val/pair_accuracy", max)])
 def test_the_best_checkpoint_is_the_best_by_the_monitored_metric(train, monitor, mode):
-    folder = train(f"monitor={monitor}", "epochs=5", "patience=9", "optimizer.build.lr=1e-2")
+    folder = train(f"trainer.monitor={monitor}", "epochs=5", "trainer.patience=9", "optimizer.build.lr=1e-2")
     with (folder / "csv" / "metrics.csv").open() as file:
         seen = [float(row[monitor]) for row in csv.DictReader(file) if row[monitor]]
     assert len(seen) == 5
@@ -143,8 +149,8 @@ def test_the_best_checkpoint_is_the_best_by_the_monitored_metric(train, monitor,
 
 def test_a_metric_that_is_not_measured_is_refused_before_training(train, tmp_path, capsys):
     with pytest.raises(SystemExit):
-        train("monitor=val/accuracy", folder=tmp_path / "out")
-    assert "monitor=val/accuracy must be one of val/nll, val/pair_accuracy" in capsys.readouterr().err
+        train("trainer.monitor=val/accuracy", folder=tmp_path / "out")
+    assert "trainer.monitor=val/accuracy must be one of val/nll, val/pair_accuracy" in capsys.readouterr().err
     assert not (tmp_path / "out" / "data_report.json").exists()
 
 

@@ -100,7 +100,7 @@ def test_two_processes_share_every_step_of_a_token_order():
 
 
 def test_a_budget_below_the_longest_group_is_refused_with_the_number_that_fits():
-    with pytest.raises(ValueError, match="batch_tokens=500 or more"):
+    with pytest.raises(ValueError, match=r"batches\.batch_tokens=500 or more"):
         by_tokens(499)
 
 

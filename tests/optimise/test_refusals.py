@@ -53,7 +53,8 @@ def test_no_task_generates_with_a_reward_model(task, exported, tmp_path, monkeyp
     for name in ("policy", "tuning"):
         monkeypatch.setattr(f"rlhf.assemble.tasks.{name}.run_folder", lambda: tmp_path)
     given = ["model=local", f"model.path={exported()}", "data.size=80", "split=balanced", "logger=csv"]
-    cfg = compose(f"task={task}", *given, f"reward={exported()}", f"cache={tmp_path}")
+    reward = [f"reward={exported()}"] if task == "policy" else []
+    cfg = compose(f"task={task}", *given, *reward, f"batches.cache={tmp_path}")
     with pytest.raises(RecordError, match="LlamaForSequenceClassification"):
         hydra.utils.instantiate(cfg.task.build)(cfg)
 

@@ -9,6 +9,7 @@ import torch
 from fastapi.testclient import TestClient
 
 import rlhf
+from rlhf.assemble import CONF
 from rlhf.data.render import Encoded
 from rlhf.reward.scoring.group_scorer import GroupScorer, GroupScores
 from rlhf.serve.batcher import Batcher, Busy
@@ -198,7 +199,7 @@ def test_the_configuration_fits_what_it_configures(root):
 
     import hydra
 
-    with hydra.initialize_config_dir(str(root / "conf"), version_base="1.3"):
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
         cfg = hydra.compose("serve", overrides=["run=x"])
     assert set(cfg.limits) - {"_target_"} == set(inspect.signature(Limits).parameters)
     assert hydra.utils.instantiate(cfg.limits) == Limits()

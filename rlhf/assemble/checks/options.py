@@ -10,13 +10,13 @@ import hydra
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
-from rlhf.assemble.checks.suggestions import CONF
+from rlhf.assemble.schema.options import CONF, options_of
 from rlhf.records import RecordError
 
 
 def option_names(group: str) -> list[str]:
     """What `group=` can be, in alphabetical order; the bases, in a folder of their own, are none."""
-    return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+    return [path.stem for path in options_of(group)]
 
 
 def option(group: str, name: str) -> DictConfig:

@@ -6,50 +6,91 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
-from pathlib import Path
 from typing import Any
 
 import hydra
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
-CONF = Path(__file__).parents[3] / "conf"
+from rlhf.assemble.checks.renamed import current, renamed
+from rlhf.assemble.help import page, task_groups
+from rlhf.assemble.schema.bounds import defaults_of
+from rlhf.assemble.schema.commands import Optimised
+from rlhf.assemble.schema.options import CONF, options_of
+
+FLAGS = (
+    "hydra-help", "version", "cfg", "resolve", "package", "run", "multirun", "shell-completion", "config-path",
+    "config-name", "config-dir", "experimental-rerun", "info",
+)  # fmt: skip
+"""Hydra's own; `help` is answered here."""
 
 
 @contextmanager
 def suggestions(config_name: str) -> Iterator[None]:
-    """When the command line names what does not exist, say what was probably meant."""
+    """Answer `--help`, dashes and old names; where the command line names what does not exist, say what was meant.
+
+    Raises:
+        SystemExit: after the answer, without an error for `--help` alone.
+    """
+    arguments = sys.argv[1:]
+    if {"-h", "--help"} & {*arguments}:
+        print(page(config_name, arguments))
+        raise SystemExit
+    if wrong := [*_without_dashes(config_name, arguments), *renamed(config_name, arguments)]:
+        raise SystemExit("\n".join(wrong))
     try:
         yield
     except SystemExit as end:
         if end.code:
-            for line in _suggest(config_name, sys.argv[1:]):
+            for line in _suggest(config_name, arguments):
                 print(line, file=sys.stderr)
         raise
+
+
+def _without_dashes(config_name: str, arguments: Sequence[str]) -> Iterator[str]:
+    """What to type instead of `--key value` and `--key=value`."""
+    for argument, after in zip(arguments, [*arguments[1:], ""], strict=True):
+        name, equals, value = argument[2:].partition("=")
+        follows = bool(after) and after[0] != "-" and "=" not in after
+        hydras = any(flag.startswith(name) for flag in FLAGS) and not (name == "run" and (equals or follows))
+        if not argument.startswith("--") or hydras:
+            continue
+        value = value if equals else after if follows else "true"
+        key = current(config_name, name.replace("-", "_")) or name.replace("-", "_")
+        keys = _known(config_name, [])
+        meant = f"{key}={value}" if key in keys or (CONF / key).is_dir() else _meant(key, value, keys)
+        yield f"{argument}{' ' + after if follows and not equals else ''}: keys are typed without dashes: {meant}"
 
 
 def _suggest(config_name: str, arguments: Sequence[str]) -> Iterator[str]:
     overrides = [a for a in arguments if "=" in a and not a.startswith(("-", "+", "~", "hydra"))]
     groups = [o for o in overrides if (CONF / o.partition("=")[0]).is_dir()]
-    sound = []
+    sound, answered = [], set()
     for override in groups:
         key, _, values = override.partition("=")
-        options = [p.stem for p in (CONF / key).glob("*.yaml")]
+        options = [path.stem for path in options_of(key)]
         wrong = [v for v in values.split(",") if v not in (*options, "null")]
         sound += [] if wrong else [f"{key}={values.split(',')[0]}"]
         for value in wrong:
             close = get_close_matches(value, options, n=1)
-            meant = (
-                f"did you mean {key}={close[0]} ?"
-                if close
-                else f"{key} is one of {', '.join(sorted(options))}"
-            )
+            meant = f"did you mean {key}={close[0]} ?" if close else f"{key} is one of {', '.join(options)}"
             yield f"\n{override}: {meant}"
-    known = _known(config_name, sound)
-    for override in overrides:
+            answered.add(override)
+    keys = _known(config_name, sound)
+    known = keys + [path.name for path in CONF.iterdir() if path.is_dir()]
+    for override in (o for o in overrides if o not in answered):
         key, _, value = override.partition("=")
-        if override not in groups and key not in known:
+        if key not in keys and (tasks := _tasks_with(key)):
+            yield f"\n{override}: {key} is of task={' and task='.join(tasks)}: task={tasks[0]} {override}"
+        elif override not in groups and key not in known:
             yield f"\n{override}: {_meant(key, value, known)}"
+
+
+def _tasks_with(key: str) -> list[str]:
+    """The tasks that alone have a group, or a key of their own."""
+    if key in defaults_of(Optimised):
+        return ["policy"]
+    return [task for task, groups in task_groups().items() if key in {group.name for group in groups}]
 
 
 def _meant(key: str, value: str, known: Sequence[str]) -> str:
@@ -66,14 +107,13 @@ def _meant(key: str, value: str, known: Sequence[str]) -> str:
 
 
 def _known(config_name: str, groups: Sequence[str]) -> list[str]:
-    """Every key of the configuration with these choices, and the groups."""
+    """Every key of the configuration with these choices."""
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
         try:
             cfg = hydra.compose(config_name, overrides=list(groups))
         except HydraException:
             cfg = hydra.compose(config_name)
-    keys = _keys(OmegaConf.to_container(cfg, resolve=False))
-    return keys + [p.name for p in CONF.iterdir() if p.is_dir()]
+    return _keys(OmegaConf.to_container(cfg, resolve=False))
 
 
 def _keys(plain: Any, prefix: str = "") -> list[str]:

@@ -71,7 +71,7 @@ def labelled_run(cfg: DictConfig, *, folder: Path, source: Any) -> RewardRun:
     own = OmegaConf.create(OmegaConf.to_container(cfg, resolve=True))
     own.split = option("split", "official")
     own.logger = option("logger", "csv")
-    own.aggregation = own.eval_aggregation
+    own.aggregation = own.batches.eval_aggregation
     own.bootstrap = 0
     run: RewardRun = reward_run(own, folder=folder, source=source)  # type: ignore[arg-type]
     return replace(run, export=False)
@@ -118,7 +118,7 @@ def _pool_builder(cfg: DictConfig, only_voted: bool) -> Callable[[int], BuiltPoo
             hydra.utils.instantiate(cfg.data),
             hydra.utils.instantiate(cfg.split, **moved),
             hydra.utils.instantiate(cfg.features, _convert_="all"),
-            hydra.utils.instantiate(cfg.eval_aggregation, _convert_="all"),
+            hydra.utils.instantiate(cfg.batches.eval_aggregation, _convert_="all"),
             only_voted=only_voted,
         )
         if cfg.task.skew is not None:

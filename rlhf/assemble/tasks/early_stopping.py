@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
-from rlhf.assemble.algorithm import check_completions, check_seeds
+from rlhf.assemble.checks.rollouts import at_key, check_completions, check_seeds
 from rlhf.assemble.loggers import job_loggers
 from rlhf.assemble.resume import folder_to_go_on_in
-from rlhf.assemble.rollouts import at_key
 from rlhf.assemble.tasks.iterate import check_loop, loop_of
 from rlhf.assemble.tasks.reward import run_folder
 from rlhf.records import RecordError

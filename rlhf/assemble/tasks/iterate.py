@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
-from rlhf.assemble.algorithm import check_completions, check_seeds
 from rlhf.assemble.checks.options import option
-from rlhf.assemble.checks.schema import TRAIN, check_ranges
+from rlhf.assemble.checks.rollouts import at_key, check_completions, check_rollouts, check_seeds
 from rlhf.assemble.loggers import job_loggers
 from rlhf.assemble.resume import folder_to_go_on_in
-from rlhf.assemble.rollouts import at_key, check_rollouts
+from rlhf.assemble.schema.bounds import check_ranges
+from rlhf.assemble.schema.commands import Train
 from rlhf.assemble.tasks.policy import causal_rollout_policy, gold_of
 from rlhf.assemble.tasks.reward import reward_run, run_folder
 from rlhf.assemble.tasks.tuning import optimizing
@@ -35,7 +35,7 @@ def check_iterate(cfg: DictConfig) -> None:
     for name, change in (cfg.task.conditions or {}).items():
         with at_key(f"task.conditions.{name}"):
             own = _condition(cfg, change)
-            check_ranges(own, TRAIN)
+            check_ranges(own, Train)
             check_loop(own)
 
 
@@ -155,7 +155,7 @@ def reward_learner_run(
     """A run of the task `reward` on these records, with the settings of `reward_learner.changes`."""
     own: Any = OmegaConf.merge(cfg, changes, {"seed": seed})
     own.logger = option("logger", "csv")
-    own.aggregation = own.eval_aggregation
+    own.aggregation = own.batches.eval_aggregation
     own.policy = None  # the policy's learning rate is not the reward model's
     return reward_run(own, folder=folder, source=source)
 

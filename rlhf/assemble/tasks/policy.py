@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import hydra
 from omegaconf import DictConfig
 
-from rlhf.assemble.algorithm import check_completions
 from rlhf.assemble.checks.paths import check_folders, listed
+from rlhf.assemble.checks.rollouts import check_completions, check_rollouts
 from rlhf.assemble.resume import checkpoint_to_go_on_from
-from rlhf.assemble.rollouts import check_rollouts
 from rlhf.assemble.tasks.reward import renderer_of, run_folder, trainer_of
 from rlhf.assemble.tasks.tuning import optimizing, policy_of
 from rlhf.records import RecordError

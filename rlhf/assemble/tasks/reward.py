@@ -11,6 +11,8 @@ from omegaconf import DictConfig
 
 from rlhf.assemble.loggers import keep_earlier
 from rlhf.assemble.resume import checkpoint_to_go_on_from
+from rlhf.assemble.schema.bounds import defaults_of
+from rlhf.assemble.schema.commands import Trainer
 from rlhf.records import RecordError
 
 if TYPE_CHECKING:
@@ -51,7 +53,7 @@ def reward_run(cfg: DictConfig, *, folder: Path | None = None, source: Any = Non
         data=data,
         module=module,
         trainer=trainer_of(cfg, own, checkpoint),
-        monitor=cfg.monitor,
+        monitor=cfg.trainer.monitor,
         checkpoint=checkpoint,
         bootstrap=cfg.bootstrap,
         seed=cfg.seed,
@@ -73,25 +75,25 @@ def renderer_of(cfg: DictConfig, tokenizer: Any, model_source: Any) -> Renderer:
         raise RecordError(
             f"max_length={cfg.max_length}, but the model knows {known} positions: max_length={known}"
         )
-    return Renderer(tokenizer, max_length=cfg.max_length, min_prompt=cfg.min_prompt)
+    return Renderer(tokenizer, max_length=cfg.max_length, min_prompt=cfg.batches.min_prompt)
 
 
 def data_of(cfg: DictConfig, renderer: Renderer, *, source: Any = None, labels: Any = None) -> PreferenceData:
-    """The data module; `labels` labels all splits instead of `aggregation` and `eval_aggregation`."""
+    """The data module; `labels` labels all splits instead of `aggregation` and `batches.eval_aggregation`."""
     from rlhf.data.datamodule import PreferenceData
 
     return PreferenceData(
         source=source or hydra.utils.instantiate(cfg.data),
         aggregation=labels or hydra.utils.instantiate(cfg.aggregation, _convert_="all"),
-        eval_aggregation=labels or hydra.utils.instantiate(cfg.eval_aggregation, _convert_="all"),
+        eval_aggregation=labels or hydra.utils.instantiate(cfg.batches.eval_aggregation, _convert_="all"),
         splitter=hydra.utils.instantiate(cfg.split),
         renderer=renderer,
         batch_size=cfg.batch_size,
-        eval_batch_size=cfg.eval_batch_size,
+        eval_batch_size=cfg.batches.eval_batch_size,
         seed=cfg.seed,
-        batch_tokens=cfg.batch_tokens,
-        cache=Path(cfg.cache),
-        workers=cfg.workers,
+        batch_tokens=cfg.batches.batch_tokens,
+        cache=Path(cfg.batches.cache),
+        workers=cfg.batches.workers,
         augment=hydra.utils.instantiate(cfg.augment, _convert_="all"),
     )
 
@@ -105,7 +107,7 @@ def _module(cfg: DictConfig, model_source: Any, tokenizer: Any) -> RewardModule:
 
     backbone = hydra.utils.instantiate(cfg.adapter.build)(Backbone(model_source.classifier(tokenizer)))
     head = hydra.utils.instantiate(cfg.head, _convert_="all")(backbone.hidden_size)
-    if cfg.compile:
+    if cfg.trainer.compile:
         torch._dynamo.config.allow_unspec_int_on_nn_module = True
         backbone.compile_layers()
     return RewardModule(
@@ -114,7 +116,7 @@ def _module(cfg: DictConfig, model_source: Any, tokenizer: Any) -> RewardModule:
         optimizer=hydra.utils.instantiate(cfg.optimizer.build, _convert_="all"),
         schedule=hydra.utils.instantiate(cfg.scheduler),
         weight_decay=cfg.optimizer.weight_decay,
-        centring_weight=cfg.centring,
+        centring_weight=cfg.optimizer.centring,
     )
 
 
@@ -125,14 +127,14 @@ def trainer_of(cfg: DictConfig, folder: Path, checkpoint: Path | None, *, steps:
 
     from rlhf.reward.checkpoint import KeepBest, KeepLast, better
 
-    checkpoints, mode = folder / "checkpoints", better(cfg.monitor)
+    checkpoints, mode = folder / "checkpoints", better(cfg.trainer.monitor)
     stopping = [
-        EarlyStopping(cfg.monitor, mode=mode, patience=cfg.patience),
-        KeepBest(checkpoints, cfg.monitor, mode),
+        EarlyStopping(cfg.trainer.monitor, mode=mode, patience=cfg.trainer.patience),
+        KeepBest(checkpoints, cfg.trainer.monitor, mode),
     ]
     callbacks = [
         *(stopping if steps is None else []),
-        KeepLast(checkpoints, cfg.save_every),
+        KeepLast(checkpoints, cfg.trainer.save_every),
         LearningRateMonitor("step"),
     ]
     if cfg.trainer.enable_progress_bar:
@@ -145,10 +147,17 @@ def trainer_of(cfg: DictConfig, folder: Path, checkpoint: Path | None, *, steps:
         default_root_dir=str(folder),
         max_epochs=cfg.epochs if steps is None else -1,
         max_steps=-1 if steps is None else steps,
-        val_check_interval=float(cfg.validate_every),  # a whole 1 would be one batch
+        val_check_interval=float(cfg.trainer.validate_every),  # a whole 1 would be one batch
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
         enable_model_summary=False,
         callbacks=callbacks,
         logger=[*loggers, more] if more else loggers,
     )
+
+
+def lightning_trainer(**options: Any) -> Any:
+    """Lightning's trainer; the keys of the trainer group that are read above are passed over."""
+    import pytorch_lightning as pl
+
+    return pl.Trainer(**{key: value for key, value in options.items() if key not in defaults_of(Trainer)})

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
-from rlhf.assemble.checks.suggestions import CONF
 from rlhf.assemble.resume import only_from_the_start
+from rlhf.assemble.schema.options import CONF
 from rlhf.assemble.tasks.reward import run_folder, trainer_of
 from rlhf.records import RecordError
 

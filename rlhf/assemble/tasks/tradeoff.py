@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import hydra
 from omegaconf import DictConfig
 
-from rlhf.assemble.algorithm import check_completions, check_seeds
+from rlhf.assemble.checks.rollouts import check_completions, check_seeds
 from rlhf.assemble.loggers import job_loggers
 from rlhf.assemble.resume import only_from_the_start
 from rlhf.assemble.tasks.iterate import world_of

@@ -179,7 +179,7 @@ def test_a_stopped_run_of_the_command_goes_on_bit_for_bit_and_values_are_not_exp
     policy = [
         "task=policy", "algorithm=ppo", f"reward={reward}", *tiny, "adapter=lora", "shaping=fixed", "task.prompts=4",
         "algorithm.epochs=2", "algorithm.minibatches=2", "task.completions=1", "task.max_new_tokens=8",
-        "task.reference_samples=32", "task.eval_prompts=8", "save_every=1", "optimizer.build.lr=1e-2", 
+        "task.reference_samples=32", "task.eval_prompts=8", "trainer.save_every=1", "optimizer.build.lr=1e-2", 
         "scheduler=constant",
     ]  # fmt: skip
     whole = train(*policy, "task.steps=4")

@@ -16,7 +16,7 @@ def betas(folder):
 def test_a_resumed_run_has_the_beta_it_is_given(train, exported, capsys):
     policy = [
         "task=policy", f"reward={exported()}", *SMALL, "task.prompts=4", "task.completions=2", "task.max_new_tokens=4",
-        "task.reference_samples=32", "task.eval_prompts=4", "save_every=1", "logger=csv",
+        "task.reference_samples=32", "task.eval_prompts=4", "trainer.save_every=1", "logger=csv",
     ]  # fmt: skip
     fixed = train(*policy, "shaping=fixed", "task.steps=2")
     assert betas(fixed) == pytest.approx([0.05] * 2)

@@ -11,6 +11,7 @@ from hydra import compose, initialize_config_dir
 
 from rlhf.annotate.ai_feedback import AiFeedback
 from rlhf.annotate.simulated import SimulatedAnnotators
+from rlhf.assemble import CONF
 from rlhf.data.splits import BalancedSplit
 from rlhf.labels.aggregation import soft
 from rlhf.records import RecordError, Vote, read, write
@@ -145,7 +146,7 @@ def test_budgets_are_exact_and_labels_count_votes(built, tmp_path):
 
 
 def test_quotas_by_name_from_the_configuration(built, root):
-    with initialize_config_dir(str(root / "conf"), version_base="1.3"):
+    with initialize_config_dir(str(CONF), version_base="1.3"):
         cfg = compose(
             "train", ["task=active", "selector=domain_quotas", "selector.shares={arithmetic:3,safety:1}"]
         )

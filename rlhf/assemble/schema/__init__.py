@@ -1,0 +1,1 @@
+"""Type, bounds, unit, default and meaning of every key, without torch."""
