@@ -23,11 +23,12 @@ from typing import Any
 import numpy as np
 import torch
 from memory import peak_during
+from rlhf.data.pool import Pool
+from rlhf.reward.pool import score_pool
 from train_step import quiet
 from transformers import pipeline
 from workload import Workload, llama
 
-from rlhf.data.pool import Pool
 from rlhf.data.render import Renderer
 from rlhf.data.token_layout import shared
 from rlhf.models.backbone import Backbone
@@ -37,7 +38,6 @@ from rlhf.models.reward_model import RewardModel
 from rlhf.records import Comparison, Completion
 from rlhf.reward.losses import pairwise
 from rlhf.reward.module import RewardModule
-from rlhf.reward.pool import score_pool
 
 RESULTS = Path(__file__).parent / "results"
 BATCH_SIZES = (1, 2, 4, 8, 16, 32)

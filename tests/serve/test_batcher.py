@@ -7,10 +7,10 @@ import threading
 import pytest
 import torch
 from fastapi.testclient import TestClient
+from rlhf.reward.scoring.group_scorer import GroupScorer, GroupScores
 
 import rlhf
 from rlhf.data.render import Encoded
-from rlhf.reward.scoring.group_scorer import GroupScorer, GroupScores
 from rlhf.serve.batcher import Batcher, Busy
 from rlhf.serve.web import Limits, Service, app
 

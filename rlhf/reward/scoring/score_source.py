@@ -7,20 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from rlhf.data.render import Encoded, Renderer
-from rlhf.data.token_layout import Layout, filled
 from rlhf.evaluation.metrics.calibration import Calibration
 from rlhf.evaluation.metrics.ood import MOST, Reference, fit_reference, with_typical
 from rlhf.evaluation.score_source import Scores
 from rlhf.models.backbone import Backbone
 from rlhf.models.heads import LinearHead
-from rlhf.models.layouts import auto
 from rlhf.models.names import not_found
 from rlhf.models.reward_model import RewardModel
 from rlhf.records import Comparison, RecordError
+from rlhf.reward.scoring.engine import GroupScores
 from rlhf.reward.scoring.scorer import Scorer
 from rlhf.stats.arrays import Floats
 
@@ -33,46 +31,16 @@ class RunSource:
         scorer: model, rendering, calibration, statistics of its states.
         calibrated: False where the calibration is a placeholder, to be fitted on validation data.
         bias: added to every reward; a foreign classifier's last layer may have one.
-        batch_tokens: tokens per forward pass, every prompt counted once.
     """
 
-    def __init__(
-        self,
-        name: str,
-        scorer: Scorer,
-        *,
-        calibrated: bool = True,
-        bias: float = 0.0,
-        batch_tokens: int = 8192,
-    ) -> None:
-        self.name, self.scorer, self.bias, self.batch_tokens = name, scorer, bias, batch_tokens
+    def __init__(self, name: str, scorer: Scorer, *, calibrated: bool = True, bias: float = 0.0) -> None:
+        self.name, self.scorer, self.bias = name, scorer, bias
         self.calibration: Calibration | None = scorer.calibration if calibrated else None
-        backbone, renderer = scorer.model.backbone, scorer.renderer
-        pad = renderer.tokenizer.pad_token_id
-        self.layout: Layout = auto(
-            backbone, pad_id=0 if pad is None else int(pad), max_length=renderer.max_length
-        )
 
-    @torch.inference_mode()
     def score(self, records: Sequence[Comparison]) -> list[Scores]:
         """Rewards, members, states and detectors of every record's completions; NaN where one is too long."""
-        encoded = [self.scorer.renderer.encode(r.prompt, [c.text for c in r.completions]) for r in records]
-        found: dict[int, Scores] = {}
-        for numbers in self._batches(encoded):
-            groups = [encoded[i] for i in numbers]
-            tokens: Any = self.layout([g.prompt for g in groups], [g.responses for g in groups])
-            model = self.scorer.model
-            hidden = model.backbone(tokens.to(next(model.parameters()).device))
-            members = model.head(hidden)
-            reward = (model.head.combine(members) + self.bias).double().cpu().numpy()
-            rows = members.reshape(-1, len(reward)).double().cpu().numpy() + self.bias
-            states = hidden.float().cpu().numpy()
-            ends = np.cumsum([len(g.kept) for g in groups])
-            for i, stop in zip(numbers, ends.tolist(), strict=True):
-                part = slice(stop - len(encoded[i].kept), stop)
-                found[i] = self._scores(records[i], encoded[i], reward[part], rows[:, part], states[part])
-        width = self.scorer.model.head.weight.shape[0]
-        return [found.get(i) or _unscored(len(r.completions), width) for i, r in enumerate(records)]
+        groups = [self.scorer.renderer.encode(r.prompt, [c.text for c in r.completions]) for r in records]
+        return list(map(self._scores, records, groups, self.scorer.engine.score(groups)))
 
     def fit_reference(self, records: Sequence[Comparison], held_out: Sequence[Comparison]) -> None:
         """Statistics of the states of training records, for a model that came without; all pairs count as labelled."""
@@ -109,20 +77,16 @@ class RunSource:
             if total >= MOST:
                 return
 
-    def _batches(self, encoded: Sequence[Encoded]) -> Iterator[list[int]]:
-        """Numbers of the groups of every forward pass, in order."""
-        costs = [len(group.prompt) + sum(map(len, group.responses)) for group in encoded]
-        kept = (i for i, group in enumerate(encoded) if group.kept)
-        return filled(kept, costs.__getitem__, self.batch_tokens)
-
-    def _scores(
-        self, record: Comparison, group: Encoded, reward: Floats, members: Floats, states: Any
-    ) -> Scores:
+    def _scores(self, record: Comparison, group: Encoded, found: GroupScores) -> Scores:
         k, kept = len(record.completions), group.kept
+        members = found.rows.double().numpy() + self.bias
+        if not kept:
+            return Scores(np.full(k, np.nan), np.full((len(members), k), np.nan), np.full(k, np.nan))
+        states = found.states.numpy()
         ood_scores = {} if self.reference is None else self.reference.detect(states)
         lengths = np.array([len(group.prompt) + len(r) for r in group.responses], dtype=np.float64)
         return Scores(
-            reward=_spread(reward, kept, k),
+            reward=_spread((found.reward + self.bias).double().numpy(), kept, k),
             members=_spread(members, kept, k),
             tokens=_spread(lengths, kept, k),
             features=_spread(states.T, kept, k).T,
@@ -131,7 +95,9 @@ class RunSource:
         )
 
 
-def load_classifier(path: str | Path, *, max_length: int, device: str = "cpu") -> tuple[Scorer, float]:
+def load_classifier(
+    path: str | Path, *, max_length: int, device: str = "cpu", batch_tokens: int = 8192
+) -> tuple[Scorer, float]:
     """Any `AutoModelForSequenceClassification` with one label, by name or folder, and the bias of its last layer.
 
     Raises:
@@ -161,7 +127,8 @@ def load_classifier(path: str | Path, *, max_length: int, device: str = "cpu") -
     head = LinearHead(backbone.hidden_size)
     head.weight.data.copy_(backbone.initial_weight)
     bias = 0.0 if backbone.initial_bias is None else float(backbone.initial_bias)
-    scorer = Scorer(RewardModel(backbone, head).to(device), renderer, Calibration.identity())
+    model = RewardModel(backbone, head).to(device)
+    scorer = Scorer(model, renderer, Calibration.identity(), batch_tokens=batch_tokens)
     return scorer, bias
 
 
@@ -175,8 +142,3 @@ def _spread(values: Floats, kept: Sequence[int], k: int) -> Floats:
 def _states(scores: Scores) -> Any:
     assert scores.features is not None
     return scores.features
-
-
-def _unscored(k: int, members: int) -> Scores:
-    nothing = np.full(k, np.nan)
-    return Scores(nothing, np.full((members, k), np.nan), nothing)

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from model_zoo import small
+from rlhf.reward.scoring.group_scorer import GroupScorer
 
 from rlhf.data.render import PLAIN_ENCODER, Renderer
 from rlhf.evaluation.metrics.calibration import Calibration
@@ -10,7 +11,6 @@ from rlhf.models.backbone import Backbone
 from rlhf.models.heads import EnsembleHead, LinearHead
 from rlhf.models.pretrained import Tiny
 from rlhf.models.reward_model import RewardModel
-from rlhf.reward.scoring.group_scorer import GroupScorer
 from rlhf.reward.scoring.scorer import Scorer
 from rlhf.toy.world import ToyWorld
 

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import torch
 import torch.multiprocessing as mp
-
 from rlhf.data.pool import Pool
+from rlhf.reward.pool import read_scores, score_pool
+
 from rlhf.data.render import Renderer
 from rlhf.data.token_layout import padded, shared
 from rlhf.evaluation.metrics.calibration import Calibration
@@ -18,7 +19,6 @@ from rlhf.models.pretrained import Tiny
 from rlhf.models.reward_model import RewardModel
 from rlhf.reward.losses import pairwise
 from rlhf.reward.module import RewardModule
-from rlhf.reward.pool import read_scores, score_pool
 from rlhf.reward.scoring.scorer import Scorer
 from rlhf.toy.world import ToyWorld
 
