@@ -38,6 +38,10 @@ def policy_run(cfg: DictConfig) -> PolicyRun:
     folder = run_folder()
     checkpoint = checkpoint_to_go_on_from(cfg, folder)
     source = hydra.utils.instantiate(cfg.data)
+    splitter = hydra.utils.instantiate(cfg.split)
+    data = PromptData(source.records(), splitter, batch_size=cfg.task.prompts, seed=cfg.seed)
+    shaper = hydra.utils.instantiate(cfg.shaping, _convert_="all")
+    shaper.check({task.domain for tasks in data.tasks.values() for task in tasks.values()})
     trainer = trainer_of(cfg, folder, checkpoint, steps=cfg.task.steps)
     on, watch = trainer.strategy.root_device, listed(cfg.task.watch)
     gold = hydra.utils.instantiate(cfg.task.gold)
@@ -46,10 +50,6 @@ def policy_run(cfg: DictConfig) -> PolicyRun:
         RunReward(watch, device=on) if watch else None,
         gold(source) if gold is not None else None,
     )
-    splitter = hydra.utils.instantiate(cfg.split)
-    data = PromptData(source.records(), splitter, batch_size=cfg.task.prompts, seed=cfg.seed)
-    shaper = hydra.utils.instantiate(cfg.shaping, _convert_="all")
-    shaper.check({task.domain for tasks in data.tasks.values() for task in tasks.values()})
     module = hydra.utils.instantiate(cfg.algorithm)(
         _rollout_policy(cfg),
         reward_sources,
