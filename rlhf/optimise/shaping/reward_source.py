@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -86,13 +85,12 @@ class RunReward:
             raise ValueError(
                 "no reward model: reward=<run folder>, or reward=[<run>,<run>,...] for an ensemble"
             )
-        for folder in map(Path, folders):
-            about = next((p for p in (folder / "model/rlhf.json", folder / "rlhf.json") if p.is_file()), None)
-            if about is not None and json.loads(about.read_text())["head"] == "AttributeHead":
+        self.scorers = [rlhf.load(f, device=str(device), batch_tokens=batch_tokens) for f in folders]
+        for folder, scorer in zip(folders, self.scorers, strict=True):
+            if scorer.model.head.names:
                 raise ValueError(
                     f"reward={folder} has head=attributes: its rows are no ensemble; use head=linear or ensemble"
                 )
-        self.scorers = [rlhf.load(f, device=str(device), batch_tokens=batch_tokens) for f in folders]
 
     def to(self, device: torch.device | str) -> None:
         """Score on another device from now on: that of the policy."""

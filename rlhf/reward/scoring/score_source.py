@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
@@ -39,26 +38,22 @@ class RunSource:
 
     def score(self, records: Sequence[Comparison]) -> list[Scores]:
         """Rewards, members, states and detectors of every record's completions; NaN where one is too long."""
-        groups = [self.scorer.renderer.encode(r.prompt, [c.text for c in r.completions]) for r in records]
+        groups = self._encoded(records)
         return list(map(self._scores, records, groups, self.scorer.engine.score(groups)))
 
     def fit_reference(self, records: Sequence[Comparison], held_out: Sequence[Comparison]) -> None:
         """Statistics of the states of training records, for a model that came without; all pairs count as labelled."""
-        states, reward, first, second = [], [], [], []
-        start = 0
-        for scores in self._few(records):
-            kept = np.flatnonzero(np.isfinite(scores.reward))
-            i, j = np.triu_indices(len(kept), 1)
-            states.append(_states(scores)[kept])
-            reward.append(scores.reward[kept])
-            first.append(i + start)
-            second.append(j + start)
-            start += len(kept)
+        seen = list(self._few(records))
+        sizes = [len(scores.reward) for scores in seen]
+        starts = np.cumsum(sizes) - sizes
+        pairs = [np.stack(np.triu_indices(k, 1)) + start for k, start in zip(sizes, starts, strict=True)]
+        first, second = np.concatenate(pairs, 1)
         head = self.scorer.model.head
         weight = (head.mixture() @ head.weight).detach().double().cpu().numpy()
-        columns = [np.concatenate(part) for part in (states, reward, first, second)]
-        reference = fit_reference(columns[0], columns[1], columns[2], columns[3], weight)
-        ordinary = [_states(s)[np.isfinite(s.reward)] for s in self._few(held_out)]
+        states = np.concatenate([scores.states.numpy() for scores in seen])
+        reward = np.concatenate([(scores.reward + self.bias).double().numpy() for scores in seen])
+        reference = fit_reference(states, reward, first, second, weight)
+        ordinary = [scores.states.numpy() for scores in self._few(held_out)]
         self.scorer.reference = with_typical(reference, np.concatenate(ordinary)) if ordinary else reference
 
     @property
@@ -66,14 +61,16 @@ class RunSource:
         """Statistics of the states; None where there are none."""
         return self.scorer.reference
 
-    def _few(self, records: Sequence[Comparison]) -> Iterator[Scores]:
-        """Scores of the first records, `MOST` completions at most."""
+    def _encoded(self, records: Sequence[Comparison]) -> list[Encoded]:
+        return [self.scorer.renderer.encode(r.prompt, [c.text for c in r.completions]) for r in records]
+
+    def _few(self, records: Sequence[Comparison]) -> Iterator[GroupScores]:
+        """Scores of the first records, about `MOST` completions."""
         total = 0
         for start in range(0, len(records), 32):
-            for scores in self.score(records[start : start + 32]):
-                total += len(scores.reward)
-                if scores.features is not None:
-                    yield scores
+            some = records[start : start + 32]
+            yield from (s for s in self.scorer.engine.score(self._encoded(some)) if len(s.reward))
+            total += sum(len(record.completions) for record in some)
             if total >= MOST:
                 return
 
@@ -137,8 +134,3 @@ def _spread(values: Floats, kept: Sequence[int], k: int) -> Floats:
     out = np.full((*values.shape[:-1], k), np.nan)
     out[..., list(kept)] = values
     return out
-
-
-def _states(scores: Scores) -> Any:
-    assert scores.features is not None
-    return scores.features
