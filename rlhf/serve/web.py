@@ -59,6 +59,7 @@ class Service:
         self.scorer, self.limits = scorer, limits
         self.batcher = Batcher(scorer.engine, queue_tokens=limits.queue_tokens)
         reference = scorer.reference
+        self.layout = scorer.engine.layout_name  # tried before the first request
         self.knows_ordinary = reference is not None and DETECTOR in reference.typical
 
     @property
@@ -108,7 +109,7 @@ class Service:
             "members": engine.model.head.weight.shape[0],
             "calibration": asdict(self.calibration),
             "ood_score": self.knows_ordinary,
-            "layout": engine.layout_name,
+            "layout": self.layout,
             "batch_tokens": engine.batch_tokens,
             "device": str(engine.device),
             "limits": asdict(self.limits),

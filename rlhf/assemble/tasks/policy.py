@@ -42,6 +42,7 @@ def policy_run(cfg: DictConfig) -> PolicyRun:
     data = PromptData(source.records(), splitter, batch_size=cfg.task.prompts, seed=cfg.seed)
     shaper = hydra.utils.instantiate(cfg.shaping, _convert_="all")
     shaper.check({task.domain for tasks in data.tasks.values() for task in tasks.values()})
+    policy = _rollout_policy(cfg)
     trainer = trainer_of(cfg, folder, checkpoint, steps=cfg.task.steps)
     on, watch = trainer.strategy.root_device, listed(cfg.task.watch)
     gold = hydra.utils.instantiate(cfg.task.gold)
@@ -51,7 +52,7 @@ def policy_run(cfg: DictConfig) -> PolicyRun:
         gold(source) if gold is not None else None,
     )
     module = hydra.utils.instantiate(cfg.algorithm)(
-        _rollout_policy(cfg),
+        policy,
         reward_sources,
         shaper,
         completions=cfg.task.completions,
