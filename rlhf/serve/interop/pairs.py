@@ -20,8 +20,7 @@ import numpy as np
 from rlhf.data.render import Renderer
 from rlhf.labels.aggregation import majority, soft
 from rlhf.labels.label import Label
-from rlhf.records import Comparison, Prompt, RecordError
-from rlhf.records.types import as_messages
+from rlhf.records import Comparison, Prompt, RecordError, as_messages
 
 COUNTS = (
     "records", "records_without_pairs", "pairs_compared", "pairs_disputed", "pairs_tied", "pairs_identical", "rows",

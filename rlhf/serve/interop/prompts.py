@@ -15,8 +15,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from rlhf.records import Comparison, Prompt, prompt_hash
-from rlhf.records.types import as_messages
+from rlhf.records import Comparison, Prompt, as_messages, prompt_hash
 from rlhf.serve.interop.pairs import write_rows
 
 Row = Callable[[Comparison], dict[str, Any]]
