@@ -1,4 +1,4 @@
-"""Scoring a pool of texts: `rlhf.reward.pool.score_pool` against a plain transformers pipeline.
+"""Scoring a pool of texts: `rlhf.reward.scoring.pool.score_pool` against a plain transformers pipeline.
 
     python benchmarks/score_pool.py [--completions 2000] [--rounds 5] [--threads 2] [--stream 100000]
 
@@ -27,23 +27,21 @@ from train_step import quiet
 from transformers import pipeline
 from workload import Workload, llama
 
-from rlhf.data.pool import Pool
 from rlhf.data.render import Renderer
-from rlhf.data.token_layout import shared
+from rlhf.evaluation.metrics.calibration import Calibration
 from rlhf.models.backbone import Backbone
 from rlhf.models.heads import LinearHead
 from rlhf.models.pretrained import Tiny
 from rlhf.models.reward_model import RewardModel
 from rlhf.records import Comparison, Completion
-from rlhf.reward.losses import pairwise
-from rlhf.reward.module import RewardModule
-from rlhf.reward.pool import score_pool
+from rlhf.reward.scoring.pool import score_pool
+from rlhf.reward.scoring.scorer import Scorer
 
 RESULTS = Path(__file__).parent / "results"
 BATCH_SIZES = (1, 2, 4, 8, 16, 32)
 K = 4
-PRECISIONS = {"float32": "32-true", "bfloat16": "bf16-mixed"}
-"""Products in float32, or in bfloat16 by autocast on both sides; names as the trainer has them."""
+PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16}
+"""Products in float32, or in bfloat16 by autocast on both sides."""
 
 
 @dataclass(frozen=True)
@@ -124,15 +122,13 @@ def _timed(texts: Texts, seconds: list[float]) -> None:
 
 def ours(texts: Texts, precision: str) -> float:
     """Seconds to score all texts."""
-    model_source = Tiny()
     backbone = Backbone(llama())
-    head = LinearHead(backbone.hidden_size)
-    module = RewardModule(RewardModel(backbone, head), loss=pairwise, optimizer=None, schedule=None)  # type: ignore[arg-type]
-    renderer = Renderer(model_source.tokenizer(), max_length=1500)
+    model = RewardModel(backbone, LinearHead(backbone.hidden_size))
+    renderer = Renderer(Tiny().tokenizer(), max_length=1500)
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
-        pool = Pool(texts, renderer, shared)
-        table = score_pool(module, pool, folder, devices=1, precision=PRECISIONS[precision])
+        scorer = Scorer(model, renderer, Calibration.identity(), precision=PRECISIONS[precision])
+        table = score_pool(scorer, texts, folder)
         seconds = time.perf_counter() - start
     assert len(table) == texts.size // K * K
     return seconds

@@ -33,8 +33,7 @@ from rlhf.data.part import PARTS
 from rlhf.records import RecordError
 
 if TYPE_CHECKING:
-    from rlhf.data.part import SplitRecords
-    from rlhf.data.pool import Records
+    from rlhf.data.part import RecordStream, SplitRecords
     from rlhf.evaluation.report.write import Report
     from rlhf.evaluation.run import EvaluationRun
     from rlhf.evaluation.score_source import ScoreSource
@@ -259,12 +258,12 @@ def _data(cfg: DictConfig, own: DictConfig | None) -> _Data:
     return _Data(parts, part, f"{Path(name).name}, part: {part}", aggregation, trained_on)
 
 
-def _held_apart(data: _Data) -> dict[str, Records]:
+def _held_apart(data: _Data) -> dict[str, RecordStream]:
     """Shifted sets that the data brings itself (the toy world does), cut to the prompts of the evaluated part."""
     from rlhf.data.part import SplitRecords
 
     evaluated = data.parts[data.part]
-    sets: dict[str, Records] = getattr(evaluated.source, "shifts", dict)()
+    sets: dict[str, RecordStream] = getattr(evaluated.source, "shifts", dict)()
     if evaluated.splitter.needs_fit:  # it knows only the prompts it has read
         return sets
     return {name: SplitRecords(source, evaluated.splitter, data.part) for name, source in sets.items()}

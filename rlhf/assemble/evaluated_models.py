@@ -96,11 +96,13 @@ def source_of(cfg: DictConfig, entry: Any, device: Any) -> ScoreSource:
     path = Path(entry)
     name = path.parent.name if path.name == "model" else path.name
     if any((p / "rlhf.json").is_file() for p in (path, path / "model")):
-        return RunSource(name, rlhf.load(entry, device=str(device)), batch_tokens=cfg.batch_tokens)
+        return RunSource(name, rlhf.load(entry, device=str(device), batch_tokens=cfg.batch_tokens))
     if (path / ".hydra").is_dir():
         raise RecordError(f"{entry} is a run without an exported model/: it did not come to its end")
-    scorer, bias = load_classifier(entry, max_length=cfg.max_length, device=str(device))
-    return RunSource(name, scorer, calibrated=False, bias=bias, batch_tokens=cfg.batch_tokens)
+    scorer, bias = load_classifier(
+        entry, max_length=cfg.max_length, device=str(device), batch_tokens=cfg.batch_tokens
+    )
+    return RunSource(name, scorer, calibrated=False, bias=bias)
 
 
 def name_apart(entries: Sequence[Any], sources: Sequence[ScoreSource]) -> None:

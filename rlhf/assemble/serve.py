@@ -49,7 +49,6 @@ def serve(cfg: DictConfig) -> None:
     import torch
 
     import rlhf
-    from rlhf.reward.scoring.group_scorer import GroupScorer
 
     quiet()
     logging.basicConfig(
@@ -57,7 +56,7 @@ def serve(cfg: DictConfig) -> None:
     )
     if cfg.threads:
         torch.set_num_threads(cfg.threads)
-    scorer = GroupScorer(rlhf.load(folder, device=usable(cfg.device)), batch_tokens=cfg.batch_tokens)
+    scorer = rlhf.load(folder, device=usable(cfg.device), batch_tokens=cfg.batch_tokens)
     service = Service(scorer, hydra.utils.instantiate(cfg.limits))
     config = uvicorn.Config(
         app(service), log_config=None, access_log=False, timeout_graceful_shutdown=cfg.shutdown_seconds,

@@ -9,6 +9,7 @@ from hashlib import sha256
 
 import numpy as np
 
+import rlhf
 from rlhf.records import Comparison, Completion, Prompt
 
 Reward = Callable[[Prompt, Sequence[str]], list[float]]
@@ -92,6 +93,16 @@ class Rejection:
 def everything(record: Comparison) -> Comparison:
     """All completions stay."""
     return record
+
+
+def reward_of(folder: str, device: str = "cpu") -> Reward:
+    """Rewards by the run or exported model in `folder`, scaled by its normalisation to mean 0 and std 1."""
+    scorer = rlhf.load(folder, device=device)
+
+    def reward(prompt: Prompt, texts: Sequence[str]) -> list[float]:
+        return [float(scorer.calibration.normalise(r)) for r in scorer.score(prompt, texts)]
+
+    return reward
 
 
 def _reward(completion: Completion) -> float:

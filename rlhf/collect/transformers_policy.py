@@ -15,7 +15,7 @@ from transformers import AutoTokenizer, GenerationConfig
 from rlhf.collect.decoding import Decoding
 from rlhf.collect.sampling import Draft
 from rlhf.data.render import Renderer
-from rlhf.models.causal_lm import load_causal
+from rlhf.models.pretrained import load_causal
 from rlhf.records import Prompt
 
 BLOCK = 1 << 20

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from rlhf.records import Comparison, RecordError
 
 if TYPE_CHECKING:
-    from rlhf.data.pool import Records  # brings torch, which is not needed to know the parts
     from rlhf.data.splits import Splitter
 
 PARTS = ("train", "val", "test", "all")
+
+
+class RecordStream(Protocol):
+    """Anything that gives records: `rlhf.data.source.Source`, a toy world, or a part of one."""
+
+    def records(self) -> Iterator[Comparison]:
+        """The records from the start."""
 
 
 class SplitRecords:
@@ -26,7 +32,7 @@ class SplitRecords:
         ValueError: another name.
     """
 
-    def __init__(self, source: Records, splitter: Splitter, part: str) -> None:
+    def __init__(self, source: RecordStream, splitter: Splitter, part: str) -> None:
         if part not in PARTS:
             raise RecordError(f"part={part}: one of {', '.join(PARTS)}")
         self.source, self.splitter, self.part = source, splitter, part

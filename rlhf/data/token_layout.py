@@ -22,17 +22,43 @@ Layout = Callable[[Sequence[Ids], Sequence[Sequence[Ids]]], Tokens]
 """`(prompts [B], responses [B][K_b]) -> tokens`, completions in order of group and place."""
 
 
-def filled(items: Iterable[Item], cost: Callable[[Item], int], budget: int) -> Iterator[list[Item]]:
-    """Items in order as batches of at most `budget` tokens; an item that costs more is a batch of its own."""
+def row_lengths(layout: Layout, prompt: Ids, responses: Sequence[Ids]) -> list[int]:
+    """Tokens of the rows that a group makes: one row with the prompt once in `shared`, else one per completion."""
+    if layout is shared:
+        return [len(prompt) + sum(map(len, responses))] if responses else []
+    return [len(prompt) + len(response) for response in responses]
+
+
+def pads_rows(layout: Layout) -> bool:
+    """Are the rows of a batch padded to the longest?"""
+    return getattr(layout, "func", layout) is padded
+
+
+def occupied(rows: Sequence[int], pads: bool) -> int:
+    """Tokens that rows take up in memory; `pads` = padded to the longest."""
+    return len(rows) * max(rows, default=0) if pads else sum(rows)
+
+
+def filled(
+    items: Iterable[Item], rows: Callable[[Item], Sequence[int]], budget: int, *, pads: bool = False
+) -> Iterator[list[Item]]:
+    """Items in order as batches that take up at most `budget` tokens; a larger item is a batch of its own.
+
+    Args:
+        items: read as a stream.
+        rows: an item to the lengths of its rows.
+        budget: tokens of a batch.
+        pads: as in `occupied`.
+    """
     batch: list[Item] = []
-    size = 0
+    lengths: list[int] = []
     for item in items:
-        more = cost(item)
-        if batch and size + more > budget:
+        more = rows(item)
+        if batch and occupied([*lengths, *more], pads) > budget:
             yield batch
-            batch, size = [], 0
+            batch, lengths = [], []
         batch.append(item)
-        size += more
+        lengths += more
     if batch:
         yield batch
 

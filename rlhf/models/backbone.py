@@ -117,12 +117,6 @@ def replace(model: nn.Module, name: str, module: nn.Module) -> None:
     setattr(model.get_submodule(parent), child, module)
 
 
-def encoder_only(backbone: Backbone) -> dict[str, Any]:
-    """Parameters of an encoder's classifier that lie outside its trunk (pooling layers of the classifier)."""
-    prefix = backbone.classifier.base_model_prefix + "."
-    return {n: p for n, p in backbone.classifier.named_parameters() if not n.startswith(prefix)}
-
-
 def _layers(classifier: PreTrainedModel) -> nn.ModuleList | None:
     """The stack of transformer layers, or None where it is not one list of as many as the configuration says."""
     depth = getattr(classifier.config.get_text_config(), "num_hidden_layers", None)

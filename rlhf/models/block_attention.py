@@ -17,8 +17,8 @@ their `**kwargs`. CPU: flash kernels block by block. Elsewhere: FlexAttention wi
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import cache, cached_property
+from dataclasses import dataclass, field
+from functools import cache
 from itertools import groupby
 from typing import Any
 
@@ -46,6 +46,8 @@ class AttentionPlan:
 
     tokens: Packed
     read: Int[Tensor, " Q"] | None = None
+    _known_blocks: dict[bool, tuple[Tensor, Tensor]] = field(default_factory=dict, repr=False)
+    _known_masks: dict[bool, Any] = field(default_factory=dict, repr=False)
 
     @property
     def longest(self) -> int:
@@ -54,15 +56,15 @@ class AttentionPlan:
 
     def blocks(self, causal: bool) -> tuple[Tensor, Tensor]:
         """Dense blocks as rows (first query, last + 1, first key, last + 1): own segments, contexts."""
-        return self._causal_blocks if causal else self._full_blocks
+        if causal not in self._known_blocks:
+            self._known_blocks[causal] = self._blocks(causal)
+        return self._known_blocks[causal]
 
-    @cached_property
-    def _causal_blocks(self) -> tuple[Tensor, Tensor]:
-        return self._blocks(True)
-
-    @cached_property
-    def _full_blocks(self) -> tuple[Tensor, Tensor]:
-        return self._blocks(False)
+    def block_mask(self, causal: bool) -> Any:
+        """FlexAttention's mask of the same attention."""
+        if causal not in self._known_masks:
+            self._known_masks[causal] = _block_mask(self, causal)
+        return self._known_masks[causal]
 
     def _blocks(self, causal: bool) -> tuple[Tensor, Tensor]:
         queries = list(self._queries(causal))
@@ -85,16 +87,6 @@ class AttentionPlan:
         for row, (place, segment) in enumerate(zip(self.read.tolist(), segments, strict=True)):
             start, stop, context = spans[segment]
             yield row, row + 1, start, place + 1 if causal else stop, context
-
-    @cached_property
-    def block_mask(self) -> Any:
-        """FlexAttention's mask of the same attention, causal within a segment."""
-        return _block_mask(self, causal=True)
-
-    @cached_property
-    def full_block_mask(self) -> Any:
-        """The same, not causal."""
-        return _block_mask(self, causal=False)
 
 
 @torch.compiler.disable  # type: ignore[untyped-decorator]  # a plan differs from batch to batch
@@ -130,9 +122,10 @@ def block_attention(
         own, context = plan.blocks(causal)
         out: Tensor = blocks_cpu(query, key, value, own, context, causal, scaling)[0]
     else:
-        mask = plan.block_mask if causal else plan.full_block_mask
         grouped = query.shape[1] != key.shape[1]
-        out = _flex()(query, key, value, block_mask=mask, scale=scaling, enable_gqa=grouped)
+        out = _flex()(
+            query, key, value, block_mask=plan.block_mask(causal), scale=scaling, enable_gqa=grouped
+        )
     return out.transpose(1, 2), None
 
 

@@ -128,7 +128,26 @@ class EnsembleHead(LinearHead):
         return torch.stack(draws, dim=1).to(row.device)
 
 
-class AttributeHead(LinearHead):
+class MixedRows(LinearHead):
+    """Rows with a bias each, and the weights `mix` [M] that make one reward of them; subclasses hold both."""
+
+    bias: Tensor
+
+    def forward(self, hidden: Float[Tensor, "N D"]) -> Float[Tensor, "*M N"]:
+        """Rewards of the members, or scores of the attributes on the scale of the ratings, `[M, N]`."""
+        return self.outputs(hidden) + self.bias[:, None]
+
+    def combine(self, reward: Float[Tensor, "*M N"]) -> Float[Tensor, " N"]:
+        """Weighted sum of the rows without their biases, constants that rank nothing; on the rewards' device."""
+        mix, bias = self.mixture().to(reward.device), self.bias.to(reward.device)
+        return mix @ (reward - bias[:, None])
+
+    def mixture(self) -> Float[Tensor, " M"]:
+        """The mix."""
+        return self.get_buffer("mix")
+
+
+class AttributeHead(MixedRows):
     """One row per attribute (helpfulness, honesty, ...); the reward is their weighted sum.
 
     Args:
@@ -141,14 +160,9 @@ class AttributeHead(LinearHead):
     """
 
     def __init__(
-        self,
-        hidden_size: int,
-        *,
-        attributes: tuple[str, ...],
-        mix: tuple[float, ...] = (),
-        dropout: float = 0.0,
+        self, hidden_size: int, *, attributes: tuple[str, ...], mix: tuple[float, ...] = (), dropout: float = 0.0,
         seed: int = 0,
-    ) -> None:
+    ) -> None:  # fmt: skip
         if not attributes:
             raise ValueError("head=attributes needs attributes=[name, ...]: the Likert criteria of the data")
         if mix and len(mix) != len(attributes):
@@ -159,21 +173,8 @@ class AttributeHead(LinearHead):
         weights = torch.tensor(list(mix) or [1 / len(attributes)] * len(attributes), dtype=torch.float32)
         self.register_buffer("mix", weights)
 
-    def forward(self, hidden: Float[Tensor, "N D"]) -> Float[Tensor, "*M N"]:
-        """Attribute scores `[A, N]` on the scale of the ratings (hence the bias)."""
-        return self.outputs(hidden) + self.bias[:, None]
 
-    def combine(self, reward: Float[Tensor, "*M N"]) -> Float[Tensor, " N"]:
-        """Weighted sum of the attributes without their biases, a constant that ranks nothing."""
-        return self.mixture() @ (reward - self.bias[:, None])
-
-    def mixture(self) -> Float[Tensor, " M"]:
-        """The mix."""
-        mix: Tensor = self.get_buffer("mix")
-        return mix
-
-
-class MixtureHead(LinearHead):
+class MixtureHead(MixedRows):
     """An exported ensemble or attribute head: its rows, and the mixture that makes the one reward.
 
     Args:
@@ -190,20 +191,6 @@ class MixtureHead(LinearHead):
         self.names = names
         self.register_buffer("mix", mixture)
         self.register_buffer("bias", bias)
-
-    def forward(self, hidden: Float[Tensor, "N D"]) -> Float[Tensor, "*M N"]:
-        """Rewards of the members, or scores of the attributes, `[M, N]`."""
-        return self.outputs(hidden) + self.get_buffer("bias")[:, None]
-
-    def combine(self, reward: Float[Tensor, "*M N"]) -> Float[Tensor, " N"]:
-        """Weighted sum of the rows without their biases, on the rewards' device."""
-        mix, bias = self.mixture().to(reward.device), self.get_buffer("bias").to(reward.device)
-        return mix @ (reward - bias[:, None])
-
-    def mixture(self) -> Float[Tensor, " M"]:
-        """The stored weights."""
-        mix: Tensor = self.get_buffer("mix")
-        return mix
 
 
 def _wide(values: Tensor) -> Tensor:

@@ -7,7 +7,9 @@ is what we export, so the reward model never lives in a format of its own; its l
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +28,13 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from rlhf.models.causal_lm import load_causal
 from rlhf.models.names import missing_folder, not_found
 from rlhf.records import RecordError
 
 PAD_TOKEN = "<|pad|>"
+
+OTHER_HEADS = ("ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering", "ForMaskedLM")
+"""How transformers ends the names of architectures that do not continue a text."""
 
 
 @dataclass(frozen=True)
@@ -68,9 +72,8 @@ class Pretrained:
 
     def tokenizer(self) -> PreTrainedTokenizerBase:
         """The tokenizer, with a padding token that differs from the end token (see `separate_pad`)."""
-        options = {"revision": self.revision, "trust_remote_code": self.trust_remote_code}
         try:
-            tokenizer = AutoTokenizer.from_pretrained(self.path, **options)
+            tokenizer = AutoTokenizer.from_pretrained(self.path, **self._source)
         except OSError as error:
             if Path(self.path).is_dir():
                 raise
@@ -83,25 +86,14 @@ class Pretrained:
         Raises:
             ValueError: the architecture has no sequence-classification class, or is an encoder-decoder.
         """
-        source: dict[str, Any] = {"revision": self.revision, "trust_remote_code": self.trust_remote_code}
-        config = AutoConfig.from_pretrained(self.path, **source)
+        config = AutoConfig.from_pretrained(self.path, **self._source)
         if config.is_encoder_decoder:
             raise ValueError(
                 f"model.path={self.path} is an encoder-decoder; use a causal model or an encoder"
             )
         config.num_labels = 1
-        set_dropout(config, self.dropout)
-        quantization = _four_bit() if self.load_in_4bit else None
-        classifier = AutoModelForSequenceClassification.from_pretrained(
-            self.path,
-            config=config,
-            dtype=getattr(torch, self.dtype),
-            attn_implementation=self.attention,
-            quantization_config=quantization,
-            ignore_mismatched_sizes=True,
-            **source,
-        )
-        return fit_classifier(classifier, tokenizer, self.gradient_checkpointing)
+        load = partial(AutoModelForSequenceClassification.from_pretrained, ignore_mismatched_sizes=True)
+        return self._loaded(load, config, tokenizer)
 
     def causal(self, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
         """The language model itself, for policies.
@@ -109,22 +101,26 @@ class Pretrained:
         Raises:
             RecordError: the architecture cannot continue a text, or the stored model has no language-model head.
         """
-        source: dict[str, Any] = {"revision": self.revision, "trust_remote_code": self.trust_remote_code}
-        config = AutoConfig.from_pretrained(self.path, **source)
+        config = AutoConfig.from_pretrained(self.path, **self._source)
         if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING and not self.trust_remote_code:
             raise RecordError(
                 f"{self.path} is a {config.model_type}: a policy must be a causal language model",
                 key="model.path",
             )
+        return self._loaded(load_causal, config, tokenizer)
+
+    @property
+    def _source(self) -> dict[str, Any]:
+        return {"revision": self.revision, "trust_remote_code": self.trust_remote_code}
+
+    def _loaded(
+        self, load: Callable[..., PreTrainedModel], config: Any, tokenizer: PreTrainedTokenizerBase
+    ) -> PreTrainedModel:
         set_dropout(config, self.dropout)
-        model = load_causal(
-            self.path,
-            config=config,
-            dtype=getattr(torch, self.dtype),
-            attn_implementation=self.attention,
-            quantization_config=_four_bit() if self.load_in_4bit else None,
-            **source,
-        )
+        model = load(
+            self.path, config=config, dtype=getattr(torch, self.dtype), attn_implementation=self.attention,
+            quantization_config=_four_bit() if self.load_in_4bit else None, **self._source,
+        )  # fmt: skip
         return fit_classifier(model, tokenizer, self.gradient_checkpointing)
 
 
@@ -251,3 +247,38 @@ def _four_bit() -> BitsAndBytesConfig:
         bnb_4bit_compute_dtype=torch.bfloat16,
         llm_int8_skip_modules=["score", "classifier"],
     )
+
+
+def load_causal(path: str, *, config: Any = None, key: str = "model.path", **options: Any) -> PreTrainedModel:
+    """`AutoModelForCausalLM.from_pretrained`, its head included.
+
+    Args:
+        path: folder or hub name.
+        config: of the model; read from `path` by default.
+        key: of the configuration, for the message.
+        options: of `from_pretrained`.
+
+    Raises:
+        RecordError: the stored model is of another architecture, a reward model for one, or has no language-model
+            head.
+    """
+    source = {k: options[k] for k in ("revision", "trust_remote_code") if k in options}
+    config = config or AutoConfig.from_pretrained(path, **source)
+    named = ", ".join(config.architectures or [])
+    if named and all(name.endswith(OTHER_HEADS) for name in config.architectures):
+        raise _refused(path, named, key)
+    model, info = AutoModelForCausalLM.from_pretrained(
+        path, config=config, output_loading_info=True, **options
+    )
+    head = model.get_output_embeddings()
+    own = {name for name, module in model.named_modules() if module is head}
+    if any(name.rpartition(".")[0] in own for name in info["missing_keys"]):
+        raise _refused(path, named or config.model_type, key)
+    return model
+
+
+def _refused(path: str, named: str, key: str) -> RecordError:
+    return RecordError(
+        f"{path} is a {named} and holds no language-model head: as a policy it would answer at random", key=key,
+        remedy="a causal language model: <run of task=sft, dpo or policy>/model, or the model it was trained from",
+    )  # fmt: skip

@@ -28,6 +28,7 @@ from rlhf.evaluation.metrics.calibration import Calibration
 from rlhf.evaluation.metrics.ood import Reference
 from rlhf.models.backbone import Backbone, replace
 from rlhf.models.heads import AttributeHead
+from rlhf.models.layouts import always_padded
 from rlhf.models.reward_model import RewardModel
 from rlhf.records import Prompt
 from rlhf.reward.scoring.scorer import Scorer
@@ -181,7 +182,7 @@ def _classifier(plain: RewardModel) -> PreTrainedModel:
 
 
 def _write_probes(model: RewardModel, renderer: Renderer, folder: Path) -> None:
-    scorer = Scorer(model, renderer, Calibration.identity())
+    scorer = Scorer(model, renderer, Calibration.identity(), layout=always_padded)  # as the proof scores
     probes = []
     for prompt, response in PROBES:
         if renderer.encode(prompt, [response]).trimmed or not renderer.encode(prompt, [response]).kept:

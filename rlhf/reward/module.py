@@ -12,7 +12,6 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from rlhf.data.batch import Batch, Target
-from rlhf.data.pool import PoolBatch
 from rlhf.models.reward_model import RewardModel
 from rlhf.reward.losses import LearnedDavidson, LearnedRaoKupper, centring, dpo
 from rlhf.reward.resumable import PreferenceModule
@@ -81,11 +80,6 @@ class RewardModule(PreferenceModule):
         loss = self.step_loss(batch)
         self.log("train/loss", loss * batch.denominator / len(batch), batch_size=len(batch), prog_bar=True)
         return loss
-
-    def predict_step(self, batch: PoolBatch) -> tuple[Tensor, Tensor]:
-        """Rewards `[N]` of a pool's batch, and every member's `[M, N]` (the same `[N]` where there is one)."""
-        members = self.model(batch.tokens)
-        return self.model.head.combine(members).float().cpu(), members.float().cpu()
 
     def preference(self, batch: Batch) -> Float[Tensor, " N"]:
         """The one reward of every completion."""

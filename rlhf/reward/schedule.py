@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 from torch import nn
@@ -12,34 +13,32 @@ from torch.optim.lr_scheduler import LambdaLR
 
 def constant(optimizer: Optimizer, total_steps: int, *, warmup: float = 0.0) -> LambdaLR:
     """Linear warm-up over the first `warmup` share of the steps, then constant."""
-    first = round(warmup * total_steps)
-    return LambdaLR(optimizer, lambda step: _warm(step, first))
+    return _warmed_up(optimizer, total_steps, warmup, lambda done: 1.0)
 
 
 def linear(optimizer: Optimizer, total_steps: int, *, warmup: float = 0.1, end: float = 0.0) -> LambdaLR:
     """Linear warm-up, then linear decay to the share `end` of the peak at the last step."""
-    first = round(warmup * total_steps)
-
-    def factor(step: int) -> float:
-        done = (step - first) / max(1, total_steps - first)
-        return _warm(step, first) if step < first else end + (1 - end) * max(0.0, 1 - done)
-
-    return LambdaLR(optimizer, factor)
+    return _warmed_up(optimizer, total_steps, warmup, lambda done: end + (1 - end) * (1 - done))
 
 
 def cosine(optimizer: Optimizer, total_steps: int, *, warmup: float = 0.1, end: float = 0.0) -> LambdaLR:
     """Linear warm-up, then half a cosine down to the share `end` of the peak at the last step."""
+    return _warmed_up(
+        optimizer, total_steps, warmup, lambda done: end + (1 - end) * 0.5 * (1 + math.cos(math.pi * done))
+    )
+
+
+def _warmed_up(
+    optimizer: Optimizer, total_steps: int, warmup: float, factor: Callable[[float], float]
+) -> LambdaLR:
+    """`factor` of the share, 0 to 1, of the steps after the warm-up that is done."""
     first = round(warmup * total_steps)
 
-    def factor(step: int) -> float:
+    def rate(step: int) -> float:
         done = min(1.0, (step - first) / max(1, total_steps - first))
-        return _warm(step, first) if step < first else end + (1 - end) * 0.5 * (1 + math.cos(math.pi * done))
+        return min(1.0, (step + 1) / first) if step < first else factor(done)
 
-    return LambdaLR(optimizer, factor)
-
-
-def _warm(step: int, first: int) -> float:
-    return min(1.0, (step + 1) / first) if first else 1.0
+    return LambdaLR(optimizer, rate)
 
 
 def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:

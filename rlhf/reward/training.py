@@ -110,16 +110,15 @@ def _states(run: RewardRun, split: str) -> tuple[Scored, Any]:
     completions = sum(map(len, rows[list(range(min(len(rows), 1000)))]["length"]))
     wanted = -(-MOST * min(len(rows), 1000) // max(1, completions))
     batches = max(1, -(-wanted * len(loader) // len(rows)))
-    rewards, states = split_states(run.module.model, loader, run.trainer.strategy.root_device, batches)
+    rewards, states = split_states(run.module.model, loader, batches)
     rewards, states = gather(rewards), gather(states)
     return scored(rows, rewards), np.concatenate([states[row] for row in sorted(states)])
 
 
 def _score(run: RewardRun, split: str) -> Scored:
-    device = run.trainer.strategy.root_device
-    run.module.to(device)
+    run.module.to(run.trainer.strategy.root_device)
     loader = run.data.loader(split, run.data.eval_batch_size, None)
-    return scored(run.data.rows[split], gather(score_split(run.module.model, loader, device)))
+    return scored(run.data.rows[split], gather(score_split(run.module.model, loader)))
 
 
 def _load_best(run: RewardRun) -> None:

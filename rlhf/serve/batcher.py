@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol, TypeVar
 
 from rlhf.data.render import Encoded
-from rlhf.reward.scoring.group_scorer import GroupScores
+from rlhf.reward.scoring.engine import GroupScores
 
 T = TypeVar("T")
 
@@ -22,28 +22,28 @@ class Busy(RuntimeError):
     """More is waiting than `queue_tokens` allows; the client may try again."""
 
 
-class Model(Protocol):
-    """What is needed of `rlhf.reward.scoring.group_scorer.GroupScorer`."""
+class Engine(Protocol):
+    """What is needed of `rlhf.reward.scoring.engine.ScoringEngine`."""
 
     batch_tokens: int
 
-    def score(self, groups: Sequence[Encoded]) -> list[GroupScores]:
+    def score(self, groups: Sequence[Encoded]) -> Iterable[GroupScores]:
         """Scores of every group."""
 
-    def tokens(self, encoded: Encoded) -> int:
-        """Tokens that scoring a group costs."""
+    def tokens(self, group: Encoded) -> int:
+        """Tokens that a group takes up."""
 
 
 class Batcher:
     """A queue in front of a model.
 
     Args:
-        model: scores groups; called from one thread only.
+        engine: scores groups; called from one thread only.
         queue_tokens: tokens that may wait, at most.
     """
 
-    def __init__(self, model: Model, *, queue_tokens: int) -> None:
-        self.model, self.queue_tokens = model, queue_tokens
+    def __init__(self, engine: Engine, *, queue_tokens: int) -> None:
+        self.engine, self.queue_tokens = engine, queue_tokens
         self.waiting: deque[tuple[Encoded, asyncio.Future[GroupScores]]] = deque()
         self.waiting_tokens = 0
         self._texts = ThreadPoolExecutor(1, "tokens")
@@ -75,7 +75,7 @@ class Batcher:
         Raises:
             Busy: the queue is full.
         """
-        tokens = sum(map(self.model.tokens, groups))
+        tokens = sum(map(self.engine.tokens, groups))
         if self.waiting and self.waiting_tokens + tokens > self.queue_tokens:
             raise Busy(f"{self.waiting_tokens} tokens are waiting, queue_tokens={self.queue_tokens}")
         loop = asyncio.get_running_loop()
@@ -98,8 +98,8 @@ class Batcher:
         batch: list[tuple[Encoded, asyncio.Future[GroupScores]]] = []
         size = 0
         while self.waiting:
-            tokens = self.model.tokens(self.waiting[0][0])
-            if batch and size + tokens > self.model.batch_tokens:
+            tokens = self.engine.tokens(self.waiting[0][0])
+            if batch and size + tokens > self.engine.batch_tokens:
                 break
             group, answer = self.waiting.popleft()
             self.waiting_tokens -= tokens
@@ -115,7 +115,7 @@ class Batcher:
     ) -> None:
         """Score a batch; where that fails, every group for itself, so that one cannot fail the others."""
         try:
-            scores = self.model.score([group for group, _ in batch])
+            scores = list(self.engine.score([group for group, _ in batch]))
         except Exception as error:
             if len(batch) == 1:
                 loop.call_soon_threadsafe(_resolve, batch[0][1], None, error)

@@ -19,11 +19,15 @@ from starlette.exceptions import HTTPException
 
 from rlhf.data.render import Encoded
 from rlhf.records import Prompt
-from rlhf.reward.scoring.group_scorer import GroupScorer, GroupScores
+from rlhf.reward.scoring.engine import GroupScores
+from rlhf.reward.scoring.scorer import Scorer
 from rlhf.serve.batcher import Batcher, Busy
 from rlhf.serve.bodies import BatchBody, GroupBody, PairBody, Refused, RenderedBody, refusal, unreadable_body
 
 log = logging.getLogger("rlhf.serve")
+
+DETECTOR = "mahalanobis"
+"""Of the `ood_score` in answers."""
 
 
 @dataclass(frozen=True)
@@ -51,14 +55,17 @@ class Service:
         limits: of requests.
     """
 
-    def __init__(self, scorer: GroupScorer, limits: Limits) -> None:
+    def __init__(self, scorer: Scorer, limits: Limits) -> None:
         self.scorer, self.limits = scorer, limits
-        self.batcher = Batcher(scorer, queue_tokens=limits.queue_tokens)
+        self.batcher = Batcher(scorer.engine, queue_tokens=limits.queue_tokens)
+        reference = scorer.reference
+        self.layout = scorer.engine.layout_name  # tried before the first request
+        self.knows_ordinary = reference is not None and DETECTOR in reference.typical
 
     @property
     def calibration(self) -> Any:
         """Temperature and normalisation of the run."""
-        return self.scorer.scorer.calibration
+        return self.scorer.calibration
 
     async def score(self, groups: Sequence[tuple[str, Prompt, Sequence[str]]]) -> list[dict[str, Any]]:
         """Scores of every group; the first of each triple is the name of its completions in the request.
@@ -69,7 +76,7 @@ class Service:
         self._count(sum(len(texts) for _, _, texts in groups))
         encoded = await self.batcher.encode(lambda: [self._encode(*group) for group in groups])
         scores = await self._score(encoded)
-        return [self._answer(*pair) for pair in zip(encoded, scores, strict=True)]
+        return await self.batcher.encode(lambda: list(map(self._answer, encoded, scores)))
 
     async def score_rendered(self, body: RenderedBody) -> tuple[list[float], list[int]]:
         """Scores of whole texts, and the tokens each prompt lost. Raises as `score`."""
@@ -83,29 +90,28 @@ class Service:
                 raise Refused(
                     422, f"prompts[{i}]", problem, "the prompt as it stands in query, or no prompts"
                 )
-        renderer = self.scorer.scorer.renderer
+        renderer = self.scorer.renderer
         pairs = list(zip(body.query, prompts, strict=True))
         encoded = await self.batcher.encode(lambda: [renderer.encode_rendered(*pair) for pair in pairs])
         for i, group in enumerate(encoded):
             if not group.kept:
                 raise self._too_long(f"query[{i}]")
         found = await self._score(encoded)
-        return [self.scorer.combine(s.members)[0] for s in found], [e.trimmed for e in encoded]
+        return [float(s.reward[0]) for s in found], [e.trimmed for e in encoded]
 
     def info(self) -> dict[str, Any]:
         """What is served."""
-        inner = self.scorer.scorer
-        head = inner.model.head
+        renderer, engine = self.scorer.renderer, self.scorer.engine
         return {
-            "template_hash": inner.renderer.template_hash,
-            "max_length": inner.renderer.max_length,
-            "min_prompt": inner.renderer.min_prompt,
-            "members": head.weight.shape[0],
+            "template_hash": renderer.template_hash,
+            "max_length": renderer.max_length,
+            "min_prompt": renderer.min_prompt,
+            "members": engine.model.head.weight.shape[0],
             "calibration": asdict(self.calibration),
-            "ood_score": self.scorer.has_ood_statistics,
-            "layout": self.scorer.layout_name,
-            "batch_tokens": self.scorer.batch_tokens,
-            "device": str(next(inner.model.parameters()).device),
+            "ood_score": self.knows_ordinary,
+            "layout": self.layout,
+            "batch_tokens": engine.batch_tokens,
+            "device": str(engine.device),
             "limits": asdict(self.limits),
         }
 
@@ -115,18 +121,18 @@ class Service:
             raise Refused(413, "completions", problem, "send them in several requests")
 
     def _encode(self, name: str, prompt: Prompt, texts: Sequence[str]) -> Encoded:
-        encoded = self.scorer.scorer.renderer.encode(prompt, texts)
+        encoded = self.scorer.renderer.encode(prompt, texts)
         lost = sorted(set(range(len(texts))) - set(encoded.kept))
         if lost:
             raise self._too_long(f"{name}[{lost[0]}]" if name else "ab"[lost[0]])
         return encoded
 
     def _too_long(self, field: str) -> Refused:
-        longest = self.scorer.scorer.renderer.max_length
+        longest = self.scorer.renderer.max_length
         return Refused(422, field, f"is longer than max_length={longest} tokens allows", "shorten it")
 
     async def _score(self, encoded: Sequence[Encoded]) -> list[GroupScores]:
-        tokens = sum(map(self.scorer.tokens, encoded))
+        tokens = sum(map(self.scorer.engine.tokens, encoded))
         if tokens > self.limits.max_tokens:
             problem = f"{tokens} tokens, max_tokens={self.limits.max_tokens}"
             raise Refused(413, "completions", problem, "send them in several requests")
@@ -136,12 +142,12 @@ class Service:
             raise Refused(503, "", f"too busy: {busy}", "try again in a second") from busy
 
     def _answer(self, encoded: Encoded, found: GroupScores) -> dict[str, Any]:
-        scores, members = self.scorer.combine(found.members), found.members
+        scores, members = found.reward.tolist(), found.members
         return {
             "scores": scores,
             "normalised": np.asarray(self.calibration.normalise(np.array(scores))).tolist(),
             "members": members.T.tolist() if members.ndim == 2 else None,
-            "ood_score": found.ood_score,
+            "ood_score": self.scorer.ood_score_of(found.states, DETECTOR) if self.knows_ordinary else None,
             "prompt_tokens_lost": encoded.trimmed,
         }
 

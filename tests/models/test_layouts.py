@@ -172,7 +172,7 @@ def test_the_block_mask_for_gpus_allows_the_same_attention(read):
     width = tokens.segment.shape[0]
     queries = len(tokens.last) if read else width
     q, k, v = (torch.randn(1, 2, n, 16, generator=generator) for n in (queries, width, width))
-    for causal, mask in ((True, plan.block_mask), (False, plan.full_block_mask)):
+    for causal, mask in ((True, plan.block_mask(True)), (False, plan.block_mask(False))):
         own, context = plan.blocks(causal)
         expected = blocks_cpu(q, k, v, own, context, causal, 0.25)[0]
         found = flex_attention(q, k, v, block_mask=mask, scale=0.25)

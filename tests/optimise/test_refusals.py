@@ -11,8 +11,7 @@ from rlhf.assemble.tasks.iterate import iterate_run
 from rlhf.assemble.tasks.policy import policy_run
 from rlhf.assemble.tasks.tradeoff import tradeoff_run
 from rlhf.collect.decoding import Decoding
-from rlhf.models.causal_lm import load_causal
-from rlhf.models.pretrained import Pretrained
+from rlhf.models.pretrained import Pretrained, load_causal
 from rlhf.optimise.policy.module import PolicyModule
 from rlhf.optimise.policy.oversight import Oversight
 from rlhf.optimise.policy.ppo_module import PpoModule

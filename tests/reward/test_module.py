@@ -58,9 +58,7 @@ def test_rewards_come_back_to_their_groups_and_places(data):
 
 def test_a_group_scores_the_same_whatever_shares_its_batch(data):
     module = build_module().eval()
-    rewards = [
-        score_split(module.model, data.loader("val", n, None), torch.device("cpu")) for n in (1, 5, 64)
-    ]
+    rewards = [score_split(module.model, data.loader("val", n, None)) for n in (1, 5, 64)]
     for row, alone in rewards[0].items():
         np.testing.assert_allclose(rewards[1][row], alone, atol=1e-5)
         np.testing.assert_allclose(rewards[2][row], alone, atol=1e-5)
@@ -99,7 +97,7 @@ def _score_in_two(rank, cache, out):
     )
     data, module = build_data(cache, 703), build_module().eval()
     loader = data.loader("test", 64, None)
-    share = score_split(module.model, loader, torch.device("cpu"))
+    share = score_split(module.model, loader)
     together = gather(share)
     if rank == 0:
         torch.save({"rewards": {k: v.tolist() for k, v in together.items()}, "share": len(share)}, out)
@@ -111,7 +109,7 @@ def test_two_processes_evaluate_exactly_what_one_does(tmp_path):
     data, module = build_data(tmp_path, 703), build_module().eval()
     rows = len(data.rows["test"])
     assert rows % 2 == 1, "an odd number of rows makes the processes' shares uneven"
-    alone = score_split(module.model, data.loader("test", 64, None), torch.device("cpu"))
+    alone = score_split(module.model, data.loader("test", 64, None))
     mp.spawn(_score_in_two, (tmp_path, tmp_path / "out.pt"), nprocs=2)
     found = torch.load(tmp_path / "out.pt")
     assert found["share"] < rows

@@ -5,7 +5,6 @@ import json
 import numpy as np
 import pytest
 import pytorch_lightning as pl
-import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
 from reward_modules import build_data, build_module
 
@@ -32,7 +31,7 @@ def run(tmp_path, monkeypatch):
 def rescored(run, split):
     """Rewards beside labels of one split, from the weights that the run ended with."""
     loader = run.data.loader(split, 7, None)
-    return scored(run.data.rows[split], score_split(run.module.model, loader, torch.device("cpu")))
+    return scored(run.data.rows[split], score_split(run.module.model, loader))
 
 
 def expected(table):

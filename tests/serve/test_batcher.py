@@ -11,7 +11,7 @@ from fastapi.testclient import TestClient
 import rlhf
 from rlhf.assemble import CONF
 from rlhf.data.render import Encoded
-from rlhf.reward.scoring.group_scorer import GroupScorer, GroupScores
+from rlhf.reward.scoring.engine import GroupScores
 from rlhf.serve.batcher import Batcher, Busy
 from rlhf.serve.web import Limits, Service, app
 
@@ -40,7 +40,7 @@ class Fake:
         self.batches.append(numbers)
         if 13 in numbers:
             raise RuntimeError("thirteen")
-        return [GroupScores(torch.tensor([float(n)])) for n in numbers]
+        return [GroupScores(*[torch.tensor([float(n)])] * 3) for n in numbers]
 
 
 def run(work, queue_tokens=1000):
@@ -155,16 +155,16 @@ def test_stopping_finishes_what_waits():
 
 @pytest.fixture(scope="module")
 def ensemble(exported):
-    return GroupScorer(rlhf.load(exported(1, members=3)), batch_tokens=300)
+    return rlhf.load(exported(1, members=3), batch_tokens=300)
 
 
 def test_members_of_an_ensemble_come_along_and_large_groups_are_cut(ensemble):
     texts = [f"answer {i} " * (i + 1) for i in range(12)]  # 12 answers of up to 120 tokens in batches of 300
     with TestClient(app(Service(ensemble, Limits()))) as client:
         found = client.post("/score", json={"prompt": "Why?", "completions": texts}).json()
-    expected = ensemble.scorer.members("Why?", texts)
+    expected = ensemble.members("Why?", texts)
     torch.testing.assert_close(torch.tensor(found["members"]).T, expected, atol=1e-6, rtol=0)
-    assert found["scores"] == pytest.approx(ensemble.scorer.score("Why?", texts), abs=1e-6)
+    assert found["scores"] == pytest.approx(ensemble.score("Why?", texts), abs=1e-6)
 
 
 def test_a_failure_is_told_without_its_message(ensemble, caplog, monkeypatch):
@@ -173,7 +173,7 @@ def test_a_failure_is_told_without_its_message(ensemble, caplog, monkeypatch):
     def fail(groups):
         raise RuntimeError(f"cannot score {secret}")
 
-    monkeypatch.setattr(ensemble, "score", fail)
+    monkeypatch.setattr(ensemble.engine, "score", fail)
     with caplog.at_level(logging.DEBUG), TestClient(app(Service(ensemble, Limits()))) as client:
         answer = client.post("/score", json={"prompt": secret, "completions": [secret]})
     assert answer.status_code == 500

@@ -153,7 +153,7 @@ class Evaluate(Command):
     criterion: str | None = key(None,
         "which votes of other data count: a criterion's name; null = `overall` where there is one")
     block: PositiveInt = key(32, "records scored together by one process: any number of processes gives the same")
-    batch_tokens: PositiveInt = key(8192, "tokens per forward pass, each prompt counted once")
+    batch_tokens: PositiveInt = key(8192, "tokens per forward pass, padding included, each prompt counted once")
     max_length: AtLeastTwo = key(2048, "tokens a foreign model may read, unless it knows fewer; runs keep their own")
     accelerator: str = key("cpu", "cpu, gpu, auto")
     devices: PositiveInt = key(1, "processes; each scores every devices-th block")

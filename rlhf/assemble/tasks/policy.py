@@ -37,24 +37,27 @@ def policy_run(cfg: DictConfig) -> PolicyRun:
     folder = run_folder()
     checkpoint = checkpoint_to_go_on_from(cfg, folder)
     source = hydra.utils.instantiate(cfg.data)
-    proxy, watch = RunReward(listed(cfg.reward)), listed(cfg.task.watch)
-    gold = hydra.utils.instantiate(cfg.task.gold)
-    reward_sources = RewardSources(
-        proxy, RunReward(watch) if watch else None, gold(source) if gold is not None else None
-    )
     splitter = hydra.utils.instantiate(cfg.split)
     data = PromptData(source.records(), splitter, batch_size=cfg.task.prompts, seed=cfg.seed)
     shaper = hydra.utils.instantiate(cfg.shaping, _convert_="all")
     shaper.check({task.domain for tasks in data.tasks.values() for task in tasks.values()})
+    policy = _rollout_policy(cfg)
+    trainer = trainer_of(cfg, folder, checkpoint, steps=cfg.task.steps)
+    on, watch = trainer.strategy.root_device, listed(cfg.task.watch)
+    gold = hydra.utils.instantiate(cfg.task.gold)
+    reward_sources = RewardSources(
+        RunReward(listed(cfg.reward), device=on),
+        RunReward(watch, device=on) if watch else None,
+        gold(source) if gold is not None else None,
+    )
     module = hydra.utils.instantiate(cfg.algorithm)(
-        _rollout_policy(cfg),
+        policy,
         reward_sources,
         shaper,
         completions=cfg.task.completions,
         early_stopping=hydra.utils.instantiate(cfg.early_stopping, _convert_="all"),
         **optimizing(cfg),
     )
-    trainer = trainer_of(cfg, folder, checkpoint, steps=cfg.task.steps)
     return PolicyRun(
         folder, data, module, trainer, checkpoint, cfg.seed, cfg.task.reference_samples, cfg.task.eval_prompts,
         oversight=hydra.utils.instantiate(cfg.task.oversight), previous=_previous(cfg), dry_run=cfg.task.dry_run,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,16 +17,15 @@ from torch import Tensor
 from transformers import AutoTokenizer
 
 from rlhf.data.render import Renderer
+from rlhf.data.token_layout import filled
 from rlhf.evaluation.metrics.calibration import Calibration
 from rlhf.evaluation.score_source import Scores
-from rlhf.models.causal_lm import load_causal
 from rlhf.models.policy import Spans, spans, token_logp
+from rlhf.models.pretrained import load_causal
 from rlhf.records import Comparison, RecordError
 
 DPO = "rlhf.optimise.direct.train.train_dpo"
 """What a run of `task=dpo` has done, as its configuration names it."""
-Row = tuple[int, int, list[int], list[int]]
-"""Record, completion, tokens of the prompt, tokens of the completion."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +86,7 @@ class ImplicitSource:
     def score(self, records: Sequence[Comparison]) -> list[Scores]:
         """Rewards of every record's completions; NaN where one is too long."""
         groups = [self.renderer.encode(r.prompt, [c.text for c in r.completions]) for r in records]
-        rows = [
+        rows = [  # record, completion, tokens of the prompt, tokens of the completion
             (i, k, g.prompt, ids)
             for i, g in enumerate(groups)
             for k, ids in zip(g.kept, g.responses, strict=True)
@@ -95,7 +94,7 @@ class ImplicitSource:
         reward = [np.full(len(r.completions), np.nan) for r in records]
         tokens = [np.full(len(r.completions), np.nan) for r in records]
         device = next(self.policies.model.parameters()).device
-        for part in self._batches(rows):
+        for part in filled(rows, lambda row: [len(row[2]) + len(row[3])], self.batch_tokens, pads=True):
             block = spans(
                 [prompt for _, _, prompt, _ in part], [[ids] for *_, ids in part], pad_id=0
             )  # masked
@@ -106,19 +105,6 @@ class ImplicitSource:
             Scores(r, r[None, :], t, trimmed=g.trimmed > 0)
             for r, t, g in zip(reward, tokens, groups, strict=True)
         ]
-
-    def _batches(self, rows: Sequence[Row]) -> Iterator[list[Row]]:
-        """Rows of about `batch_tokens` tokens, padding counted; one row at least."""
-        part: list[Row] = []
-        longest = 0
-        for row in rows:
-            longest = max(longest, len(row[2]) + len(row[3]))
-            if part and longest * (len(part) + 1) > self.batch_tokens:
-                yield part
-                part, longest = [], len(row[2]) + len(row[3])
-            part.append(row)
-        if part:
-            yield part
 
 
 def load_implicit(

@@ -32,7 +32,7 @@ from rlhf.optimise.policy.early_stopping import StoppingRule
 from rlhf.optimise.policy.rollout import Rollout, RolloutPolicy, isolated_seed
 from rlhf.optimise.shaping.ensemble import spread
 from rlhf.optimise.shaping.kl_controllers import controller_state_of, load_controller
-from rlhf.optimise.shaping.reward_source import ProxyReward, RewardSource
+from rlhf.optimise.shaping.reward_source import ProxyReward, RewardSource, RunReward
 from rlhf.optimise.shaping.shape import ShapedReward, k2, k3, sequence_kl
 from rlhf.optimise.shaping.shaper import Shaper
 from rlhf.records import Prompt, RecordError
@@ -49,6 +49,12 @@ class RewardSources:
     proxy: RewardSource
     watch: RewardSource | None = None
     gold: Gold | None = None
+
+    def to(self, device: torch.device) -> None:
+        """Reward models score where the policy is trained."""
+        for source in (self.proxy, self.watch):
+            if isinstance(source, RunReward):
+                source.to(device)
 
 
 class PolicyModule(ResumableModule):
@@ -117,6 +123,10 @@ class PolicyModule(ResumableModule):
         self.reference = self.score_rollout(rollout, tasks, self.policy.ref_logp(rollout))[1]
         if self.early_stopping is not None:
             self.early_stopping.check(self.reference)
+
+    def on_fit_start(self) -> None:
+        """The reward models follow the policy to its device."""
+        self.reward_sources.to(self.device)
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         """A batch is prompts: there is nothing to move."""

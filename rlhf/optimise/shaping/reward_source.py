@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -13,9 +12,10 @@ from sklearn.covariance import LedoitWolf
 from torch import Tensor
 
 import rlhf
-from rlhf.data.token_layout import pad
+from rlhf.data.render import Encoded
 from rlhf.optimise.shaping.ensemble import normalise
 from rlhf.records import Prompt
+from rlhf.reward.scoring.engine import GroupScores, joined
 from rlhf.reward.scoring.scorer import Scorer
 from rlhf.stats.arrays import Floats
 
@@ -71,47 +71,53 @@ class RunReward:
 
     Args:
         folders: runs or exported models.
-        batch_size: completions per forward pass.
+        device: of the models; see `to`.
+        batch_tokens: tokens per forward pass, at most.
 
     Raises:
         ValueError: no folder, or one with head=attributes, whose rows are different questions.
     """
 
-    def __init__(self, folders: Sequence[str | Path], *, batch_size: int = 64) -> None:
+    def __init__(
+        self, folders: Sequence[str | Path], *, device: torch.device | str = "cpu", batch_tokens: int = 8192
+    ) -> None:
         if not folders:
             raise ValueError(
                 "no reward model: reward=<run folder>, or reward=[<run>,<run>,...] for an ensemble"
             )
-        for folder in map(Path, folders):
-            about = next((p for p in (folder / "model/rlhf.json", folder / "rlhf.json") if p.is_file()), None)
-            if about is not None and json.loads(about.read_text())["head"] == "AttributeHead":
+        self.scorers = [rlhf.load(f, device=str(device), batch_tokens=batch_tokens) for f in folders]
+        for folder, scorer in zip(folders, self.scorers, strict=True):
+            if scorer.model.head.names:
                 raise ValueError(
                     f"reward={folder} has head=attributes: its rows are no ensemble; use head=linear or ensemble"
                 )
-        self.scorers: list[Scorer] = [rlhf.load(folder) for folder in folders]
-        self.batch_size = batch_size
 
-    @torch.inference_mode()
+    def to(self, device: torch.device | str) -> None:
+        """Score on another device from now on: that of the policy."""
+        for scorer in self.scorers:
+            scorer.engine.to(device)
+
     def score(self, prompts: Sequence[Prompt], texts: Sequence[str]) -> tuple[Float[Tensor, "M B"], Floats]:
         """Raw rewards, and the first run's pooled hidden states."""
-        members, features = [], None
-        for scorer in self.scorers:
-            hidden = self._hidden(scorer, prompts, texts)
-            reward = scorer.model.head(hidden)
-            members.append(reward if reward.ndim == 2 else reward[None])
-            features = hidden.double().numpy() if features is None else features
-        return torch.cat(members).clone(), features  # type: ignore[return-value]
+        found = [_scores(scorer, prompts, texts) for scorer in self.scorers]
+        return torch.cat([scores.rows for scores in found]), found[0].states.double().numpy()
 
-    def _hidden(self, scorer: Scorer, prompts: Sequence[Prompt], texts: Sequence[str]) -> Tensor:
-        rows = []
-        for prompt, text in zip(prompts, texts, strict=True):
-            encoded = scorer.renderer.encode(prompt, [text])
-            if not encoded.kept:
-                raise ValueError(
-                    f"a completion of {len(text)} characters is longer than the reward model reads: "
-                    "lower task.max_new_tokens"
-                )
-            rows.append(encoded.prompt + encoded.responses[0])
-        end = int(scorer.renderer.tokenizer.pad_token_id)
-        batches = [rows[i : i + self.batch_size] for i in range(0, len(rows), self.batch_size)]
-        return torch.cat([scorer.model.backbone(pad(batch, end)).float() for batch in batches])
+
+def _scores(scorer: Scorer, prompts: Sequence[Prompt], texts: Sequence[str]) -> GroupScores:
+    """Scores in the order of the texts, each rendered alone; a prompt that several of them answer is read once."""
+    answers: dict[tuple[int, ...], list[tuple[int, list[int]]]] = {}
+    for place, (prompt, text) in enumerate(zip(prompts, texts, strict=True)):
+        encoded = scorer.renderer.encode(prompt, [text])
+        if not encoded.kept:
+            raise ValueError(
+                f"a completion of {len(text)} characters is longer than the reward model reads: "
+                "lower task.max_new_tokens"
+            )
+        answers.setdefault(tuple(encoded.prompt), []).append((place, encoded.responses[0]))
+    groups = [
+        Encoded(list(prompt), [ids for _, ids in some], list(range(len(some))), 0, 0)
+        for prompt, some in answers.items()
+    ]
+    order = torch.tensor([place for some in answers.values() for place, _ in some]).argsort()
+    found = joined(list(scorer.engine.score(groups)))
+    return GroupScores(found.reward[order], found.members[..., order], found.states[order])

@@ -8,32 +8,12 @@ The checks on the model are in `rlhf.reward.doctor.model_checks`, those on the d
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 
 from rlhf.reward.doctor.data_checks import Check, data_checks, rendering_checks
-from rlhf.reward.doctor.model_checks import (
-    check_batch_invariance,
-    check_eval_is_deterministic,
-    check_export,
-    check_first_batch_overfit,
-    check_head,
-    check_layout,
-    check_padding_side,
-    check_padding_token,
-)
+from rlhf.reward.doctor.model_checks import MODEL_CHECKS
 from rlhf.reward.training import RewardRun
-
-MODEL_CHECKS: Sequence[Callable[[RewardRun], Check]] = (
-    check_padding_token,
-    check_padding_side,
-    check_batch_invariance,
-    check_layout,
-    check_eval_is_deterministic,
-    check_head,
-    check_export,
-    check_first_batch_overfit,
-)
 
 
 def examine(run: RewardRun) -> dict[str, float]:

@@ -161,6 +161,12 @@ def check_first_batch_overfit(run: RewardRun, steps: int = 60) -> Check:
     return verdict("first batch overfits", not learned > 0.5, measured, remedy)
 
 
+MODEL_CHECKS = (
+    check_padding_token, check_padding_side, check_batch_invariance, check_layout, check_eval_is_deterministic,
+    check_head, check_export, check_first_batch_overfit,
+)  # fmt: skip
+
+
 def _sequences(run: RewardRun) -> list[list[int]]:
     rows = run.data.rows["train"]
     columns = rows[list(range(min(GROUPS, len(rows))))]

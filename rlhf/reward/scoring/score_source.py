@@ -4,23 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from rlhf.data.render import Encoded, Renderer
-from rlhf.data.token_layout import Layout, filled
 from rlhf.evaluation.metrics.calibration import Calibration
 from rlhf.evaluation.metrics.ood import MOST, Reference, fit_reference, with_typical
 from rlhf.evaluation.score_source import Scores
 from rlhf.models.backbone import Backbone
 from rlhf.models.heads import LinearHead
-from rlhf.models.layouts import auto
 from rlhf.models.names import not_found
 from rlhf.models.reward_model import RewardModel
 from rlhf.records import Comparison, RecordError
+from rlhf.reward.scoring.engine import GroupScores
 from rlhf.reward.scoring.scorer import Scorer
 from rlhf.stats.arrays import Floats
 
@@ -33,64 +30,30 @@ class RunSource:
         scorer: model, rendering, calibration, statistics of its states.
         calibrated: False where the calibration is a placeholder, to be fitted on validation data.
         bias: added to every reward; a foreign classifier's last layer may have one.
-        batch_tokens: tokens per forward pass, every prompt counted once.
     """
 
-    def __init__(
-        self,
-        name: str,
-        scorer: Scorer,
-        *,
-        calibrated: bool = True,
-        bias: float = 0.0,
-        batch_tokens: int = 8192,
-    ) -> None:
-        self.name, self.scorer, self.bias, self.batch_tokens = name, scorer, bias, batch_tokens
+    def __init__(self, name: str, scorer: Scorer, *, calibrated: bool = True, bias: float = 0.0) -> None:
+        self.name, self.scorer, self.bias = name, scorer, bias
         self.calibration: Calibration | None = scorer.calibration if calibrated else None
-        backbone, renderer = scorer.model.backbone, scorer.renderer
-        pad = renderer.tokenizer.pad_token_id
-        self.layout: Layout = auto(
-            backbone, pad_id=0 if pad is None else int(pad), max_length=renderer.max_length
-        )
 
-    @torch.inference_mode()
     def score(self, records: Sequence[Comparison]) -> list[Scores]:
         """Rewards, members, states and detectors of every record's completions; NaN where one is too long."""
-        encoded = [self.scorer.renderer.encode(r.prompt, [c.text for c in r.completions]) for r in records]
-        found: dict[int, Scores] = {}
-        for numbers in self._batches(encoded):
-            groups = [encoded[i] for i in numbers]
-            tokens: Any = self.layout([g.prompt for g in groups], [g.responses for g in groups])
-            model = self.scorer.model
-            hidden = model.backbone(tokens.to(next(model.parameters()).device))
-            members = model.head(hidden)
-            reward = (model.head.combine(members) + self.bias).double().cpu().numpy()
-            rows = members.reshape(-1, len(reward)).double().cpu().numpy() + self.bias
-            states = hidden.float().cpu().numpy()
-            ends = np.cumsum([len(g.kept) for g in groups])
-            for i, stop in zip(numbers, ends.tolist(), strict=True):
-                part = slice(stop - len(encoded[i].kept), stop)
-                found[i] = self._scores(records[i], encoded[i], reward[part], rows[:, part], states[part])
-        width = self.scorer.model.head.weight.shape[0]
-        return [found.get(i) or _unscored(len(r.completions), width) for i, r in enumerate(records)]
+        groups = self._encoded(records)
+        return list(map(self._scores, records, groups, self.scorer.engine.score(groups)))
 
     def fit_reference(self, records: Sequence[Comparison], held_out: Sequence[Comparison]) -> None:
         """Statistics of the states of training records, for a model that came without; all pairs count as labelled."""
-        states, reward, first, second = [], [], [], []
-        start = 0
-        for scores in self._few(records):
-            kept = np.flatnonzero(np.isfinite(scores.reward))
-            i, j = np.triu_indices(len(kept), 1)
-            states.append(_states(scores)[kept])
-            reward.append(scores.reward[kept])
-            first.append(i + start)
-            second.append(j + start)
-            start += len(kept)
+        seen = list(self._few(records))
+        sizes = [len(scores.reward) for scores in seen]
+        starts = np.cumsum(sizes) - sizes
+        pairs = [np.stack(np.triu_indices(k, 1)) + start for k, start in zip(sizes, starts, strict=True)]
+        first, second = np.concatenate(pairs, 1)
         head = self.scorer.model.head
         weight = (head.mixture() @ head.weight).detach().double().cpu().numpy()
-        columns = [np.concatenate(part) for part in (states, reward, first, second)]
-        reference = fit_reference(columns[0], columns[1], columns[2], columns[3], weight)
-        ordinary = [_states(s)[np.isfinite(s.reward)] for s in self._few(held_out)]
+        states = np.concatenate([scores.states.numpy() for scores in seen])
+        reward = np.concatenate([(scores.reward + self.bias).double().numpy() for scores in seen])
+        reference = fit_reference(states, reward, first, second, weight)
+        ordinary = [scores.states.numpy() for scores in self._few(held_out)]
         self.scorer.reference = with_typical(reference, np.concatenate(ordinary)) if ordinary else reference
 
     @property
@@ -98,31 +61,29 @@ class RunSource:
         """Statistics of the states; None where there are none."""
         return self.scorer.reference
 
-    def _few(self, records: Sequence[Comparison]) -> Iterator[Scores]:
-        """Scores of the first records, `MOST` completions at most."""
+    def _encoded(self, records: Sequence[Comparison]) -> list[Encoded]:
+        return [self.scorer.renderer.encode(r.prompt, [c.text for c in r.completions]) for r in records]
+
+    def _few(self, records: Sequence[Comparison]) -> Iterator[GroupScores]:
+        """Scores of the first records, about `MOST` completions."""
         total = 0
         for start in range(0, len(records), 32):
-            for scores in self.score(records[start : start + 32]):
-                total += len(scores.reward)
-                if scores.features is not None:
-                    yield scores
+            some = records[start : start + 32]
+            yield from (s for s in self.scorer.engine.score(self._encoded(some)) if len(s.reward))
+            total += sum(len(record.completions) for record in some)
             if total >= MOST:
                 return
 
-    def _batches(self, encoded: Sequence[Encoded]) -> Iterator[list[int]]:
-        """Numbers of the groups of every forward pass, in order."""
-        costs = [len(group.prompt) + sum(map(len, group.responses)) for group in encoded]
-        kept = (i for i, group in enumerate(encoded) if group.kept)
-        return filled(kept, costs.__getitem__, self.batch_tokens)
-
-    def _scores(
-        self, record: Comparison, group: Encoded, reward: Floats, members: Floats, states: Any
-    ) -> Scores:
+    def _scores(self, record: Comparison, group: Encoded, found: GroupScores) -> Scores:
         k, kept = len(record.completions), group.kept
+        members = found.rows.double().numpy() + self.bias
+        if not kept:
+            return Scores(np.full(k, np.nan), np.full((len(members), k), np.nan), np.full(k, np.nan))
+        states = found.states.numpy()
         ood_scores = {} if self.reference is None else self.reference.detect(states)
         lengths = np.array([len(group.prompt) + len(r) for r in group.responses], dtype=np.float64)
         return Scores(
-            reward=_spread(reward, kept, k),
+            reward=_spread((found.reward + self.bias).double().numpy(), kept, k),
             members=_spread(members, kept, k),
             tokens=_spread(lengths, kept, k),
             features=_spread(states.T, kept, k).T,
@@ -131,7 +92,9 @@ class RunSource:
         )
 
 
-def load_classifier(path: str | Path, *, max_length: int, device: str = "cpu") -> tuple[Scorer, float]:
+def load_classifier(
+    path: str | Path, *, max_length: int, device: str = "cpu", batch_tokens: int = 8192
+) -> tuple[Scorer, float]:
     """Any `AutoModelForSequenceClassification` with one label, by name or folder, and the bias of its last layer.
 
     Raises:
@@ -161,7 +124,8 @@ def load_classifier(path: str | Path, *, max_length: int, device: str = "cpu") -
     head = LinearHead(backbone.hidden_size)
     head.weight.data.copy_(backbone.initial_weight)
     bias = 0.0 if backbone.initial_bias is None else float(backbone.initial_bias)
-    scorer = Scorer(RewardModel(backbone, head).to(device), renderer, Calibration.identity())
+    model = RewardModel(backbone, head).to(device)
+    scorer = Scorer(model, renderer, Calibration.identity(), batch_tokens=batch_tokens)
     return scorer, bias
 
 
@@ -170,13 +134,3 @@ def _spread(values: Floats, kept: Sequence[int], k: int) -> Floats:
     out = np.full((*values.shape[:-1], k), np.nan)
     out[..., list(kept)] = values
     return out
-
-
-def _states(scores: Scores) -> Any:
-    assert scores.features is not None
-    return scores.features
-
-
-def _unscored(k: int, members: int) -> Scores:
-    nothing = np.full(k, np.nan)
-    return Scores(nothing, np.full((members, k), np.nan), nothing)

@@ -6,6 +6,7 @@ import json
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -14,13 +15,16 @@ from torch import Tensor
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from rlhf.data.render import Encoded, Renderer
-from rlhf.data.token_layout import pad
 from rlhf.evaluation.metrics.calibration import Calibration
 from rlhf.evaluation.metrics.ood import Reference
 from rlhf.models.backbone import Backbone
 from rlhf.models.heads import LinearHead, MixtureHead
 from rlhf.models.reward_model import RewardModel
 from rlhf.records import Prompt, parse_prompt
+from rlhf.reward.scoring.engine import GroupScores, ScoringEngine
+
+AnyPrompt = str | list[dict[str, str]] | Prompt
+"""A text, or the messages of a chat."""
 
 
 class Scorer:
@@ -31,7 +35,7 @@ class Scorer:
         renderer: prompt and answer to tokens.
         calibration: temperature and normalisation fitted on validation data.
         reference: what the states of training completions look like; None = `ood_score` does not work.
-        batch_size: completions per forward pass.
+        engine: options of `ScoringEngine`: `batch_tokens`, `layout`, `precision`.
     """
 
     def __init__(
@@ -41,30 +45,31 @@ class Scorer:
         calibration: Calibration,
         *,
         reference: Reference | None = None,
-        batch_size: int = 32,
+        **engine: Any,
     ) -> None:
-        self.model, self.renderer, self.calibration = model.eval(), renderer, calibration
-        self.reference, self.batch_size = reference, batch_size
+        self.renderer, self.calibration, self.reference = renderer, calibration, reference
+        pad_id = int(renderer.tokenizer.pad_token_id or 0)
+        self.engine = ScoringEngine(model, pad_id=pad_id, max_length=renderer.max_length, **engine)
 
-    def score(self, prompt: str | list[dict[str, str]] | Prompt, completions: Sequence[str]) -> list[float]:
+    @property
+    def model(self) -> RewardModel:
+        """Trunk and head."""
+        return self.engine.model
+
+    def score(self, prompt: AnyPrompt, completions: Sequence[str]) -> list[float]:
         """Rewards of the completions, raw (`calibration.normalise` gives mean 0 and std 1).
 
         Raises:
             ValueError: a completion is longer than the model may read, or there is none.
         """
-        return self.model.head.combine(self.members(prompt, completions)).detach().tolist()
+        rewards: list[float] = self._scores(prompt, completions).reward.tolist()
+        return rewards
 
-    @torch.inference_mode()
-    def members(
-        self, prompt: str | list[dict[str, str]] | Prompt, completions: Sequence[str]
-    ) -> Float[Tensor, "*M N"]:
+    def members(self, prompt: AnyPrompt, completions: Sequence[str]) -> Float[Tensor, "*M N"]:
         """Rewards of every member `[M, N]`, or `[N]` where there is one head. Raises as `score`."""
-        reward: Tensor = self.model.head(self.states(prompt, completions))
-        return reward.cpu()
+        return self._scores(prompt, completions).members
 
-    def attributes(
-        self, prompt: str | list[dict[str, str]] | Prompt, completions: Sequence[str]
-    ) -> dict[str, list[float]]:
+    def attributes(self, prompt: AnyPrompt, completions: Sequence[str]) -> dict[str, list[float]]:
         """Scores per attribute on the scale of the ratings, one per completion. Raises as `score`, and
         ValueError where the model has no attribute head.
         """
@@ -74,10 +79,7 @@ class Scorer:
         return dict(zip(names, self.members(prompt, completions).tolist(), strict=True))
 
     def ood_score(
-        self,
-        prompt: str | list[dict[str, str]] | Prompt,
-        completions: Sequence[str],
-        detector: str = "mahalanobis",
+        self, prompt: AnyPrompt, completions: Sequence[str], detector: str = "mahalanobis"
     ) -> list[float]:
         """How out of distribution each completion is: the share of held-out training-like answers that are less so.
 
@@ -90,27 +92,23 @@ class Scorer:
         Raises:
             ValueError: as `score`; and where the folder holds no statistics, or the detector is unknown.
         """
+        return self.ood_score_of(self.states(prompt, completions), detector)
+
+    def ood_score_of(self, states: Float[Tensor, "N D"], detector: str = "mahalanobis") -> list[float]:
+        """`ood_score` of pooled states that are known already."""
         if self.reference is None:
             raise ValueError("this folder has no ood.safetensors: train again, or evaluate with part=test")
         if detector not in self.reference.typical:
             raise ValueError(f"detector={detector!r}: one of {', '.join(self.reference.typical)}")
-        found = self.reference.detect(self.states(prompt, completions).float().cpu().numpy())
-        shares: list[float] = self.reference.ood_score(detector, found[detector]).tolist()
+        found = self.reference.detect(states.numpy())[detector]
+        shares: list[float] = self.reference.ood_score(detector, found).tolist()
         return shares
 
-    def states(
-        self, prompt: str | list[dict[str, str]] | Prompt, completions: Sequence[str]
-    ) -> Float[Tensor, "N D"]:
+    def states(self, prompt: AnyPrompt, completions: Sequence[str]) -> Float[Tensor, "N D"]:
         """Pooled hidden states of the completions, which the head reads. Raises as `score`."""
-        encoded = self.encode(prompt, completions)
-        if encoded.trimmed:
-            warnings.warn(f"the prompt lost {encoded.trimmed} tokens from its beginning", stacklevel=2)
-        rows = [encoded.prompt + response for response in encoded.responses]
-        return torch.cat(
-            [self._forward(rows[i : i + self.batch_size]) for i in range(0, len(rows), self.batch_size)]
-        )
+        return self._scores(prompt, completions).states
 
-    def encode(self, prompt: str | list[dict[str, str]] | Prompt, completions: Sequence[str]) -> Encoded:
+    def encode(self, prompt: AnyPrompt, completions: Sequence[str]) -> Encoded:
         """One group as tokens, every completion kept. Raises as `score`."""
         if isinstance(completions, str) or not completions:
             raise ValueError("completions must be a non-empty list of strings")
@@ -124,21 +122,25 @@ class Scorer:
             )
         return encoded
 
-    def compare(self, prompt: str | list[dict[str, str]] | Prompt, a: str, b: str) -> float:
+    def compare(self, prompt: AnyPrompt, a: str, b: str) -> float:
         """Calibrated probability that a is better than b: sigmoid((r_a - r_b) / temperature)."""
         first, second = self.score(prompt, [a, b])
         return float(self.calibration.probability(first, second))
 
-    @torch.inference_mode()
-    def _forward(self, rows: list[list[int]]) -> Tensor:
-        device = next(self.model.parameters()).device
-        tokens = pad(rows, int(self.renderer.tokenizer.pad_token_id)).to(device)
-        hidden: Tensor = self.model.backbone(tokens)
-        return hidden
+    def _scores(self, prompt: AnyPrompt, completions: Sequence[str]) -> GroupScores:
+        encoded = self.encode(prompt, completions)
+        if encoded.trimmed:
+            warnings.warn(f"the prompt lost {encoded.trimmed} tokens from its beginning", stacklevel=3)
+        return next(self.engine.score([encoded]))
 
 
-def load(folder: str | Path, *, device: str = "cpu") -> Scorer:
+def load(folder: str | Path, *, device: str = "cpu", batch_tokens: int = 8192) -> Scorer:
     """A run's folder, or an exported `model/` folder, as a `Scorer`.
+
+    Args:
+        folder: of the run, or of its exported model.
+        device: of the model.
+        batch_tokens: tokens per forward pass, at most; a single completion may be longer.
 
     Raises:
         FileNotFoundError: neither the folder nor its `model/` holds an exported reward model.
@@ -158,7 +160,8 @@ def load(folder: str | Path, *, device: str = "cpu") -> Scorer:
     model = RewardModel(backbone, _head(path, backbone, tuple(about.get("rows", ())))).to(device)
     statistics = path / "ood.safetensors"
     reference = Reference.load(statistics) if statistics.is_file() else None
-    return Scorer(model, renderer, Calibration.from_json(path / "calibration.json"), reference=reference)
+    calibration = Calibration.from_json(path / "calibration.json")
+    return Scorer(model, renderer, calibration, reference=reference, batch_tokens=batch_tokens)
 
 
 def _head(path: Path, backbone: Backbone, names: tuple[str, ...]) -> LinearHead:

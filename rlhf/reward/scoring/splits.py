@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any
 
@@ -17,6 +17,7 @@ from rlhf.data.batch import Batch
 from rlhf.data.store import Rows
 from rlhf.evaluation.metrics.scored import Scored, ScoredGroup
 from rlhf.models.reward_model import RewardModel
+from rlhf.reward.scoring.engine import GroupScores, forward
 
 Rewards = dict[int, NDArray[Any]]
 """Row of the data -> rewards [K] of its completions. Scalars only: memory does not hold states or logits."""
@@ -69,33 +70,29 @@ def _groups(rows: Rows, rewards: Rewards) -> Iterator[ScoredGroup]:
             )
 
 
-@torch.inference_mode()
-def score_split(model: RewardModel, loader: Any, device: torch.device) -> Rewards:
+def score_split(model: RewardModel, loader: Any) -> Rewards:
     """Rewards of every row a loader yields, with the model in evaluation mode."""
-    was_training = model.training
-    model.eval()
     rewards: Rewards = {}
-    for batch in loader:
-        moved = batch.to(device)
-        take(rewards, moved, model.head.combine(model(moved.tokens)))
-    model.train(was_training)
+    for batch, scores in _scored(model, loader):
+        take(rewards, batch, scores.reward)
     return rewards
 
 
-@torch.inference_mode()
-def split_states(
-    model: RewardModel, loader: Any, device: torch.device, batches: int
-) -> tuple[Rewards, dict[int, NDArray[Any]]]:
+def split_states(model: RewardModel, loader: Any, batches: int) -> tuple[Rewards, dict[int, NDArray[Any]]]:
     """Rewards [K] and pooled states [K, D] of the rows in the first batches of a loader, in single precision."""
-    was_training = model.training
-    model.eval()
     rewards: Rewards = {}
     states: dict[int, NDArray[Any]] = {}
-    for batch in islice(loader, batches):
-        moved = batch.to(device)
-        hidden = model.backbone(moved.tokens)
-        take(rewards, moved, model.head.combine(model.head(hidden)))
-        parts = torch.split(hidden.float().cpu(), moved.target.candidate.sum(1).tolist())
-        states.update(zip(moved.row.tolist(), (p.numpy() for p in parts), strict=True))
-    model.train(was_training)
+    for batch, scores in _scored(model, islice(loader, batches)):
+        take(rewards, batch, scores.reward)
+        parts = torch.split(scores.states, batch.target.candidate.sum(1).tolist())
+        states.update(zip(batch.row.tolist(), (p.numpy() for p in parts), strict=True))
     return rewards, states
+
+
+def _scored(model: RewardModel, batches: Iterable[Batch]) -> Iterator[tuple[Batch, GroupScores]]:
+    """Batches beside their scores; the model is in evaluation mode meanwhile."""
+    was_training = model.training
+    model.eval()
+    for batch in batches:
+        yield batch, forward(model, batch.tokens)
+    model.train(was_training)

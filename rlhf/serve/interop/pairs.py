@@ -20,7 +20,7 @@ import numpy as np
 from rlhf.data.render import Renderer
 from rlhf.labels.aggregation import majority, soft
 from rlhf.labels.label import Label
-from rlhf.records import Comparison, Prompt, RecordError
+from rlhf.records import Comparison, Prompt, RecordError, as_messages
 
 COUNTS = (
     "records", "records_without_pairs", "pairs_compared", "pairs_disputed", "pairs_tied", "pairs_identical", "rows",
@@ -55,12 +55,12 @@ def standard(prompt: Prompt, chosen: str, rejected: str) -> dict[str, Any]:
 
 def conversational(prompt: Prompt, chosen: str, rejected: str) -> dict[str, Any]:
     """`{prompt, chosen, rejected}` as messages; a plain prompt is one user message."""
-    return {"prompt": _messages(prompt), "chosen": [_answer(chosen)], "rejected": [_answer(rejected)]}
+    return {"prompt": as_messages(prompt), "chosen": [_answer(chosen)], "rejected": [_answer(rejected)]}
 
 
 def implicit(prompt: Prompt, chosen: str, rejected: str) -> dict[str, Any]:
     """`{chosen, rejected}` as whole chats, the prompt being what both begin with."""
-    before = _messages(prompt)
+    before = as_messages(prompt)
     return {"chosen": [*before, _answer(chosen)], "rejected": [*before, _answer(rejected)]}
 
 
@@ -137,15 +137,21 @@ def export_pairs(records: Iterable[Comparison], path: str | Path, **choices: Any
     Returns:
         The counts, zeros included.
     """
-    path, counts = Path(path), Counter[str]()
-    partial = path.with_name("partial-" + path.name)
-    with partial.open("w", encoding="utf-8") as file:
-        for row in pairs(records, counts, **choices):
-            file.write(json.dumps(row, ensure_ascii=False) + "\n")
-    partial.replace(path)
+    counts = Counter[str]()
+    write_rows(pairs(records, counts, **choices), path)
     report = {name: counts[name] for name in COUNTS}
     Path(f"{path}.report.json").write_text(json.dumps(report, indent=2) + "\n")
     return report
+
+
+def write_rows(rows: Iterable[dict[str, Any]], path: str | Path) -> int:
+    """Write rows as JSON Lines; the file appears whole or not at all. Returns their number."""
+    path = Path(path)
+    partial = path.with_name("partial-" + path.name)
+    with partial.open("w", encoding="utf-8") as file:
+        number = sum(bool(file.write(json.dumps(row, ensure_ascii=False) + "\n")) for row in rows)
+    partial.replace(path)
+    return number
 
 
 def _ordered(win_prob: float, i: int, j: int, ties: Ties, counts: Counter[str]) -> Ordered:
@@ -153,10 +159,6 @@ def _ordered(win_prob: float, i: int, j: int, ties: Ties, counts: Counter[str]) 
         counts["pairs_tied"] += 1
         return ties(i, j)
     return [(i, j)] if win_prob > 0.5 else [(j, i)]
-
-
-def _messages(prompt: Prompt) -> list[dict[str, Any]]:
-    return [{"role": "user", "content": prompt}] if isinstance(prompt, str) else [dict(m) for m in prompt]
 
 
 def _answer(text: str) -> dict[str, str]:

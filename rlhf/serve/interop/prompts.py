@@ -15,7 +15,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from rlhf.records import Comparison, Prompt, prompt_hash
+from rlhf.records import Comparison, Prompt, as_messages, prompt_hash
+from rlhf.serve.interop.pairs import write_rows
 
 Row = Callable[[Comparison], dict[str, Any]]
 """A record to the row of its prompt."""
@@ -23,14 +24,14 @@ Row = Callable[[Comparison], dict[str, Any]]
 
 def openrlhf(record: Comparison) -> dict[str, Any]:
     """A row of OpenRLHF's prompt set."""
-    return {"input": _messages(record.prompt), "label": _written(record.prompt)}
+    return {"input": as_messages(record.prompt), "label": _written(record.prompt)}
 
 
 def verl(record: Comparison) -> dict[str, Any]:
     """A row of verl's set; `ground_truth` is empty, because a reward model needs none."""
     return {
         "data_source": record.domain or "prompts",
-        "prompt": _messages(record.prompt),
+        "prompt": as_messages(record.prompt),
         "ability": "alignment",
         "reward_model": {"style": "model", "ground_truth": ""},
         "extra_info": {"prompt": _written(record.prompt), "prompt_id": record.prompt_id},
@@ -48,24 +49,18 @@ def export_prompts(records: Iterable[Comparison], path: str | Path, row: Row) ->
     Returns:
         The number of rows.
     """
-    path, seen = Path(path), set()
-    partial = path.with_name("partial-" + path.name)
-    with partial.open("w", encoding="utf-8") as file:
-        for record in records:
-            key = prompt_hash(record.prompt)
-            if key not in seen:
-                seen.add(key)
-                file.write(json.dumps(row(record), ensure_ascii=False) + "\n")
-    partial.replace(path)
-    return len(seen)
+    seen: set[str] = set()
 
+    def new(record: Comparison) -> bool:
+        before = len(seen)
+        seen.add(prompt_hash(record.prompt))
+        return len(seen) > before
 
-def _messages(prompt: Prompt) -> list[dict[str, Any]]:
-    return [{"role": "user", "content": prompt}] if isinstance(prompt, str) else [dict(m) for m in prompt]
+    return write_rows(map(row, filter(new, records)), path)
 
 
 def _written(prompt: Prompt) -> str:
     plain = isinstance(prompt, str) and not prompt.startswith(
         "[{"
     )  # what looks like messages is written as messages
-    return str(prompt) if plain else json.dumps(_messages(prompt), ensure_ascii=False)
+    return str(prompt) if plain else json.dumps(as_messages(prompt), ensure_ascii=False)

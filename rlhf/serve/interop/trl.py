@@ -20,26 +20,30 @@ from jaxtyping import Float
 from torch import Tensor
 
 import rlhf
+from rlhf.data.render import Encoded
 from rlhf.optimise.shaping.ensemble import normalise
 from rlhf.optimise.shaping.rules import Completions
 from rlhf.optimise.shaping.shape import ShapedReward, shape_rewards
 from rlhf.optimise.shaping.shaper import Shaper
 from rlhf.records import Comparison, Prompt, parse_prompt
-from rlhf.reward.scoring.group_scorer import GroupScorer
+from rlhf.reward.scoring.engine import GroupScores
 from rlhf.reward.scoring.scorer import Scorer
 
-Rows = Callable[[Scorer, Tensor], Tensor]
-"""`(scorer, members [*M, N]) -> [M', N]`: what of one model counts as a member of the ensemble."""
+Rows = Callable[[GroupScores], Tensor]
+"""`scores of N completions -> [M, N]`: what of one model counts as a member of the ensemble."""
+
+NOTHING = Encoded([], [], [], 0, 0)
+"""A group without completions: its scores say how many members a model counts for."""
 
 
-def combined(scorer: Scorer, members: Float[Tensor, "*M N"]) -> Float[Tensor, "1 N"]:
+def combined(scores: GroupScores) -> Float[Tensor, "1 N"]:
     """A run is one member: its reward as `rlhf.load(...).score` gives it."""
-    return scorer.model.head.combine(members)[None]
+    return scores.reward[None]
 
 
-def every_member(scorer: Scorer, members: Float[Tensor, "*M N"]) -> Float[Tensor, "M N"]:
+def every_member(scores: GroupScores) -> Float[Tensor, "M N"]:
     """Every row of an ensemble head is a member. Not for attribute heads, whose rows are different questions."""
-    return members if members.ndim == 2 else members[None]
+    return scores.rows
 
 
 class Scale(NamedTuple):
@@ -90,8 +94,7 @@ class TrlReward:
             raise ValueError("several members need shaping to become one reward: shaping=Shaper(...)")
         if shaping is not None and shaping.rules.get("missing_eos") is not None and not end_ids:
             raise ValueError("the rule missing_eos needs end_ids=[tokenizer.eos_token_id] of the policy")
-        scorers = [rlhf.load(folder, device=device) for folder in folders]
-        self.models = [GroupScorer(scorer, batch_tokens=batch_tokens) for scorer in scorers]
+        self.scorers = [rlhf.load(folder, device=device, batch_tokens=batch_tokens) for folder in folders]
         self.shaping, self.rows, self.end_ids = shaping, rows, frozenset(end_ids)
         self.__name__ = name
         self.scale = None if shaping is None else self._scale(list(reference))
@@ -140,29 +143,19 @@ class TrlReward:
 
     def _members(self, prompts: Sequence[Prompt], texts: Sequence[str]) -> Float[Tensor, "M N"]:
         """Raw rewards; NaN for completions too long to be read."""
-        return torch.cat([self._rows(model, prompts, texts) for model in self.models])
+        return torch.cat([self._rows(scorer, prompts, texts) for scorer in self.scorers])
 
-    def _rows(
-        self, model: GroupScorer, prompts: Sequence[Prompt], texts: Sequence[str]
-    ) -> Float[Tensor, "M N"]:
+    def _rows(self, scorer: Scorer, prompts: Sequence[Prompt], texts: Sequence[str]) -> Float[Tensor, "M N"]:
         places: dict[str, list[int]] = {}
         for i, prompt in enumerate(prompts):
             places.setdefault(json.dumps(prompt), []).append(i)
         groups = list(places.values())
-        encoded = [model.scorer.renderer.encode(prompts[g[0]], [texts[i] for i in g]) for g in groups]
-        some = [n for n, e in enumerate(encoded) if e.kept]
-        columns = [groups[n][k] for n in some for k in encoded[n].kept]
-        scores = model.score([encoded[n] for n in some])
-        found = [self.rows(model.scorer, s.members) for s in scores] or [torch.zeros(self._count(model), 0)]
-        members = torch.full((found[0].shape[0], len(texts)), torch.nan)
-        members[:, columns] = torch.cat(found, 1)
+        encoded = [scorer.renderer.encode(prompts[g[0]], [texts[i] for i in g]) for g in groups]
+        columns = [group[k] for group, e in zip(groups, encoded, strict=True) for k in e.kept]
+        found = torch.cat(list(map(self.rows, scorer.engine.score(encoded or [NOTHING]))), 1)
+        members = torch.full((len(found), len(texts)), torch.nan)
+        members[:, columns] = found
         return members
-
-    def _count(self, model: GroupScorer) -> int:
-        """Members that a model counts for."""
-        head = model.scorer.model.head
-        with torch.no_grad():
-            return self.rows(model.scorer, head(head.weight.new_zeros(1, head.weight.shape[1]))).shape[0]
 
     def _scale(self, reference: Sequence[Comparison]) -> Scale:
         if reference:
@@ -170,11 +163,11 @@ class TrlReward:
             members = self._members(prompts, [c.text for r in reference for c in r.completions])
             members = members[:, ~members.isnan().any(0)]
             return Scale(members.mean(1), members.std(1, correction=0))
-        if any(self._count(model) > 1 for model in self.models):
+        if any(len(self.rows(next(s.engine.score([NOTHING])))) > 1 for s in self.scorers):
             raise ValueError(
                 "a run's calibration knows no single members: reference=<records> gives their scale"
             )
-        known = [model.scorer.calibration for model in self.models]
+        known = [scorer.calibration for scorer in self.scorers]
         return Scale(
             torch.tensor([c.reward_mean for c in known]), torch.tensor([c.reward_std or 1.0 for c in known])
         )
@@ -220,7 +213,7 @@ class TrlReward:
     def _prompt(self, prompt: Any) -> Prompt:
         if not isinstance(prompt, str):
             return parse_prompt(prompt)
-        special = self.models[0].scorer.renderer.special
+        special = self.scorers[0].renderer.special
         found = next((token for token in special if token in prompt), None)
         if found is not None:
             warnings.warn(
