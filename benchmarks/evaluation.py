@@ -30,6 +30,7 @@ import numpy as np
 from memory import peak_during
 
 from rlhf.evaluation.metrics.calibration import Calibration
+from rlhf.evaluation.report.section import Evaluation
 from rlhf.evaluation.report.sections.accuracy import accuracy, slices
 from rlhf.evaluation.report.sections.best_of_n import best_of_n
 from rlhf.evaluation.report.sections.bias import bias
@@ -37,7 +38,6 @@ from rlhf.evaluation.report.sections.calibration import calibration, selective
 from rlhf.evaluation.report.sections.ensemble_members import comparison
 from rlhf.evaluation.report.sections.mistakes import mistakes
 from rlhf.evaluation.report.sections.rankings import rankings, rewards
-from rlhf.evaluation.results import Evaluation
 from rlhf.evaluation.run import EvaluationRun, SectionFunction
 from rlhf.evaluation.score_source import Scores
 from rlhf.labels.aggregation import soft

@@ -23,10 +23,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rlhf.evaluation.metrics.metrics import evaluate
-from rlhf.evaluation.metrics.results import Results
-from rlhf.evaluation.metrics.scored import Scored
+from rlhf.evaluation.metrics.scored import Results, Scored
 from rlhf.evaluation.report.examples import ABOUT, OF_ANSWERS
-from rlhf.evaluation.results import Evaluation
+from rlhf.evaluation.report.section import Evaluation
 from rlhf.records import RecordError
 from rlhf.stats.arrays import Floats, Ints
 

@@ -9,16 +9,14 @@ from itertools import islice
 from pathlib import Path
 from typing import Protocol
 
-from rlhf.evaluation.ensemble import Ensemble
 from rlhf.evaluation.metrics.calibration import fit_temperature
 from rlhf.evaluation.metrics.metrics import evaluate
-from rlhf.evaluation.metrics.results import Results
+from rlhf.evaluation.metrics.scored import Results
 from rlhf.evaluation.perturbations import Perturbation
-from rlhf.evaluation.report.section import Section
+from rlhf.evaluation.report.section import Evaluation, Section
 from rlhf.evaluation.report.write import Report, write_report
-from rlhf.evaluation.results import Evaluation
 from rlhf.evaluation.score_pass import Entry, Pass, read_spools, results_from, write_spool
-from rlhf.evaluation.score_source import ScoreSource
+from rlhf.evaluation.score_source import Ensemble, ScoreSource
 from rlhf.labels.label import Aggregation
 from rlhf.records import Comparison
 

@@ -20,8 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from rlhf.evaluation.metrics.results import Results
-from rlhf.evaluation.metrics.scored import Scored, ScoredGroup
+from rlhf.evaluation.metrics.scored import Results, Scored, ScoredGroup
 from rlhf.evaluation.perturbations import Perturbation
 from rlhf.evaluation.score_source import Scores, ScoreSource
 from rlhf.labels.label import Aggregation, Label, informative, restricted, without_identical

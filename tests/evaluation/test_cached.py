@@ -9,8 +9,8 @@ from scipy.stats import rankdata
 from scored_sets import simulate
 
 from rlhf.evaluation.cached import cached, ranks
-from rlhf.evaluation.ensemble import Ensemble
 from rlhf.evaluation.report.examples import write_examples
+from rlhf.evaluation.report.section import Evaluation
 from rlhf.evaluation.report.sections.accuracy import accuracy, slices
 from rlhf.evaluation.report.sections.best_of_n import best_of_n
 from rlhf.evaluation.report.sections.bias import bias
@@ -18,9 +18,8 @@ from rlhf.evaluation.report.sections.calibration import calibration, selective
 from rlhf.evaluation.report.sections.ensemble_members import comparison, members
 from rlhf.evaluation.report.sections.rankings import rankings, rewards
 from rlhf.evaluation.report.write import write_report
-from rlhf.evaluation.results import Evaluation
 from rlhf.evaluation.run import EvaluationRun
-from rlhf.evaluation.score_source import Scores
+from rlhf.evaluation.score_source import Ensemble, Scores
 from rlhf.labels.aggregation import soft
 from rlhf.records import RecordError
 from rlhf.toy.world import ToyWorld

@@ -10,7 +10,6 @@ import pytest
 from scipy.special import expit
 from wandb_run import history
 
-from rlhf.evaluation.ensemble import Ensemble
 from rlhf.evaluation.metrics.calibration import Calibration, ece, nll
 from rlhf.evaluation.report.sections.accuracy import accuracy, slices
 from rlhf.evaluation.report.sections.calibration import calibration
@@ -18,7 +17,7 @@ from rlhf.evaluation.report.sections.ensemble_members import comparison
 from rlhf.evaluation.report.write import log_to_wandb
 from rlhf.evaluation.run import EvaluationRun
 from rlhf.evaluation.score_pass import Pass, write_spool
-from rlhf.evaluation.score_source import Scores
+from rlhf.evaluation.score_source import Ensemble, Scores
 from rlhf.labels.aggregation import soft
 from rlhf.toy.world import ToyWorld
 

@@ -9,8 +9,7 @@ from typing import Protocol
 import numpy as np
 
 from rlhf.evaluation.benchmarks.items import Benchmark, BenchmarkItem, items
-from rlhf.evaluation.report.section import Cell, Section, Table, as_key
-from rlhf.evaluation.results import Evaluation
+from rlhf.evaluation.report.section import Cell, Evaluation, Section, Table, as_key
 from rlhf.evaluation.score_source import ScoreSource
 from rlhf.records import Comparison
 from rlhf.stats.arrays import Floats

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from scipy.special import expit
 
 from rlhf.evaluation.metrics.pair_credit import EVEN
-from rlhf.evaluation.results import Evaluation
+from rlhf.evaluation.report.section import Evaluation
 from rlhf.stats.arrays import Ints
 
 CHUNK = 50_000

@@ -19,9 +19,8 @@ from rlhf.evaluation.metrics.calibration import (
     reliability,
 )
 from rlhf.evaluation.metrics.metrics import evaluate
-from rlhf.evaluation.report.sections.calibration import calibration
-from rlhf.evaluation.report.sections.calibration_text import verdict
-from rlhf.evaluation.results import Evaluation
+from rlhf.evaluation.report.section import Evaluation
+from rlhf.evaluation.report.sections.calibration import calibration, verdict
 
 
 def votes(difference, temperature, rng):
