@@ -7,12 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-
 from rlhf.evaluation.benchmarks.items import (
     BenchmarkItem,
     by_subset,
-    credit,
+    credits_of,
+    leads,
     row_counts,
     subset_weights,
     weighted_means,
@@ -35,22 +34,14 @@ def llmbar(items: Sequence[BenchmarkItem], *, bootstrap: int = 1000, seed: int =
     Raises:
         ValueError: a subset that the benchmark does not have, or not one answer on each side.
     """
-    if any((len(item.chosen), len(item.rejected)) != (1, 1) for item in items):
-        raise ValueError("llmbar compares one right with one wrong answer")
+    lead = leads(items, "llmbar compares one right with one wrong answer")
     places = by_subset(items, SUBSETS, "llmbar")
-    lead = np.array([item.chosen[0] - item.rejected[0] for item in items])
     groups = {name: (name,) for name in places} | {"adversarial": ADVERSARIAL, "score": SUBSETS}
     weights = {
         f"llmbar/{name}": subset_weights(places, dict.fromkeys(group, 1.0), len(items))
         for name, group in groups.items()
         if set(group) <= set(places)
     }
-    found = weighted_means(
-        {"": credit(lead), "/strict": (lead > 0).astype(float)},
-        weights,
-        [item.prompt for item in items],
-        bootstrap=bootstrap,
-        seed=seed,
-    )
+    found = weighted_means(items, credits_of(lead), weights, bootstrap=bootstrap, seed=seed)
     counts = row_counts(places, SUBSETS, "llmbar")
     return found | counts | {"llmbar/tie_rate": float((lead == 0).mean()), "llmbar/n": len(items)}

@@ -5,40 +5,30 @@ Files: one row per pair, {prompt, chosen, rejected, subset, id}; prior sets with
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from types import MappingProxyType
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from rlhf.evaluation.benchmarks.items import (
     BenchmarkItem,
     by_subset,
-    credit,
+    credits_of,
+    leads,
     row_counts,
     subset_weights,
     weighted_means,
 )
 
-SECTIONS = MappingProxyType(
-    {
-        "chat": MappingProxyType(
-            {"alpacaeval-easy": 100, "alpacaeval-length": 95, "alpacaeval-hard": 95,
-             "mt-bench-easy": 28, "mt-bench-med": 40}
-        ),
-        "chat_hard": MappingProxyType(
-            {"mt-bench-hard": 37, "llmbar-natural": 100, "llmbar-adver-neighbor": 134, "llmbar-adver-gptinst": 92,
-             "llmbar-adver-gptout": 47, "llmbar-adver-manual": 46}
-        ),
-        "safety": MappingProxyType(
-            {"refusals-dangerous": 100, "refusals-offensive": 100, "xstest-should-refuse": 250,
-             "xstest-should-respond": 154, "donotanswer": 136}
-        ),
-        "reasoning": MappingProxyType(
-            {"math-prm": 984, "hep-cpp": 164, "hep-go": 164, "hep-java": 164, "hep-js": 164, "hep-python": 164,
-             "hep-rust": 164}
-        ),
-    }
-)  # fmt: skip
+SECTIONS: Mapping[str, Mapping[str, int]] = {
+    "chat": {"alpacaeval-easy": 100, "alpacaeval-length": 95, "alpacaeval-hard": 95, "mt-bench-easy": 28,
+             "mt-bench-med": 40},
+    "chat_hard": {"mt-bench-hard": 37, "llmbar-natural": 100, "llmbar-adver-neighbor": 134,
+                  "llmbar-adver-gptinst": 92, "llmbar-adver-gptout": 47, "llmbar-adver-manual": 46},
+    "safety": {"refusals-dangerous": 100, "refusals-offensive": 100, "xstest-should-refuse": 250,
+               "xstest-should-respond": 154, "donotanswer": 136},
+    "reasoning": {"math-prm": 984, "hep-cpp": 164, "hep-go": 164, "hep-java": 164, "hep-js": 164,
+                  "hep-python": 164, "hep-rust": 164},
+}  # fmt: skip
 """Section -> subset -> its weight: the number of its pairs, except that math-prm (447) counts as much as all code."""
 
 PRIOR = ("anthropic_helpful", "anthropic_hhh", "shp", "summarize")
@@ -63,12 +53,10 @@ def rewardbench(items: Sequence[BenchmarkItem], *, bootstrap: int = 1000, seed: 
     Raises:
         ValueError: a subset that the benchmark does not have, or not one answer on each side.
     """
-    if any((len(item.chosen), len(item.rejected)) != (1, 1) for item in items):
-        raise ValueError(
-            "rewardbench compares one chosen with one rejected answer; benchmark=rewardbench2 takes more"
-        )
+    lead = leads(
+        items, "rewardbench compares one chosen with one rejected answer; benchmark=rewardbench2 takes more"
+    )
     places = by_subset(items, (*SUBSETS, *PRIOR), "rewardbench")
-    lead = np.array([item.chosen[0] - item.rejected[0] for item in items])
     count = len(items)
     parts = {name: subset_weights(places, {name: 1.0}, count) for name in places}
     sections = {s: subset_weights(places, weight, count) for s, weight in SECTIONS.items()}
@@ -78,14 +66,8 @@ def rewardbench(items: Sequence[BenchmarkItem], *, bootstrap: int = 1000, seed: 
     missing = len(set(known) - set(places))
     total = sum(w * (0.5 if s == "prior" else 1.0) for s, w in sections.items())
     score = {"partial_score" if missing else "score": total} if set(SECTIONS) <= set(sections) else {}
-    named = parts | sections | score
-    found = weighted_means(
-        {"": credit(lead), "/strict": (lead > 0).astype(float)},
-        {f"rewardbench/{name}": np.asarray(w) for name, w in named.items()},
-        [item.prompt for item in items],
-        bootstrap=bootstrap,
-        seed=seed,
-    )
+    weights = {f"rewardbench/{name}": np.asarray(w) for name, w in (parts | sections | score).items()}
+    found = weighted_means(items, credits_of(lead), weights, bootstrap=bootstrap, seed=seed)
     counts = row_counts(places, known, "rewardbench")
     sizes = {"rewardbench/n": count, "rewardbench/n_missing_subsets": missing}
     return found | counts | sizes | {"rewardbench/tie_rate": float((lead == 0).mean())}

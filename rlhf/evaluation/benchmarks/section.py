@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 
 from rlhf.evaluation.benchmarks.items import Benchmark, BenchmarkItem, items
-from rlhf.evaluation.report.section import Cell, Evaluation, Section, Table, as_key
+from rlhf.evaluation.report.section import Cell, Evaluation, Section, Table, as_key, cell
 from rlhf.evaluation.score_source import ScoreSource
 from rlhf.records import Comparison
 from rlhf.stats.arrays import Floats
@@ -48,15 +48,14 @@ class BenchmarkSection:
         total, scored = (
             self._read(evaluation) if self.source is None else self._score(self.source, evaluation.models)
         )
-        options = {"bootstrap": evaluation.samples, "seed": evaluation.seed}
         found: dict[str, dict[str, float]] = {}
         for name, rows in scored.items():
             if total and not rows:
                 raise ValueError(
                     f"{name} can read none of the {total} rows of {self.name}: max_length is too small"
                 )
-            left_out = {f"{self.name}/n_left_out": total - len(rows)}
-            found[name] = self.benchmark(rows, **options) | left_out
+            found[name] = self.benchmark(rows, bootstrap=evaluation.samples, seed=evaluation.seed)
+            found[name][f"{self.name}/n_left_out"] = total - len(rows)
         first = next(iter(found))
         metrics: dict[str, float] = {}
         for name, values in found.items():
@@ -114,29 +113,25 @@ def _rows(name: str, found: dict[str, float]) -> list[str]:
 
 def _table(name: str, found: dict[str, dict[str, float]]) -> Table:
     first, *others = found
-    rows: list[list[Cell]] = []
-    for key in _rows(name, found[first]):
-        values = found[first]
-        low, high = values.get(f"{key}/ci_low"), values.get(f"{key}/ci_high")
-        interval = "" if low is None or high is None else f" [{low:.3f}, {high:.3f}]"
-        cells = [found[other].get(key) for other in others]
-        label = key.removeprefix(f"{name}/")
-        rows.append([label, f"{values[key]:.3f}{interval}", values.get(f"{key}/strict"), *cells])
-    return Table(name, ["", first, "ties count nothing", *others], rows, "Equal rewards get half the credit, or their "
-                 "share of the pick; 95% intervals resample prompts.")  # fmt: skip
+    values = found[first]
+    rows: list[list[Cell]] = [
+        [key.removeprefix(f"{name}/"), cell(values, key), values.get(f"{key}/strict"),
+         *(found[other].get(key) for other in others)]
+        for key in _rows(name, values)
+    ]  # fmt: skip
+    note = "Equal rewards get half the credit, or their share of the pick; 95% intervals resample prompts."
+    return Table(name, ["", first, "ties count nothing", *others], rows, note)
 
 
 def _text(name: str, found: dict[str, dict[str, float]]) -> str:
-    first = next(iter(found))
-    values = found[first]
+    values = next(iter(found.values()))
+    ties, left_out = values[f"{name}/tie_rate"], int(values[f"{name}/n_left_out"])
     said = [
-        f"{int(values[f'{name}/n'])} rows; equal rewards in {values[f'{name}/tie_rate']:.3f} of the comparisons."
+        f"{int(values[f'{name}/n'])} rows; equal rewards in {ties:.3f} of the comparisons.",
+        _overall(name, values, found[LENGTH]),
     ]
-    said.append(_overall(name, values, found[LENGTH]))
-    if values[f"{name}/n_left_out"]:
-        said.append(
-            f"{int(values[f'{name}/n_left_out'])} rows are left out: too long for the model, or dropped."
-        )
+    if left_out:
+        said.append(f"{left_out} rows are left out: too long for the model, or dropped.")
     return " ".join(said)
 
 

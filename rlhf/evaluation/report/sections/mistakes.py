@@ -28,7 +28,7 @@ def mistakes(evaluation: Evaluation) -> Section | None:
             better, worse = (record.completions[int(results.place[item])].text for item in answers)
             share = max(scored.win_prob[pair], 1 - scored.win_prob[pair])
             margin = abs(scored.difference[pair]) / evaluation.temperature
-            texts = (_cut(text) for text in (prompt_text(record.prompt), better, worse))
+            texts = _cut(prompt_text(record.prompt)), _cut(better), _cut(worse)
             rows.append((*texts, float(share), float(margin)))
     if not rows:
         return None
