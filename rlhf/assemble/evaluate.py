@@ -17,11 +17,10 @@ from rlhf.assemble.checks.paths import listed
 from rlhf.assemble.checks.schema import EVALUATE, check_ranges
 from rlhf.assemble.loggers import finish_wandb, quiet
 from rlhf.assemble.named_data import check_benchmarks, check_criterion, check_data
-from rlhf.data.part import PARTS
-from rlhf.records import RecordError
+from rlhf.data.part import PARTS, SplitRecords
+from rlhf.records import RecordError, prompt_hash
 
 if TYPE_CHECKING:
-    from rlhf.data.part import SplitRecords
     from rlhf.data.pool import Records
     from rlhf.evaluation.report.write import Report
     from rlhf.evaluation.run import EvaluationRun
@@ -97,21 +96,15 @@ def check_red_team(cfg: DictConfig) -> None:
         return
     out = Path(cfg.red_team)
     if cfg.scores is not None:
-        raise RecordError(
-            "scores=<file> holds no texts that annotators could be asked about",
-            key="red_team",
-            remedy="evaluate the model itself, run=<folder>, or leave out red_team=",
-        )
-    if out.is_dir():
-        raise RecordError(
-            f"{out} is a folder", key="red_team", remedy=f"name a file: red_team={out}/tasks.jsonl"
-        )
-    if not out.parent.is_dir():
-        raise RecordError(
-            f"{out} cannot be written: no folder {out.parent}",
-            key="red_team",
-            remedy=f"mkdir -p {out.parent}",
-        )
+        wrong = "scores=<file> holds no texts that annotators could be asked about"
+        remedy = "evaluate the model itself, run=<folder>, or leave out red_team="
+    elif out.is_dir():
+        wrong, remedy = f"{out} is a folder", f"name a file: red_team={out}/tasks.jsonl"
+    elif not out.parent.is_dir():
+        wrong, remedy = f"{out} cannot be written: no folder {out.parent}", f"mkdir -p {out.parent}"
+    else:
+        return
+    raise RecordError(wrong, key="red_team", remedy=remedy)
 
 
 def _red_team(cfg: DictConfig, task: EvaluationRun, report: Report) -> None:
@@ -123,12 +116,9 @@ def _red_team(cfg: DictConfig, task: EvaluationRun, report: Report) -> None:
 
     out = Path(cfg.red_team)
     prompts = out.with_name(f"{out.stem}.prompts.jsonl")
-    found = red_team(report.evaluation, task.probes, each=cfg.red_team_size)
-    count = write(out, found)
-    write(
-        prompts,
-        hard_prompts(list(islice(task.data.records(), FITTED_ON)), each=cfg.red_team_size, seed=cfg.seed),
-    )
+    count = write(out, red_team(report.evaluation, task.probes, each=cfg.red_team_size))
+    records = list(islice(task.data.records(), FITTED_ON))
+    write(prompts, hard_prompts(records, each=cfg.red_team_size, seed=cfg.seed))
     print(f"{count} tasks for annotators: {out}; prompts to be answered first: {prompts}")
     if task.part == "test":
         print(TEST_TASKS)
@@ -138,10 +128,10 @@ def _again(cfg: DictConfig) -> Report:
     """A report of scores that are there already: no model, no texts, no torch."""
     if not OmegaConf.is_missing(cfg, "run") or cfg.get("data") is not None or cfg.against:
         raise RecordError("scores=<file> is evaluated as it is: leave out run=, against= and data=")
-    from rlhf.evaluation.cached import cached
+    from rlhf.evaluation.report.examples import read_examples
     from rlhf.evaluation.report.write import write_report
 
-    evaluation = cached(cfg.scores, samples=cfg.bootstrap, seed=cfg.seed)
+    evaluation = read_examples(cfg.scores, samples=cfg.bootstrap, seed=cfg.seed)
     found = [section for make in present(cfg.sections).values() if (section := make(evaluation)) is not None]
     folder = Path(HydraConfig.get().runtime.output_dir)
     about = f"{Path(cfg.scores).name}, part: {evaluation.part}; {PAIRED_ONLY}"
@@ -149,9 +139,15 @@ def _again(cfg: DictConfig) -> Report:
 
 
 def _finish(cfg: DictConfig, report: Report) -> None:
-    """Log it, print the main numbers and where it is."""
-    _log(cfg, report)
+    """Log it as a W&B run where `logger=wandb`, print the main numbers and where it is."""
     from rlhf.evaluation.metrics.baselines import baseline_table
+
+    logger = hydra.utils.instantiate(cfg.logger)(cfg=cfg, folder=report.folder, checkpoint=None)
+    if logger is not None:
+        from rlhf.evaluation.report.write import log_to_wandb
+
+        log_to_wandb(logger.experiment, report)
+        finish_wandb()
 
     print("\n" + baseline_table(report.metrics))
     print(f"report: {report.folder}", flush=True)
@@ -218,10 +214,14 @@ def present(group: DictConfig | None) -> dict[str, Any]:
     return {name: entry for name, entry in made.items() if entry is not None}
 
 
+def split_records(config: DictConfig, part: str) -> SplitRecords:
+    """One part of the data that a configuration names; a splitter that needs it is fitted."""
+    source, splitter = hydra.utils.instantiate(config.data), hydra.utils.instantiate(config.split)
+    return SplitRecords(source, splitter, part)
+
+
 def _data(cfg: DictConfig, own: DictConfig | None) -> _Data:
     """The data that is named, else the run's own: `data=` uses all of it, a run's own its test part."""
-    from rlhf.data.part import SplitRecords
-
     given = cfg.get("data") is not None
     if not given and own is None:
         raise RecordError(
@@ -229,28 +229,24 @@ def _data(cfg: DictConfig, own: DictConfig | None) -> _Data:
             "data=<importer> data.path=<file>"
         )
     config: Any = cfg if given else own
-    source, splitter = hydra.utils.instantiate(config.data), hydra.utils.instantiate(config.split)
     part = cfg.part or ("all" if given else "test")
-    parts = {part: SplitRecords(source, splitter, part)}
-    parts |= {
-        name: SplitRecords(source, splitter, name)
-        for name in PARTS
-        if name not in parts and (part == "test" or name == "all")
+    evaluated = split_records(config, part)
+    further = PARTS if part == "test" else ("all",)
+    parts = {
+        name: SplitRecords(evaluated.source, evaluated.splitter, name) for name in further if name != part
     }
     trained_on = parts.get("train")
     if given and own is not None:
-        trained_on = SplitRecords(
-            hydra.utils.instantiate(own.data), hydra.utils.instantiate(own.split), "train"
-        )
+        trained_on = split_records(own, "train")
     aggregation = hydra.utils.instantiate(config.eval_aggregation, _convert_="all")
     name = str(config.data.get("path") or config.data.get("hub") or config.data._target_.rpartition(".")[2])
-    return _Data(parts, part, f"{Path(name).name}, part: {part}", aggregation, trained_on)
+    return _Data(
+        {part: evaluated, **parts}, part, f"{Path(name).name}, part: {part}", aggregation, trained_on
+    )
 
 
 def _held_apart(data: _Data) -> dict[str, Records]:
     """Shifted sets that the data brings itself (the toy world does), cut to the prompts of the evaluated part."""
-    from rlhf.data.part import SplitRecords
-
     evaluated = data.parts[data.part]
     sets: dict[str, Records] = getattr(evaluated.source, "shifts", dict)()
     if evaluated.splitter.needs_fit:  # it knows only the prompts it has read
@@ -267,16 +263,6 @@ def _bag_of_words(cfg: DictConfig, data: _Data) -> list[ScoreSource]:
     return [BagOfWords(data.trained_on.records(), data.aggregation)]
 
 
-def _log(cfg: DictConfig, report: Report) -> None:
-    """The report as a W&B run, where `logger=wandb`."""
-    logger = hydra.utils.instantiate(cfg.logger)(cfg=cfg, folder=report.folder, checkpoint=None)
-    if logger is not None:
-        from rlhf.evaluation.report.write import log_to_wandb
-
-        log_to_wandb(logger.experiment, report)
-        finish_wandb()
-
-
 def check_names(entries: Sequence[Any], key: str) -> None:
     """Folders that are not there are said before anything is read. Raises RecordError."""
     from rlhf.models.names import missing_folder
@@ -288,14 +274,12 @@ def check_names(entries: Sequence[Any], key: str) -> None:
 
 def own_config(entry: Any) -> DictConfig | None:
     """The configuration a run was trained with; None for anything else."""
-    folder = Path(entry) if isinstance(entry, str) else Path()
+    if not isinstance(entry, str):
+        return None
+    folder = Path(entry)
     for place in (folder, folder.parent):
         path = place / ".hydra" / "config.yaml"
-        if (
-            isinstance(entry, str)
-            and path.is_file()
-            and (folder / "rlhf.json").is_file() == (place != folder)
-        ):
+        if path.is_file() and (folder / "rlhf.json").is_file() == (place != folder):
             loaded = OmegaConf.load(path)
             return loaded if isinstance(loaded, DictConfig) else None
     return None
@@ -323,20 +307,16 @@ def learned(entries: Sequence[Any], prompts: Collection[str]) -> dict[str, int]:
         `prompts_trained` and `prompts_validated`, over all runs together; nothing where no run brings its
         configuration, or where the data of one cannot be read any more.
     """
-    from rlhf.data.part import SplitRecords
-    from rlhf.records import prompt_hash
-
     known = [own for entry in entries if (own := own_config(entry)) is not None]
     if not known:
         return {}
     found: dict[str, set[str]] = {name: set() for name in PARTS}
     try:
         for own in known:
-            source, splitter = hydra.utils.instantiate(own.data), hydra.utils.instantiate(own.split)
-            SplitRecords(source, splitter, "train")  # fits a splitter that needs it
-            for record in source.records():
+            data = split_records(own, "train")
+            for record in data.source.records():
                 if (key := prompt_hash(record.prompt)) in prompts:
-                    found[splitter.split_of(record)].add(key)
+                    found[data.splitter.split_of(record)].add(key)
     except (RecordError, OSError):
         return {}
     return {"prompts_trained": len(found["train"]), "prompts_validated": len(found["val"] - found["train"])}

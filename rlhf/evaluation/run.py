@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
-from typing import Protocol
 
 from rlhf.evaluation.metrics.calibration import fit_temperature
 from rlhf.evaluation.metrics.metrics import evaluate
@@ -16,18 +15,11 @@ from rlhf.evaluation.perturbations import Perturbation
 from rlhf.evaluation.report.section import Evaluation, Section
 from rlhf.evaluation.report.write import Report, write_report
 from rlhf.evaluation.score_pass import Entry, Pass, read_spools, results_from, write_spool
-from rlhf.evaluation.score_source import Ensemble, ScoreSource
+from rlhf.evaluation.score_source import Ensemble, Readable, ScoreSource
 from rlhf.labels.label import Aggregation
 from rlhf.records import Comparison
 
 SectionFunction = Callable[[Evaluation], Section | None]
-
-
-class Readable(Protocol):
-    """Gives its records from the start, again and again."""
-
-    def records(self) -> Iterator[Comparison]:
-        """The records."""
 
 
 @dataclass
@@ -81,10 +73,10 @@ class EvaluationRun:
         plain = Pass(
             self.source,
             self.aggregation,
+            perturbed_records=self.perturbed_records,
+            block=self.block,
             rank=self.rank,
             world_size=self.world_size,
-            block=self.block,
-            perturbed_records=self.perturbed_records,
         )
         main = replace(plain, others=self.others, perturbations={**self.shifts, **self.probes})
         total = sum(1 for _ in self.data.records()) if main.perturbations else 0
@@ -94,9 +86,8 @@ class EvaluationRun:
             beside = replace(plain, source=uncalibrated[0], others=uncalibrated[1:])
             self._spool("validation", beside.entries(self.validation.records()))
         for name, shifted in self.shifted.items():
-            self._spool(
-                f"shift-{name}", plain.entries(islice(shifted.records(), self.perturbed_records), name=name)
-            )
+            records = islice(shifted.records(), self.perturbed_records)
+            self._spool(f"shift-{name}", plain.entries(records, name=name))
         self.wait()
         if self.rank:
             return None
@@ -114,16 +105,18 @@ class EvaluationRun:
             )
         found = replace(found, counts={**found.counts, **self.learned(set(found.prompt_hash))})
         temperatures = self._temperatures()
-        temperature = temperatures[self.source.name]
+        t = temperatures[self.source.name]
         shifts = {name: self._results("main", name) for name in self.shifts}
         shifts |= {name: self._results(f"shift-{name}", name) for name in self.shifted}
+        uncalibrated = self._uncalibrated() if self.validation is None else []
+        raw = [s.name for s in (*uncalibrated, *_inside(self.source)) if s.calibration is None]
         return Evaluation(
             name=self.source.name,
             results=found,
-            temperature=temperature,
-            metrics=evaluate(found.scored, temperature=temperature, bootstrap=self.samples, seed=self.seed),
+            temperature=t,
+            metrics=evaluate(found.scored, temperature=t, bootstrap=self.samples, seed=self.seed),
             temperatures=temperatures,
-            uncalibrated=self._raw(),
+            uncalibrated=frozenset(raw),
             shifts=shifts,
             probes={name: self._results("main", name) for name in self.probes},
             models=(self.source, *self.others),
@@ -149,11 +142,6 @@ class EvaluationRun:
             difference = reward[held.scored.first] - reward[held.scored.second]
             found[name] = fit_temperature(difference, held.scored.win_prob)
         return found
-
-    def _raw(self) -> frozenset[str]:
-        """Models whose probabilities are those of raw rewards."""
-        alone = self._uncalibrated() if self.validation is None else []
-        return frozenset(s.name for s in [*alone, *_inside(self.source)] if s.calibration is None)
 
     def _spool(self, name: str, entries: Iterable[Entry]) -> None:
         write_spool(self.folder / "scoring" / f"{name}-{self.rank}", entries)

@@ -154,8 +154,8 @@ def entry(
         "finished": [c.source.get("finish_reason") not in UNFINISHED for c in completions],
         "gold": [_number(c.meta.get("gold")) for c in completions],
     }
-    families = {"members": dict(enumerate(scores.members)), "ood_scores": scores.ood_scores, "others": others}
-    for family, rows in families.items():
+    members = {str(m): row for m, row in enumerate(scores.members)}
+    for family, rows in (("members", members), ("ood_scores", scores.ood_scores), ("others", others)):
         columns |= {f"{family}/{key}": row[kept].tolist() for key, row in rows.items()}
     annotators = tuple(sorted({v.annotator for v in record.votes}))
     return Entry(number, name, "", lost, group, record.prompt_id, annotators, scores.trimmed, columns)

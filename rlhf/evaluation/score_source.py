@@ -1,8 +1,10 @@
-"""Anything that scores a record's completions: a run, a Hugging Face classifier, a policy's log-ratios, a judge."""
+"""Anything that scores a record's completions: a run, a Hugging Face classifier, a policy's log-ratios, an LLM judge,
+or several of them as one.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -11,6 +13,13 @@ import numpy as np
 from rlhf.evaluation.metrics.calibration import Calibration
 from rlhf.records import Comparison, RecordError
 from rlhf.stats.arrays import Floats
+
+
+class Readable(Protocol):
+    """Gives its records from the start, again and again."""
+
+    def records(self) -> Iterator[Comparison]:
+        """The records."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +65,7 @@ class ScoreSource(Protocol):
 
 
 class Ensemble:
-    """Mean of calibrated rewards.
+    """Several sources as one: the mean of their calibrated rewards (Coste et al. 2023: normalise first).
 
     A member's rewards become (r - mean) / T with the mean and temperature of its own calibration, so that no member
     counts more because its scale is larger. The mean of log-odds is less sharp than its members: its own temperature

@@ -20,8 +20,7 @@ from omegaconf import OmegaConf
 
 import rlhf
 from rlhf.assemble import CONF
-from rlhf.assemble.evaluate import present
-from rlhf.assemble.evaluated_models import name_apart
+from rlhf.assemble.evaluate import name_apart, present
 from rlhf.records import prompt_hash, write
 from rlhf.toy.world import ToyWorld
 

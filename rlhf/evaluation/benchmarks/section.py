@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import islice
-from typing import Protocol
 
 import numpy as np
 
 from rlhf.evaluation.benchmarks.items import Benchmark, BenchmarkItem, items
 from rlhf.evaluation.report.section import Cell, Evaluation, Section, Table, as_key, cell
-from rlhf.evaluation.score_source import ScoreSource
+from rlhf.evaluation.score_source import Readable, ScoreSource
 from rlhf.records import Comparison
 from rlhf.stats.arrays import Floats
 
@@ -18,13 +17,6 @@ BLOCK = 64
 """Records scored together; texts are forgotten after that."""
 
 LENGTH = "the longer answer"
-
-
-class BenchmarkRows(Protocol):
-    """Where a benchmark's rows come from: a `rlhf.data.source.Source` with the benchmark's importer."""
-
-    def records(self) -> Iterator[Comparison]:
-        """The records from the start."""
 
 
 class BenchmarkSection:
@@ -40,7 +32,7 @@ class BenchmarkSection:
         source: the benchmark's rows as records; None = the evaluated data are the benchmark's.
     """
 
-    def __init__(self, name: str, benchmark: Benchmark, source: BenchmarkRows | None = None) -> None:
+    def __init__(self, name: str, benchmark: Benchmark, source: Readable | None = None) -> None:
         self.name, self.benchmark, self.source = name, benchmark, source
 
     def __call__(self, evaluation: Evaluation) -> Section:
@@ -64,7 +56,7 @@ class BenchmarkSection:
         return Section(self.name, _text(self.name, found), metrics, [_table(self.name, found)])
 
     def _score(
-        self, source: BenchmarkRows, models: Sequence[ScoreSource]
+        self, source: Readable, models: Sequence[ScoreSource]
     ) -> tuple[int, dict[str, list[BenchmarkItem]]]:
         """How many rows there are, and the items of every model, `LENGTH` last."""
         scored: dict[str, list[BenchmarkItem]] = {
