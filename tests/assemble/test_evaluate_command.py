@@ -3,11 +3,11 @@
 import io
 import json
 import re
+import runpy
 import shutil
 import subprocess
 import sys
 from contextlib import redirect_stderr, redirect_stdout
-from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -40,7 +40,7 @@ def call(root, script, *arguments) -> str:
         patch.setattr(sys, "argv", [f"{script}.py", *arguments])
         patch.chdir(root)
         try:
-            import_module(script).main()
+            runpy.run_path(str(root / f"{script}.py"))["main"]()
         except SystemExit:
             return "failed: " + said.getvalue()
     return said.getvalue()
@@ -76,7 +76,9 @@ def numbers(folder: Path) -> dict[str, float]:
 
 def test_the_numbers_fit_the_schema_and_the_contract(root, ensemble):
     found = numbers(ensemble)
-    schema = json.loads((root / "rlhf" / "judge" / "page" / "report.schema.json").read_text())
+    schema = json.loads(
+        (root / "rlhf" / "evaluation" / "report" / "templates" / "report.schema.json").read_text()
+    )
     Draft202012Validator.check_schema(schema)
     assert not [e.message for e in Draft202012Validator(schema).iter_errors(found)]
     for key in ("pair_accuracy/ci_low", "pair_accuracy/ci_high", "pair_accuracy/longer_won",

@@ -181,7 +181,7 @@ def test_t49_the_error_does_not_see_which_side_stands_first(measure):
 
 @pytest.mark.parametrize("measure", [ece, adaptive_ece])
 def test_t49_equal_differences_share_a_bin_whichever_side_stands_first(measure):
-    # T49: 1 - σ(-D) and σ(D) differ in the last digit, which must not put them on two sides of an edge
+    # 1 - σ(-D) and σ(D) differ in the last digit, which must not put them on two sides of an edge
     edges = 0.5 + np.arange(1, 15) / 30
     on_edges = np.log(edges / (1 - edges))
     for seed in range(200):
