@@ -167,6 +167,7 @@ class _Data:
 def evaluation_run(cfg: DictConfig, fabric: Any) -> EvaluationRun:
     """The task, built from the configuration."""
     from rlhf.evaluation.run import EvaluationRun
+    from rlhf.evaluation.score_pass import Pass
     from rlhf.evaluation.score_source import Ensemble
 
     runs = listed(cfg.run)
@@ -183,27 +184,30 @@ def evaluation_run(cfg: DictConfig, fabric: Any) -> EvaluationRun:
     others = [source_of(cfg, entry, fabric.device) for entry in listed(cfg.against)]
     name_apart([*runs, *listed(cfg.against)], [*sources, *others])
     made = {group: present(cfg[group]) for group in ("shifts", "shifted", "probes", "sections")}
+    scoring = Pass(
+        sources[0] if single else Ensemble(sources, "ensemble"),
+        data.aggregation,
+        [*others, *_bag_of_words(cfg, data)],
+        perturbed_records=cfg.perturbed_records,
+        block=cfg.block,
+        rank=fabric.global_rank,
+        world_size=fabric.world_size,
+    )
     return EvaluationRun(
         folder=Path(HydraConfig.get().runtime.output_dir),
-        source=sources[0] if single else Ensemble(sources, "ensemble"),
-        member_names=tuple(s.name for s in sources) if not single else members_of(sources[0]),
-        others=[*others, *_bag_of_words(cfg, data)],
+        scoring=scoring,
         data=data.parts[data.part],
+        member_names=members_of(sources[0]) if single else tuple(s.name for s in sources),
+        sections=made["sections"],
         validation=data.parts["val"] if data.part == "test" else None,
-        aggregation=data.aggregation,
-        part=data.part,
         about=f"{data.about}; models: {', '.join(s.name for s in (*sources, *others))}",
+        part=data.part,
         shifts=made["shifts"],
         shifted={**_held_apart(data), **made["shifted"]},
         probes=made["probes"],
         learned=partial(learned, [*runs, *listed(cfg.against)]),
-        sections=made["sections"],
-        perturbed_records=cfg.perturbed_records,
-        block=cfg.block,
         samples=cfg.bootstrap,
         seed=cfg.seed,
-        rank=fabric.global_rank,
-        world_size=fabric.world_size,
         wait=fabric.barrier,
     )
 

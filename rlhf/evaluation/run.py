@@ -16,7 +16,6 @@ from rlhf.evaluation.report.section import Evaluation, Section
 from rlhf.evaluation.report.write import Report, write_report
 from rlhf.evaluation.score_pass import Entry, Pass, read_spools, results_from, write_spool
 from rlhf.evaluation.score_source import Ensemble, Readable, ScoreSource
-from rlhf.labels.label import Aggregation
 from rlhf.records import Comparison
 
 SectionFunction = Callable[[Evaluation], Section | None]
@@ -27,26 +26,23 @@ class EvaluationRun:
     """Everything one report needs; `rlhf.assemble` builds it from the configuration.
 
     folder       the report
-    source       the evaluated model; others: models beside it, on the same completions
+    scoring      the evaluated model, models beside it on the same completions, votes to labels; this process among all
     data         the records it is evaluated on; validation: those that temperatures may be fitted on, or None
-    aggregation  votes to labels
     about, part  one line that says which data this is; which part of it
-    shifts       name -> perturbation of the answers; shifted: name -> data that is shifted already
+    shifts       name -> perturbation of the answers; shifted: name -> data that is shifted already, of which as many
+                 records are read as are perturbed
     probes       name -> perturbation of the answers
     sections     name -> function that makes a section, in order
     learned      how many of some prompts (hashes) the evaluated models know from their training: counts by name
-    perturbed_records      records that shifts and probes are made of, at most, and records read of shifted data
-    block        records scored together
-    rank, world_size, wait   this process among all, and a barrier
+    samples, seed  of every interval
+    wait         a barrier of the processes
     """
 
     folder: Path
-    source: ScoreSource
+    scoring: Pass
     data: Readable
-    aggregation: Aggregation
     member_names: tuple[str, ...]
     sections: Mapping[str, SectionFunction]
-    others: Sequence[ScoreSource] = ()
     validation: Readable | None = None
     about: str = ""
     part: str = "test"
@@ -54,12 +50,8 @@ class EvaluationRun:
     shifted: Mapping[str, Readable] = field(default_factory=dict)
     probes: Mapping[str, Perturbation] = field(default_factory=dict)
     learned: Callable[[Collection[str]], Mapping[str, int]] = lambda _: {}
-    perturbed_records: int = 500
-    block: int = 32
     samples: int = 1000
     seed: int = 0
-    rank: int = 0
-    world_size: int = 1
     wait: Callable[[], None] = lambda: None
 
     def __call__(self) -> Report | None:
@@ -70,15 +62,8 @@ class EvaluationRun:
         """
         spools = self.folder / "scoring"
         spools.mkdir(parents=True, exist_ok=True)
-        plain = Pass(
-            self.source,
-            self.aggregation,
-            perturbed_records=self.perturbed_records,
-            block=self.block,
-            rank=self.rank,
-            world_size=self.world_size,
-        )
-        main = replace(plain, others=self.others, perturbations={**self.shifts, **self.probes})
+        plain = replace(self.scoring, others=())
+        main = replace(self.scoring, perturbations={**self.shifts, **self.probes})
         total = sum(1 for _ in self.data.records()) if main.perturbations else 0
         self._spool("main", main.entries(self.data.records(), total))
         uncalibrated = self._uncalibrated()
@@ -86,10 +71,10 @@ class EvaluationRun:
             beside = replace(plain, source=uncalibrated[0], others=uncalibrated[1:])
             self._spool("validation", beside.entries(self.validation.records()))
         for name, shifted in self.shifted.items():
-            records = islice(shifted.records(), self.perturbed_records)
+            records = islice(shifted.records(), self.scoring.perturbed_records)
             self._spool(f"shift-{name}", plain.entries(records, name=name))
         self.wait()
-        if self.rank:
+        if self.scoring.rank:
             return None
         evaluation = self._evaluation()
         shutil.rmtree(spools)
@@ -105,13 +90,13 @@ class EvaluationRun:
             )
         found = replace(found, counts={**found.counts, **self.learned(set(found.prompt_hash))})
         temperatures = self._temperatures()
-        t = temperatures[self.source.name]
+        t = temperatures[self.scoring.source.name]
         shifts = {name: self._results("main", name) for name in self.shifts}
         shifts |= {name: self._results(f"shift-{name}", name) for name in self.shifted}
         uncalibrated = self._uncalibrated() if self.validation is None else []
-        raw = [s.name for s in (*uncalibrated, *_inside(self.source)) if s.calibration is None]
+        raw = [s.name for s in (*uncalibrated, *_inside(self.scoring.source)) if s.calibration is None]
         return Evaluation(
-            name=self.source.name,
+            name=self.scoring.source.name,
             results=found,
             temperature=t,
             metrics=evaluate(found.scored, temperature=t, bootstrap=self.samples, seed=self.seed),
@@ -119,7 +104,7 @@ class EvaluationRun:
             uncalibrated=frozenset(raw),
             shifts=shifts,
             probes={name: self._results("main", name) for name in self.probes},
-            models=(self.source, *self.others),
+            models=(self.scoring.source, *self.scoring.others),
             look_up=self._look_up,
             part=self.part,
             samples=self.samples,
@@ -127,11 +112,11 @@ class EvaluationRun:
         )
 
     def _uncalibrated(self) -> list[ScoreSource]:
-        return [s for s in (self.source, *self.others) if s.calibration is None]
+        return [s for s in (self.scoring.source, *self.scoring.others) if s.calibration is None]
 
     def _temperatures(self) -> dict[str, float]:
         """Of every model and of the runs in an ensemble: its own, or fitted on the validation part, or 1."""
-        models = (*_inside(self.source), self.source, *self.others)
+        models = (*_inside(self.scoring.source), self.scoring.source, *self.scoring.others)
         found = {s.name: 1.0 if s.calibration is None else s.calibration.temperature for s in models}
         uncalibrated = self._uncalibrated()
         if self.validation is None or not uncalibrated:
@@ -144,10 +129,10 @@ class EvaluationRun:
         return found
 
     def _spool(self, name: str, entries: Iterable[Entry]) -> None:
-        write_spool(self.folder / "scoring" / f"{name}-{self.rank}", entries)
+        write_spool(self.folder / "scoring" / f"{name}-{self.scoring.rank}", entries)
 
     def _results(self, spool: str, name: str = "") -> Results:
-        paths = [self.folder / "scoring" / f"{spool}-{rank}" for rank in range(self.world_size)]
+        paths = [self.folder / "scoring" / f"{spool}-{rank}" for rank in range(self.scoring.world_size)]
         return results_from((e for e in read_spools(paths) if e.name == name), self.member_names)
 
     def _look_up(self, numbers: Collection[int]) -> Mapping[int, Comparison]:

@@ -249,21 +249,21 @@ def around(estimate: float, drawn: Floats, units: int, level: float = 0.95) -> t
 
 
 def lowest_interval(tops: Floats, bottoms: Floats, units: int, level: float = 0.95) -> tuple[float, float]:
-    """Interval of the lowest of S ratios, which part is lowest being unknown: a simultaneous band.
+    """Interval of the lowest of S ratios, which slice is lowest being unknown: a simultaneous band.
 
     With t the level's quantile over resamples of max_s |a*_s - a_s| / se_s, all S true ratios lie within
     a_s ± t se_s at once with that probability (Romano & Wolf 2005), and then the lowest of them lies between
-    min_s (a_s - t se_s) and min_s (a_s + t se_s). It is wider than the lowest part's own interval, which forgets
-    that the part was chosen for being low; quantiles of resampled minima would lie below the truth where parts are
-    alike. In simulations of 5 to 20 parts it held the truth 97 to 99 times in 100.
+    min_s (a_s - t se_s) and min_s (a_s + t se_s). It is wider than the lowest slice's own interval, which forgets
+    that the slice was chosen for being low; quantiles of resampled minima would lie below the truth where slices are
+    alike. In simulations of 5 to 20 slices it held the truth 97 to 99 times in 100.
 
     Args:
         tops, bottoms: [1 + samples, S], the sums themselves and then their resamples.
-        units: clusters of the part with the fewest; the band is `stretched` by them.
+        units: clusters of the slice with the fewest; the band is `stretched` by them.
         level: coverage.
 
     Returns:
-        low and high, within 0..1; NaN where a part's spread is not known.
+        low and high, within 0..1; NaN where a slice's spread is not known.
     """
     ratios = ratio(tops, bottoms)
     value, drawn = ratios[0], ratios[1:]

@@ -39,8 +39,10 @@ class Scaled:
 
 
 def evaluation_of(folder, source, *, others=(), validation=None, names=("gold",)):
-    return EvaluationRun(folder, source, ToyWorld(size=60), soft, names, SECTIONS, others=others, validation=validation,
-                   samples=50, about="x")()  # fmt: skip
+    scoring = Pass(source, soft, others)
+    return EvaluationRun(
+        folder, scoring, ToyWorld(size=60), names, SECTIONS, validation=validation, samples=50, about="x"
+    )()
 
 
 def test_the_spool_holds_no_word_of_a_prompt_or_an_answer(tmp_path):

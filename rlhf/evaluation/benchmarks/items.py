@@ -37,7 +37,7 @@ class Benchmark(Protocol):
     def __call__(
         self, items: Sequence[BenchmarkItem], *, bootstrap: int = 1000, seed: int = 0
     ) -> dict[str, float]:
-        """Raises ValueError for items that the benchmark does not have, or that are not of its form."""
+        """Intervals have `bootstrap` resamples of the prompts. Raises ValueError for items of another form."""
 
 
 def items(scored: Iterable[tuple[Comparison, Floats]]) -> Iterator[BenchmarkItem]:

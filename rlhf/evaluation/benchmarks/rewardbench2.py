@@ -34,8 +34,7 @@ def rewardbench2(items: Sequence[BenchmarkItem], *, bootstrap: int = 1000, seed:
 
     Args:
         items: one or more chosen and rejected answers each.
-        bootstrap: resamples of prompts behind the intervals.
-        seed: of the resampling.
+        bootstrap, seed: resamples of prompts behind the intervals.
 
     Raises:
         ValueError: a subset that the benchmark does not have, or an id in Ties that is not `ref:<n>` or `tied:<n>`.

@@ -38,8 +38,7 @@ def rm_bench(items: Sequence[BenchmarkItem], *, bootstrap: int = 1000, seed: int
 
     Args:
         items: three chosen and three rejected answers each, in the order of STYLES.
-        bootstrap: resamples of prompts behind the intervals.
-        seed: of the resampling.
+        bootstrap, seed: resamples of prompts behind the intervals.
 
     Raises:
         ValueError: another number of styles, an unknown domain, or no rows.

@@ -1,4 +1,4 @@
-"""A benchmark as a part of the report: every evaluated model, and the longer answer, on the benchmark's own files."""
+"""A benchmark as a section of the report: every evaluated model, and the longer answer, on the benchmark's files."""
 
 from __future__ import annotations
 

@@ -115,7 +115,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Section:
-    """One part of the report.
+    """One section of the report.
 
     title    heading
     text     plain paragraphs, separated by empty lines: what was found, with its uncertainty

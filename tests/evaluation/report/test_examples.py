@@ -18,6 +18,7 @@ from rlhf.evaluation.report.sections.ensemble_members import comparison, members
 from rlhf.evaluation.report.sections.rankings import rankings, rewards
 from rlhf.evaluation.report.write import write_report
 from rlhf.evaluation.run import EvaluationRun
+from rlhf.evaluation.score_pass import Pass
 from rlhf.evaluation.score_source import Ensemble, Scores
 from rlhf.labels.aggregation import soft
 from rlhf.records import RecordError
@@ -55,17 +56,9 @@ def test_the_report_of_the_scores_is_byte_for_byte_the_report_they_come_from(tmp
     world = Whole()
     set_of_runs = Ensemble([Noisy("a", 0.01), Noisy("b", -0.02)])
     more = [Noisy("bag of words", 0.1)]
+    scoring = Pass(set_of_runs, soft, more, block=16)
     evaluation_run = EvaluationRun(
-        tmp_path / "live",
-        set_of_runs,
-        world,
-        soft,
-        ("a", "b"),
-        SECTIONS,
-        others=more,
-        about="x",
-        samples=50,
-        block=16,
+        tmp_path / "live", scoring, world, ("a", "b"), SECTIONS, about="x", samples=50
     )
     live = evaluation_run()
     evaluation = read_examples(tmp_path / "live" / "examples.parquet", samples=50)

@@ -1,4 +1,4 @@
-"""The report's part on best-of-n: what a policy would gain by picking this model's favourite, and what it would not."""
+"""Best-of-n: what a policy would gain by picking this model's favourite, and what it would not."""
 
 from __future__ import annotations
 

@@ -1,6 +1,10 @@
-"""RewardBench 1 (Lambert et al. 2024): pairs in 23 subsets, four sections, and the prior test sets at half weight.
+"""Benchmarks of pairs, a right and a wrong answer.
 
-Files: one row per pair, {prompt, chosen, rejected, subset, id}; prior sets with their name as the subset.
+RewardBench 1 (Lambert et al. 2024): pairs in 23 subsets, four sections, and the prior test sets at half weight. Files:
+one row per pair, {prompt, chosen, rejected, subset, id}; prior sets with their name as the subset.
+
+LLMBar (Zeng et al. 2024): does the answer follow the instruction? One natural subset and four adversarial ones. Files:
+`dataset.json` per subset, rows {input, output_1, output_2, label: 1 | 2}; the subset is the file's folder.
 """
 
 from __future__ import annotations
@@ -36,6 +40,9 @@ PRIOR = ("anthropic_helpful", "anthropic_hhh", "shp", "summarize")
 
 SUBSETS = tuple(subset for section in SECTIONS.values() for subset in section)
 
+ADVERSARIAL = ("neighbor", "gptinst", "gptout", "manual")
+LLMBAR_SUBSETS = ("natural", *ADVERSARIAL)
+
 
 def rewardbench(items: Sequence[BenchmarkItem], *, bootstrap: int = 1000, seed: int = 0) -> dict[str, float]:
     """Accuracy of every subset and section, and the score over sections.
@@ -45,13 +52,7 @@ def rewardbench(items: Sequence[BenchmarkItem], *, bootstrap: int = 1000, seed: 
     `rewardbench/n/<subset>` is 0 for it: sections are then means over what is there, and so is, where all four have a
     row, `rewardbench/partial_score`, which no published score can be compared with.
 
-    Args:
-        items: one chosen and one rejected answer each.
-        bootstrap: resamples of prompts behind the intervals.
-        seed: of the resampling.
-
-    Raises:
-        ValueError: a subset that the benchmark does not have, or not one answer on each side.
+    Raises ValueError for a subset that the benchmark does not have, and for not one answer on each side.
     """
     lead = leads(
         items, "rewardbench compares one chosen with one rejected answer; benchmark=rewardbench2 takes more"
@@ -71,3 +72,23 @@ def rewardbench(items: Sequence[BenchmarkItem], *, bootstrap: int = 1000, seed: 
     counts = row_counts(places, known, "rewardbench")
     sizes = {"rewardbench/n": count, "rewardbench/n_missing_subsets": missing}
     return found | counts | sizes | {"rewardbench/tie_rate": float((lead == 0).mean())}
+
+
+def llmbar(items: Sequence[BenchmarkItem], *, bootstrap: int = 1000, seed: int = 0) -> dict[str, float]:
+    """Accuracy of every subset; `llmbar/adversarial`, the mean of the four; `llmbar/score`, the mean of the five.
+
+    The two means are given where all their subsets are there; `llmbar/n/<subset>` counts rows.
+
+    Raises ValueError for a subset that the benchmark does not have, and for not one answer on each side.
+    """
+    lead = leads(items, "llmbar compares one right with one wrong answer")
+    places = by_subset(items, LLMBAR_SUBSETS, "llmbar")
+    groups = {name: (name,) for name in places} | {"adversarial": ADVERSARIAL, "score": LLMBAR_SUBSETS}
+    weights = {
+        f"llmbar/{name}": subset_weights(places, dict.fromkeys(group, 1.0), len(items))
+        for name, group in groups.items()
+        if set(group) <= set(places)
+    }
+    found = weighted_means(items, credits_of(lead), weights, bootstrap=bootstrap, seed=seed)
+    counts = row_counts(places, LLMBAR_SUBSETS, "llmbar")
+    return found | counts | {"llmbar/tie_rate": float((lead == 0).mean()), "llmbar/n": len(items)}
