@@ -3,11 +3,11 @@
 import io
 import json
 import re
-import runpy
 import shutil
 import subprocess
 import sys
 from contextlib import redirect_stderr, redirect_stdout
+from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -40,7 +40,7 @@ def call(root, script, *arguments) -> str:
         patch.setattr(sys, "argv", [f"{script}.py", *arguments])
         patch.chdir(root)
         try:
-            runpy.run_path(str(root / f"{script}.py"))["main"]()
+            import_module(script).main()
         except SystemExit:
             return "failed: " + said.getvalue()
     return said.getvalue()
