@@ -30,6 +30,7 @@ import numpy as np
 from memory import peak_during
 
 from rlhf.evaluation.metrics.calibration import Calibration
+from rlhf.evaluation.report.section import Evaluation
 from rlhf.evaluation.report.sections.accuracy import accuracy, slices
 from rlhf.evaluation.report.sections.best_of_n import best_of_n
 from rlhf.evaluation.report.sections.bias import bias
@@ -37,8 +38,8 @@ from rlhf.evaluation.report.sections.calibration import calibration, selective
 from rlhf.evaluation.report.sections.ensemble_members import comparison
 from rlhf.evaluation.report.sections.mistakes import mistakes
 from rlhf.evaluation.report.sections.rankings import rankings, rewards
-from rlhf.evaluation.results import Evaluation
 from rlhf.evaluation.run import EvaluationRun, SectionFunction
+from rlhf.evaluation.score_pass import Pass
 from rlhf.evaluation.score_source import Scores
 from rlhf.labels.aggregation import soft
 from rlhf.records import Comparison, Completion, Vote
@@ -172,7 +173,8 @@ def evaluate_cached(pairs: int, length: int, folder: Path) -> dict[str, float]:
 
     cached = Cached.draw(pairs, length)
     made = {"start": mark, **SECTIONS, "end": mark}
-    EvaluationRun(folder, cached, cached, soft, ("cached",), made, about="cached scores", part="all")()
+    scoring = Pass(cached, soft)
+    EvaluationRun(folder, scoring, cached, ("cached",), made, about="cached scores", part="all")()
     marks.append(time.process_time())
     columns, numbers, files = np.diff(marks).tolist()
     return {"columns": columns, "sections": numbers, "files": files, "cpu": marks[-1] - marks[0]}

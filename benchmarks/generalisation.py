@@ -35,7 +35,7 @@ from rlhf import records
 from rlhf.evaluation import perturbations
 from rlhf.evaluation.metrics.bias import probe
 from rlhf.evaluation.metrics.metrics import evaluate
-from rlhf.evaluation.metrics.results import Results
+from rlhf.evaluation.metrics.scored import Results
 from rlhf.evaluation.score_pass import Pass, results_from
 from rlhf.labels.aggregation import soft
 from rlhf.records import Comparison

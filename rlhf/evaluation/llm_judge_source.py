@@ -1,4 +1,4 @@
-"""A judge that compares answers, as something that scores records for a report."""
+"""An LLM judge that compares answers, as something that scores records for a report."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rlhf.stats.arrays import Floats
 
 
 class JudgeSource:
-    """Rewards whose differences are the judge's log-odds, each pair asked in both orders.
+    """Rewards whose differences are an LLM judge's log-odds, each pair asked in both orders.
 
     With p_ij = P(i better than j), averaged over the two orders: r_i = mean over j of logit(p_ij), which solves
     r_i - r_j = logit(p_ij) in least squares, and exactly for two answers. A verdict without a probability (0 or 1)

@@ -19,7 +19,7 @@ Perturbation = Callable[[Comparison, Random], Comparison]
 
 FILLER = " There is a lot more that one could say about this."
 PADDING = (
-    " There is a lot more that one could say about this.", " Many people have asked the same thing before.",
+    FILLER, " Many people have asked the same thing before.",
     " As so often, it depends on the circumstances.", " Let me know if you would like to hear more about it.",
 )  # fmt: skip
 FLATTERY = "What a great and thoughtful question! "

@@ -21,9 +21,9 @@ from typing import Any
 import numpy as np
 
 from rlhf.evaluation.metrics.bias import matched
-from rlhf.evaluation.metrics.pair_credit import EVEN, credit
+from rlhf.evaluation.metrics.pair_credit import EVEN, credit, hardest
 from rlhf.evaluation.perturbations import Perturbation
-from rlhf.evaluation.results import Evaluation
+from rlhf.evaluation.report.section import Evaluation
 from rlhf.evaluation.score_pass import random_of
 from rlhf.records import Comparison, prompt_text
 from rlhf.stats.arrays import Floats, Ints
@@ -42,27 +42,24 @@ def red_team(
         perturbations: the probes that `evaluation` holds, by name.
         each: tasks of a kind, at most; of `adversarial`, of every change.
     """
-    scored, t = evaluation.results.scored, evaluation.temperature
-    chosen = {kind: _top(evaluation, order, each) for kind, order in _orders(evaluation).items()}
+    results, scored = evaluation.results, evaluation.results.scored
+    chosen = {kind: hardest(scored, order, each) for kind, order in _orders(evaluation).items()}
     attacks = {
         name: _attacks(evaluation, name, each)
         for name in evaluation.probes
         if name in perturbations and name not in HARMLESS
     }
     pairs = np.concatenate([np.zeros(0, np.int64), *chosen.values(), *attacks.values()])
-    records = evaluation.look_up(set(evaluation.results.record[scored.pair_group[pairs]].tolist()))
+    records = evaluation.look_up(set(results.record[scored.pair_group[pairs]].tolist()))
     tasks = []
     for kind, found in chosen.items():
         for pair in found.tolist():
-            record = records[_number(evaluation, pair)]
-            tasks.append(
-                _task(evaluation, record, kind, pair, {"margin": float(scored.difference[pair] / t)})
-            )
+            about = {"margin": float(scored.difference[pair] / evaluation.temperature)}
+            tasks.append(_task(evaluation, records[_number(evaluation, pair)], kind, pair, about))
     for name, found in attacks.items():
         for pair in found.tolist():
             record = records[_number(evaluation, pair)]
-            worse = int((scored.second if scored.win_prob[pair] > 0.5 else scored.first)[pair])
-            place = int(evaluation.results.place[worse])
+            place = int(results.place[scored.worse[pair]])
             other = perturbations[name](record, random_of(record, name)).completions[place]
             answers = tuple(replace(other, id=f"{c.id}+{name}") if i == place else c
                             for i, c in enumerate(record.completions))  # fmt: skip
@@ -118,44 +115,29 @@ PROMPTS: Mapping[str, Callable[[str, str, Random], str]] = {
 def _orders(evaluation: Evaluation) -> dict[str, Floats]:
     """Kind -> hardness [P], the hardest highest, NaN where a pair is not of the kind."""
     results, scored = evaluation.results, evaluation.results.scored
-    margin = np.abs(scored.difference)
-    found = {
-        "failure": np.where(credit(scored.difference, scored.win_prob) == 0, margin, np.nan),
-        "ambiguous": -margin,
-    }
+    margin, first, second = np.abs(scored.difference), scored.first, scored.second
+    failed = credit(scored.difference, scored.win_prob) == 0
+    found = {"failure": np.where(failed, margin, np.nan), "ambiguous": -margin}
     if results.ood_scores:
         ood_score = next(iter(results.ood_scores.values()))
-        found["ood"] = np.maximum(ood_score[scored.first], ood_score[scored.second])
+        found["ood"] = np.maximum(ood_score[first], ood_score[second])
     if len(results.members) > 1:
-        found["disagreement"] = (results.members[:, scored.first] - results.members[:, scored.second]).std(
-            0, ddof=1
-        )
+        found["disagreement"] = (results.members[:, first] - results.members[:, second]).std(0, ddof=1)
     return found
-
-
-def _top(evaluation: Evaluation, hardness: Floats, each: int) -> Ints:
-    """Numbers of the hardest pairs, one per prompt."""
-    known = np.flatnonzero(np.isfinite(hardness))
-    order = known[np.argsort(-hardness[known], kind="stable")]
-    first = np.sort(np.unique(evaluation.results.scored.pair_prompt[order], return_index=True)[1])[:each]
-    return np.asarray(order[first], dtype=np.int64)
 
 
 def _attacks(evaluation: Evaluation, name: str, each: int) -> Ints:
     """Pairs in the right order whose worse answer, changed, beats the better one as it was."""
     scored, after = evaluation.results.scored, evaluation.probes[name]
-    place = matched(evaluation.results, after)
-    won = scored.win_prob > 0.5
-    better, worse = np.where(won, scored.first, scored.second), np.where(won, scored.second, scored.first)
-    there = place[worse]
+    there = matched(evaluation.results, after)[scored.worse]
     usable = (
         (credit(scored.difference, scored.win_prob) == 1)
         & (np.abs(scored.win_prob - 0.5) > EVEN)
         & (there >= 0)
     )
-    lead = np.full(len(won), np.nan)
-    lead[usable] = after.scored.reward[there[usable]] - scored.reward[better[usable]]
-    return _top(evaluation, np.where(lead > 0, lead, np.nan), each)
+    lead = np.full(len(there), np.nan)
+    lead[usable] = after.scored.reward[there[usable]] - scored.reward[scored.better[usable]]
+    return hardest(scored, np.where(lead > 0, lead, np.nan), each)
 
 
 def _number(evaluation: Evaluation, pair: int) -> int:
@@ -169,13 +151,7 @@ def _task(
     scored, place = evaluation.results.scored, evaluation.results.place
     a, b = (record.completions[int(place[side[pair]])] for side in (scored.first, scored.second))
     label = kind if "change" not in about else f"{kind}-{about['change']}"
-    meta = {
-        "red_team": {
-            "kind": kind,
-            "model": evaluation.name,
-            "votes_for_first": float(scored.win_prob[pair]),
-            **about,
-        }
-    }
+    votes = float(scored.win_prob[pair])
+    meta = {"red_team": {"kind": kind, "model": evaluation.name, "votes_for_first": votes, **about}}
     name = f"{label}-{_number(evaluation, pair)}-{record.prompt_id}"
     return replace(record, prompt_id=name, completions=(a, b), votes=(), meta=dict(record.meta) | meta)

@@ -3,33 +3,22 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
-from typing import Protocol
 
-from rlhf.evaluation.ensemble import Ensemble
 from rlhf.evaluation.metrics.calibration import fit_temperature
 from rlhf.evaluation.metrics.metrics import evaluate
-from rlhf.evaluation.metrics.results import Results
+from rlhf.evaluation.metrics.scored import Results
 from rlhf.evaluation.perturbations import Perturbation
-from rlhf.evaluation.report.section import Section
+from rlhf.evaluation.report.section import Evaluation, Section
 from rlhf.evaluation.report.write import Report, write_report
-from rlhf.evaluation.results import Evaluation
 from rlhf.evaluation.score_pass import Entry, Pass, read_spools, results_from, write_spool
-from rlhf.evaluation.score_source import ScoreSource
-from rlhf.labels.label import Aggregation
+from rlhf.evaluation.score_source import Ensemble, Readable, ScoreSource
 from rlhf.records import Comparison
 
 SectionFunction = Callable[[Evaluation], Section | None]
-
-
-class Readable(Protocol):
-    """Gives its records from the start, again and again."""
-
-    def records(self) -> Iterator[Comparison]:
-        """The records."""
 
 
 @dataclass
@@ -37,26 +26,23 @@ class EvaluationRun:
     """Everything one report needs; `rlhf.assemble` builds it from the configuration.
 
     folder       the report
-    source       the evaluated model; others: models beside it, on the same completions
+    scoring      the evaluated model, models beside it on the same completions, votes to labels; this process among all
     data         the records it is evaluated on; validation: those that temperatures may be fitted on, or None
-    aggregation  votes to labels
     about, part  one line that says which data this is; which part of it
-    shifts       name -> perturbation of the answers; shifted: name -> data that is shifted already
+    shifts       name -> perturbation of the answers; shifted: name -> data that is shifted already, of which as many
+                 records are read as are perturbed
     probes       name -> perturbation of the answers
     sections     name -> function that makes a section, in order
     learned      how many of some prompts (hashes) the evaluated models know from their training: counts by name
-    perturbed_records      records that shifts and probes are made of, at most, and records read of shifted data
-    block        records scored together
-    rank, world_size, wait   this process among all, and a barrier
+    samples, seed  of every interval
+    wait         a barrier of the processes
     """
 
     folder: Path
-    source: ScoreSource
+    scoring: Pass
     data: Readable
-    aggregation: Aggregation
     member_names: tuple[str, ...]
     sections: Mapping[str, SectionFunction]
-    others: Sequence[ScoreSource] = ()
     validation: Readable | None = None
     about: str = ""
     part: str = "test"
@@ -64,12 +50,8 @@ class EvaluationRun:
     shifted: Mapping[str, Readable] = field(default_factory=dict)
     probes: Mapping[str, Perturbation] = field(default_factory=dict)
     learned: Callable[[Collection[str]], Mapping[str, int]] = lambda _: {}
-    perturbed_records: int = 500
-    block: int = 32
     samples: int = 1000
     seed: int = 0
-    rank: int = 0
-    world_size: int = 1
     wait: Callable[[], None] = lambda: None
 
     def __call__(self) -> Report | None:
@@ -80,15 +62,8 @@ class EvaluationRun:
         """
         spools = self.folder / "scoring"
         spools.mkdir(parents=True, exist_ok=True)
-        plain = Pass(
-            self.source,
-            self.aggregation,
-            rank=self.rank,
-            world_size=self.world_size,
-            block=self.block,
-            perturbed_records=self.perturbed_records,
-        )
-        main = replace(plain, others=self.others, perturbations={**self.shifts, **self.probes})
+        plain = replace(self.scoring, others=())
+        main = replace(self.scoring, perturbations={**self.shifts, **self.probes})
         total = sum(1 for _ in self.data.records()) if main.perturbations else 0
         self._spool("main", main.entries(self.data.records(), total))
         uncalibrated = self._uncalibrated()
@@ -96,11 +71,10 @@ class EvaluationRun:
             beside = replace(plain, source=uncalibrated[0], others=uncalibrated[1:])
             self._spool("validation", beside.entries(self.validation.records()))
         for name, shifted in self.shifted.items():
-            self._spool(
-                f"shift-{name}", plain.entries(islice(shifted.records(), self.perturbed_records), name=name)
-            )
+            records = islice(shifted.records(), self.scoring.perturbed_records)
+            self._spool(f"shift-{name}", plain.entries(records, name=name))
         self.wait()
-        if self.rank:
+        if self.scoring.rank:
             return None
         evaluation = self._evaluation()
         shutil.rmtree(spools)
@@ -116,19 +90,21 @@ class EvaluationRun:
             )
         found = replace(found, counts={**found.counts, **self.learned(set(found.prompt_hash))})
         temperatures = self._temperatures()
-        temperature = temperatures[self.source.name]
+        t = temperatures[self.scoring.source.name]
         shifts = {name: self._results("main", name) for name in self.shifts}
         shifts |= {name: self._results(f"shift-{name}", name) for name in self.shifted}
+        uncalibrated = self._uncalibrated() if self.validation is None else []
+        raw = [s.name for s in (*uncalibrated, *_inside(self.scoring.source)) if s.calibration is None]
         return Evaluation(
-            name=self.source.name,
+            name=self.scoring.source.name,
             results=found,
-            temperature=temperature,
-            metrics=evaluate(found.scored, temperature=temperature, bootstrap=self.samples, seed=self.seed),
+            temperature=t,
+            metrics=evaluate(found.scored, temperature=t, bootstrap=self.samples, seed=self.seed),
             temperatures=temperatures,
-            uncalibrated=self._raw(),
+            uncalibrated=frozenset(raw),
             shifts=shifts,
             probes={name: self._results("main", name) for name in self.probes},
-            models=(self.source, *self.others),
+            models=(self.scoring.source, *self.scoring.others),
             look_up=self._look_up,
             part=self.part,
             samples=self.samples,
@@ -136,11 +112,11 @@ class EvaluationRun:
         )
 
     def _uncalibrated(self) -> list[ScoreSource]:
-        return [s for s in (self.source, *self.others) if s.calibration is None]
+        return [s for s in (self.scoring.source, *self.scoring.others) if s.calibration is None]
 
     def _temperatures(self) -> dict[str, float]:
         """Of every model and of the runs in an ensemble: its own, or fitted on the validation part, or 1."""
-        models = (*_inside(self.source), self.source, *self.others)
+        models = (*_inside(self.scoring.source), self.scoring.source, *self.scoring.others)
         found = {s.name: 1.0 if s.calibration is None else s.calibration.temperature for s in models}
         uncalibrated = self._uncalibrated()
         if self.validation is None or not uncalibrated:
@@ -152,16 +128,11 @@ class EvaluationRun:
             found[name] = fit_temperature(difference, held.scored.win_prob)
         return found
 
-    def _raw(self) -> frozenset[str]:
-        """Models whose probabilities are those of raw rewards."""
-        alone = self._uncalibrated() if self.validation is None else []
-        return frozenset(s.name for s in [*alone, *_inside(self.source)] if s.calibration is None)
-
     def _spool(self, name: str, entries: Iterable[Entry]) -> None:
-        write_spool(self.folder / "scoring" / f"{name}-{self.rank}", entries)
+        write_spool(self.folder / "scoring" / f"{name}-{self.scoring.rank}", entries)
 
     def _results(self, spool: str, name: str = "") -> Results:
-        paths = [self.folder / "scoring" / f"{spool}-{rank}" for rank in range(self.world_size)]
+        paths = [self.folder / "scoring" / f"{spool}-{rank}" for rank in range(self.scoring.world_size)]
         return results_from((e for e in read_spools(paths) if e.name == name), self.member_names)
 
     def _look_up(self, numbers: Collection[int]) -> Mapping[int, Comparison]:

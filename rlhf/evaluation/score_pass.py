@@ -20,8 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from rlhf.evaluation.metrics.results import Results
-from rlhf.evaluation.metrics.scored import Scored, ScoredGroup
+from rlhf.evaluation.metrics.scored import Results, Scored, ScoredGroup
 from rlhf.evaluation.perturbations import Perturbation
 from rlhf.evaluation.score_source import Scores, ScoreSource
 from rlhf.labels.label import Aggregation, Label, informative, restricted, without_identical
@@ -36,25 +35,25 @@ UNFINISHED = ("length", "max_tokens", "truncated")
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What is kept of one record in one set; `group` is None where nothing could be, and `why` says the reason."""
+    """What is kept of one record in one set.
+
+    number, name  of the record in the data, and of the set
+    why           the reason where nothing could be kept (`group` is None), else ""
+    n_too_long    completions that a model could not read
+    group         rewards and labels; prompt_id, annotators, trimmed: of the record
+    columns       name -> one value per completion: `completion_id`, `place`, `source`, `tokens`, `finished`, `gold`,
+                  `members/<number>`, `ood_scores/<detector>`, `others/<model>`
+    """
 
     number: int
     name: str
     why: str = ""
+    n_too_long: int = 0
     group: ScoredGroup | None = None
     prompt_id: str = ""
-    completion_id: tuple[str, ...] = ()
-    place: tuple[int, ...] = ()
-    source: tuple[str | None, ...] = ()
     annotators: tuple[str, ...] = ()
-    tokens: tuple[float, ...] = ()
     trimmed: bool = False
-    finished: tuple[bool, ...] = ()
-    gold: tuple[float, ...] = ()
-    members: Floats = field(default_factory=lambda: np.zeros((1, 0)))
-    ood_scores: Mapping[str, Floats] = field(default_factory=dict)
-    others: Mapping[str, Floats] = field(default_factory=dict)
-    n_too_long: int = 0
+    columns: Mapping[str, Sequence[Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -120,50 +119,46 @@ def entry(
     others: Mapping[str, Floats],
 ) -> Entry:  # fmt: skip
     """What is kept of a record: completions that every model could read, in the order of the original."""
-    same = original is record
-    order = (
-        range(len(record.completions))
-        if same
-        else np.argsort([original.position(c.id) for c in record.completions])
-    )
+    order: Iterable[int] = range(len(record.completions))
+    if original is not record:
+        order = np.argsort([original.position(c.id) for c in record.completions])
     read = np.all(np.isfinite([scores.reward, *others.values()]), axis=0)
     kept = [int(i) for i in order if read[i]]
-    place = tuple(original.position(record.completions[i].id) for i in kept)
+    completions = [record.completions[i] for i in kept]
+    place = [original.position(c.id) for c in completions]
     lost = len(record.completions) - len(kept)
     if not informative(label) and not name:
-        return Entry(number, name, "no_votes", n_too_long=lost)
+        return Entry(number, name, "no_votes", lost)
     label = restricted(label, place)
     if not kept or (not informative(label) and not name):
-        return Entry(number, name, "too_long", n_too_long=lost)
-    texts = [record.completions[i].text for i in kept]
-    label = without_identical(label, texts)
+        return Entry(number, name, "too_long", lost)
+    label = without_identical(label, [c.text for c in completions])
     if not informative(label) and not name:
-        return Entry(number, name, "identical", n_too_long=lost)
+        return Entry(number, name, "identical", lost)
     group = ScoredGroup(
         prompt=prompt_hash(record.prompt),
         domain=record.domain,
         reward=scores.reward[kept],
-        length=np.array([len(text) for text in texts]),
+        length=np.array([len(c.text) for c in completions]),
         rank=label.rank,
         win_prob=label.win_prob,
         tie_prob=label.tie_prob,
         observed=label.observed,
         votes=label.votes,
     )
-    completions = [record.completions[i] for i in kept]
-    return Entry(
-        number, name, "", group, record.prompt_id, tuple(c.id for c in completions), place,
-        source=tuple(None if "model" not in c.source else str(c.source["model"]) for c in completions),
-        annotators=tuple(sorted({v.annotator for v in record.votes})),
-        tokens=tuple(scores.tokens[kept].tolist()),
-        trimmed=scores.trimmed,
-        finished=tuple(c.source.get("finish_reason") not in UNFINISHED for c in completions),
-        gold=tuple(_number(c.meta.get("gold")) for c in completions),
-        members=scores.members[:, kept],
-        ood_scores={detector: values[kept] for detector, values in scores.ood_scores.items()},
-        others={other: rewards[kept] for other, rewards in others.items()},
-        n_too_long=lost,
-    )  # fmt: skip
+    columns: dict[str, Sequence[Any]] = {
+        "place": place,
+        "completion_id": [c.id for c in completions],
+        "source": [None if "model" not in c.source else str(c.source["model"]) for c in completions],
+        "tokens": scores.tokens[kept].tolist(),
+        "finished": [c.source.get("finish_reason") not in UNFINISHED for c in completions],
+        "gold": [_number(c.meta.get("gold")) for c in completions],
+    }
+    members = {str(m): row for m, row in enumerate(scores.members)}
+    for family, rows in (("members", members), ("ood_scores", scores.ood_scores), ("others", others)):
+        columns |= {f"{family}/{key}": row[kept].tolist() for key, row in rows.items()}
+    annotators = tuple(sorted({v.annotator for v in record.votes}))
+    return Entry(number, name, "", lost, group, record.prompt_id, annotators, scores.trimmed, columns)
 
 
 def write_spool(path: Path, entries: Iterable[Entry]) -> None:
@@ -180,7 +175,7 @@ def read_spools(paths: Sequence[Path]) -> Iterator[Entry]:
 
 def results_from(entries: Iterable[Entry], member_names: tuple[str, ...]) -> Results:
     """Columns of the entries of one set."""
-    columns: dict[str, Any] = {}
+    columns: dict[str, Any] = {name: [] for name in TEXTS}
     sources: dict[str, int] = {}
     annotators: dict[tuple[str, ...], int] = {}
     counts: Counter[str] = Counter()
@@ -193,10 +188,15 @@ def results_from(entries: Iterable[Entry], member_names: tuple[str, ...]) -> Res
                 counts[f"dropped/{one.why}"] += 1
                 continue
             counts["prompts_trimmed"] += one.trimmed
-            codes = [-1 if s is None else sources.setdefault(s, len(sources)) for s in one.source]
-            who = annotators.setdefault(one.annotators, len(annotators))
-            for key, value in _cells(one, codes, who):
-                columns.setdefault(key, [] if key in TEXTS else array("d")).extend(value)
+            cells = dict(one.columns)
+            cells["source"] = [
+                -1 if s is None else sources.setdefault(s, len(sources)) for s in cells["source"]
+            ]
+            cells |= {"record": [one.number], "prompt_id": [one.prompt_id], "prompt_hash": [one.group.prompt]}
+            cells["annotators"] = [annotators.setdefault(one.annotators, len(annotators))]
+            cells["trimmed"] = [one.trimmed]
+            for key, values in cells.items():
+                columns.setdefault(key, array("d")).extend(values)
             yield one.group
 
     scored = Scored.from_groups(groups())
@@ -212,9 +212,9 @@ def results_from(entries: Iterable[Entry], member_names: tuple[str, ...]) -> Res
         scored=scored,
         record=column("record", np.int64),
         place=column("place", np.int64),
-        prompt_id=columns.get("prompt_id", []),
-        completion_id=columns.get("completion_id", []),
-        prompt_hash=columns.get("prompt_hash", []),
+        prompt_id=columns["prompt_id"],
+        completion_id=columns["completion_id"],
+        prompt_hash=columns["prompt_hash"],
         source=column("source", np.int64),
         sources=tuple(sources),
         annotators=column("annotators", np.int64),
@@ -229,27 +229,6 @@ def results_from(entries: Iterable[Entry], member_names: tuple[str, ...]) -> Res
         others=family("others/"),
         counts=dict(sorted(counts.items())),
     )
-
-
-def _cells(one: Entry, sources: Sequence[int], annotators: int) -> Iterator[tuple[str, Iterable[Any]]]:
-    assert one.group is not None
-    yield from (("record", (one.number,)), ("prompt_id", (one.prompt_id,)), ("annotators", (annotators,)))
-    yield from (("prompt_hash", (one.group.prompt,)), ("trimmed", (one.trimmed,)))
-    for name in ("place", "completion_id", "tokens", "finished", "gold"):
-        yield name, getattr(one, name)
-    yield "source", sources
-    yield from ((f"members/{m}", row.tolist()) for m, row in enumerate(one.members))
-    for family in ("ood_scores", "others"):
-        yield from ((f"{family}/{name}", row.tolist()) for name, row in getattr(one, family).items())
-
-
-def by_set(paths: Sequence[Path], names: Sequence[str]) -> dict[str, list[Entry]]:
-    """Entries of the changed sets, which are small, by name."""
-    found: dict[str, list[Entry]] = {name: [] for name in names}
-    for one in read_spools(paths):
-        if one.name in found:
-            found[one.name].append(one)
-    return found
 
 
 def _read(path: Path) -> Iterator[Entry]:

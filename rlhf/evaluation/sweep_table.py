@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -11,6 +10,8 @@ from statistics import mean, stdev
 from typing import Any
 
 import yaml
+
+from rlhf.records.tables import markdown, write_csv
 
 KEYS = (
     "val/pair_accuracy", "test/pair_accuracy", "test/pair_accuracy/ci_low", "test/pair_accuracy/ci_high",
@@ -63,10 +64,7 @@ def write_comparison(root: Path) -> tuple[Path, Path]:
     jobs = compare(folders, keys)
     columns = ["job", "status", "overrides", *_settings(jobs, keys), *keys, "folder"]
     table, page = root / "comparison.csv", root / "comparison.md"
-    with table.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, columns, restval="")
-        writer.writeheader()
-        writer.writerows(jobs)
+    write_csv(table, jobs, columns)
     page.write_text(_markdown(jobs, keys), encoding="utf-8")
     return table, page
 
@@ -91,12 +89,12 @@ def _markdown(jobs: Sequence[Job], keys: Sequence[str]) -> str:
         cells = [_cell(job.get(column, "")) for column in columns]
         marked = best is not None and job.get(CHOSEN_BY) == best
         rows.append([f"**{cell}**" if cell and marked else cell for cell in cells])
-    chosen = [f"Bold: highest {CHOSEN_BY}. Test numbers are for reporting, not for choosing."]
-    note = chosen if CHOSEN_BY in keys else []
-    return "\n".join([*_rows([columns, *rows]), "", *note, *_over_seeds(jobs, keys), ""])
+    chosen = f"Bold: highest {CHOSEN_BY}. Test numbers are for reporting, not for choosing.\n"
+    note = chosen if CHOSEN_BY in keys else ""
+    return f"{markdown(columns, rows)}\n{note}{_over_seeds(jobs, keys)}"
 
 
-def _over_seeds(jobs: Sequence[Job], keys: Sequence[str]) -> list[str]:
+def _over_seeds(jobs: Sequence[Job], keys: Sequence[str]) -> str:
     """Mean and sample standard deviation over the seeds of each setting that was run with several."""
     others = [key for key in _settings(jobs, keys) if key != "seed"]
     runs: dict[str, list[Job]] = defaultdict(list)
@@ -104,22 +102,19 @@ def _over_seeds(jobs: Sequence[Job], keys: Sequence[str]) -> list[str]:
         if job["status"] == "done" and "seed" in job:
             runs[" ".join(f"{k}={job[k]}" for k in others if k in job) or "all"].append(job)
     metrics = [key for key in keys if "/ci_" not in key]
-    rows = [["setting", "seeds", *metrics]]
+    rows = []
     for setting, repeats in runs.items():
         if len(repeats) > 1:
             values = [[job[key] for job in repeats if job[key] != ""] for key in metrics]
             spread = [f"{mean(v):.4f} ± {stdev(v):.4f}" if len(v) > 1 else "" for v in values]
             rows.append([_cell(setting), str(len(repeats)), *spread])
-    return ["", "Mean ± standard deviation over seeds:", "", *_rows(rows)] if len(rows) > 1 else []
-
-
-def _rows(rows: Sequence[Sequence[str]]) -> list[str]:
-    head, *body = ("| " + " | ".join(row) + " |" for row in rows)
-    return [head, "|" + " --- |" * len(rows[0]), *body]
+    if not rows:
+        return ""
+    return f"\nMean ± standard deviation over seeds:\n\n{markdown(['setting', 'seeds', *metrics], rows)}"
 
 
 def _cell(value: Any) -> str:
-    return f"{value:.4f}" if isinstance(value, float) else str(value).replace("|", "\\|")
+    return f"{value:.4f}" if isinstance(value, float) else str(value)
 
 
 def _order(folder: Path) -> tuple[bool, int, str]:

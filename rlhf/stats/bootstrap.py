@@ -8,6 +8,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable
 from functools import lru_cache
+from typing import NamedTuple, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +31,21 @@ SAME = 1e-12
 
 GRADES = 100
 """Steps of a statistic that depends on an order, when it is resampled."""
+
+
+class ResampleOptions(TypedDict):
+    """Options of every bootstrap: the number of resamples, and the seed; the same seed gives the same interval."""
+
+    samples: int
+    seed: int
+
+
+class Estimate(NamedTuple):
+    """A number with its 95 % interval; NaN where it is not known."""
+
+    value: float
+    low: float
+    high: float
 
 
 def cluster_sums(values: Floats | Iterable[Floats], cluster: Ints) -> Floats:
@@ -136,6 +152,24 @@ def cluster_bootstrap(
     return unanimous(value, low, high, units, within=within, level=level)
 
 
+def cluster_mean(
+    values: Floats, cluster: Ints, *, samples: int, seed: int, within: tuple[float, float] | None = None
+) -> Estimate:
+    """Mean of values [N] with its interval over clusters [N].
+
+    Args:
+        values: NaN does not count, but its cluster is drawn like the others, so that two means over the same
+            clusters have the same resamples.
+        cluster: what belongs together.
+        samples, seed, within: as in `cluster_bootstrap`.
+    """
+    counted = np.isfinite(values)
+    sums = cluster_sums([np.where(counted, values, 0.0), counted.astype(np.float64)], cluster)
+    low, high = cluster_bootstrap(sums[:, :1], sums[:, 1:], samples=samples, seed=seed, within=within)
+    value = float(values[counted].mean()) if counted.any() else float("nan")
+    return Estimate(value, float(low[0]), float(high[0]))
+
+
 def unanimous(
     value: Floats | float,
     low: Floats | float,
@@ -215,21 +249,21 @@ def around(estimate: float, drawn: Floats, units: int, level: float = 0.95) -> t
 
 
 def lowest_interval(tops: Floats, bottoms: Floats, units: int, level: float = 0.95) -> tuple[float, float]:
-    """Interval of the lowest of S ratios, which part is lowest being unknown: a simultaneous band.
+    """Interval of the lowest of S ratios, which slice is lowest being unknown: a simultaneous band.
 
     With t the level's quantile over resamples of max_s |a*_s - a_s| / se_s, all S true ratios lie within
     a_s ± t se_s at once with that probability (Romano & Wolf 2005), and then the lowest of them lies between
-    min_s (a_s - t se_s) and min_s (a_s + t se_s). It is wider than the lowest part's own interval, which forgets
-    that the part was chosen for being low; quantiles of resampled minima would lie below the truth where parts are
-    alike. In simulations of 5 to 20 parts it held the truth 97 to 99 times in 100.
+    min_s (a_s - t se_s) and min_s (a_s + t se_s). It is wider than the lowest slice's own interval, which forgets
+    that the slice was chosen for being low; quantiles of resampled minima would lie below the truth where slices are
+    alike. In simulations of 5 to 20 slices it held the truth 97 to 99 times in 100.
 
     Args:
         tops, bottoms: [1 + samples, S], the sums themselves and then their resamples.
-        units: clusters of the part with the fewest; the band is `stretched` by them.
+        units: clusters of the slice with the fewest; the band is `stretched` by them.
         level: coverage.
 
     Returns:
-        low and high, within 0..1; NaN where a part's spread is not known.
+        low and high, within 0..1; NaN where a slice's spread is not known.
     """
     ratios = ratio(tops, bottoms)
     value, drawn = ratios[0], ratios[1:]
@@ -241,9 +275,9 @@ def lowest_interval(tops: Floats, bottoms: Floats, units: int, level: float = 0.
     return max(0.0, float((value - reach).min())), min(1.0, float((value + reach).min()))
 
 
-def ece_interval(
-    gaps: Floats, pairs: Floats, *, samples: int, seed: int, level: float = 0.95
-) -> tuple[float, float, float] | None:
+def ece_bounds(
+    gaps: Floats, drawn_gaps: Floats, pairs: float, drawn_pairs: Floats, units: int, level: float = 0.95
+) -> tuple[float, float, float]:
     """Interval of a calibration error, and the error that a calibrated model would show on as many pairs.
 
     With g_b the sum of (agreement - confidence) over the pairs of bin b, ECE = Σ_b |g_b| / n. Noise makes |g_b|
@@ -254,26 +288,14 @@ def ece_interval(
     It holds the truth a little less often than the level says: 87 times in 100 with 500 pairs and an error of 0.1.
 
     Args:
-        gaps: [C, B] sums per cluster and bin.
-        pairs: [C] pairs per cluster.
-        samples: resamples.
-        seed: same seed, same interval.
+        gaps, drawn_gaps: [B] sums per bin over all clusters, and their resamples [samples, B].
+        pairs, drawn_pairs: the number of pairs, and its resamples [samples].
+        units: clusters.
         level: coverage.
 
     Returns:
-        low, high, and the mean of the noise alone; None where there are fewer than 2 clusters.
+        low, high, and the mean of the noise alone.
     """
-    if len(gaps) < 2 or samples < 1:
-        return None
-    sums = np.column_stack([gaps, pairs])
-    drawn = resampled_sums(sums, samples=samples, seed=seed)
-    return ece_bounds(sums.sum(0)[:-1], drawn[:, :-1], pairs.sum(), drawn[:, -1], len(gaps), level)
-
-
-def ece_bounds(
-    gaps: Floats, drawn_gaps: Floats, pairs: float, drawn_pairs: Floats, units: int, level: float = 0.95
-) -> tuple[float, float, float]:
-    """`ece_interval` from sums over all `units` clusters [B] and their resamples [samples, B], pairs and [samples]."""
     estimate = float(np.abs(gaps).sum() / pairs)
     errors = np.abs(drawn_gaps).sum(1) / drawn_pairs
     noise = np.abs(drawn_gaps / drawn_pairs[:, None] - gaps / pairs).sum(1)

@@ -20,8 +20,7 @@ from omegaconf import OmegaConf
 
 import rlhf
 from rlhf.assemble import CONF
-from rlhf.assemble.evaluate import present
-from rlhf.assemble.evaluated_models import name_apart
+from rlhf.assemble.evaluate import name_apart, present
 from rlhf.records import prompt_hash, write
 from rlhf.toy.world import ToyWorld
 
@@ -77,7 +76,9 @@ def numbers(folder: Path) -> dict[str, float]:
 
 def test_the_numbers_fit_the_schema_and_the_contract(root, ensemble):
     found = numbers(ensemble)
-    schema = json.loads((root / "rlhf" / "judge" / "page" / "report.schema.json").read_text())
+    schema = json.loads(
+        (root / "rlhf" / "evaluation" / "report" / "templates" / "report.schema.json").read_text()
+    )
     Draft202012Validator.check_schema(schema)
     assert not [e.message for e in Draft202012Validator(schema).iter_errors(found)]
     for key in ("pair_accuracy/ci_low", "pair_accuracy/ci_high", "pair_accuracy/longer_won",

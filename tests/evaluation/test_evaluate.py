@@ -10,7 +10,6 @@ import pytest
 from scipy.special import expit
 from wandb_run import history
 
-from rlhf.evaluation.ensemble import Ensemble
 from rlhf.evaluation.metrics.calibration import Calibration, ece, nll
 from rlhf.evaluation.report.sections.accuracy import accuracy, slices
 from rlhf.evaluation.report.sections.calibration import calibration
@@ -18,7 +17,7 @@ from rlhf.evaluation.report.sections.ensemble_members import comparison
 from rlhf.evaluation.report.write import log_to_wandb
 from rlhf.evaluation.run import EvaluationRun
 from rlhf.evaluation.score_pass import Pass, write_spool
-from rlhf.evaluation.score_source import Scores
+from rlhf.evaluation.score_source import Ensemble, Scores
 from rlhf.labels.aggregation import soft
 from rlhf.toy.world import ToyWorld
 
@@ -40,8 +39,10 @@ class Scaled:
 
 
 def evaluation_of(folder, source, *, others=(), validation=None, names=("gold",)):
-    return EvaluationRun(folder, source, ToyWorld(size=60), soft, names, SECTIONS, others=others, validation=validation,
-                   samples=50, about="x")()  # fmt: skip
+    scoring = Pass(source, soft, others)
+    return EvaluationRun(
+        folder, scoring, ToyWorld(size=60), names, SECTIONS, validation=validation, samples=50, about="x"
+    )()
 
 
 def test_the_spool_holds_no_word_of_a_prompt_or_an_answer(tmp_path):

@@ -9,6 +9,7 @@ from rlhf.evaluation import perturbations
 from rlhf.evaluation.red_team import PROMPTS, hard_prompts, red_team
 from rlhf.evaluation.report.sections.accuracy import accuracy
 from rlhf.evaluation.run import EvaluationRun
+from rlhf.evaluation.score_pass import Pass
 from rlhf.evaluation.score_source import Scores
 from rlhf.labels.aggregation import soft
 from rlhf.records import read, write
@@ -45,8 +46,11 @@ class Vain:
 @pytest.fixture(scope="module")
 def evaluation(tmp_path_factory):
     folder = tmp_path_factory.mktemp("r")
-    report = EvaluationRun(folder, Vain(), ToyWorld(size=150), soft, ("a", "b"), {"accuracy": accuracy}, probes=PROBES,
-                     perturbed_records=150, samples=0, about="x")()  # fmt: skip
+    scoring = Pass(Vain(), soft, perturbed_records=150)
+    sections = {"accuracy": accuracy}
+    report = EvaluationRun(
+        folder, scoring, ToyWorld(size=150), ("a", "b"), sections, probes=PROBES, samples=0, about="x"
+    )()
     return report.evaluation
 
 

@@ -8,10 +8,9 @@ import pytest
 
 from rlhf.evaluation import perturbations
 from rlhf.evaluation.bag_of_words import BagOfWords
-from rlhf.evaluation.ensemble import Ensemble
 from rlhf.evaluation.metrics.calibration import Calibration
 from rlhf.evaluation.score_pass import Pass, read_spools, results_from, write_spool
-from rlhf.evaluation.score_source import Scores
+from rlhf.evaluation.score_source import Ensemble, Scores
 from rlhf.labels.aggregation import soft
 from rlhf.toy.world import ToyWorld
 

@@ -16,7 +16,7 @@ from rlhf.stats import bootstrap
 from rlhf.stats.bootstrap import (
     cluster_bootstrap,
     cluster_sums,
-    ece_interval,
+    ece_bounds,
     resampled_sums,
     unanimous,
 )
@@ -98,7 +98,6 @@ def test_fewer_than_two_clusters_have_no_interval(clusters):
     ones = np.ones((clusters, 1))
     low, high = cluster_bootstrap(ones, ones, samples=10, seed=0)
     assert np.isnan([low[0], high[0]]).all()
-    assert ece_interval(ones, np.ones(clusters), samples=10, seed=0) is None
 
 
 def test_a_statistic_that_only_one_cluster_carries_is_undefined_and_spoils_no_other():
@@ -137,8 +136,8 @@ def simulate(overconfidence, seed, pairs=500):
     confidence, agreement = fold(probability, won)
     gaps = np.zeros((pairs, BINS))
     gaps[np.arange(pairs), equal_width(confidence)] = agreement - confidence
-    found = ece_interval(gaps, np.ones(pairs), samples=200, seed=seed)
-    assert found is not None
+    drawn = resampled_sums(np.column_stack([gaps, np.ones(pairs)]), samples=200, seed=seed)
+    found = ece_bounds(gaps.sum(0), drawn[:, :-1], float(pairs), drawn[:, -1], pairs)
     return ece(probability, won), *found
 
 

@@ -2,8 +2,7 @@
 
 import numpy as np
 
-from rlhf.evaluation.metrics.results import Results
-from rlhf.evaluation.metrics.scored import Scored
+from rlhf.evaluation.metrics.scored import Results, Scored
 
 
 def results_of(

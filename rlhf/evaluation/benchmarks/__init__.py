@@ -1,4 +1,4 @@
-"""Public benchmarks of reward models, one file per format: rewards of the answers in, the published scores out.
+"""Public benchmarks of reward models, a function per format: rewards of the answers in, the published scores out.
 
 A benchmark is a function `(items, *, bootstrap, seed) -> flat metrics`. Where answers get equal rewards the published
 scripts differ in what they do; here they get half the credit (or their share of the pick), `tie_rate` says how often
@@ -6,8 +6,7 @@ that was, and `<key>/strict` is the same number with no credit for ties, as Rewa
 """
 
 from rlhf.evaluation.benchmarks.items import Benchmark, BenchmarkItem, items
-from rlhf.evaluation.benchmarks.llmbar import llmbar
-from rlhf.evaluation.benchmarks.rewardbench import rewardbench
+from rlhf.evaluation.benchmarks.pairs import llmbar, rewardbench
 from rlhf.evaluation.benchmarks.rewardbench2 import rewardbench2
 from rlhf.evaluation.benchmarks.rm_bench import rm_bench
 from rlhf.evaluation.benchmarks.section import BenchmarkSection

@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 
 from rlhf.records import Comparison, RecordError
-from rlhf.stats.arrays import Floats
+from rlhf.stats.arrays import Bools, Floats
 from rlhf.stats.bootstrap import SHARE, cluster_bootstrap, cluster_sums
 
 
@@ -37,7 +37,7 @@ class Benchmark(Protocol):
     def __call__(
         self, items: Sequence[BenchmarkItem], *, bootstrap: int = 1000, seed: int = 0
     ) -> dict[str, float]:
-        """Raises ValueError for items that the benchmark does not have, or that are not of its form."""
+        """Intervals have `bootstrap` resamples of the prompts. Raises ValueError for items of another form."""
 
 
 def items(scored: Iterable[tuple[Comparison, Floats]]) -> Iterator[BenchmarkItem]:
@@ -63,7 +63,7 @@ def items(scored: Iterable[tuple[Comparison, Floats]]) -> Iterator[BenchmarkItem
         )
 
 
-def _right(record: Comparison) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+def _right(record: Comparison) -> Bools:
     best: set[str | None] = set()
     if len(record.votes) == 1:
         (vote,) = record.votes
@@ -82,6 +82,18 @@ def credit(lead: Floats) -> Floats:
     return np.asarray(np.sign(lead) / 2 + 0.5)
 
 
+def credits_of(lead: Floats) -> dict[str, Floats]:
+    """Credit of every lead under the suffix "", and under "/strict" the same with nothing for ties."""
+    return {"": credit(lead), "/strict": (lead > 0).astype(float)}
+
+
+def leads(items: Sequence[BenchmarkItem], otherwise: str) -> Floats:
+    """Reward of the right answer less that of the wrong one [I]. Raises ValueError `otherwise` for other numbers."""
+    if any((len(item.chosen), len(item.rejected)) != (1, 1) for item in items):
+        raise ValueError(otherwise)
+    return np.array([item.chosen[0] - item.rejected[0] for item in items])
+
+
 def share_of_best(item: BenchmarkItem) -> float:
     """Probability that the pick of the highest reward is right, equal ones being picked alike (RewardBench 2)."""
     best = max(item.chosen.max(), item.rejected.max())
@@ -96,23 +108,18 @@ def by_subset(items: Sequence[BenchmarkItem], known: Iterable[str], benchmark: s
         ValueError: no items, or a subset that the benchmark does not have.
     """
     places: dict[str, list[int]] = {name: [] for name in known}
-    unknown = sorted({item.subset for item in items} - {item.subset for item in items if key(item) in places})
+    unknown = sorted({item.subset for item in items if item.subset.lower() not in places})
     if not items or unknown:
         found = f"has no subset {', '.join(unknown)}" if unknown else "got no rows"
         raise ValueError(f"{benchmark} {found}; its subsets are {', '.join(places)}")
     for i, item in enumerate(items):
-        places[key(item)].append(i)
+        places[item.subset.lower()].append(i)
     return {name: rows for name, rows in places.items() if rows}
 
 
 def row_counts(places: Mapping[str, list[int]], known: Iterable[str], benchmark: str) -> dict[str, float]:
     """`<benchmark>/n/<subset>`: rows of every known subset, 0 for one that is missing."""
     return {f"{benchmark}/n/{name.replace(' ', '_')}": len(places.get(name, [])) for name in known}
-
-
-def key(item: BenchmarkItem) -> str:
-    """The subset's name, whatever case a file writes it in."""
-    return item.subset.lower()
 
 
 def subset_weights(places: Mapping[str, list[int]], weight: Mapping[str, float], count: int) -> Floats:
@@ -130,9 +137,9 @@ def subset_weights(places: Mapping[str, list[int]], weight: Mapping[str, float],
 
 
 def weighted_means(
+    items: Sequence[BenchmarkItem],
     credits: Mapping[str, Floats],
     weights: Mapping[str, Floats],
-    prompts: Sequence[str],
     *,
     bootstrap: int,
     seed: int,
@@ -140,9 +147,9 @@ def weighted_means(
     """Weighted means of credits, under every name, with intervals that resample prompts.
 
     Args:
+        items: I rows, of which the prompts are the clusters.
         credits: suffix -> [I] credit of every item ("" and "/strict").
         weights: name -> [I] weights, not negative, not all 0.
-        prompts: [I] the clusters.
         bootstrap, seed: resamples.
 
     Returns:
@@ -153,7 +160,7 @@ def weighted_means(
     for suffix, earned in credits.items():
         mean = earned @ columns / columns.sum(0)
         out |= {f"{name}{suffix}": float(m) for name, m in zip(names, mean, strict=True)}
-    codes = np.unique(np.asarray(prompts), return_inverse=True)[1]
+    codes = np.unique(np.asarray([item.prompt for item in items]), return_inverse=True)[1]
     tops, bottoms = cluster_sums(credits[""][:, None] * columns, codes), cluster_sums(columns, codes)
     low, high = cluster_bootstrap(tops, bottoms, samples=bootstrap, seed=seed, within=SHARE)
     for i, name in enumerate(names):

@@ -34,8 +34,7 @@ def rewardbench2(items: Sequence[BenchmarkItem], *, bootstrap: int = 1000, seed:
 
     Args:
         items: one or more chosen and rejected answers each.
-        bootstrap: resamples of prompts behind the intervals.
-        seed: of the resampling.
+        bootstrap, seed: resamples of prompts behind the intervals.
 
     Raises:
         ValueError: a subset that the benchmark does not have, or an id in Ties that is not `ref:<n>` or `tied:<n>`.
@@ -53,13 +52,8 @@ def rewardbench2(items: Sequence[BenchmarkItem], *, bootstrap: int = 1000, seed:
     named = {name: subset_weights(places, {name: 1.0}, count) for name in places}
     if len(places) == len(PICKED) + 1:
         named["score"] = np.sum(list(named.values()), axis=0)
-    out = weighted_means(
-        {"": earned, "/strict": strict},
-        {f"rewardbench2/{name.replace(' ', '_')}": w for name, w in named.items()},
-        [item.prompt for item in items],
-        bootstrap=bootstrap,
-        seed=seed,
-    )
+    weights = {f"rewardbench2/{name.replace(' ', '_')}": w for name, w in named.items()}
+    out = weighted_means(items, {"": earned, "/strict": strict}, weights, bootstrap=bootstrap, seed=seed)
     tied = [bool((item.rejected == item.chosen.max()).any()) for item in items]
     counts = row_counts(places, (*PICKED, TIES), "rewardbench2")
     return out | parts | counts | {"rewardbench2/tie_rate": float(np.mean(tied)), "rewardbench2/n": count}

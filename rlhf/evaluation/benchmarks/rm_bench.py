@@ -10,7 +10,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from rlhf.evaluation.benchmarks.items import BenchmarkItem, credit, row_counts, subset_weights, weighted_means
+from rlhf.evaluation.benchmarks.items import (
+    BenchmarkItem,
+    credits_of,
+    row_counts,
+    subset_weights,
+    weighted_means,
+)
 
 STYLES = ("concise", "detailed", "markdown")
 DOMAINS = ("chat", "math", "code", "safety")
@@ -32,8 +38,7 @@ def rm_bench(items: Sequence[BenchmarkItem], *, bootstrap: int = 1000, seed: int
 
     Args:
         items: three chosen and three rejected answers each, in the order of STYLES.
-        bootstrap: resamples of prompts behind the intervals.
-        seed: of the resampling.
+        bootstrap, seed: resamples of prompts behind the intervals.
 
     Raises:
         ValueError: another number of styles, an unknown domain, or no rows.
@@ -47,23 +52,21 @@ def rm_bench(items: Sequence[BenchmarkItem], *, bootstrap: int = 1000, seed: int
     if not items:
         raise ValueError("rm_bench got no rows")
     lead = np.stack([item.chosen[:, None] - item.rejected[None, :] for item in items])  # [I, 3, 3]
-    cells = [(credit(lead), ""), ((lead > 0).astype(float), "/strict")]
-    everywhere = subset_weights(places, dict.fromkeys(places, 1.0), len(items))
-    options = {"bootstrap": bootstrap, "seed": seed}
-    prompts = [item.prompt for item in items]
-    out: dict[str, float] = {}
-    for name, mask in LEVELS:
-        earned = {suffix: (cell * mask).sum((1, 2)) / mask.sum() for cell, suffix in cells}
-        out |= weighted_means(earned, {f"rm_bench/{name}": everywhere}, prompts, **options)
-    level_mean = {
-        suffix: np.mean([(cell * mask).sum((1, 2)) / mask.sum() for _, mask in LEVELS], axis=0)
-        for cell, suffix in cells
+    cells, count = credits_of(lead), len(items)
+    everywhere = subset_weights(places, dict.fromkeys(places, 1.0), count)
+    levels = {
+        name: {suffix: (cell * mask).sum((1, 2)) / mask.sum() for suffix, cell in cells.items()}
+        for name, mask in LEVELS
     }
-    parts = {f"rm_bench/{d}": subset_weights(places, {d: 1.0}, len(items)) for d in places}
+    out: dict[str, float] = {}
+    for name, earned in levels.items():
+        out |= weighted_means(items, earned, {f"rm_bench/{name}": everywhere}, bootstrap=bootstrap, seed=seed)
+    mean = {suffix: np.mean([earned[suffix] for earned in levels.values()], axis=0) for suffix in cells}
+    weights = {f"rm_bench/{domain}": subset_weights(places, {domain: 1.0}, count) for domain in places}
     missing = len(DOMAINS) - len(places)
-    score = "rm_bench/partial_score" if missing else "rm_bench/score"
-    out |= weighted_means(level_mean, parts | {score: everywhere}, prompts, **options)
-    matrix = np.tensordot(everywhere / everywhere.sum(), cells[0][0], axes=1)
+    weights["rm_bench/partial_score" if missing else "rm_bench/score"] = everywhere
+    out |= weighted_means(items, mean, weights, bootstrap=bootstrap, seed=seed)
+    matrix = np.tensordot(everywhere / everywhere.sum(), cells[""], axes=1)
     for i, right in enumerate(STYLES):
         out |= {f"rm_bench/matrix/{right}/{wrong}": float(matrix[i, j]) for j, wrong in enumerate(STYLES)}
     out |= row_counts(places, DOMAINS, "rm_bench") | {"rm_bench/tie_rate": float((lead == 0).mean())}

@@ -1,17 +1,15 @@
-"""A benchmark as a part of the report: every evaluated model, and the longer answer, on the benchmark's own files."""
+"""A benchmark as a section of the report: every evaluated model, and the longer answer, on the benchmark's files."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import islice
-from typing import Protocol
 
 import numpy as np
 
 from rlhf.evaluation.benchmarks.items import Benchmark, BenchmarkItem, items
-from rlhf.evaluation.report.section import Cell, Section, Table, as_key
-from rlhf.evaluation.results import Evaluation
-from rlhf.evaluation.score_source import ScoreSource
+from rlhf.evaluation.report.section import Cell, Evaluation, Section, Table, as_key, cell
+from rlhf.evaluation.score_source import Readable, ScoreSource
 from rlhf.records import Comparison
 from rlhf.stats.arrays import Floats
 
@@ -19,13 +17,6 @@ BLOCK = 64
 """Records scored together; texts are forgotten after that."""
 
 LENGTH = "the longer answer"
-
-
-class BenchmarkRows(Protocol):
-    """Where a benchmark's rows come from: a `rlhf.data.source.Source` with the benchmark's importer."""
-
-    def records(self) -> Iterator[Comparison]:
-        """The records from the start."""
 
 
 class BenchmarkSection:
@@ -41,7 +32,7 @@ class BenchmarkSection:
         source: the benchmark's rows as records; None = the evaluated data are the benchmark's.
     """
 
-    def __init__(self, name: str, benchmark: Benchmark, source: BenchmarkRows | None = None) -> None:
+    def __init__(self, name: str, benchmark: Benchmark, source: Readable | None = None) -> None:
         self.name, self.benchmark, self.source = name, benchmark, source
 
     def __call__(self, evaluation: Evaluation) -> Section:
@@ -49,15 +40,14 @@ class BenchmarkSection:
         total, scored = (
             self._read(evaluation) if self.source is None else self._score(self.source, evaluation.models)
         )
-        options = {"bootstrap": evaluation.samples, "seed": evaluation.seed}
         found: dict[str, dict[str, float]] = {}
         for name, rows in scored.items():
             if total and not rows:
                 raise ValueError(
                     f"{name} can read none of the {total} rows of {self.name}: max_length is too small"
                 )
-            left_out = {f"{self.name}/n_left_out": total - len(rows)}
-            found[name] = self.benchmark(rows, **options) | left_out
+            found[name] = self.benchmark(rows, bootstrap=evaluation.samples, seed=evaluation.seed)
+            found[name][f"{self.name}/n_left_out"] = total - len(rows)
         first = next(iter(found))
         metrics: dict[str, float] = {}
         for name, values in found.items():
@@ -66,7 +56,7 @@ class BenchmarkSection:
         return Section(self.name, _text(self.name, found), metrics, [_table(self.name, found)])
 
     def _score(
-        self, source: BenchmarkRows, models: Sequence[ScoreSource]
+        self, source: Readable, models: Sequence[ScoreSource]
     ) -> tuple[int, dict[str, list[BenchmarkItem]]]:
         """How many rows there are, and the items of every model, `LENGTH` last."""
         scored: dict[str, list[BenchmarkItem]] = {
@@ -115,29 +105,25 @@ def _rows(name: str, found: dict[str, float]) -> list[str]:
 
 def _table(name: str, found: dict[str, dict[str, float]]) -> Table:
     first, *others = found
-    rows: list[list[Cell]] = []
-    for key in _rows(name, found[first]):
-        values = found[first]
-        low, high = values.get(f"{key}/ci_low"), values.get(f"{key}/ci_high")
-        interval = "" if low is None or high is None else f" [{low:.3f}, {high:.3f}]"
-        cells = [found[other].get(key) for other in others]
-        label = key.removeprefix(f"{name}/")
-        rows.append([label, f"{values[key]:.3f}{interval}", values.get(f"{key}/strict"), *cells])
-    return Table(name, ["", first, "ties count nothing", *others], rows, "Equal rewards get half the credit, or their "
-                 "share of the pick; 95% intervals resample prompts.")  # fmt: skip
+    values = found[first]
+    rows: list[list[Cell]] = [
+        [key.removeprefix(f"{name}/"), cell(values, key), values.get(f"{key}/strict"),
+         *(found[other].get(key) for other in others)]
+        for key in _rows(name, values)
+    ]  # fmt: skip
+    note = "Equal rewards get half the credit, or their share of the pick; 95% intervals resample prompts."
+    return Table(name, ["", first, "ties count nothing", *others], rows, note)
 
 
 def _text(name: str, found: dict[str, dict[str, float]]) -> str:
-    first = next(iter(found))
-    values = found[first]
+    values = next(iter(found.values()))
+    ties, left_out = values[f"{name}/tie_rate"], int(values[f"{name}/n_left_out"])
     said = [
-        f"{int(values[f'{name}/n'])} rows; equal rewards in {values[f'{name}/tie_rate']:.3f} of the comparisons."
+        f"{int(values[f'{name}/n'])} rows; equal rewards in {ties:.3f} of the comparisons.",
+        _overall(name, values, found[LENGTH]),
     ]
-    said.append(_overall(name, values, found[LENGTH]))
-    if values[f"{name}/n_left_out"]:
-        said.append(
-            f"{int(values[f'{name}/n_left_out'])} rows are left out: too long for the model, or dropped."
-        )
+    if left_out:
+        said.append(f"{left_out} rows are left out: too long for the model, or dropped.")
     return " ".join(said)
 
 

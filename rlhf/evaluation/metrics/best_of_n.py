@@ -13,7 +13,7 @@ import numpy as np
 from scipy.special import gammaln
 
 from rlhf.stats.arrays import Floats, Ints
-from rlhf.stats.bootstrap import cluster_bootstrap
+from rlhf.stats.bootstrap import Estimate, cluster_bootstrap
 from rlhf.stats.ranks import ranks_of
 
 WIN = "/win_rate"
@@ -153,6 +153,10 @@ class Curve:
     fit: dict[str, BestOfNFit]
     n_prompts: int
     n_left_out: int
+
+    def at(self, name: str, i: int) -> Estimate:
+        """The mean of `name` at the i-th n, with its interval."""
+        return Estimate(*(float(side[name][i]) for side in (self.value, self.low, self.high)))
 
     @property
     def has_intervals(self) -> bool:

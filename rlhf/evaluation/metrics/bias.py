@@ -7,39 +7,37 @@ from dataclasses import dataclass
 import numpy as np
 
 from rlhf.evaluation.metrics.pair_credit import credit
-from rlhf.evaluation.metrics.ranking import spearman, spearman_influence, stacks
-from rlhf.evaluation.metrics.results import Results
-from rlhf.evaluation.metrics.scored import Scored
+from rlhf.evaluation.metrics.ranking import spearman, stacks
+from rlhf.evaluation.metrics.scored import Results, Scored
 from rlhf.stats.arrays import Floats, Ints
-from rlhf.stats.bootstrap import DIFFERENCE, SHARE, bounds, cluster_bootstrap, cluster_sums, resampled_sums
+from rlhf.stats.bootstrap import (
+    DIFFERENCE,
+    SHARE,
+    Estimate,
+    bounds,
+    cluster_mean,
+    cluster_sums,
+    resampled_sums,
+)
 from rlhf.stats.ranks import ranks_of
 
 NEGLIGIBLE = 1e-4
 """Log-odds below which a change is rounding: rewards are sums in single precision, in another order."""
 
 
-@dataclass(frozen=True, slots=True)
-class Estimate:
-    """A number with its 95 % interval over prompts."""
-
-    value: float
-    low: float
-    high: float
-
-
 def length_correlation(scored: Scored, *, samples: int, seed: int) -> Estimate | None:
     """Spearman of reward and length inside each group, averaged; None where no group has both unequal."""
-    numbers: list[Ints] = [np.zeros(0, np.int64)]
-    rhos: list[Floats] = [np.zeros(0)]
-    for number, reward, _, length in stacks(scored, np.isfinite(scored.reward)):
-        rho = spearman(reward, length)
-        defined = ~np.isnan(rho)
-        numbers.append(number[defined])
-        rhos.append(rho[defined])
-    rho = np.concatenate(rhos)
-    if not len(rho):
+    found = [
+        (number, spearman(reward, length))
+        for number, reward, _, length in stacks(scored, np.isfinite(scored.reward))
+    ]
+    numbers = np.concatenate([np.zeros(0, np.int64), *(number for number, _ in found)])
+    rho = np.concatenate([np.zeros(0), *(each for _, each in found)])
+    defined = ~np.isnan(rho)
+    if not defined.any():
         return None
-    return mean(rho, scored.prompt[np.concatenate(numbers)], samples=samples, seed=seed, within=DIFFERENCE)
+    cluster = scored.prompt[numbers[defined]]
+    return cluster_mean(rho[defined], cluster, samples=samples, seed=seed, within=DIFFERENCE)
 
 
 def partial_length_correlation(scored: Scored, *, samples: int, seed: int) -> Estimate | None:
@@ -49,21 +47,23 @@ def partial_length_correlation(scored: Scored, *, samples: int, seed: int) -> Es
     in their group and pooled over groups (a group counts more the more it varies). A reward that follows length
     only because better answers are longer has 0.
     """
-    numbers, products = [np.zeros(0, np.int64)], [np.zeros((0, 6))]
+    numbers, products = [], []
     for number, reward, rank, length in stacks(scored, scored.rank >= 0):
         x, y, z = (ranks_of(v) - (v.shape[-1] + 1) / 2 for v in (reward, length, -rank))
+        pairs = ((x, x), (y, y), (z, z), (x, y), (x, z), (y, z))
         numbers.append(number)
-        products.append(
-            np.stack([(a * b).sum(-1) for a, b in ((x, x), (y, y), (z, z), (x, y), (x, z), (y, z))], -1)
-        )
-    total = np.concatenate(products)
-    if not len(total):
+        products.append(np.stack([(a * b).sum(-1) for a, b in pairs], -1))
+    if not products:
         return None
-    sums = cluster_sums(total, scored.prompt[np.concatenate(numbers)])
+    sums = cluster_sums(np.concatenate(products), scored.prompt[np.concatenate(numbers)])
     value = float(_partial(sums.sum(0)))
     if not np.isfinite(value):
         return None
-    return Estimate(value, *_quantiles(_partial(resampled_sums(sums, samples=samples, seed=seed)), len(sums)))
+    drawn = _partial(resampled_sums(sums, samples=samples, seed=seed))
+    if len(sums) < 2 or not np.isfinite(drawn).any():
+        return Estimate(value, np.nan, np.nan)
+    low, high = np.clip(bounds(drawn[np.isfinite(drawn)], len(sums)), *DIFFERENCE)
+    return Estimate(value, float(low), float(high))
 
 
 def _partial(sums: Floats) -> Floats:
@@ -71,35 +71,6 @@ def _partial(sums: Floats) -> Floats:
     with np.errstate(divide="ignore", invalid="ignore"):
         r, s, t = xy / np.sqrt(xx * yy), xz / np.sqrt(xx * zz), yz / np.sqrt(yy * zz)
         return np.asarray((r - s * t) / np.sqrt((1 - s**2) * (1 - t**2)))
-
-
-def correlation(a: Floats, b: Floats, cluster: Ints, *, samples: int, seed: int) -> Estimate:
-    """Spearman of a and b [N] over all entries together, with its interval over clusters; NaN where one is constant.
-
-    From the influence function (`rlhf.evaluation.metrics.ranking.spearman_influence`): exact to first order.
-    """
-    rho, influence = spearman_influence(a, b)
-    found = mean(rho + influence, cluster, samples=samples, seed=seed)
-    return Estimate(rho, *np.clip([found.low, found.high], -1.0, 1.0).tolist())
-
-
-def mean(
-    values: Floats, cluster: Ints, *, samples: int, seed: int, within: tuple[float, float] | None = None
-) -> Estimate:
-    """Mean of values [N] with its interval over clusters.
-
-    Args:
-        values: NaN does not count, but its cluster is drawn like the others, so that two means over the same
-            clusters have the same resamples.
-        cluster: [N].
-        samples, seed: of the bootstrap.
-        within: as in `cluster_bootstrap`.
-    """
-    counted = np.isfinite(values)
-    sums = cluster_sums([np.where(counted, values, 0.0), counted.astype(np.float64)], cluster)
-    low, high = cluster_bootstrap(sums[:, :1], sums[:, 1:], samples=samples, seed=seed, within=within)
-    value = float(values[counted].mean()) if counted.any() else float("nan")
-    return Estimate(value, float(low[0]), float(high[0]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,8 +105,8 @@ def probe(before: Results, after: Results, temperature: float, *, samples: int, 
     cluster = scored.prompt[scored.group[both]]
     rose = np.where(change == 0, 0.5, change > 0)
     return Probe(
-        effect=mean(change, cluster, samples=samples, seed=seed),
-        raised=mean(rose.astype(np.float64), cluster, samples=samples, seed=seed, within=SHARE),
+        effect=cluster_mean(change, cluster, samples=samples, seed=seed),
+        raised=cluster_mean(rose.astype(np.float64), cluster, samples=samples, seed=seed, within=SHARE),
         overtakes=_overtakes(scored, after.scored.reward, place, samples, seed),
         answers=int(both.sum()),
         largest=float(np.abs(after.scored.reward[place[both]] - original).max() / temperature),
@@ -143,13 +114,14 @@ def probe(before: Results, after: Results, temperature: float, *, samples: int, 
 
 
 def _overtakes(scored: Scored, changed: Floats, place: Ints, samples: int, seed: int) -> Estimate | None:
-    won = scored.win_prob > 0.5
-    better, worse = np.where(won, scored.first, scored.second), np.where(won, scored.second, scored.first)
+    better, worse = scored.better, scored.worse
     used = (credit(scored.difference, scored.win_prob) == 1) & (place[worse] >= 0)
     if not used.any():
         return None
     beats = changed[place[worse[used]]] > scored.reward[better[used]]
-    return mean(beats.astype(np.float64), scored.pair_prompt[used], samples=samples, seed=seed, within=SHARE)
+    return cluster_mean(
+        beats.astype(np.float64), scored.pair_prompt[used], samples=samples, seed=seed, within=SHARE
+    )
 
 
 def matched(before: Results, after: Results) -> Ints:
@@ -162,11 +134,3 @@ def matched(before: Results, after: Results) -> Ints:
     found = np.append(order, 0)[np.minimum(spot, len(order))]
     hit = (spot < len(order)) & (np.append(there, -1)[found] == wanted)
     return np.where(hit, found, -1).astype(np.int64)
-
-
-def _quantiles(drawn: Floats, clusters: int) -> tuple[float, float]:
-    known = drawn[np.isfinite(drawn)]
-    if clusters < 2 or not len(known):
-        return np.nan, np.nan
-    low, high = np.clip(bounds(known, clusters), *DIFFERENCE)
-    return float(low), float(high)

@@ -18,7 +18,15 @@ from safetensors.numpy import load_file, save_file
 from scipy.special import expit, stdtrit
 
 from rlhf.stats.arrays import Bools, Floats, Ints
-from rlhf.stats.bootstrap import around, binned_sums, cluster_sums, graded, resampled_sums, unanimous
+from rlhf.stats.bootstrap import (
+    Estimate,
+    around,
+    binned_sums,
+    cluster_sums,
+    graded,
+    resampled_sums,
+    unanimous,
+)
 from rlhf.stats.ranks import ranks_of
 
 QUANTILES = 1001
@@ -127,19 +135,14 @@ def with_typical(reference: Reference, features: Floats) -> Reference:
 class Detection:
     """How well a score tells shifted from ordinary.
 
-    auroc   P(the shifted one scores higher), ties one half; `low`, `high`: its 95 % interval over prompts
+    auroc   P(the shifted one scores higher), ties one half
     aupr    average precision, shifted being positive; a random score has the share of shifted ones
     fpr95   share of ordinary ones called shifted where 95 % of the shifted ones are caught
-    aupr_interval, fpr95_interval   95 %, prompts resampled; NaN where they are not known
     """
 
-    auroc: float
-    low: float
-    high: float
-    aupr: float
-    fpr95: float
-    aupr_interval: tuple[float, float] = (np.nan, np.nan)
-    fpr95_interval: tuple[float, float] = (np.nan, np.nan)
+    auroc: Estimate
+    aupr: Estimate
+    fpr95: Estimate
 
 
 def detection(
@@ -159,22 +162,16 @@ def detection(
         raise ValueError("a detector is rated on ordinary and shifted examples, both at least one")
     from sklearn.metrics import average_precision_score, roc_curve
 
-    auroc, low, high = clustered_auroc(ordinary, shifted, prompts)
     truth = np.repeat([0, 1], [len(ordinary), len(shifted)])
-    scores = np.concatenate([ordinary, shifted])
+    scores, cluster = np.concatenate([ordinary, shifted]), np.concatenate(prompts)
     false, caught, _ = roc_curve(truth, scores, drop_intermediate=False)
-    aupr, fpr95 = float(average_precision_score(truth, scores)), float(false[caught >= 0.95].min())
-    drawn = _resampled(scores, truth == 1, np.concatenate(prompts), samples, seed)
-    count = len(np.unique(np.concatenate(prompts)))
-    ends = (
-        [
-            map(float, unanimous(value, *around(value, column, count), count))
-            for value, column in zip((aupr, fpr95), drawn, strict=True)
-        ]
-        if drawn
-        else []
-    )
-    return Detection(auroc, low, high, aupr, fpr95, *((max(0.0, a), min(1.0, b)) for a, b in ends))
+    rates = float(average_precision_score(truth, scores)), float(false[caught >= 0.95].min())
+    drawn, count = _resampled(scores, truth == 1, cluster, samples, seed), len(np.unique(cluster))
+    found = [Estimate(value, np.nan, np.nan) for value in rates]
+    for i, column in enumerate(drawn or ()):
+        low, high = unanimous(rates[i], *around(rates[i], column, count), count)
+        found[i] = Estimate(rates[i], max(0.0, float(low)), min(1.0, float(high)))
+    return Detection(clustered_auroc(ordinary, shifted, prompts), *found)
 
 
 def _resampled(
@@ -204,7 +201,7 @@ def _resampled(
 
 def clustered_auroc(
     ordinary: Floats, shifted: Floats, prompts: tuple[Ints, Ints], level: float = 0.95
-) -> tuple[float, float, float]:
+) -> Estimate:
     """Area under the ROC curve and its interval when examples of one prompt belong together (Obuchowski 1997).
 
     From the placements V (the share of the other side that an example beats), summed per cluster; on both sides
@@ -219,8 +216,8 @@ def clustered_auroc(
     influence = np.concatenate([(rank_ordinary - area) / n, (rank_shifted - area) / s])
     sums = cluster_sums(influence[:, None], np.concatenate(prompts))[:, 0]
     if len(sums) < 2:
-        return area, np.nan, np.nan
+        return Estimate(area, np.nan, np.nan)
     error = float(np.sqrt(len(sums) / (len(sums) - 1) * (sums**2).sum()))
     reach = error * float(stdtrit(len(sums) - 1, (1 + level) / 2))
     ends = unanimous(area, area - reach, area + reach, len(sums))
-    return area, max(0.0, float(ends[0])), min(1.0, float(ends[1]))
+    return Estimate(area, max(0.0, float(ends[0])), min(1.0, float(ends[1])))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from rlhf.evaluation.metrics.scored import Scored
-from rlhf.stats.arrays import Floats
+from rlhf.stats.arrays import Floats, Ints
 
 EVEN = 1e-6
 """Vote shares closer to one half than this are even (they are stored in single precision)."""
@@ -18,6 +18,14 @@ def credit(lead: Floats, win_prob: Floats) -> Floats:
     """1 where the side that leads is the side that won, 0.5 where nobody leads, NaN where nobody won [P]."""
     right = np.where(lead == 0, 0.5, (lead > 0) == (win_prob > 0.5))
     return np.where(np.abs(win_prob - 0.5) < EVEN, np.nan, right)
+
+
+def hardest(scored: Scored, hardness: Floats, most: int) -> Ints:
+    """The pairs of the highest hardness [P], one per prompt, `most` at most; NaN is left out."""
+    known = np.flatnonzero(np.isfinite(hardness))
+    order = known[np.argsort(-hardness[known], kind="stable")]
+    first = np.sort(np.unique(scored.pair_prompt[order], return_index=True)[1])[:most]
+    return np.asarray(order[first], dtype=np.int64)
 
 
 def held_out_votes(scored: Scored) -> tuple[Floats, Floats] | None:

@@ -1,18 +1,24 @@
-"""Two models on the same pairs: is one better? Paired by pair, clustered by prompt, corrected for many comparisons."""
+"""Several models on the same pairs: is one better than another, and do the members of a set err together?
+
+Paired by pair, clustered by prompt, corrected for many comparisons.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
-from typing import Any
 
 import numpy as np
 
+from rlhf.evaluation.metrics.ood import clustered_auroc
+from rlhf.evaluation.metrics.pair_credit import credit
+from rlhf.evaluation.metrics.scored import Scored
 from rlhf.evaluation.metrics.slices import holm
 from rlhf.stats.arrays import Floats, Ints
 from rlhf.stats.bootstrap import (
     DIFFERENCE,
+    Estimate,
     cluster_bootstrap,
     cluster_sums,
     resampled_sums,
@@ -37,16 +43,12 @@ class Difference:
 
     first: str
     second: str
-    accuracy: float
-    low: float
-    high: float
+    accuracy: Estimate
     p: float
     mcnemar: float
     only_first: int
     only_second: int
-    nll: float
-    nll_low: float
-    nll_high: float
+    nll: Estimate
     nll_p: float
 
 
@@ -61,45 +63,41 @@ def differences(
         cluster: [P] prompt of every pair.
         samples, seed: of the bootstrap.
     """
-    pairs = list(combinations(right, 2))
-    found = [_one(right, loss, cluster, a, b, samples, seed) for a, b in pairs]
-    tests = {name: holm([f[name] for f in found]) for name in ("p", "mcnemar", "nll_p")}
-    return [
-        Difference(a, b, **f | {name: adjusted[i] for name, adjusted in tests.items()})
-        for i, ((a, b), f) in enumerate(zip(pairs, found, strict=True))
+    found = [
+        _difference(a, b, right[a] - right[b], loss[a] - loss[b], cluster, samples=samples, seed=seed)
+        for a, b in combinations(right, 2)
     ]
+    p, mcnemar, nll_p = (holm([getattr(d, name) for d in found]) for name in ("p", "mcnemar", "nll_p"))
+    return [replace(d, p=p[i], mcnemar=mcnemar[i], nll_p=nll_p[i]) for i, d in enumerate(found)]
 
 
-def _one(
-    right: Mapping[str, Floats], loss: Mapping[str, Floats], cluster: Ints, a: str, b: str, samples: int, seed: int
-) -> dict[str, Any]:  # fmt: skip
+def _difference(
+    first: str, second: str, lead: Floats, worse: Floats, cluster: Ints, *, samples: int, seed: int
+) -> Difference:
+    """Two models from their difference in credit [P], NaN where undecided, and in NLL [P]; p-values as they are."""
     from scipy.stats import binomtest  # slow to import, and wanted where models are compared only
 
-    lead = right[a] - right[b]
     decided = np.isfinite(lead)
     lead = np.where(decided, lead, 0.0)
-    worse = loss[a] - loss[b]
     tops = cluster_sums(np.column_stack([lead, worse]), cluster)
     bottoms = cluster_sums(np.column_stack([decided, np.ones(len(lead))]).astype(float), cluster)
     low, high = cluster_bootstrap(tops, bottoms, samples=samples, seed=seed)
-    lead_mean = float(tops[:, 0].sum() / max(1.0, bottoms[:, 0].sum()))
+    value = float(tops[:, 0].sum() / max(1.0, bottoms[:, 0].sum()))
     prompts = int((bottoms[:, 0] > 0).sum())
-    low[0], high[0] = unanimous(lead_mean, low[0], high[0], prompts, within=DIFFERENCE)
+    ends = unanimous(value, low[0], high[0], prompts, within=DIFFERENCE)
     only_first, only_second = int((lead > 0.75).sum()), int((lead < -0.75).sum())
     discordant = only_first + only_second
-    return {
-        "accuracy": lead_mean,
-        "low": float(low[0]),
-        "high": float(high[0]),
-        "p": bootstrap_p(tops[:, 0], samples=samples, seed=seed),
-        "mcnemar": float(binomtest(only_first, discordant).pvalue) if discordant else 1.0,
-        "only_first": only_first,
-        "only_second": only_second,
-        "nll": float(worse.mean()),
-        "nll_low": float(low[1]),
-        "nll_high": float(high[1]),
-        "nll_p": bootstrap_p(tops[:, 1], samples=samples, seed=seed),
-    }
+    return Difference(
+        first,
+        second,
+        accuracy=Estimate(value, float(ends[0]), float(ends[1])),
+        p=bootstrap_p(tops[:, 0], samples=samples, seed=seed),
+        mcnemar=float(binomtest(only_first, discordant).pvalue) if discordant else 1.0,
+        only_first=only_first,
+        only_second=only_second,
+        nll=Estimate(float(worse.mean()), float(low[1]), float(high[1])),
+        nll_p=bootstrap_p(tops[:, 1], samples=samples, seed=seed),
+    )
 
 
 def bootstrap_p(sums: Floats, *, samples: int, seed: int) -> float:
@@ -116,3 +114,62 @@ def bootstrap_p(sums: Floats, *, samples: int, seed: int) -> float:
     away = sums.sum() + (drawn - sums.sum()) * stretched(len(sums))
     side = min(int((away <= 0).sum()), int((away >= 0).sum()))
     return float(min(1.0, max(2 * (side + 1) / (samples + 1), 2.0 ** (1 - carrying))))
+
+
+@dataclass(frozen=True)
+class Robustness:
+    """The members of a set beside the set.
+
+    right         [M, P] credit of every member on the pairs that have a right answer
+    combined      [P] credit of their combination
+    correlation   [M, M] correlation of their errors; NaN where a member makes none, or only errors
+    all_wrong     [P], 1 where every member is wrong: what no combination can mend
+    split         [P], 1 where members differ about the winner
+    disagreement  [P], standard deviation over members (M - 1 in the denominator) of their reward differences
+    auroc         how well disagreement singles out the errors of the combination, with its interval
+    """
+
+    right: Floats
+    combined: Floats
+    correlation: Floats
+    all_wrong: Floats
+    split: Floats
+    disagreement: Floats
+    auroc: Estimate | None
+
+
+def robustness(scored: Scored, members: Floats) -> Robustness | None:
+    """None where there are fewer than 2 members or no pair with a right answer.
+
+    Args:
+        scored: the set under the combined reward.
+        members: [M, N] rewards of the members, on one scale.
+    """
+    credit_now = credit(scored.difference, scored.win_prob)
+    decided = np.isfinite(credit_now)
+    if len(members) < 2 or not decided.any():
+        return None
+    difference = (members[:, scored.first] - members[:, scored.second])[:, decided]
+    right = np.stack([credit(d, scored.win_prob[decided]) for d in difference])
+    combined, cluster = credit_now[decided], scored.pair_prompt[decided]
+    disagreement = (difference - difference[0]).std(0, ddof=1)  # exactly 0 where all are equal
+    wrong = combined < 0.5
+    auroc = None
+    if wrong.any() and not wrong.all():
+        auroc = clustered_auroc(disagreement[~wrong], disagreement[wrong], (cluster[~wrong], cluster[wrong]))
+    return Robustness(
+        right=right,
+        combined=combined,
+        correlation=_correlation(right),
+        all_wrong=(right < 0.5).all(0).astype(float),
+        split=(right.min(0) != right.max(0)).astype(float),
+        disagreement=disagreement,
+        auroc=auroc,
+    )
+
+
+def _correlation(right: Floats) -> Floats:
+    centred = right - right.mean(1, keepdims=True)
+    norm = np.sqrt((centred**2).sum(1))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.asarray(centred @ centred.T / np.outer(norm, norm))

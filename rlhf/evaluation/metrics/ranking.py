@@ -8,7 +8,16 @@ import numpy as np
 
 from rlhf.evaluation.metrics.scored import Scored
 from rlhf.stats.arrays import Bools, Floats, Ints
-from rlhf.stats.bootstrap import DIFFERENCE, SHARE, cluster_bootstrap, cluster_sums, unanimous
+from rlhf.stats.bootstrap import (
+    DIFFERENCE,
+    SHARE,
+    Estimate,
+    cluster_bootstrap,
+    cluster_mean,
+    cluster_sums,
+    ratio,
+    unanimous,
+)
 from rlhf.stats.ranks import ranks_of
 
 CHUNK = 2_000_000
@@ -38,7 +47,7 @@ def stacks(scored: Scored, keep: Bools) -> Iterator[tuple[Ints, Floats, Floats, 
 def spearman(a: Floats, b: Floats) -> Floats:
     """Spearman's rho [G] of every row of a and b [G, k], ties at their mean rank; NaN where a row is constant."""
     x, y = (ranks_of(values) - (values.shape[-1] + 1) / 2 for values in (a, b))
-    return _ratio((x * y).sum(-1), np.sqrt((x**2).sum(-1) * (y**2).sum(-1)))
+    return ratio((x * y).sum(-1), np.sqrt((x**2).sum(-1) * (y**2).sum(-1)))
 
 
 def spearman_influence(a: Floats, b: Floats) -> tuple[float, Floats]:
@@ -51,9 +60,7 @@ def spearman_influence(a: Floats, b: Floats) -> tuple[float, Floats]:
     """
     n = len(a)
     f, g = ((ranks_of(values) - 0.5) / n - 0.5 for values in (a, b))
-    product, f2, g2 = (
-        float(v.mean()) for v in (f * g, f * f, g * g)
-    )  # not BLAS: its sums depend on its threads
+    product, f2, g2 = (float(v.mean()) for v in (f * g, f * f, g * g))  # not BLAS: its sums depend on threads
     if not f2 > 0 or not g2 > 0:
         return np.nan, np.full(n, np.nan)
     by_a, by_b = _above(a, np.stack([g, f])), _above(b, np.stack([f, g]))
@@ -61,6 +68,16 @@ def spearman_influence(a: Floats, b: Floats) -> tuple[float, Floats]:
     d_f2, d_g2 = f**2 + 2 * by_a[1] - 3 * f2, g**2 + 2 * by_b[1] - 3 * g2
     rho = product / np.sqrt(f2 * g2)
     return float(rho), d_product / np.sqrt(f2 * g2) - rho / 2 * (d_f2 / f2 + d_g2 / g2)
+
+
+def correlation(a: Floats, b: Floats, cluster: Ints, *, samples: int, seed: int) -> Estimate:
+    """Spearman of a and b [N] over all entries together, with its interval over clusters; NaN where one is constant.
+
+    From the influence function (`spearman_influence`): exact to first order.
+    """
+    rho, influence = spearman_influence(a, b)
+    found = cluster_mean(rho + influence, cluster, samples=samples, seed=seed)
+    return Estimate(rho, *np.clip([found.low, found.high], -1.0, 1.0).tolist())
 
 
 def _above(x: Floats, values: Floats) -> Floats:
@@ -74,7 +91,7 @@ def _above(x: Floats, values: Floats) -> Floats:
 def kendall(a: Floats, b: Floats) -> Floats:
     """Kendall's tau-b [G] of every row of a and b [G, k]; NaN where a row is constant."""
     x, y = (np.sign(values[..., :, None] - values[..., None, :]) for values in (a, b))
-    return _ratio((x * y).sum((-1, -2)), np.sqrt((x**2).sum((-1, -2)) * (y**2).sum((-1, -2))))
+    return ratio((x * y).sum((-1, -2)), np.sqrt((x**2).sum((-1, -2)) * (y**2).sum((-1, -2))))
 
 
 def ndcg(reward: Floats, rank: Floats) -> Floats:
@@ -87,7 +104,7 @@ def ndcg(reward: Floats, rank: Floats) -> Floats:
     shared = (equal * gain[:, None, :]).sum(-1) / equal.sum(-1)
     discount = 1 / np.log2(np.arange(2, reward.shape[-1] + 2))
     found = np.take_along_axis(shared, np.argsort(-reward, axis=-1, kind="stable"), -1) @ discount
-    return _ratio(found, -np.sort(-gain, axis=-1) @ discount)
+    return ratio(found, -np.sort(-gain, axis=-1) @ discount)
 
 
 def rank_values(scored: Scored) -> tuple[Ints, dict[str, Floats], int]:
@@ -136,9 +153,8 @@ def rank_intervals(scored: Scored, samples: int, seed: int) -> dict[str, float]:
     for i, name in enumerate(values if carrying >= 2 else ()):
         within = SHARE if name in ("top1", "ndcg") else DIFFERENCE
         low[i], high[i] = unanimous(whole[i] / whole[-1], low[i], high[i], carrying, within=within)
-    return {f"{name}/ci_low": float(low[i]) for i, name in enumerate(values)} | {
-        f"{name}/ci_high": float(high[i]) for i, name in enumerate(values)
-    }
+    ends = (("ci_low", low), ("ci_high", high))
+    return {f"{name}/{end}": float(each[i]) for end, each in ends for i, name in enumerate(values)}
 
 
 def length_metrics(scored: Scored) -> dict[str, float]:
@@ -155,9 +171,3 @@ def length_metrics(scored: Scored) -> dict[str, float]:
         out["length/spearman"] = float(defined.mean())
     pooled = spearman(scored.reward[None], scored.length[None])[0]
     return out if np.isnan(pooled) else out | {"length/spearman_pooled": float(pooled)}
-
-
-def _ratio(a: Floats, b: Floats) -> Floats:
-    out = np.full(a.shape, np.nan)
-    np.divide(a, b, out=out, where=b > 0)
-    return out

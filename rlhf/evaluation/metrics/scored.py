@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 import numpy as np
@@ -118,6 +118,16 @@ class Scored:
         return self.reward[self.first] - self.reward[self.second]
 
     @property
+    def better(self) -> Ints:
+        """The completion of every pair [P] that the votes prefer; where they are even, the second."""
+        return np.where(self.win_prob > 0.5, self.first, self.second)
+
+    @property
+    def worse(self) -> Ints:
+        """The other completion of every pair [P]."""
+        return np.where(self.win_prob > 0.5, self.second, self.first)
+
+    @property
     def longer(self) -> Floats:
         """Length of the first less length of the second, per pair [P]."""
         return self.length[self.first] - self.length[self.second]
@@ -131,3 +141,42 @@ class Scored:
     def pair_prompt(self) -> Ints:
         """Code of the prompt of every pair [P]: the cluster that intervals resample."""
         return self.prompt[self.pair_group]
+
+
+@dataclass(frozen=True)
+class Results:
+    """A scored set (G groups, N completions, P labelled pairs) and what else is known about it.
+
+    scored     labels and the one reward of the evaluated model; every column below follows its order
+    record     [G], number of the record in the data; with `place` the key of a completion
+    place      [N], place of the completion in its record
+    prompt_id  [G], completion_id [N], prompt_hash [G]: as the data names them
+    source     [N], code of who wrote the completion into `sources`; -1 = not said
+    annotators [G], code of who voted into `annotator_sets` (tuples of names)
+    tokens     [N], trimmed [G], finished [N] (False where the data says an answer was cut)
+    gold       [N], known gold reward (`meta.gold` of a completion), NaN where there is none
+    members    [M, N], rewards of the members on one scale (M = 1: no ensemble), named by `member_names`
+    ood_scores detector -> [N], higher = farther out of distribution
+    others     name of another evaluated model -> [N], its rewards on the same completions
+    counts     what became of the records read: see `rlhf.evaluation.score_pass`
+    """
+
+    scored: Scored
+    record: Ints
+    place: Ints
+    prompt_id: Sequence[str]
+    completion_id: Sequence[str]
+    prompt_hash: Sequence[str]
+    source: Ints
+    sources: tuple[str, ...]
+    annotators: Ints
+    annotator_sets: tuple[tuple[str, ...], ...]
+    tokens: Floats
+    trimmed: Bools
+    finished: Bools
+    gold: Floats
+    members: Floats
+    member_names: tuple[str, ...]
+    ood_scores: Mapping[str, Floats] = field(default_factory=dict)
+    others: Mapping[str, Floats] = field(default_factory=dict)
+    counts: Mapping[str, int] = field(default_factory=dict)

@@ -11,7 +11,7 @@ from scipy.special import ndtr
 from rlhf.evaluation.metrics.pair_credit import EVEN
 from rlhf.evaluation.metrics.scored import Scored
 from rlhf.stats.arrays import Bools, Floats, Ints
-from rlhf.stats.bootstrap import SHARE, cluster_bootstrap, cluster_sums
+from rlhf.stats.bootstrap import SHARE, Estimate, cluster_bootstrap, cluster_sums
 
 SHOWN = 30
 """Slices of one kind, the largest first."""
@@ -33,9 +33,7 @@ class Slice:
     name: str
     pairs: int
     prompts: int
-    accuracy: float
-    low: float
-    high: float
+    accuracy: Estimate
     p: float
 
 
@@ -70,13 +68,14 @@ def slice_accuracy(
     tops = cluster_sums(inside * np.where(used, right, 0.0)[:, None], cluster)
     bottoms = cluster_sums(inside * 1.0, cluster)
     low, high = cluster_bootstrap(tops, bottoms, samples=samples, seed=seed, within=SHARE)
-    accuracy = tops.sum(0) / bottoms.sum(0)
+    columns = np.stack([tops.sum(0) / bottoms.sum(0), low, high], axis=1)
+    accuracies = [Estimate(*row) for row in columns.tolist()]
     prompts = (bottoms > 0).sum(0)
     p = difference_from_rest(right[used], inside[used], cluster[used])
     return [
-        Slice(labels[c], names[c], int(count[c]), int(prompts[i]), *map(float, (accuracy[i], low[i], high[i], p[i])))
-        for i, c in enumerate(kept)
-    ]  # fmt: skip
+        Slice(labels[c], names[c], int(count[c]), int(prompts[i]), found, float(p[i]))
+        for i, (c, found) in enumerate(zip(kept, accuracies, strict=True))
+    ]
 
 
 def difference_from_rest(right: Floats, inside: Bools, cluster: Ints, least: int = 10) -> Floats:
@@ -120,11 +119,19 @@ def vote_classes(scored: Scored) -> tuple[Ints, list[str]]:
 
 def margin_classes(difference: Floats, classes: int = 5) -> tuple[Ints, list[str]]:
     """Code [P] of the fifth that |D| falls into, and labels with the bounds, which are those of this set."""
-    margin = np.abs(difference)
-    edges = np.quantile(margin, np.linspace(0, 1, classes + 1)) if len(margin) else np.zeros(classes + 1)
-    code = np.searchsorted(edges[1:-1], margin, side="right")
-    names = [f"{i + 1}. {edges[i]:.2f} to {edges[i + 1]:.2f}" for i in range(classes)]
-    return code.astype(np.int64), names
+    return _quantile_classes(np.abs(difference), classes, ".2f")
+
+
+def length_classes(scored: Scored, classes: int = 4) -> tuple[Ints, list[str]]:
+    """Code [P] of the quarter that the mean length of the two answers falls into, in characters, and labels."""
+    return _quantile_classes((scored.length[scored.first] + scored.length[scored.second]) / 2, classes, ".0f")
+
+
+def _quantile_classes(values: Floats, classes: int, digits: str) -> tuple[Ints, list[str]]:
+    """Code [P] of the class of equal count that every value falls into, and labels with the bounds."""
+    edges = np.quantile(values, np.linspace(0, 1, classes + 1)) if len(values) else np.zeros(classes + 1)
+    code = np.searchsorted(edges[1:-1], values, side="right").astype(np.int64)
+    return code, [f"{i + 1}. {edges[i]:{digits}} to {edges[i + 1]:{digits}}" for i in range(classes)]
 
 
 def class_names(labels: Sequence[str]) -> list[str]:
@@ -139,14 +146,6 @@ def better_length(scored: Scored) -> tuple[Ints, list[str]]:
     code = np.where(np.abs(lead) <= SIMILAR * longest, 1, np.where(lead > 0, 2, 0))
     code[np.abs(scored.win_prob - 0.5) < EVEN] = -1
     return code.astype(np.int64), ["shorter", "similar", "longer"]
-
-
-def length_classes(scored: Scored, classes: int = 4) -> tuple[Ints, list[str]]:
-    """Code [P] of the quarter that the mean length of the two answers falls into, in characters, and labels."""
-    mean = (scored.length[scored.first] + scored.length[scored.second]) / 2
-    edges = np.quantile(mean, np.linspace(0, 1, classes + 1)) if len(mean) else np.zeros(classes + 1)
-    code = np.searchsorted(edges[1:-1], mean, side="right")
-    return code.astype(np.int64), [f"{i + 1}. {edges[i]:.0f} to {edges[i + 1]:.0f}" for i in range(classes)]
 
 
 def source_pairs(scored: Scored, source: Ints, sources: Sequence[str]) -> tuple[Ints, list[str]]:

@@ -1,8 +1,7 @@
 """What a report is made of: sections, each a pure function of what was measured.
 
 A section carries its words, its flat numbers, its tables and its figures; `rlhf.evaluation.report.write` puts any
-list of
-sections into report.json, report.html, figures/*.png and W&B. A part of the report is added by writing one more
+list of sections into report.json, report.html, figures/*.png and W&B. A section is added by writing one more
 function `(evaluation) -> Section | None` (None: there is nothing to say about this set) and naming it in
 conf/evaluate.yaml under `sections`.
 """
@@ -10,9 +9,15 @@ conf/evaluate.yaml under `sections`.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+from rlhf.evaluation.metrics.scored import Results
+from rlhf.evaluation.score_source import ScoreSource
+from rlhf.records import Comparison
+from rlhf.stats.arrays import Floats
+from rlhf.stats.bootstrap import SHARE, Estimate, ResampleOptions, cluster_mean
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas
@@ -21,6 +26,56 @@ Cell = str | float | int | None
 """A number is printed as `number` does, a whole number as it is, None as a dash."""
 ENDS = ("", "/ci_low", "/ci_high")
 """What the keys of a number and of its 95 % interval end in."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a section function gets: `(evaluation) -> Section | None`.
+
+    name         of the evaluated model
+    results      the set it is evaluated on
+    shifts       name -> the same model on a shifted set; records keep their numbers where the shift is a change
+                 of the texts
+    probes       name -> the same records with changed answers
+    temperature  of the evaluated model's reward differences; `temperatures` of it, runs in it, and the others by name
+                 (a run in an ensemble has been divided by its own already: its row of `results.members` is log-odds)
+    uncalibrated names of the models whose temperature is 1 because there was nothing to fit it on
+    models       the sources themselves, for sections that score something of their own (benchmarks)
+    metrics      of `rlhf.evaluation.metrics.metrics.evaluate`: the contract's keys, which the first section puts into
+                 the report
+    look_up      numbers of records -> the records themselves, read again
+    part         which part of the data this is
+    samples, seed  of the bootstrap
+    """
+
+    name: str
+    results: Results
+    temperature: float
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    temperatures: Mapping[str, float] = field(default_factory=dict)
+    uncalibrated: frozenset[str] = frozenset()
+    shifts: Mapping[str, Results] = field(default_factory=dict)
+    probes: Mapping[str, Results] = field(default_factory=dict)
+    models: Sequence[ScoreSource] = ()
+    look_up: Callable[[Collection[int]], Mapping[int, Comparison]] = lambda _: {}
+    part: str = "test"
+    samples: int = 1000
+    seed: int = 0
+
+    @property
+    def runs_inside(self) -> tuple[str, ...]:
+        """The runs that the evaluated model is the mean of, each divided by its own temperature; () for one model."""
+        names = self.results.member_names
+        return tuple(n for n in names if n in self.temperatures) if len(names) > 1 else ()
+
+    @property
+    def resamples(self) -> ResampleOptions:
+        """The options of every interval: `samples` and `seed`."""
+        return {"samples": self.samples, "seed": self.seed}
+
+    def pair_mean(self, values: Floats, *, within: tuple[float, float] = SHARE) -> Estimate:
+        """Mean of values [P] of the pairs, with its interval; NaN does not count."""
+        return cluster_mean(values, self.results.scored.pair_prompt, within=within, **self.resamples)
 
 
 @dataclass(frozen=True)
@@ -60,7 +115,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Section:
-    """One part of the report.
+    """One section of the report.
 
     title    heading
     text     plain paragraphs, separated by empty lines: what was found, with its uncertainty
@@ -84,9 +139,14 @@ def ranged(value: float | None, low: float | None, high: float | None) -> str | 
     return f"{number(value)} [{number(low)}, {number(high)}]"
 
 
+def estimate(metrics: Mapping[str, float], key: str) -> Estimate:
+    """The metric `key` with its interval; NaN for what is not among them."""
+    return Estimate(*(metrics.get(f"{key}{end}", math.nan) for end in ENDS))
+
+
 def cell(metrics: Mapping[str, float], key: str) -> str | None:
     """The metric `key` with its interval as one cell; None where it is not among them."""
-    return ranged(*(metrics.get(f"{key}{end}") for end in ENDS))
+    return ranged(*estimate(metrics, key))
 
 
 def with_interval(key: str, value: float, low: float, high: float) -> dict[str, float]:
@@ -106,6 +166,13 @@ def number(value: float) -> str:
     return shown.removeprefix("-") if float(shown) == 0 else shown
 
 
+def printed(cell: Cell) -> str:
+    """A cell as people read it."""
+    if cell is None:
+        return "–"
+    return number(cell) if isinstance(cell, float) else str(cell)
+
+
 def p_value(value: float) -> str | None:
     """A p-value as a cell; None for no test."""
     if not math.isfinite(value):
@@ -116,6 +183,11 @@ def p_value(value: float) -> str | None:
 def as_key(name: str) -> str:
     """A name as a part of a key: no spaces, no slashes."""
     return name.replace(" ", "_").replace("/", "_")
+
+
+def plain(name: str) -> str:
+    """A part of a key as people read it."""
+    return name.replace("_", " ")
 
 
 def flat(sections: Iterable[Section]) -> dict[str, float]:

@@ -11,7 +11,9 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
+from rlhf.evaluation.report.section import Figure
 from rlhf.stats.arrays import Floats, Ints
+from rlhf.stats.bootstrap import Estimate
 
 WIDTH = 4.8
 """Inches: on a phone the letters are still large enough to read."""
@@ -40,21 +42,41 @@ def plot(canvas: Canvas, x: str, y: str, place: Any = 111) -> Any:
     return axes
 
 
-def dots(
-    axes: Any, labels: Sequence[str], values: Sequence[float], bounds: Sequence[tuple[float, float]],
-    colours: Sequence[str] | None = None,
-) -> None:  # fmt: skip
+def dots(axes: Any, rows: Sequence[tuple[str, Estimate]], colours: Sequence[str] | None = None) -> None:
     """One row per label, the first on top: a dot, and a bar from low to high where both are known."""
-    for row, (value, (low, high)) in enumerate(zip(values, bounds, strict=True)):
+    for row, (_, (value, low, high)) in enumerate(rows):
         colour = BLUE if colours is None else colours[row]
         if np.isfinite(low) and np.isfinite(high):
             axes.plot(
                 [low, high], [row, row], color=colour, linewidth=2.2, alpha=0.45, solid_capstyle="round"
             )
         axes.plot([value], [row], "o", color=colour, markersize=5.5)
-    axes.set_yticks(range(len(labels)), [_short(label) for label in labels])
-    axes.set_ylim(len(labels) - 0.5, -0.5)
+    axes.set_yticks(range(len(rows)), [_short(label) for label, _ in rows])
+    axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.grid(axis="y", visible=False)
+
+
+def dot_figure(
+    name: str, caption: str, axis: str, rows: Sequence[tuple[str, Estimate]], *,
+    colours: Sequence[str] | None = None, origin: float = 0.5, height: tuple[float, float] = (0.6, 0.27),
+) -> Figure:  # fmt: skip
+    """A figure of `dots`.
+
+    Args:
+        name, caption: of the figure; axis: what the numbers are.
+        rows: label and number of each.
+        colours: one per row; None = all alike.
+        origin: where a dotted line stands: the number of no effect.
+        height: inches of the axis, and of every row.
+    """
+
+    def draw(canvas: Canvas) -> None:
+        canvas.set_size_inches(WIDTH, height[0] + height[1] * len(rows))
+        axes = plot(canvas, axis, "")
+        dots(axes, rows, colours)
+        axes.axvline(origin, color=FAINT, linewidth=0.8, linestyle=":")
+
+    return Figure(name, caption, draw)
 
 
 def legend(axes: Any, **options: Any) -> None:

@@ -1,31 +1,47 @@
-"""Sections to files: report.json, report.html, figures/*.png, examples.parquet; and to W&B."""
+"""Sections to files: report.json, report.html, figures/*.png, examples.parquet; and to W&B.
+
+report.html is one file without scripts or links to elsewhere, for a phone, a desk and paper; its template lies in
+templates/.
+"""
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import matplotlib
 import numpy as np
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure as Canvas
 
 from rlhf.evaluation.report.examples import columns, write_examples
-from rlhf.evaluation.report.html import page, printed
-from rlhf.evaluation.report.section import Figure, Section, flat
-from rlhf.evaluation.results import Evaluation
+from rlhf.evaluation.report.section import Cell, Evaluation, Figure, Section, Table, flat, number, printed
 
 DPI = 160
 LOGGED = 1000
 """Pairs that W&B gets as a table."""
 STYLE: Any = {"svg.hashsalt": "rlhf", "font.family": "DejaVu Sans", "font.size": 9, "axes.titlesize": 10}
 """The salt makes the same figure the same bytes."""
+CARDS = (
+    ("pair_accuracy", "pair accuracy"), ("pair_accuracy/minus_length", "lead over the longer answer"),
+    ("ceiling/annotators", "one annotator against the others"), ("nll", "NLL in nats (a coin: 0.693)"),
+    ("ece", "calibration error (ECE)"), ("spearman", "Spearman within a prompt"),
+    ("length/spearman", "reward follows length"), ("pair_accuracy/worst_part", "worst slice of the data"),
+)  # fmt: skip
+"""The numbers on top of the page, and what they are called there."""
+LONG = 60
+"""A cell of more characters is a text."""
+INTERVAL = re.compile(r"^([-+]?[\d.]+) (\[[^\]]*\])$")
+"""A number and its interval, which goes under it where space is scarce."""
 
 
 @dataclass(frozen=True)
@@ -67,14 +83,59 @@ def write_report(folder: Path, evaluation: Evaluation, sections: Sequence[Sectio
     (folder / "figures").mkdir(parents=True, exist_ok=True)
     images = {figure.name: draw(figure, folder / "figures") for figure in figures}
     numbers = {k: int(v) if isinstance(v, int) else float(v) for k, v in metrics.items()}
-    (folder / "report.json").write_text(
-        json.dumps(numbers, indent=2, allow_nan=False) + "\n", encoding="utf-8"
-    )
-    (folder / "report.html").write_text(
-        page(evaluation.name, about, sections, metrics, images), encoding="utf-8"
-    )
+    text = json.dumps(numbers, indent=2, allow_nan=False) + "\n"
+    (folder / "report.json").write_text(text, encoding="utf-8")
+    html = page(evaluation.name, about, sections, metrics, images)
+    (folder / "report.html").write_text(html, encoding="utf-8")
     write_examples(folder / "examples.parquet", evaluation)
     return Report(folder, sections, numbers, evaluation)
+
+
+def page(
+    name: str, about: str, sections: Sequence[Section], metrics: Mapping[str, float], images: Mapping[str, bytes]
+) -> str:  # fmt: skip
+    """The whole of report.html.
+
+    Args:
+        name: of the evaluated model.
+        about: one line: which data, which part.
+        sections: in order; the first paragraph of the first stands above everything.
+        metrics: flat numbers of all of them, for the cards on top.
+        images: name of a figure -> SVG.
+    """
+    templates = FileSystemLoader(Path(__file__).parent / "templates")
+    pages = Environment(
+        loader=templates, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    pages.filters |= {"split_interval": _split_interval, "text_columns": _text_columns}
+    lead, _, rest = sections[0].text.partition("\n\n") if sections else ("", "", "")
+    return pages.get_template("report.html").render(
+        name=name,
+        about=about,
+        lead=lead,
+        sections=[replace(section, text=rest) if i == 0 else section for i, section in enumerate(sections)],
+        cards=[_card(metrics, key, words) for key, words in CARDS if key in metrics],
+        images={name: base64.b64encode(image).decode() for name, image in images.items()},
+    )
+
+
+def _card(metrics: Mapping[str, float], key: str, words: str) -> tuple[str, str, str]:
+    """A number, its interval or "", and its name."""
+    low, high = metrics.get(f"{key}/ci_low"), metrics.get(f"{key}/ci_high")
+    interval = "" if low is None or high is None else f"{number(low)} to {number(high)}"
+    return number(metrics[key]), interval, words
+
+
+def _split_interval(cell: Cell) -> tuple[str, str]:
+    """A cell as people read it, and the interval behind its number, or ""."""
+    found = INTERVAL.match(printed(cell))
+    return (found[1], found[2]) if found else (printed(cell), "")
+
+
+def _text_columns(table: Table) -> list[bool]:
+    """Which columns hold a long text anywhere: they are set as text everywhere."""
+    columns = zip(*table.rows, strict=True) if table.rows else [()] * len(table.columns)
+    return [any(isinstance(c, str) and len(c) > LONG for c in column) for column in columns]
 
 
 def draw(figure: Figure, folder: Path) -> bytes:

@@ -10,7 +10,7 @@ import pytest
 import rlhf.data.importers as importers
 from rlhf.data.source import Source
 from rlhf.evaluation.benchmarks import BenchmarkSection, llmbar, rewardbench, rewardbench2, rm_bench
-from rlhf.evaluation.results import Evaluation
+from rlhf.evaluation.report.section import Evaluation
 from rlhf.evaluation.score_pass import Pass, results_from
 from rlhf.evaluation.score_source import Scores
 from rlhf.labels.aggregation import soft

@@ -19,9 +19,8 @@ from rlhf.evaluation.metrics.calibration import (
     reliability,
 )
 from rlhf.evaluation.metrics.metrics import evaluate
-from rlhf.evaluation.report.sections.calibration import calibration
-from rlhf.evaluation.report.sections.calibration_text import verdict
-from rlhf.evaluation.results import Evaluation
+from rlhf.evaluation.report.section import Evaluation
+from rlhf.evaluation.report.sections.calibration import calibration, verdict
 
 
 def votes(difference, temperature, rng):
@@ -182,7 +181,7 @@ def test_t49_the_error_does_not_see_which_side_stands_first(measure):
 
 @pytest.mark.parametrize("measure", [ece, adaptive_ece])
 def test_t49_equal_differences_share_a_bin_whichever_side_stands_first(measure):
-    # T49: 1 - σ(-D) and σ(D) differ in the last digit, which must not put them on two sides of an edge
+    # 1 - σ(-D) and σ(D) differ in the last digit, which must not put them on two sides of an edge
     edges = 0.5 + np.arange(1, 15) / 30
     on_edges = np.log(edges / (1 - edges))
     for seed in range(200):

@@ -17,18 +17,16 @@ from sklearn.metrics import average_precision_score, roc_curve
 
 import rlhf
 from rlhf.assemble import CONF
-from rlhf.evaluation.metrics.metric_intervals import worst_slice
-from rlhf.evaluation.metrics.metrics import evaluate
+from rlhf.evaluation.metrics.metrics import evaluate, worst_slice
 from rlhf.evaluation.metrics.ood import detection
 from rlhf.evaluation.metrics.ranking import spearman_influence
 from rlhf.evaluation.metrics.scored import Scored
 from rlhf.evaluation.metrics.selective import accuracy_at, area, selective_intervals
-from rlhf.evaluation.report.section import flat, ranged
+from rlhf.evaluation.report.section import Evaluation, flat, ranged
 from rlhf.evaluation.report.sections.accuracy import accuracy, slices
 from rlhf.evaluation.report.sections.calibration import selective
 from rlhf.evaluation.report.sections.ensemble_members import comparison
 from rlhf.evaluation.report.sections.ensemble_members import members as of_members
-from rlhf.evaluation.results import Evaluation
 from rlhf.stats.bootstrap import lowest_interval
 
 COUNTS = ("n_", "temperature", "members/n", "best_of_n/n_")
@@ -250,11 +248,11 @@ def test_intervals_of_detection_rates_are_those_of_resampling_every_answer():
 
     both = np.concatenate([prompt, prompt])
     aupr = again((scores, truth), both, lambda s, t: average_precision_score(t, s), rng)
-    np.testing.assert_allclose(found.aupr_interval, aupr, atol=0.015)
-    np.testing.assert_allclose(found.fpr95_interval, again((scores, truth), both, fpr95, rng), atol=0.06)
+    np.testing.assert_allclose(found.aupr[1:], aupr, atol=0.015)
+    np.testing.assert_allclose(found.fpr95[1:], again((scores, truth), both, fpr95, rng), atol=0.06)
     alone = detection(ordinary, shifted, (prompt, prompt))
-    assert np.isnan(alone.aupr_interval).all()
-    assert alone.aupr == found.aupr
+    assert np.isnan(alone.aupr[1:]).all()
+    assert alone.aupr.value == found.aupr.value
 
 
 @pytest.mark.parametrize("round_to", [8, 0])

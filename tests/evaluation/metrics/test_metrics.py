@@ -10,8 +10,13 @@ from scipy.special import expit
 from scored_sets import group, of_pairs, pair, ranked, simulate, swapped
 from sklearn.metrics import brier_score_loss, log_loss
 
-from rlhf.evaluation.metrics.metrics import annotator_ceiling, by_group, evaluate
+from rlhf.evaluation.metrics.metrics import by_group, evaluate, pair_metrics
 from rlhf.evaluation.metrics.scored import Scored
+
+
+def annotator_ceiling(scored):
+    return pair_metrics(scored, 1.0).get("ceiling/annotators")
+
 
 RIGHT, WRONG = pair(1, 0, 1, 0, 0), pair(0, 1, 1, 0, 0)
 CONTRACT = (

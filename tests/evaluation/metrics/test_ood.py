@@ -73,7 +73,7 @@ def test_detectors_find_a_shift_and_survive_the_file(tmp_path):
         inside = again.ood_score(name, again.detect(ordinary)[name])
         assert inside.mean() == pytest.approx(0.5, abs=0.01)
         assert (
-            detection(again.detect(ordinary)[name], after, (np.arange(500), np.arange(500, 1000))).auroc
+            detection(again.detect(ordinary)[name], after, (np.arange(500), np.arange(500, 1000))).auroc.value
             > 0.75
         )
 
@@ -119,9 +119,9 @@ def test_one_prompt_has_no_interval_and_nothing_shifted_is_refused():
 def test_fpr95_and_aupr_of_a_perfect_and_a_blind_detector():
     prompts = np.arange(100), np.arange(100, 200)
     perfect = detection(np.zeros(100), np.ones(100), prompts)
-    assert (perfect.auroc, perfect.aupr, perfect.fpr95) == (1.0, 1.0, 0.0)
+    assert (perfect.auroc.value, perfect.aupr.value, perfect.fpr95.value) == (1.0, 1.0, 0.0)
     blind = detection(np.zeros(100), np.zeros(100), prompts)
-    assert (blind.auroc, blind.aupr, blind.fpr95) == (0.5, 0.5, 1.0)
+    assert (blind.auroc.value, blind.aupr.value, blind.fpr95.value) == (0.5, 0.5, 1.0)
 
 
 def test_aupr_and_fpr95_between_blind_and_perfect():
@@ -131,14 +131,14 @@ def test_aupr_and_fpr95_between_blind_and_perfect():
     found = detection(ordinary, shifted, (np.arange(3000), np.arange(3000, 4000)))
     truth, scores = np.repeat([0, 1], [3000, 1000]), np.concatenate([ordinary, shifted])
     precision, recall, _ = precision_recall_curve(truth, scores)
-    assert found.aupr == pytest.approx(-(np.diff(recall) * precision[:-1]).sum())
-    assert found.aupr == pytest.approx(auc(recall, precision), abs=0.01)
+    assert found.aupr.value == pytest.approx(-(np.diff(recall) * precision[:-1]).sum())
+    assert found.aupr.value == pytest.approx(auc(recall, precision), abs=0.01)
     bars = np.unique(scores)
     enough = [bar for bar in bars if (shifted >= bar).mean() >= 0.95]
-    assert found.fpr95 == pytest.approx((ordinary >= max(enough)).mean())
+    assert found.fpr95.value == pytest.approx((ordinary >= max(enough)).mean())
     exact = norm.sf(
         norm.ppf(0.05, 1.0, 1.5)
     )  # 0.93: the lowest 5 % of the shifted lie below most ordinary ones
-    assert found.fpr95 == pytest.approx(exact, abs=4 * 0.02)
-    assert 0.3 < found.aupr < 0.8  # a random order would have 0.25
-    assert found.auroc == pytest.approx(norm.cdf(1 / np.sqrt(1 + 1.5**2)), abs=4 * 0.011)
+    assert found.fpr95.value == pytest.approx(exact, abs=4 * 0.02)
+    assert 0.3 < found.aupr.value < 0.8  # a random order would have 0.25
+    assert found.auroc.value == pytest.approx(norm.cdf(1 / np.sqrt(1 + 1.5**2)), abs=4 * 0.011)

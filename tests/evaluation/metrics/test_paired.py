@@ -23,8 +23,10 @@ def test_a_model_does_not_differ_from_itself():
     (found,) = differences(
         {"x": right, "y": right}, {"x": loss, "y": loss}, np.arange(len(right)) // 3, samples=200, seed=0
     )
-    assert (found.accuracy, found.nll) == (0, 0)
-    assert -0.05 < found.low == -found.high < 0  # what prompts that were not seen could still change
+    assert (found.accuracy.value, found.nll.value) == (0, 0)
+    assert (
+        -0.05 < found.accuracy.low == -found.accuracy.high < 0
+    )  # what prompts that were not seen could still change
     assert found.p == found.mcnemar == 1
     assert found.only_first == found.only_second == 0
 
@@ -36,7 +38,7 @@ def test_undecided_pairs_count_for_neither():
     holes = {name: np.append(values, [np.nan] * 40) for name, values in right.items()}
     more = {name: np.ones(640) for name in right}
     (again,) = differences(holes, more, np.arange(640), samples=50, seed=0)
-    assert again.accuracy == pytest.approx(found.accuracy)
+    assert again.accuracy.value == pytest.approx(found.accuracy.value)
     assert again.mcnemar == found.mcnemar
 
 

@@ -7,11 +7,10 @@ from matplotlib.figure import Figure
 from scored_sets import group
 
 from rlhf.evaluation.metrics.best_of_n import best_of
-from rlhf.evaluation.metrics.results import Results
-from rlhf.evaluation.metrics.scored import Scored
+from rlhf.evaluation.metrics.scored import Results, Scored
+from rlhf.evaluation.report.section import Evaluation
 from rlhf.evaluation.report.sections.best_of_n import best_of_n as part
 from rlhf.evaluation.report.sections.best_of_n import pooled
-from rlhf.evaluation.results import Evaluation
 
 
 def evaluation(rewards, gold=None, *, prompts=None, members=None, others=None, temperature=2.0):

@@ -1,6 +1,7 @@
 """The figures of a report: nothing overlaps, no interval leaves its axis, both sides of the temperature are shown."""
 
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
@@ -12,13 +13,12 @@ from scipy.stats import binomtest
 from scored_sets import simulate
 
 from rlhf.evaluation.metrics.metrics import evaluate
-from rlhf.evaluation.report.calibration_figures import draw_margins, draw_reliability
+from rlhf.evaluation.report.section import Evaluation
 from rlhf.evaluation.report.sections.best_of_n import best_of_n
-from rlhf.evaluation.report.sections.calibration import selective
+from rlhf.evaluation.report.sections.calibration import draw_margins, draw_reliability, selective
 from rlhf.evaluation.report.sections.ood import shifts
 from rlhf.evaluation.report.sections.rankings import rewards
 from rlhf.evaluation.report.style import CELLS, plain_ticks, plot, wilson
-from rlhf.evaluation.results import Evaluation
 
 
 def evaluation(temperature=0.5, prompts=30, **results):
@@ -53,7 +53,7 @@ def test_wilson_is_scipys(count, number):
 
 @pytest.mark.parametrize("draw", [draw_reliability, draw_margins])
 def test_intervals_stay_inside_0_to_1(draw):
-    canvas, _ = drawn(draw(evaluation()))
+    canvas, _ = drawn(partial(draw, evaluation()))
     ends = [
         p[:, 1] for axes in canvas.axes for c in axes.collections for p in c.get_segments() if len(p) == 2
     ]
@@ -63,15 +63,15 @@ def test_intervals_stay_inside_0_to_1(draw):
 
 def test_reliability_counts_every_pair_before_and_after_and_its_legend_lies_below():
     one = evaluation()
-    canvas, renderer = drawn(draw_reliability(one))
+    canvas, renderer = drawn(partial(draw_reliability, one))
     heights = [sum(bar.get_height() for bar in container) for container in canvas.axes[1].containers]
     assert heights == [len(one.results.scored.first)] * 2
     assert canvas.legends[0].get_window_extent(renderer).y1 <= canvas.axes[1].get_tightbbox(renderer).y0
-    assert len(drawn(draw_reliability(evaluation(temperature=1.0)))[0].axes[1].containers) == 1
+    assert len(drawn(partial(draw_reliability, evaluation(temperature=1.0)))[0].axes[1].containers) == 1
 
 
 def test_margins_are_drawn_raw_and_after_the_temperature():
-    canvas, _ = drawn(draw_margins(evaluation(temperature=0.5)))
+    canvas, _ = drawn(partial(draw_margins, evaluation(temperature=0.5)))
     raw, scaled = (axes.containers[0].lines[0].get_xdata() for axes in canvas.axes)
     np.testing.assert_allclose(scaled, 2 * raw)
     assert [axes.get_title() for axes in canvas.axes] == ["before temperature", "after"]

@@ -6,8 +6,8 @@ from scored_sets import group
 
 from rlhf.evaluation.metrics.metrics import evaluate
 from rlhf.evaluation.metrics.scored import Scored
+from rlhf.evaluation.report.section import Evaluation
 from rlhf.evaluation.report.sections.ood import shifts
-from rlhf.evaluation.results import Evaluation
 
 
 def scored(prompts, seed):

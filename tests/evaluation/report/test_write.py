@@ -12,10 +12,9 @@ from scored_sets import simulate
 
 from rlhf.assemble import CONF
 from rlhf.evaluation.metrics.metrics import evaluate
-from rlhf.evaluation.report.section import Figure, Section, Table, flat
+from rlhf.evaluation.report.section import Evaluation, Figure, Section, Table, flat
 from rlhf.evaluation.report.sections.ood import energy
 from rlhf.evaluation.report.write import write_report
-from rlhf.evaluation.results import Evaluation
 from rlhf.toy.world import ToyWorld
 
 

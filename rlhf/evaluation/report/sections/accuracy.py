@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 
 import numpy as np
-from matplotlib.figure import Figure as Canvas
 
-from rlhf.evaluation.metrics.bias import mean
-from rlhf.evaluation.metrics.metric_intervals import worst_slice
+from rlhf.evaluation.metrics.metrics import worst_slice
 from rlhf.evaluation.metrics.pair_credit import credit
 from rlhf.evaluation.metrics.slices import (
     Slice,
@@ -21,22 +18,21 @@ from rlhf.evaluation.metrics.slices import (
     slice_accuracy,
     source_pairs,
     vote_classes,
-)  # fmt: skip
+)
 from rlhf.evaluation.report.section import (
-    Cell,
-    Figure,
+    Evaluation,
     Section,
     Table,
     as_key,
+    cell,
+    estimate,
     known,
     p_value,
     ranged,
     with_interval,
 )
-from rlhf.evaluation.report.style import AMBER, BLUE, FAINT, WIDTH, dots, plot
-from rlhf.evaluation.results import Evaluation
+from rlhf.evaluation.report.style import AMBER, BLUE, FAINT, dot_figure
 from rlhf.stats.arrays import Floats, Ints
-from rlhf.stats.bootstrap import SHARE
 
 ONE_SIDED = 0.95
 """Where one side wins more often than this, the file was written that way."""
@@ -46,108 +42,12 @@ FEW = 10
 """A worst slice is looked for among those with at least this many prompts."""
 GIVEN = ("domain", "source pair", "length")
 """Kinds of slices that are known before anybody voted; the others depend on the outcome."""
-
 CUT = ("length", "margin")
 """Kinds of slices that are cut at quantiles of the set."""
-
-
-def accuracy(evaluation: Evaluation) -> Section:
-    """Accuracy beside what needs no model; holds the keys of the contract."""
-    m = evaluation.metrics
-    extra = _baselines(evaluation)
-    rows = _rows(evaluation, extra)
-
-    def draw(canvas: Canvas) -> None:
-        canvas.set_size_inches(WIDTH, 0.5 + 0.42 * len(rows))
-        axes = plot(canvas, "share of the decided pairs", "")
-        colours = [
-            BLUE if i == 0 else AMBER if "annotator" in name else FAINT for i, (name, _) in enumerate(rows)
-        ]
-        values, bounds = [v for _, (v, _, _) in rows], [(low, high) for _, (_, low, high) in rows]
-        dots(axes, [name for name, _ in rows], values, bounds, colours)
-        axes.axvline(0.5, color=FAINT, linewidth=0.8, linestyle=":")
-
-    note = (
-        "95 % intervals resample prompts; where all prompts agree they are exact binomial ones over prompts. Equal "
-        "rewards count one half; pairs whose votes are even have no right answer and are left out of accuracies."
-    )
-    if m.get("baseline/majority", 0) > ONE_SIDED:
-        note += " The file stores the winner on one side: always choosing that side means nothing."
-    table = Table(
-        "Accuracy and what it must beat", ("", "accuracy"), [(name, ranged(*v)) for name, v in rows], note
-    )
-    caption = "Accuracy with 95 % intervals. Dotted: guessing."
-    return Section(
-        "Accuracy",
-        _words(evaluation, extra),
-        dict(m) | extra | _known(evaluation),
-        [table],
-        [Figure("accuracy", caption, draw)] if rows else [],
-    )
-
-
-def slices(evaluation: Evaluation) -> Section | None:
-    """Accuracy by domain, source pair, vote share, margin and length; the worst slice."""
-    scored = evaluation.results.scored
-    right = credit(scored.difference, scored.win_prob)
-    if not np.isfinite(right).any():
-        return None
-    options = {"samples": evaluation.samples, "seed": evaluation.seed}
-    found = [
-        (
-            kind,
-            slice_accuracy(right, code, labels, scored.pair_prompt, names=_names(kind, labels), **options),
-        )
-        for kind, code, labels in _kinds(evaluation)
-    ]
-    found = [(kind, p) for kind, p in found if len(p) > 1]
-    if not found:
-        return None
-    adjusted = holm([part.p for _, several in found for part in several])
-    tables: list[Table] = []
-    metrics: dict[str, float] = {}
-    start = 0
-    for kind, several in found:
-        corrected = adjusted[start : start + len(several)]
-        start += len(several)
-        tables.append(_table(kind, several, corrected))
-        metrics |= _metrics(kind, several, known=evaluation.metrics)
-    candidates = [(p, kind) for kind, several in found if kind in GIVEN for p in several if p.prompts >= FEW]
-    text = SLICES
-    if candidates:
-        worst, kind = min(candidates, key=lambda c: c[0].accuracy)
-        low, high = _worst_interval(evaluation, right, [(kind, p.label) for p, kind in candidates])
-        metrics |= known(with_interval("pair_accuracy/worst_part", worst.accuracy, low, high))
-        text = (
-            f"{text}\n\nThe worst slice that is known beforehand, with at least {FEW} prompts: {kind} {worst.label}, "
-            f"{ranged(worst.accuracy, low, high)} on {worst.pairs} pairs. It is the lowest of {len(candidates)}, and "
-            "would be low by chance too: the interval holds for the worst slice whichever it is."
-        )
-    return Section("Accuracy by slice", text, metrics, tables, [_figure(found)])
-
-
-def _worst_interval(
-    evaluation: Evaluation, right: Floats, candidates: list[tuple[str, str]]
-) -> tuple[float, float]:
-    """Of the lowest accuracy among slices (kind, label), which of them is the lowest being unknown."""
-    chosen = []
-    for kind, code, names in _kinds(evaluation):
-        kept = np.array([(kind, name) in candidates for name in names] + [False])
-        chosen.append((right, np.where(kept[code], code, -1)))
-    cluster = evaluation.results.scored.pair_prompt
-    return worst_slice(chosen, cluster, samples=evaluation.samples, seed=evaluation.seed)
-
-
-def _kinds(evaluation: Evaluation) -> Iterator[tuple[str, Ints, list[str]]]:
-    results, scored = evaluation.results, evaluation.results.scored
-    yield "domain", scored.domain[scored.pair_group], list(scored.domains)
-    yield ("source pair", *source_pairs(scored, results.source, results.sources))
-    yield ("length", *length_classes(scored))
-    yield ("votes", *vote_classes(scored))
-    yield ("margin", *margin_classes(scored.difference / evaluation.temperature))
-    yield ("better answer", *better_length(scored))
-
-
+NOTE = (
+    "95 % intervals resample prompts; where all prompts agree they are exact binomial ones over prompts. Equal "
+    "rewards count one half; pairs whose votes are even have no right answer and are left out of accuracies."
+)
 SLICES = (
     "Where is the model better, where worse? p asks whether a slice differs from the rest; it is clustered by prompt "
     "and corrected over all slices below (Holm)."
@@ -162,13 +62,93 @@ HEADINGS = {
 }
 
 
-def _table(kind: str, several: list[Slice], adjusted: list[float]) -> Table:
-    rows: list[tuple[Cell, ...]] = [
-        (p.label, p.pairs, p.prompts, ranged(p.accuracy, p.low, p.high), p_value(q))
-        for p, q in zip(several, adjusted, strict=True)
+def accuracy(evaluation: Evaluation) -> Section:
+    """Accuracy beside what needs no model; holds the keys of the contract."""
+    m = dict(evaluation.metrics) | _baselines(evaluation)
+    names = (
+        (evaluation.name, "pair_accuracy"), ("the longer answer", "baseline/length"),
+        ("bag of words", "baseline/bag_of_words"), ("always the same side", "baseline/majority"),
+        ("one annotator against the others", "ceiling/annotators"),
+    )  # fmt: skip
+    rows = [(name, estimate(m, key)) for name, key in names if key in m]
+    colours = [
+        BLUE if i == 0 else AMBER if "annotator" in name else FAINT for i, (name, _) in enumerate(rows)
     ]
-    columns = (kind, "pairs", "prompts", "accuracy", "p")
-    return Table(HEADINGS[kind], columns, rows)
+    note = NOTE
+    if m.get("baseline/majority", 0) > ONE_SIDED:
+        note += " The file stores the winner on one side: always choosing that side means nothing."
+    cells = [(name, ranged(*value)) for name, value in rows]
+    figure = dot_figure(
+        "accuracy", "Accuracy with 95 % intervals. Dotted: guessing.", "share of the decided pairs", rows,
+        colours=colours, height=(0.5, 0.42),
+    )  # fmt: skip
+    return Section(
+        "Accuracy",
+        _words(evaluation, m),
+        m | _prompts_known(evaluation),
+        [Table("Accuracy and what it must beat", ("", "accuracy"), cells, note)],
+        [figure] if rows else [],
+    )
+
+
+def slices(evaluation: Evaluation) -> Section | None:
+    """Accuracy by domain, source pair, vote share, margin and length; the worst slice."""
+    scored = evaluation.results.scored
+    right = credit(scored.difference, scored.win_prob)
+    if not np.isfinite(right).any():
+        return None
+    found: dict[str, list[Slice]] = {}
+    for kind, code, labels in _kinds(evaluation):
+        names = _names(kind, labels)
+        several = slice_accuracy(right, code, labels, scored.pair_prompt, names=names, **evaluation.resamples)
+        if len(several) > 1:
+            found[kind] = several
+    if not found:
+        return None
+    adjusted = iter(holm([part.p for several in found.values() for part in several]))
+    tables: list[Table] = []
+    metrics: dict[str, float] = {}
+    for kind, several in found.items():
+        rows = [(p.label, p.pairs, p.prompts, ranged(*p.accuracy), p_value(next(adjusted))) for p in several]
+        tables.append(Table(HEADINGS[kind], (kind, "pairs", "prompts", "accuracy", "p"), rows))
+        metrics |= _metrics(kind, several, evaluation.metrics)
+    text = SLICES
+    candidates = [(p, kind) for kind in GIVEN for p in found.get(kind, ()) if p.prompts >= FEW]
+    if candidates:
+        worst, kind = min(candidates, key=lambda c: c[0].accuracy.value)
+        ends = _worst_interval(evaluation, right, [(kind, p.label) for p, kind in candidates])
+        metrics |= known(with_interval("pair_accuracy/worst_part", worst.accuracy.value, *ends))
+        text = (
+            f"{text}\n\nThe worst slice that is known beforehand, with at least {FEW} prompts: {kind} {worst.label}, "
+            f"{ranged(worst.accuracy.value, *ends)} on {worst.pairs} pairs. It is the lowest of {len(candidates)}, and "
+            "would be low by chance too: the interval holds for the worst slice whichever it is."
+        )
+    dotted = [(f"{kind}: {p.label}", p.accuracy) for kind, several in found.items() for p in several[:8]]
+    colours = [(BLUE, AMBER)[i % 2] for i, several in enumerate(found.values()) for _ in several[:8]]
+    caption = "Accuracy in the slices of the set, with 95 % intervals; at most eight of a kind."
+    figure = dot_figure("parts", caption, "pair accuracy", dotted, colours=colours)
+    return Section("Accuracy by slice", text, metrics, tables, [figure])
+
+
+def _worst_interval(
+    evaluation: Evaluation, right: Floats, candidates: list[tuple[str, str]]
+) -> tuple[float, float]:
+    """Of the lowest accuracy among slices (kind, label), which of them is the lowest being unknown."""
+    chosen = []
+    for kind, code, names in _kinds(evaluation):
+        kept = np.array([(kind, name) in candidates for name in names] + [False])
+        chosen.append((right, np.where(kept[code], code, -1)))
+    return worst_slice(chosen, evaluation.results.scored.pair_prompt, **evaluation.resamples)
+
+
+def _kinds(evaluation: Evaluation) -> Iterator[tuple[str, Ints, list[str]]]:
+    results, scored = evaluation.results, evaluation.results.scored
+    yield "domain", scored.domain[scored.pair_group], list(scored.domains)
+    yield ("source pair", *source_pairs(scored, results.source, results.sources))
+    yield ("length", *length_classes(scored))
+    yield ("votes", *vote_classes(scored))
+    yield ("margin", *margin_classes(scored.difference / evaluation.temperature))
+    yield ("better answer", *better_length(scored))
 
 
 def _names(kind: str, labels: list[str]) -> list[str]:
@@ -178,123 +158,82 @@ def _names(kind: str, labels: list[str]) -> list[str]:
     return class_names(labels) if kind in CUT else [as_key(label) for label in labels]
 
 
-def _metrics(kind: str, several: list[Slice], known: Mapping[str, float]) -> dict[str, float]:
+def _metrics(kind: str, several: list[Slice], taken: Mapping[str, float]) -> dict[str, float]:
+    """Accuracy and pairs of every slice; keys that the first section has are its own."""
     out: dict[str, float] = {}
     for p in several:
         key = f"{as_key(kind)}/{p.name}"
-        out |= {f"pair_accuracy/{key}": p.accuracy, f"n_pairs/{key}": p.pairs}
-        out |= {f"pair_accuracy/{key}/ci_low": p.low, f"pair_accuracy/{key}/ci_high": p.high}
-    return {key: value for key, value in out.items() if math.isfinite(value) and key not in known}
-
-
-def _figure(found: list[tuple[str, list[Slice]]]) -> Figure:
-    rows = [(f"{kind}: {p.label}", p) for kind, several in found for p in several[:8]]
-
-    def draw(canvas: Canvas) -> None:
-        canvas.set_size_inches(WIDTH, 0.6 + 0.27 * len(rows))
-        axes = plot(canvas, "pair accuracy", "")
-        kinds = {kind: i for i, (kind, _) in enumerate(found)}
-        colours = [(BLUE, AMBER)[kinds[label.split(": ")[0]] % 2] for label, _ in rows]
-        values, bounds = [p.accuracy for _, p in rows], [(p.low, p.high) for _, p in rows]
-        dots(axes, [label for label, _ in rows], values, bounds, colours)
-        axes.axvline(0.5, color=FAINT, linewidth=0.8, linestyle=":")
-
-    return Figure(
-        "parts", "Accuracy in the slices of the set, with 95 % intervals; at most eight of a kind.", draw
-    )
+        out |= with_interval(f"pair_accuracy/{key}", *p.accuracy) | {f"n_pairs/{key}": p.pairs}
+    return {key: value for key, value in known(out).items() if key not in taken}
 
 
 def _baselines(evaluation: Evaluation) -> dict[str, float]:
     """`baseline/<name>` of the other models that read no more than words, and `baseline/length` with its interval."""
-    scored = evaluation.results.scored
+    results, scored = evaluation.results, evaluation.results.scored
+    words = {"bag_of_words": results.others["bag of words"]} if "bag of words" in results.others else {}
     out: dict[str, float] = {}
-    columns = {"length": scored.length} | {
-        name.replace(" ", "_"): reward
-        for name, reward in evaluation.results.others.items()
-        if name == "bag of words"
-    }
-    for name, values in columns.items():
+    for name, values in ({"length": scored.length} | words).items():
         right = credit(values[scored.first] - values[scored.second], scored.win_prob)
         if np.isfinite(right).any():
-            found = mean(
-                right, scored.pair_prompt, samples=evaluation.samples, seed=evaluation.seed, within=SHARE
-            )
-            out[f"baseline/{name}"] = found.value
-            out |= {f"baseline/{name}/ci_low": found.low, f"baseline/{name}/ci_high": found.high}
-    return {k: v for k, v in out.items() if math.isfinite(v)}
+            out |= with_interval(f"baseline/{name}", *evaluation.pair_mean(right))
+    return known(out)
 
 
-def _rows(evaluation: Evaluation, extra: dict[str, float]) -> list[tuple[str, tuple[float, float, float]]]:
-    m = dict(evaluation.metrics) | extra
-    names = (
-        (evaluation.name, "pair_accuracy"), ("the longer answer", "baseline/length"),
-        ("bag of words", "baseline/bag_of_words"), ("always the same side", "baseline/majority"),
-        ("one annotator against the others", "ceiling/annotators"),
-    )  # fmt: skip
-    ends = ("", "/ci_low", "/ci_high")
-    return [
-        (name, (m[key], m.get(key + ends[1], math.nan), m.get(key + ends[2], math.nan)))
-        for name, key in names
-        if key in m
-    ]
-
-
-def _known(evaluation: Evaluation) -> dict[str, int]:
+def _prompts_known(evaluation: Evaluation) -> dict[str, int]:
     """How many of the evaluated prompts the models know from training and validation, where that can be known."""
     names = ("prompts_trained", "prompts_validated")
     return {f"n_{n}": evaluation.results.counts[n] for n in names if n in evaluation.results.counts}
 
 
-def _met_before(evaluation: Evaluation) -> str:
-    known = _known(evaluation)
-    trained, validated = known.get("n_prompts_trained", 0), known.get("n_prompts_validated", 0)
-    if not trained + validated:
-        return ""
-    return (
-        f"This is no held-out result: of its {evaluation.metrics['n_prompts']:.0f} prompts {trained} were trained on, "
-        f"and {validated} more chose the checkpoint and the temperature.\n\n"
-    )
-
-
-def _words(evaluation: Evaluation, extra: Mapping[str, float]) -> str:
-    m, counts = evaluation.metrics, evaluation.results.counts
+def _words(evaluation: Evaluation, m: Mapping[str, float]) -> str:
+    counts, prompts = evaluation.results.counts, m["n_prompts"]
     if "pair_accuracy" not in m:
         return "No pair of this set has a right answer: its votes are even, or there are none."
-    lead = (
-        f" Its lead over always choosing the longer answer is {m['pair_accuracy/minus_length']:+.3f} "
-        f"[{m['pair_accuracy/minus_length/ci_low']:+.3f}, {m['pair_accuracy/minus_length/ci_high']:+.3f}]"
-        if "pair_accuracy/minus_length/ci_low" in m
-        else ""
-    )
-    sure = (
-        "" if not lead
-        else f": {m['n_prompts']:.0f} prompts are too few to call that significant." if m["n_prompts"] < ENOUGH
-        else ", which is significant." if m["pair_accuracy/minus_length/ci_low"] > 0
-        else ": it is worse than that." if m["pair_accuracy/minus_length/ci_high"] < 0
-        else ", which is not significant."
-    )  # fmt: skip
-    words = extra.get("baseline/bag_of_words")
+    words = m.get("baseline/bag_of_words")
     beside = (
         ""
         if words is None
         else f" A bag of words that learned from the run's training votes reaches {words:.3f}."
     )
-    decided = m["n_pairs"] - m.get("n_gold_ties", 0)
-    accuracy = ranged(*(m.get(f"pair_accuracy{end}") for end in ("", "/ci_low", "/ci_high")))
-    if m["n_prompts"] < 2:
+    if prompts < 2:
         beside += " One prompt says nothing about others, so there are no intervals."
     few = (
-        f"\n\nOnly {m['n_prompts']:.0f} prompts: intervals resample them and are widened as so few demand; no p value "
-        f"can lie below {2 ** (1 - m['n_prompts']):.2g}."
-        if 1 < m["n_prompts"] < 2 * FEW
+        f"\n\nOnly {prompts:.0f} prompts: intervals resample them and are widened as so few demand; no p value "
+        f"can lie below {2 ** (1 - prompts):.2g}."
+        if 1 < prompts < 2 * FEW
         else ""
     )
     dropped = sum(n for name, n in counts.items() if name.startswith("dropped/"))
     return (
-        f"{_met_before(evaluation)}On {m['n_pairs']:.0f} labelled pairs of {m['n_prompts']:.0f} "
-        f"prompt{'s' * (m['n_prompts'] > 1)} the model agrees with the majority of the votes in {accuracy} of the "
-        f"{decided:.0f} decided ones."
-        f"{lead}{sure}{beside}\n\n"
+        f"{_met_before(evaluation)}On {m['n_pairs']:.0f} labelled pairs of {prompts:.0f} "
+        f"prompt{'s' * (prompts > 1)} the model agrees with the majority of the votes in {cell(m, 'pair_accuracy')} of "
+        f"the {m['n_pairs'] - m.get('n_gold_ties', 0):.0f} decided ones.{_lead(m)}{beside}\n\n"
         f"{counts.get('records', 0)} records were read, {dropped} of them had nothing to evaluate, and "
         f"{counts.get('completions_too_long', 0)} completions were too long to be read.{few}"
+    )
+
+
+def _lead(m: Mapping[str, float]) -> str:
+    """The lead over the longer answer, and whether it is significant; "" where it has no interval."""
+    key = "pair_accuracy/minus_length"
+    if f"{key}/ci_low" not in m:
+        return ""
+    value, low, high = estimate(m, key)
+    sure = (
+        f": {m['n_prompts']:.0f} prompts are too few to call that significant." if m["n_prompts"] < ENOUGH
+        else ", which is significant." if low > 0
+        else ": it is worse than that." if high < 0
+        else ", which is not significant."
+    )  # fmt: skip
+    return f" Its lead over always choosing the longer answer is {value:+.3f} [{low:+.3f}, {high:+.3f}]{sure}"
+
+
+def _met_before(evaluation: Evaluation) -> str:
+    found = _prompts_known(evaluation)
+    trained, validated = found.get("n_prompts_trained", 0), found.get("n_prompts_validated", 0)
+    if not trained + validated:
+        return ""
+    return (
+        f"This is no held-out result: of its {evaluation.metrics['n_prompts']:.0f} prompts {trained} were trained on, "
+        f"and {validated} more chose the checkpoint and the temperature.\n\n"
     )

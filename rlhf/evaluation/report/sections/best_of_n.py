@@ -1,8 +1,9 @@
-"""The report's part on best-of-n: what a policy would gain by picking this model's favourite, and what it would not."""
+"""Best-of-n: what a policy would gain by picking this model's favourite, and what it would not."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from functools import partial
 from itertools import cycle
 
 import numpy as np
@@ -10,10 +11,20 @@ from matplotlib.figure import Figure as Canvas
 
 from rlhf.evaluation.metrics.best_of_n import WIN, Curve
 from rlhf.evaluation.metrics.best_of_n import curve as curve_of
-from rlhf.evaluation.metrics.results import Results
-from rlhf.evaluation.report.section import Cell, Figure, Section, Table, as_key, ranged, with_interval
+from rlhf.evaluation.metrics.scored import Results
+from rlhf.evaluation.report.section import (
+    Cell,
+    Evaluation,
+    Figure,
+    Section,
+    Table,
+    as_key,
+    known,
+    plain,
+    ranged,
+    with_interval,
+)
 from rlhf.evaluation.report.style import FAINT, SERIES, WIDTH, legend_below, plot
-from rlhf.evaluation.results import Evaluation
 from rlhf.stats.arrays import Floats, Ints
 from rlhf.stats.ensemble import Aggregator, mean, mean_minus_variance, median, standardise, worst_case
 
@@ -43,22 +54,22 @@ def best_of_n(evaluation: Evaluation, *, size: int | None = None) -> Section | N
         return None
     values = _values(evaluation)
     columns = {name: _split(v, prompts, centred=name != "length") for name, v in values.items()}
-    curve = curve_of(
-        columns.pop("proxy"),
-        columns,
-        size=size,
-        bootstrap=evaluation.samples,
-        seed=evaluation.seed,
-    )
-    variants = _variants(evaluation, prompts, curve.ns[-1]) if "gold" in values else {}
-    return Section(
-        title="Best of n",
-        text=_text(curve),
-        metrics=_metrics(curve)
-        | {k: v for name, c in variants.items() for k, v in _of_variant(name, c).items()},
-        tables=[_table(curve), *_fit_table(curve), *([_variant_table(curve, variants)] if variants else [])],
-        figures=[Figure("best_of_n", _caption(curve), _draw(curve, variants))],
-    )
+    proxy, options = columns.pop("proxy"), {"bootstrap": evaluation.samples, "seed": evaluation.seed}
+    curve = curve_of(proxy, columns, size=size, **options)
+    variants: dict[str, Curve] = {}
+    members = evaluation.results.members
+    for aggregate in AGGREGATORS if "gold" in values and len(members) > 1 else ():
+        together = aggregate(standardise(members))
+        by_gold = {"gold": columns["gold"]}
+        picked = [together[p] for p in prompts]
+        variants[aggregate.__name__] = curve_of(picked, by_gold, size=curve.ns[-1], **options)
+    metrics = _metrics(curve)
+    for name, variant in variants.items():
+        for i, n in enumerate(variant.ns[1:], start=1):
+            metrics |= known(with_interval(f"best_of_n/{n}/gold/{name}", *variant.at("gold", i)))
+    tables = [_table(curve), *_fit_table(curve), *([_variant_table(curve, variants)] if variants else [])]
+    figure = Figure("best_of_n", _caption(curve), partial(_draw, curve, variants))
+    return Section("Best of n", _text(curve), metrics, tables, [figure])
 
 
 def pooled(results: Results) -> list[Ints]:
@@ -75,7 +86,7 @@ def pooled(results: Results) -> list[Ints]:
 
 
 def _values(evaluation: Evaluation) -> dict[str, Floats]:
-    """What is followed, [N] each: log-odds of the judged and of the other models, gold where all of it is known."""
+    """What is followed, [N] each: log-odds of the evaluated and of the other models, gold where all of it is known."""
     results = evaluation.results
     found: dict[str, Floats] = {"proxy": results.scored.reward / evaluation.temperature}
     if len(results.gold) and np.isfinite(results.gold).all():
@@ -95,52 +106,19 @@ def _split(values: Floats, prompts: list[Ints], *, centred: bool = True) -> list
     return list(np.split(found, starts[1:]))
 
 
-def _variants(evaluation: Evaluation, prompts: list[Ints], size: int) -> dict[str, Curve]:
-    """The gold curve of every aggregator of an ensemble."""
-    results = evaluation.results
-    if len(results.members) < 2:
-        return {}
-    members = standardise(results.members)
-    gold = {"gold": _split(results.gold, prompts)}
-    return {
-        aggregate.__name__: curve_of(
-            [aggregate(members)[p] for p in prompts],
-            gold,
-            size=size,
-            bootstrap=evaluation.samples,
-            seed=evaluation.seed,
-        )
-        for aggregate in AGGREGATORS
-    }
-
-
 def _metrics(curve: Curve) -> dict[str, float]:
     out: dict[str, float] = {"best_of_n/n_prompts": curve.n_prompts, "best_of_n/n_left_out": curve.n_left_out}
     for i, n in enumerate(curve.ns):
         out[f"best_of_n/{n}/kl_bound"] = float(curve.kl_bound[i])
         for name in curve.value:
             if (n > 1 or name == "length") and (not name.endswith(WIN) or name == f"gold{WIN}"):
-                out |= _with_interval(f"best_of_n/{n}/{name}", curve, name, i)
+                out |= known(with_interval(f"best_of_n/{n}/{name}", *curve.at(name, i)))
     for name, fit in curve.fit.items():
         if name != "length":
             found = with_interval(f"best_of_n/{name}/alpha", fit.alpha, *fit.alpha_interval)
             found |= with_interval(f"best_of_n/{name}/beta", fit.beta, *fit.beta_interval)
-            found[f"best_of_n/{name}/r2"] = fit.r2
-            out |= {key: value for key, value in found.items() if np.isfinite(value)}
+            out |= known(found | {f"best_of_n/{name}/r2": fit.r2})
     return out
-
-
-def _of_variant(name: str, curve: Curve) -> dict[str, float]:
-    out: dict[str, float] = {}
-    for i, n in enumerate(curve.ns[1:], start=1):
-        out |= _with_interval(f"best_of_n/{n}/gold/{name}", curve, "gold", i)
-    return out
-
-
-def _with_interval(key: str, curve: Curve, name: str, i: int) -> dict[str, float]:
-    cells = {"": curve.value, "/ci_low": curve.low, "/ci_high": curve.high}
-    found = {f"{key}{end}": float(values[name][i]) for end, values in cells.items()}
-    return {k: v for k, v in found.items() if np.isfinite(v)}
 
 
 def _text(curve: Curve) -> str:
@@ -177,12 +155,7 @@ def _fewer(prompts: int) -> str:
 
 
 def _cell(curve: Curve, name: str, i: int) -> str:
-    value, low, high = (float(side[name][i]) for side in (curve.value, curve.low, curve.high))
-    return ranged(value, low, high) or "–"
-
-
-def _plain(name: str) -> str:
-    return name.replace("_", " ")
+    return ranged(*curve.at(name, i)) or "–"
 
 
 def _table(curve: Curve) -> Table:
@@ -221,7 +194,7 @@ def _fit_table(curve: Curve) -> list[Table]:
 def _variant_table(curve: Curve, variants: Mapping[str, Curve]) -> Table:
     columns = ["picked by", *(f"n = {n}" for n in curve.ns[1:])]
     every = {"the reported reward": curve, **variants}
-    rows = [[_plain(name), *(_cell(c, "gold", i) for i in range(1, len(c.ns)))] for name, c in every.items()]
+    rows = [[plain(name), *(_cell(c, "gold", i) for i in range(1, len(c.ns)))] for name, c in every.items()]
     return Table("Gold gained by the ensemble's aggregators", columns, rows, "Members standardised over this set; "
                  "mean minus variance is mean - 0.5 · variance (ddof 0).")  # fmt: skip
 
@@ -252,42 +225,32 @@ def _apart(curve: Curve, variants: Mapping[str, Curve]) -> dict[str, str]:
         found = variant.value["gold"]
         twin = next((k for k, v in values.items() if np.allclose(v, found, rtol=0, atol=1e-9)), None)
         if twin is None:
-            labels[name], values[name] = _plain(name), found
+            labels[name], values[name] = plain(name), found
         else:
-            labels[twin] += f"{', also picked by' if labels[twin] == 'gold' else ' and'} {_plain(name)}"
+            labels[twin] += f"{', also picked by' if labels[twin] == 'gold' else ' and'} {plain(name)}"
     return labels
 
 
-def _draw(curve: Curve, variants: Mapping[str, Curve]) -> Callable[[Canvas], None]:
-    def draw(canvas: Canvas) -> None:
-        canvas.set_size_inches(WIDTH, 3.4)
-        axes = plot(canvas, "√(upper bound of KL in nats)", "gain over a random answer")
-        d = np.sqrt(curve.kl_bound)
-        grid = np.linspace(0, d[-1], 100)
-        names = [k for k in curve.value if not k.endswith(WIN) and k != "length"]
-        labels = _apart(curve, variants)
-        for name, colour in zip(names, cycle(SERIES), strict=False):
-            axes.plot(
-                d, curve.value[name], marker="o", markersize=4, color=colour, label=labels.get(name, name)
-            )
-            axes.fill_between(d, curve.low[name], curve.high[name], alpha=0.15, color=colour, linewidth=0)
-            if name in curve.fit:
-                fit = curve.fit[name]
-                axes.plot(grid, grid * (fit.alpha - fit.beta * grid), "--", color=colour, linewidth=1)
-        styles = zip(SERIES[len(names) :] + SERIES, LINES, strict=False)
-        for name, (colour, (line, marker)) in zip([k for k in labels if k != "gold"], styles, strict=False):
-            gold = variants[name].value["gold"]
-            axes.plot(d, gold, linestyle=line, marker=marker, markersize=6, fillstyle="none", color=colour,
-                      label=f"gold, picked by {labels[name]}")  # fmt: skip
-        for place, n in zip(d, curve.ns, strict=True):
-            axes.annotate(
-                f"n={n}",
-                (place, 1.01),
-                xycoords=axes.get_xaxis_transform(),
-                ha="center",
-                fontsize=8,
-                color=FAINT,
-            )
-        legend_below(canvas, axes)
-
-    return draw
+def _draw(curve: Curve, variants: Mapping[str, Curve], canvas: Canvas) -> None:
+    canvas.set_size_inches(WIDTH, 3.4)
+    axes = plot(canvas, "√(upper bound of KL in nats)", "gain over a random answer")
+    d = np.sqrt(curve.kl_bound)
+    grid = np.linspace(0, d[-1], 100)
+    names = [k for k in curve.value if not k.endswith(WIN) and k != "length"]
+    labels = _apart(curve, variants)
+    for name, colour in zip(names, cycle(SERIES), strict=False):
+        label = labels.get(name, name)
+        axes.plot(d, curve.value[name], marker="o", markersize=4, color=colour, label=label)
+        axes.fill_between(d, curve.low[name], curve.high[name], alpha=0.15, color=colour, linewidth=0)
+        if name in curve.fit:
+            fit = curve.fit[name]
+            axes.plot(grid, grid * (fit.alpha - fit.beta * grid), "--", color=colour, linewidth=1)
+    styles = zip(SERIES[len(names) :] + SERIES, LINES, strict=False)
+    for name, (colour, (line, marker)) in zip([k for k in labels if k != "gold"], styles, strict=False):
+        gold = variants[name].value["gold"]
+        axes.plot(d, gold, linestyle=line, marker=marker, markersize=6, fillstyle="none", color=colour,
+                  label=f"gold, picked by {labels[name]}")  # fmt: skip
+    above = {"xycoords": axes.get_xaxis_transform(), "ha": "center", "fontsize": 8, "color": FAINT}
+    for place, n in zip(d, curve.ns, strict=True):
+        axes.annotate(f"n={n}", (place, 1.01), **above)
+    legend_below(canvas, axes)

@@ -5,36 +5,44 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 from matplotlib.figure import Figure as Canvas
 
-from rlhf.evaluation.metrics.bias import Estimate, mean
 from rlhf.evaluation.metrics.calibration import nll
-from rlhf.evaluation.metrics.metric_intervals import intervals
-from rlhf.evaluation.metrics.metrics import pair_metrics, probability_metrics
+from rlhf.evaluation.metrics.metrics import pair_intervals, pair_metrics
 from rlhf.evaluation.metrics.pair_credit import credit
-from rlhf.evaluation.metrics.paired import Difference, differences
-from rlhf.evaluation.metrics.robustness import Robustness, robustness
+from rlhf.evaluation.metrics.paired import Difference, Robustness, differences, robustness
 from rlhf.evaluation.report.section import (
-    Cell,
+    ENDS,
+    Evaluation,
     Figure,
     Section,
     Table,
     as_key,
     cell,
+    known,
     p_value,
     ranged,
     with_interval,
 )
 from rlhf.evaluation.report.style import BLUE, FAINT, INK, WIDTH, plot, wilson
-from rlhf.evaluation.results import Evaluation
 from rlhf.stats.arrays import Floats, Ints
-from rlhf.stats.bootstrap import DIFFERENCE, SHARE, bounds, cluster_sums, ratio, resampled_sums
+from rlhf.stats.bootstrap import DIFFERENCE, SHARE, Estimate, bounds, cluster_sums, ratio, resampled_sums
 
 MOST = 8
 """Models that are compared each with each: 28 comparisons."""
 SHOWN = ("pair_accuracy", "nll", "brier", "ece")
+KEPT = (
+    "temperature", "pair_accuracy", "nll", "brier", "ece", "ece/adaptive", "ece/by_chance", "ece_uncalibrated",
+    "brier_uncalibrated", "ece/adaptive_uncalibrated",
+)  # fmt: skip
+"""Numbers of every single model: shown in its row, and in report.json."""
+DISAGREEMENT = (
+    "Accuracy in groups of equal count, up to ten, by the members' disagreement, with Wilson's 95 % intervals; "
+    "dotted: overall."
+)
 
 
 def members(evaluation: Evaluation) -> Section | None:
@@ -44,36 +52,33 @@ def members(evaluation: Evaluation) -> Section | None:
     if found is None:
         return None
     cluster = scored.pair_prompt[np.isfinite(credit(scored.difference, scored.win_prob))]
+    names = results.member_names
     each = [_mean(evaluation, right) for right in found.right]
-    together = _mean(evaluation, found.combined)
     gain = _mean(evaluation, found.combined - found.right.mean(0), within=DIFFERENCE)
-    pairs = np.triu_indices(len(each), 1)
-    known_pairs = found.correlation[pairs][np.isfinite(found.correlation[pairs])]
-    correlation = float(known_pairs.mean()) if len(known_pairs) else math.nan
-    metrics = {
-        "members/n": len(each),
-        **_estimates({
-            "mean_accuracy": _mean(evaluation, found.right.mean(0)),
-            "gain": gain,
-            "all_wrong": _mean(evaluation, (found.right < 0.5).all(0).astype(float)),
-            "split": _mean(evaluation, (found.right.min(0) != found.right.max(0)).astype(float)),
-            **{f"{as_key(n)}/pair_accuracy": e for n, e in zip(results.member_names, each, strict=True)},
-        }),
-        **with_interval("members/error_correlation", correlation, *_spread(found.right, cluster, evaluation)),
-    }  # fmt: skip
+    pairs = found.correlation[np.triu_indices(len(each), 1)]
+    correlation = float(pairs[np.isfinite(pairs)].mean()) if np.isfinite(pairs).any() else math.nan
+    estimates = {
+        "mean_accuracy": _mean(evaluation, found.right.mean(0)),
+        "gain": gain,
+        "all_wrong": _mean(evaluation, found.all_wrong),
+        "split": _mean(evaluation, found.split),
+        **{f"{as_key(name)}/pair_accuracy": e for name, e in zip(names, each, strict=True)},
+        "error_correlation": Estimate(correlation, *_spread(found.right, cluster, evaluation)),
+    }
     if found.auroc is not None:
-        metrics |= with_interval("members/disagreement_auroc", *found.auroc)
-    rows: list[tuple[Cell, ...]] = [
-        (name, ranged(e.value, e.low, e.high)) for name, e in zip(results.member_names, each, strict=True)
+        estimates["disagreement_auroc"] = found.auroc
+    metrics: dict[str, float] = {"members/n": len(each)}
+    for name, e in estimates.items():
+        metrics |= with_interval(f"members/{name}", *e)
+    metrics = known(metrics)
+    shown = (*zip(names, each, strict=True), ("together", _mean(evaluation, found.combined)))
+    rows = [(name, ranged(*e)) for name, e in (*shown, ("together less the mean member", gain))]
+    figures = [
+        Figure("error_correlation", "Correlation of the members' errors.", partial(_matrix, found, names)),
+        Figure("disagreement", DISAGREEMENT, partial(_by_disagreement, found)),
     ]
-    rows.append(("together", ranged(together.value, together.low, together.high)))
-    rows.append(("together less the mean member", ranged(gain.value, gain.low, gain.high)))
-    known = {k: v for k, v in metrics.items() if math.isfinite(v)}
-    return Section(
-        "Robustness of the set", _words(found, known), known,
-        [Table("Members", ("", "accuracy"), rows)],
-        [_matrix(found, results.member_names), _by_disagreement(found)],
-    )  # fmt: skip
+    table = Table("Members", ("", "accuracy"), rows)
+    return Section("Robustness of the set", _words(found, metrics), metrics, [table], figures)
 
 
 def _mean(evaluation: Evaluation, values: Floats, *, within: tuple[float, float] = SHARE) -> Estimate:
@@ -81,14 +86,7 @@ def _mean(evaluation: Evaluation, values: Floats, *, within: tuple[float, float]
     scored = evaluation.results.scored
     right = credit(scored.difference, scored.win_prob)
     right[np.isfinite(right)] = values
-    return mean(right, scored.pair_prompt, samples=evaluation.samples, seed=evaluation.seed, within=within)
-
-
-def _estimates(found: Mapping[str, Estimate]) -> dict[str, float]:
-    out: dict[str, float] = {}
-    for name, e in found.items():
-        out |= with_interval(f"members/{name}", e.value, e.low, e.high)
-    return out
+    return evaluation.pair_mean(right, within=within)
 
 
 def _spread(right: Floats, cluster: Ints, evaluation: Evaluation) -> tuple[float, float]:
@@ -98,7 +96,7 @@ def _spread(right: Floats, cluster: Ints, evaluation: Evaluation) -> tuple[float
     sums = cluster_sums([*right, *products, np.ones(right.shape[1])], cluster)
     if len(sums) < 2 or evaluation.samples < 1:
         return math.nan, math.nan
-    drawn = resampled_sums(sums, samples=evaluation.samples, seed=evaluation.seed)
+    drawn = resampled_sums(sums, **evaluation.resamples)
     drawn = drawn[:, :-1] / drawn[:, -1:]
     means, place = drawn[:, :size], np.zeros((size, size), np.int64)
     place[np.triu_indices(size)] = size + np.arange(size * (size + 1) // 2)
@@ -124,44 +122,33 @@ def _words(found: Robustness, known: Mapping[str, float]) -> str:
     return f"{text}\n\nDisagreement picks out the set's errors with AUROC {area:.3f} [{low:.3f}, {high:.3f}]: {sure}."
 
 
-def _matrix(found: Robustness, names: tuple[str, ...]) -> Figure:
-    def draw(canvas: Canvas) -> None:
-        size = len(names)
-        canvas.set_size_inches(min(WIDTH, 2.6 + 0.6 * size), min(6.0, 1.6 + 0.5 * size))
-        axes = plot(canvas, "", "")
-        axes.grid(visible=False)
-        image = axes.imshow(found.correlation, cmap="Blues", vmin=0, vmax=1)
-        axes.set_xticks(range(size), names, rotation=45, ha="right", fontsize=8)
-        axes.set_yticks(range(size), names, fontsize=8)
-        for i, j in np.ndindex(size, size) if size <= MOST else ():
-            value = found.correlation[i, j]
-            colour = "white" if value > 0.6 else INK
-            axes.text(j, i, f"{value:.2f}", ha="center", va="center", fontsize=8, color=colour)
-        bar = canvas.colorbar(image, ax=axes, shrink=0.8)
-        bar.ax.tick_params(labelsize=8, colors=INK)
-        bar.outline.set_visible(False)
-
-    return Figure("error_correlation", "Correlation of the members' errors.", draw)
+def _matrix(found: Robustness, names: tuple[str, ...], canvas: Canvas) -> None:
+    size = len(names)
+    canvas.set_size_inches(min(WIDTH, 2.6 + 0.6 * size), min(6.0, 1.6 + 0.5 * size))
+    axes = plot(canvas, "", "")
+    axes.grid(visible=False)
+    image = axes.imshow(found.correlation, cmap="Blues", vmin=0, vmax=1)
+    axes.set_xticks(range(size), names, rotation=45, ha="right", fontsize=8)
+    axes.set_yticks(range(size), names, fontsize=8)
+    for i, j in np.ndindex(size, size) if size <= MOST else ():
+        value = found.correlation[i, j]
+        colour = "white" if value > 0.6 else INK
+        axes.text(j, i, f"{value:.2f}", ha="center", va="center", fontsize=8, color=colour)
+    bar = canvas.colorbar(image, ax=axes, shrink=0.8)
+    bar.ax.tick_params(labelsize=8, colors=INK)
+    bar.outline.set_visible(False)
 
 
-def _by_disagreement(found: Robustness) -> Figure:
-    def draw(canvas: Canvas) -> None:
-        canvas.set_size_inches(WIDTH, 2.8)
-        axes = plot(canvas, "disagreement of the members (standard deviation)", "accuracy of the set")
-        order = np.argsort(found.disagreement, kind="stable")
-        for part in np.array_split(order, min(10, max(1, len(order) // 20))):
-            value = float(found.combined[part].mean())
-            low, high = wilson(np.array([value]), np.array([max(1, len(part))]))
-            error = [value - low, high - value]
-            axes.errorbar(found.disagreement[part].mean(), value, error, color=BLUE, marker="o", markersize=4)
-        axes.axhline(found.combined.mean(), color=FAINT, linewidth=0.8, linestyle=":")
-
-    return Figure(
-        "disagreement",
-        "Accuracy in groups of equal count, up to ten, by the members' disagreement, with Wilson's 95 % intervals; "
-        "dotted: overall.",
-        draw,
-    )
+def _by_disagreement(found: Robustness, canvas: Canvas) -> None:
+    canvas.set_size_inches(WIDTH, 2.8)
+    axes = plot(canvas, "disagreement of the members (standard deviation)", "accuracy of the set")
+    order = np.argsort(found.disagreement, kind="stable")
+    for part in np.array_split(order, min(10, max(1, len(order) // 20))):
+        value = float(found.combined[part].mean())
+        low, high = wilson(np.array([value]), np.array([max(1, len(part))]))
+        error = [value - low, high - value]
+        axes.errorbar(found.disagreement[part].mean(), value, error, color=BLUE, marker="o", markersize=4)
+    axes.axhline(found.combined.mean(), color=FAINT, linewidth=0.8, linestyle=":")
 
 
 def comparison(evaluation: Evaluation) -> Section | None:
@@ -173,64 +160,39 @@ def comparison(evaluation: Evaluation) -> Section | None:
     difference = {n: r[scored.first] - r[scored.second] for n, (r, _) in contestants.items()}
     right = {n: credit(d, scored.win_prob) for n, d in difference.items()}
     loss = {n: nll(d / contestants[n][1], scored.win_prob) for n, d in difference.items()}
-    found = differences(right, loss, scored.pair_prompt, samples=evaluation.samples, seed=evaluation.seed)
+    found = differences(right, loss, scored.pair_prompt, **evaluation.resamples)
     metrics: dict[str, float] = {}
     for d in found:
         key = f"compare/{as_key(d.first)}/{as_key(d.second)}"
-        metrics |= {
-            f"{key}/accuracy": d.accuracy, f"{key}/accuracy/ci_low": d.low, f"{key}/accuracy/ci_high": d.high,
-            f"{key}/p": d.p, f"{key}/mcnemar_p": d.mcnemar, f"{key}/nll": d.nll, f"{key}/nll/ci_low": d.nll_low,
-            f"{key}/nll/ci_high": d.nll_high, f"{key}/nll_p": d.nll_p,
-        }  # fmt: skip
+        metrics |= with_interval(f"{key}/accuracy", *d.accuracy) | with_interval(f"{key}/nll", *d.nll)
+        metrics |= {f"{key}/p": d.p, f"{key}/mcnemar_p": d.mcnemar, f"{key}/nll_p": d.nll_p}
     each = {name: _alone(evaluation, *contestants[name]) for name in contestants}
     metrics |= {f"model/{as_key(name)}/{key}": v for name, m in each.items() for key, v in m.items()}
-    known = {k: v for k, v in metrics.items() if math.isfinite(v)}
-    return Section("Comparison", _verdict(found), known, [_each(evaluation, each), _differences(found)])
+    tables = [_each(evaluation, each), _differences(found)]
+    return Section("Comparison", _verdict(found), known(metrics), tables)
 
 
 def _alone(evaluation: Evaluation, reward: Floats, temperature: float) -> dict[str, float]:
     """Accuracy and calibration of one model on the common pairs, with intervals."""
     scored = replace(evaluation.results.scored, reward=reward)
-    found = {"pair_accuracy": pair_metrics(scored)["pair_accuracy"], "temperature": temperature}
-    found |= probability_metrics(scored, temperature)
-    found |= intervals(scored, temperature, evaluation.samples, evaluation.seed)
-    names = (
-        "temperature",
-        "pair_accuracy",
-        "nll",
-        "brier",
-        "ece",
-        "ece/adaptive",
-        "ece/by_chance",
-        "ece_uncalibrated",
-        "brier_uncalibrated",
-        "ece/adaptive_uncalibrated",
-    )
-    keys = [f"{name}{end}" for name in names for end in ("", "/ci_low", "/ci_high")]
-    return {key: found[key] for key in keys if key in found}
+    found = pair_metrics(scored, temperature) | {"temperature": temperature}
+    found |= pair_intervals(scored, temperature, **evaluation.resamples)
+    return {f"{key}{end}": found[f"{key}{end}"] for key in KEPT for end in ENDS if f"{key}{end}" in found}
 
 
 def _each(evaluation: Evaluation, each: Mapping[str, Mapping[str, float]]) -> Table:
-    rows: list[tuple[Cell, ...]] = [
-        (name, *(ranged(m[key], m.get(f"{key}/ci_low"), m.get(f"{key}/ci_high")) for key in SHOWN),
-         m.get("ece/by_chance"), m.get("ece_uncalibrated"), m["temperature"])
+    rows = [
+        (name, *(cell(m, key) for key in SHOWN), m.get("ece/by_chance"), m.get("ece_uncalibrated"), m["temperature"])
         for name, m in each.items()
     ]  # fmt: skip
     raw = [name for name in each if name in evaluation.uncalibrated]
     note = (
         f"NLL in nats, Brier and ECE after each model's own temperature T. {of_ensemble(evaluation)}".strip()
-        + (
-            f" There was nothing to fit T on for {', '.join(raw)}: T = 1, and the scale of its raw rewards decides."
-            if raw
-            else ""
-        )
     )
-    return Table(
-        "Each model",
-        ("", "accuracy", "NLL", "Brier", "ECE", "ECE by chance", "ECE before T", "T"),
-        rows,
-        note,
-    )
+    if raw:
+        note += f" There was nothing to fit T on for {', '.join(raw)}: T = 1, and the scale of its raw rewards decides."
+    columns = ("", "accuracy", "NLL", "Brier", "ECE", "ECE by chance", "ECE before T", "T")
+    return Table("Each model", columns, rows, note)
 
 
 def of_ensemble(evaluation: Evaluation) -> str:
@@ -244,7 +206,7 @@ def of_ensemble(evaluation: Evaluation) -> str:
 
 
 def _contestants(evaluation: Evaluation) -> Mapping[str, tuple[Floats, float]]:
-    """Rewards [N] and temperature of every model: the judged one, its members if they are few, the others.
+    """Rewards [N] and temperature of every model: the evaluated one, its members if they are few, the others.
 
     A run in an ensemble counts with its rewards as they were before its own temperature, as it does alone; members
     of one head share the temperature of the model.
@@ -257,17 +219,16 @@ def _contestants(evaluation: Evaluation) -> Mapping[str, tuple[Floats, float]]:
             name: (results.members[m] * own.get(name, 1.0), own.get(name, t))
             for m, name in enumerate(results.member_names)
         }
-    found |= {
+    return found | {
         name: (reward, evaluation.temperatures.get(name, 1.0)) for name, reward in results.others.items()
     }
-    return found
 
 
 def _differences(found: list[Difference]) -> Table:
-    rows: list[tuple[Cell, ...]] = [
-        (f"{d.first} less {d.second}", ranged(d.accuracy, d.low, d.high), p_value(d.p),
+    rows = [
+        (f"{d.first} less {d.second}", ranged(*d.accuracy), p_value(d.p),
          f"{d.only_first} / {d.only_second}", p_value(d.mcnemar) if d.only_first + d.only_second else None,
-         ranged(d.nll, d.nll_low, d.nll_high), p_value(d.nll_p))
+         ranged(*d.nll), p_value(d.nll_p))
         for d in found
     ]  # fmt: skip
     columns = ("", "accuracy", "p", "only one right", "McNemar p", "NLL", "p of NLL")
@@ -282,19 +243,16 @@ def _differences(found: list[Difference]) -> Table:
 def _verdict(found: list[Difference]) -> str:
     if not any(math.isfinite(d.p) for d in found):
         return "All pairs belong to one prompt: nothing can be said about others, and there is no test."
-    nll = [f"{d.first} and {d.second} ({d.nll:+.3f})" for d in found if d.nll_p < 0.05]
-    scale = f" NLL differs significantly: {'; '.join(nll)}." if nll else " Neither does NLL."
+    nll = [f"{d.first} and {d.second} ({d.nll.value:+.3f})" for d in found if d.nll_p < 0.05]
+    scale = f" NLL differs significantly: {'; '.join(nll)}." if nll else ""
     sure = [d for d in found if d.p < 0.05]
     if not sure:
-        return f"No two of them differ significantly in accuracy at the 5 % level after correction.{scale}"
-    said = [
-        f"{d.first} is {'better' if d.accuracy > 0 else 'worse'} than {d.second} ({d.accuracy:+.3f})"
+        said = "No two of them differ significantly in accuracy at the 5 % level after correction."
+        return said + (scale or " Neither does NLL.")
+    said = "; ".join(
+        f"{d.first} is {'better' if d.accuracy.value > 0 else 'worse'} than {d.second} ({d.accuracy.value:+.3f})"
         for d in sure
-    ]
-    rest = len(found) - len(sure)
-    return (
-        "Significant at the 5 % level: "
-        + "; ".join(said)
-        + (f". Not told apart: {rest} of {len(found)} comparisons." if rest else ".")
-        + (scale if nll else " NLL does not differ significantly.")
     )
+    rest = len(found) - len(sure)
+    others = f" Not told apart: {rest} of {len(found)} comparisons." if rest else ""
+    return f"Significant at the 5 % level: {said}.{others}{scale or ' NLL does not differ significantly.'}"

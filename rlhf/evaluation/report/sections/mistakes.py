@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from rlhf.evaluation.metrics.pair_credit import credit
-from rlhf.evaluation.report.section import Section, Table
-from rlhf.evaluation.results import Evaluation
+from rlhf.evaluation.metrics.pair_credit import credit, hardest
+from rlhf.evaluation.report.section import Evaluation, Section, Table
 from rlhf.records import prompt_text
 
 SHOWN = 8
@@ -17,24 +16,20 @@ LONGEST = 400
 def mistakes(evaluation: Evaluation) -> Section | None:
     """The wrong orders with the largest margins, one per prompt."""
     results, scored = evaluation.results, evaluation.results.scored
-    wrong = np.flatnonzero(credit(scored.difference, scored.win_prob) == 0)
-    order = wrong[np.argsort(-np.abs(scored.difference[wrong]), kind="stable")]
-    first = np.sort(np.unique(scored.pair_prompt[order], return_index=True)[1])[:SHOWN]
-    chosen = order[first]
-    records = evaluation.look_up(set(results.record[scored.pair_group[chosen]].tolist()))
+    wrong = credit(scored.difference, scored.win_prob) == 0
+    chosen = hardest(scored, np.where(wrong, np.abs(scored.difference), np.nan), SHOWN)
+    numbers = results.record[scored.pair_group[chosen]].tolist()
+    records = evaluation.look_up(set(numbers))
     rows = []
-    for pair in chosen:
-        number = int(results.record[scored.pair_group[pair]])
-        if number not in records:
-            continue
-        record = records[number]
-        won = (scored.first, scored.second) if scored.win_prob[pair] > 0.5 else (scored.second, scored.first)
-        better, worse = (record.completions[int(results.place[side[pair]])].text for side in won)
-        share = max(scored.win_prob[pair], 1 - scored.win_prob[pair])
-        margin = abs(scored.difference[pair]) / evaluation.temperature
-        rows.append(
-            (_cut(prompt_text(record.prompt)), _cut(better), _cut(worse), float(share), float(margin))
-        )
+    for pair, number in zip(chosen.tolist(), numbers, strict=True):
+        if number in records:
+            record = records[number]
+            answers = (scored.better[pair], scored.worse[pair])
+            better, worse = (record.completions[int(results.place[item])].text for item in answers)
+            share = max(scored.win_prob[pair], 1 - scored.win_prob[pair])
+            margin = abs(scored.difference[pair]) / evaluation.temperature
+            texts = _cut(prompt_text(record.prompt)), _cut(better), _cut(worse)
+            rows.append((*texts, float(share), float(margin)))
     if not rows:
         return None
     columns = ("prompt", "preferred by the votes", "preferred by the model", "votes", "margin")

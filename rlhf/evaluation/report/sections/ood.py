@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from functools import partial
 
 import numpy as np
 from matplotlib.figure import Figure as Canvas
 
 from rlhf.evaluation.metrics.metrics import evaluate
 from rlhf.evaluation.metrics.ood import Detection, detection
-from rlhf.evaluation.metrics.results import Results
-from rlhf.evaluation.metrics.scored import Scored
-from rlhf.evaluation.report.section import ENDS, Cell, Figure, Section, Table, cell, ranged, with_interval
+from rlhf.evaluation.metrics.scored import Results, Scored
+from rlhf.evaluation.report.section import (
+    ENDS,
+    Cell,
+    Evaluation,
+    Figure,
+    Section,
+    Table,
+    cell,
+    known,
+    plain,
+    ranged,
+    with_interval,
+)
 from rlhf.evaluation.report.style import FAINT, GRID, INK, SERIES, WIDTH, dots, legend, plot
-from rlhf.evaluation.results import Evaluation
 from rlhf.stats.arrays import Floats, Ints
 
 DETECTORS = {
@@ -25,6 +36,11 @@ DETECTORS = {
     "reward": "|z| of the reward on the ordinary set",
     "length": "|z| of the log length on the ordinary set: needs no model",
 }
+AUROC = "AUROC of every detector on every shift, 95 % intervals clustered by prompt. Dotted: blind."
+ROC = (
+    "ROC curves on every shift: share of shifted answers caught against false alarms, the share of ordinary ones "
+    "called shifted. Dotted: blind."
+)
 
 
 def shifts(evaluation: Evaluation) -> Section | None:
@@ -44,9 +60,7 @@ def shifts(evaluation: Evaluation) -> Section | None:
         shifted = scores(results, evaluation.results, evaluation.temperature)
         prompts = _prompts(evaluation.results, results)
         found[shift] = {
-            name: detection(
-                ordinary[name], shifted[name], prompts, samples=evaluation.samples, seed=evaluation.seed
-            )
+            name: detection(ordinary[name], shifted[name], prompts, **evaluation.resamples)
             for name in ordinary
             if name in shifted
         }
@@ -57,7 +71,7 @@ def shifts(evaluation: Evaluation) -> Section | None:
             seed=evaluation.seed,
         )
         sizes = [len(e.scored.reward) for e in (results, evaluation.results)]
-        metrics |= _flat(shift, found[shift]) | _shifted(shift, results, on_it)
+        metrics |= _rates(shift, found[shift]) | _shifted(shift, results, on_it)
         metrics[f"ood/{shift}/base_rate"] = sizes[0] / sum(sizes)
         effects.append(_effect(shift, results, on_it))
     names = [d for d in DETECTORS if any(d in f for f in found.values())]
@@ -66,37 +80,27 @@ def shifts(evaluation: Evaluation) -> Section | None:
         "0.5 is blind, below 0.5 the detector calls the shifted ones ordinary. Length is a confounder: a detector that "
         f"does not beat it has not been shown to see more.\n\n{_best(found)}\n\n{words}."
     )
-    known = {k: v for k, v in metrics.items() if math.isfinite(v)}
-    return Section("Out of distribution", text, known, _tables(effects, found, names, metrics), [
-        Figure("ood", "AUROC of every detector on every shift, 95 % intervals clustered by prompt. Dotted: blind.",
-               _dots(found)),
-        Figure("ood_roc", "ROC curves on every shift: share of shifted answers caught against false alarms, the share "
-               "of ordinary ones called shifted. Dotted: blind.",
-               _curves(evaluation, ordinary, found)),
-    ])  # fmt: skip
+    figures = [Figure("ood", AUROC, partial(_draw_auroc, found))]
+    figures.append(Figure("ood_roc", ROC, partial(_draw_roc, evaluation, ordinary, found)))
+    tables = _tables(effects, found, names, metrics)
+    return Section("Out of distribution", text, known(metrics), tables, figures)
 
 
 def _best(found: Mapping[str, Mapping[str, Detection]]) -> str:
     """The best detector of every shift, and whether it surely beats length alone."""
     said = []
     for shift, several in found.items():
-        models = {name: d for name, d in several.items() if name != "length"}
-        name = max(models, key=lambda n: models[n].auroc)
-        best, alone = models[name], several["length"]
+        models = {name: d.auroc for name, d in several.items() if name != "length"}
+        name = max(models, key=lambda n: models[n].value)
+        best, alone = models[name], several["length"].auroc
         more = (
             "one prompt gives no interval; length" if not math.isfinite(best.low)
             else "more than length" if best.low > alone.high
             else "less than length" if best.high < alone.low
             else "no clear difference from length"
         )  # fmt: skip
-        said.append(
-            f"{_plain(shift)}: {name} {ranged(best.auroc, best.low, best.high)}, {more} ({alone.auroc:.3f})"
-        )
+        said.append(f"{plain(shift)}: {name} {ranged(*best)}, {more} ({alone.value:.3f})")
     return "Best detector on each shift, chosen on this very set: " + "; ".join(said) + "."
-
-
-def _plain(name: str) -> str:
-    return name.replace("_", " ")
 
 
 def _tables(
@@ -110,30 +114,26 @@ def _tables(
         "A shift that changes texts keeps the votes of the original answers. By chance: the ECE that a calibrated "
         "model would show on as many pairs."
     )
-    rows: list[tuple[Cell, ...]] = [
+    rows = [
         (
-            f"{_plain(shift)}: {n}",
-            ranged(d[n].auroc, d[n].low, d[n].high),
-            ranged(d[n].aupr, *d[n].aupr_interval),
+            f"{plain(shift)}: {name}",
+            ranged(*several[name].auroc),
+            ranged(*several[name].aupr),
             metrics[f"ood/{shift}/base_rate"],
-            ranged(d[n].fpr95, *d[n].fpr95_interval),
+            ranged(*several[name].fpr95),
         )
-        for shift, d in found.items()
-        for n in names
-        if n in d
+        for shift, several in found.items()
+        for name in names
+        if name in several
     ]
     rates = (
         "AUPR: average precision; a blind detector has the base rate, the share of shifted answers. FPR95: share of "
         "false alarms at the threshold that catches 95 % of the shifted."
     )
+    heads = ("", "AUROC", "AUPR", "base rate", "FPR95")
     return [
         Table("What the shift does to the model", columns, effects, note),
-        Table(
-            "Does it notice? Every detector on every shift",
-            ("", "AUROC", "AUPR", "base rate", "FPR95"),
-            rows,
-            rates,
-        ),
+        Table("Does it notice? Every detector on every shift", heads, rows, rates),
     ]
 
 
@@ -156,21 +156,17 @@ def energy(scored: Scored, temperature: float) -> Floats:
     distribution.
     """
     reward: Floats = scored.reward / temperature
-    order = np.argsort(scored.group, kind="stable")
-    starts = np.searchsorted(scored.group[order], np.arange(len(scored.prompt)))
     if not len(reward):
         return np.zeros(0)
-    sums: Floats = np.logaddexp.reduceat(reward[order], starts)
+    order = np.argsort(scored.group, kind="stable")
+    starts = np.searchsorted(scored.group[order], np.arange(len(scored.prompt)))
     sizes = np.bincount(scored.group, minlength=len(scored.prompt))
-    of_group: Floats = np.log(sizes) - sums
-    found: Floats = of_group[scored.group]
-    return found
+    of_group: Floats = np.log(sizes) - np.logaddexp.reduceat(reward[order], starts)
+    return np.asarray(of_group[scored.group])
 
 
 def _z(values: Floats, base: Floats) -> Floats:
-    spread: float = float(base.std()) or 1.0
-    found: Floats = np.abs(values - float(base.mean())) / spread
-    return found
+    return np.asarray(np.abs(values - float(base.mean())) / (float(base.std()) or 1.0))
 
 
 def _prompts(ordinary: Results, shifted: Results) -> tuple[Ints, Ints]:
@@ -180,13 +176,11 @@ def _prompts(ordinary: Results, shifted: Results) -> tuple[Ints, Ints]:
     return codes[0], codes[1]
 
 
-def _flat(shift: str, found: Mapping[str, Detection]) -> dict[str, float]:
+def _rates(shift: str, found: Mapping[str, Detection]) -> dict[str, float]:
     out: dict[str, float] = {}
     for name, d in found.items():
-        key = f"ood/{shift}/{name}"
-        out |= with_interval(f"{key}/auroc", d.auroc, d.low, d.high)
-        out |= with_interval(f"{key}/aupr", d.aupr, *d.aupr_interval)
-        out |= with_interval(f"{key}/fpr95", d.fpr95, *d.fpr95_interval)
+        for rate in ("auroc", "aupr", "fpr95"):
+            out |= with_interval(f"ood/{shift}/{name}/{rate}", *getattr(d, rate))
     return out
 
 
@@ -199,63 +193,53 @@ def _shifted(shift: str, results: Results, on_it: Mapping[str, float]) -> dict[s
 
 def _effect(name: str, results: Results, m: Mapping[str, float]) -> tuple[Cell, ...]:
     numbers = (cell(m, key) for key in ("pair_accuracy", "ece", "ece/by_chance", "reward/mean"))
-    return _plain(name), len(results.scored.reward), int(m["n_pairs"]), *numbers
+    return plain(name), len(results.scored.reward), int(m["n_pairs"]), *numbers
 
 
-def _dots(found: Mapping[str, Mapping[str, Detection]]) -> Callable[[Canvas], None]:
-    rows = [(shift, name, d) for shift, several in found.items() for name, d in several.items()]
-
-    def draw(canvas: Canvas) -> None:
-        canvas.set_size_inches(WIDTH, 0.6 + 0.24 * len(rows))
-        axes = plot(canvas, "AUROC", "")
-        order = list(DETECTORS)
-        dots(
-            axes, [f"{_plain(shift)}: {name}" for shift, name, _ in rows], [d.auroc for *_, d in rows],
-            [(d.low, d.high) for *_, d in rows], [SERIES[order.index(n) if n in order else -1] for _, n, _ in rows],
-        )  # fmt: skip
-        axes.axvline(0.5, color=FAINT, linewidth=0.8, linestyle=":")
-        for i in range(1, len(rows)):
-            if rows[i][0] != rows[i - 1][0]:
-                axes.axhline(i - 0.5, color=GRID, linewidth=0.8)
-        axes.set_xlim(-0.02, 1.02)
-
-    return draw
+def _colour(detector: str) -> str:
+    order = list(DETECTORS)
+    return SERIES[order.index(detector) if detector in order else -1]
 
 
-def _curves(
-    evaluation: Evaluation, ordinary: Mapping[str, Floats], found: Mapping[str, Mapping[str, Detection]]
-) -> Callable[[Canvas], None]:
-    def draw(canvas: Canvas) -> None:
-        from sklearn.metrics import roc_curve
+def _draw_auroc(found: Mapping[str, Mapping[str, Detection]], canvas: Canvas) -> None:
+    rows = [(shift, name, d.auroc) for shift, several in found.items() for name, d in several.items()]
+    canvas.set_size_inches(WIDTH, 0.6 + 0.24 * len(rows))
+    axes = plot(canvas, "AUROC", "")
+    labelled = [(f"{plain(shift)}: {name}", auroc) for shift, name, auroc in rows]
+    dots(axes, labelled, [_colour(name) for _, name, _ in rows])
+    axes.axvline(0.5, color=FAINT, linewidth=0.8, linestyle=":")
+    for i in range(1, len(rows)):
+        if rows[i][0] != rows[i - 1][0]:
+            axes.axhline(i - 0.5, color=GRID, linewidth=0.8)
+    axes.set_xlim(-0.02, 1.02)
 
-        wide = min(3, len(found))
-        high = -(-len(found) // max(1, wide))
-        canvas.set_size_inches(WIDTH, 0.8 + 2.0 * high)
-        order = list(DETECTORS)
-        grid = canvas.add_gridspec(high, wide)
-        for i, shift in enumerate(found):
-            bottom, left = i + wide >= len(found), i % wide == 0
-            axes = plot(
-                canvas, "false alarms" if bottom else "", "caught" if left else "", grid[i // wide, i % wide]
-            )
-            shifted = scores(evaluation.shifts[shift], evaluation.results, evaluation.temperature)
-            for name in found[shift]:
-                truth = np.repeat([0, 1], [len(ordinary[name]), len(shifted[name])])
-                false, caught, _ = roc_curve(truth, np.concatenate([ordinary[name], shifted[name]]))
-                at = np.linspace(0, 1, 201)
-                axes.plot(
-                    at,
-                    np.interp(at, false, caught),
-                    color=SERIES[order.index(name) if name in order else -1],
-                    linewidth=1.3,
-                    label=name,
-                )
-            axes.plot([0, 1], [0, 1], color=FAINT, linewidth=0.7, linestyle=":")
-            axes.set_title(_plain(shift), fontsize=9, color=INK)
-            axes.set_xticks([0, 0.5, 1])
-            axes.set_yticks([0, 0.5, 1])
-            axes.tick_params(labelleft=left, labelbottom=bottom)
-        handles, labels = axes.get_legend_handles_labels() if found else ([], [])
-        legend(canvas, handles=handles, labels=labels, loc="outside lower center", ncols=3)
 
-    return draw
+def _draw_roc(
+    evaluation: Evaluation,
+    ordinary: Mapping[str, Floats],
+    found: Mapping[str, Mapping[str, Detection]],
+    canvas: Canvas,
+) -> None:
+    from sklearn.metrics import roc_curve
+
+    wide = min(3, len(found))
+    high = -(-len(found) // max(1, wide))
+    canvas.set_size_inches(WIDTH, 0.8 + 2.0 * high)
+    grid = canvas.add_gridspec(high, wide)
+    at = np.linspace(0, 1, 201)
+    for i, shift in enumerate(found):
+        bottom, left = i + wide >= len(found), i % wide == 0
+        labels = ("false alarms" if bottom else "", "caught" if left else "")
+        axes = plot(canvas, *labels, grid[i // wide, i % wide])
+        shifted = scores(evaluation.shifts[shift], evaluation.results, evaluation.temperature)
+        for name in found[shift]:
+            truth = np.repeat([0, 1], [len(ordinary[name]), len(shifted[name])])
+            false, caught, _ = roc_curve(truth, np.concatenate([ordinary[name], shifted[name]]))
+            axes.plot(at, np.interp(at, false, caught), color=_colour(name), linewidth=1.3, label=name)
+        axes.plot([0, 1], [0, 1], color=FAINT, linewidth=0.7, linestyle=":")
+        axes.set_title(plain(shift), fontsize=9, color=INK)
+        axes.set_xticks([0, 0.5, 1])
+        axes.set_yticks([0, 0.5, 1])
+        axes.tick_params(labelleft=left, labelbottom=bottom)
+    handles, names = axes.get_legend_handles_labels() if found else ([], [])
+    legend(canvas, handles=handles, labels=names, loc="outside lower center", ncols=3)

@@ -8,9 +8,8 @@ from result_sets import results_of
 from scipy.stats import rankdata
 from scored_sets import simulate
 
-from rlhf.evaluation.cached import cached, ranks
-from rlhf.evaluation.ensemble import Ensemble
-from rlhf.evaluation.report.examples import write_examples
+from rlhf.evaluation.report.examples import ranks, read_examples, write_examples
+from rlhf.evaluation.report.section import Evaluation
 from rlhf.evaluation.report.sections.accuracy import accuracy, slices
 from rlhf.evaluation.report.sections.best_of_n import best_of_n
 from rlhf.evaluation.report.sections.bias import bias
@@ -18,9 +17,9 @@ from rlhf.evaluation.report.sections.calibration import calibration, selective
 from rlhf.evaluation.report.sections.ensemble_members import comparison, members
 from rlhf.evaluation.report.sections.rankings import rankings, rewards
 from rlhf.evaluation.report.write import write_report
-from rlhf.evaluation.results import Evaluation
 from rlhf.evaluation.run import EvaluationRun
-from rlhf.evaluation.score_source import Scores
+from rlhf.evaluation.score_pass import Pass
+from rlhf.evaluation.score_source import Ensemble, Scores
 from rlhf.labels.aggregation import soft
 from rlhf.records import RecordError
 from rlhf.toy.world import ToyWorld
@@ -57,20 +56,12 @@ def test_the_report_of_the_scores_is_byte_for_byte_the_report_they_come_from(tmp
     world = Whole()
     set_of_runs = Ensemble([Noisy("a", 0.01), Noisy("b", -0.02)])
     more = [Noisy("bag of words", 0.1)]
+    scoring = Pass(set_of_runs, soft, more, block=16)
     evaluation_run = EvaluationRun(
-        tmp_path / "live",
-        set_of_runs,
-        world,
-        soft,
-        ("a", "b"),
-        SECTIONS,
-        others=more,
-        about="x",
-        samples=50,
-        block=16,
+        tmp_path / "live", scoring, world, ("a", "b"), SECTIONS, about="x", samples=50
     )
     live = evaluation_run()
-    evaluation = cached(tmp_path / "live" / "examples.parquet", samples=50)
+    evaluation = read_examples(tmp_path / "live" / "examples.parquet", samples=50)
     found = [section for make in SECTIONS.values() if (section := make(evaluation)) is not None]
     assert len(found) == len(SECTIONS)
     write_report(tmp_path / "again", evaluation, found, "x")
@@ -119,7 +110,7 @@ def own(tmp_path, **columns):
 
 
 def test_a_file_of_ones_own_needs_six_columns_and_further_models_are_compared(tmp_path):
-    evaluation = cached(own(tmp_path, other_a=[1.0, 1.0, 0.0], other_b=[0.0, 0.0, 1.0]), samples=20)
+    evaluation = read_examples(own(tmp_path, other_a=[1.0, 1.0, 0.0], other_b=[0.0, 0.0, 1.0]), samples=20)
     assert evaluation.name == "mine"
     assert evaluation.metrics["pair_accuracy"] == pytest.approx(0.5)  # right, wrong, tied
     assert evaluation.metrics["baseline/length"] == pytest.approx(2 / 3)
@@ -133,7 +124,7 @@ def test_a_file_of_ones_own_needs_six_columns_and_further_models_are_compared(tm
 def test_answers_of_a_record_are_one_group(tmp_path):
     path = own(tmp_path, record=[4, 4, 4], a=[0, 0, 1], b=[1, 2, 2], prompt_id=["p"] * 3, win_prob=[1.0, 1.0, 1.0],
                reward_a=[3.0, 3.0, 2.0], reward_b=[2.0, 1.0, 1.0], chars_a=[5, 5, 6], chars_b=[6, 7, 7])  # fmt: skip
-    results = cached(path, samples=0).results
+    results = read_examples(path, samples=0).results
     assert results.scored.reward.tolist() == [3, 2, 1]
     assert results.scored.rank.tolist() == [0, 1, 2]
     assert (results.scored.first.tolist(), results.scored.second.tolist()) == ([0, 0, 1], [1, 2, 2])
@@ -169,22 +160,22 @@ def test_ranks_by_shares_are_those_of_scipy():
 )
 def test_what_is_wrong_with_a_file_is_said(tmp_path, columns, message):
     with pytest.raises(RecordError, match=message):
-        cached(own(tmp_path, **columns))
+        read_examples(own(tmp_path, **columns))
 
 
 def test_no_file_and_another_kind_of_file(tmp_path):
     with pytest.raises(RecordError, match="no such file"):
-        cached(tmp_path / "nothing.parquet")
+        read_examples(tmp_path / "nothing.parquet")
     (tmp_path / "text.parquet").write_text("reward,1")
     with pytest.raises(RecordError, match="is not Parquet"):
-        cached(tmp_path / "text.parquet")
+        read_examples(tmp_path / "text.parquet")
 
 
 def test_the_file_says_which_model_it_is_and_at_which_temperature(tmp_path):
     scored = simulate(10, 2, np.random.default_rng(0))
     written = Evaluation("model", results_of(scored), 2.5, samples=0)
     write_examples(tmp_path / "e.parquet", written)
-    evaluation = cached(tmp_path / "e.parquet", samples=0)
+    evaluation = read_examples(tmp_path / "e.parquet", samples=0)
     assert (evaluation.name, evaluation.temperature, evaluation.uncalibrated) == ("model", 2.5, frozenset())
     assert evaluation.metrics["temperature"] == 2.5
 
@@ -207,6 +198,6 @@ def test_a_number_that_is_none_is_told_with_file_row_column_and_remedy(tmp_path,
     path = tmp_path / "scores.parquet"
     pq.write_table(pa.table({"prompt_id": ["a", "b", "c", "d"], **columns}), path)
     with pytest.raises(RecordError) as caught:
-        cached(path)
+        read_examples(path)
     assert f"{path}:{said}" in str(caught.value)
     assert caught.value.remedy
