@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 
+from rlhf.data.part import RecordStream
 from rlhf.evaluation.metrics.calibration import fit_temperature
 from rlhf.evaluation.metrics.metrics import evaluate
 from rlhf.evaluation.metrics.scored import Results
@@ -15,7 +16,7 @@ from rlhf.evaluation.perturbations import Perturbation
 from rlhf.evaluation.report.section import Evaluation, Section
 from rlhf.evaluation.report.write import Report, write_report
 from rlhf.evaluation.score_pass import Entry, Pass, read_spools, results_from, write_spool
-from rlhf.evaluation.score_source import Ensemble, Readable, ScoreSource
+from rlhf.evaluation.score_source import Ensemble, ScoreSource
 from rlhf.records import Comparison
 
 SectionFunction = Callable[[Evaluation], Section | None]
@@ -40,14 +41,14 @@ class EvaluationRun:
 
     folder: Path
     scoring: Pass
-    data: Readable
+    data: RecordStream
     member_names: tuple[str, ...]
     sections: Mapping[str, SectionFunction]
-    validation: Readable | None = None
+    validation: RecordStream | None = None
     about: str = ""
     part: str = "test"
     shifts: Mapping[str, Perturbation] = field(default_factory=dict)
-    shifted: Mapping[str, Readable] = field(default_factory=dict)
+    shifted: Mapping[str, RecordStream] = field(default_factory=dict)
     probes: Mapping[str, Perturbation] = field(default_factory=dict)
     learned: Callable[[Collection[str]], Mapping[str, int]] = lambda _: {}
     samples: int = 1000

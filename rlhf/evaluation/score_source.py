@@ -4,7 +4,7 @@ or several of them as one.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -13,13 +13,6 @@ import numpy as np
 from rlhf.evaluation.metrics.calibration import Calibration
 from rlhf.records import Comparison, RecordError
 from rlhf.stats.arrays import Floats
-
-
-class Readable(Protocol):
-    """Gives its records from the start, again and again."""
-
-    def records(self) -> Iterator[Comparison]:
-        """The records."""
 
 
 @dataclass(frozen=True, slots=True)

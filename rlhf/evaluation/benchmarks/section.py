@@ -7,9 +7,10 @@ from itertools import islice
 
 import numpy as np
 
+from rlhf.data.part import RecordStream
 from rlhf.evaluation.benchmarks.items import Benchmark, BenchmarkItem, items
 from rlhf.evaluation.report.section import Cell, Evaluation, Section, Table, as_key, cell
-from rlhf.evaluation.score_source import Readable, ScoreSource
+from rlhf.evaluation.score_source import ScoreSource
 from rlhf.records import Comparison
 from rlhf.stats.arrays import Floats
 
@@ -32,7 +33,7 @@ class BenchmarkSection:
         source: the benchmark's rows as records; None = the evaluated data are the benchmark's.
     """
 
-    def __init__(self, name: str, benchmark: Benchmark, source: Readable | None = None) -> None:
+    def __init__(self, name: str, benchmark: Benchmark, source: RecordStream | None = None) -> None:
         self.name, self.benchmark, self.source = name, benchmark, source
 
     def __call__(self, evaluation: Evaluation) -> Section:
@@ -56,7 +57,7 @@ class BenchmarkSection:
         return Section(self.name, _text(self.name, found), metrics, [_table(self.name, found)])
 
     def _score(
-        self, source: Readable, models: Sequence[ScoreSource]
+        self, source: RecordStream, models: Sequence[ScoreSource]
     ) -> tuple[int, dict[str, list[BenchmarkItem]]]:
         """How many rows there are, and the items of every model, `LENGTH` last."""
         scored: dict[str, list[BenchmarkItem]] = {
