@@ -7,6 +7,7 @@ from pathlib import Path
 import hydra
 from omegaconf import DictConfig
 
+from rlhf.assemble.aliases import translated
 from rlhf.assemble.schema.bounds import check_ranges
 from rlhf.assemble.schema.commands import Annotate
 
@@ -16,6 +17,7 @@ def annotate(cfg: DictConfig) -> None:
     check_ranges(cfg, Annotate)
     from rlhf.annotate.job import Job
 
+    cfg = translated(cfg)
     job = Job(
         source=hydra.utils.instantiate(cfg.data, _convert_="all"),
         tasks=None if cfg.tasks is None else Path(cfg.tasks),

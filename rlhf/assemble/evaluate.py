@@ -13,6 +13,7 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
+from rlhf.assemble.aliases import translated
 from rlhf.assemble.checks.paths import check_benchmarks, check_criterion, check_data, listed
 from rlhf.assemble.checks.renamed import refuse_old_names
 from rlhf.assemble.loggers import finish_wandb, quiet
@@ -50,6 +51,7 @@ def evaluate(cfg: DictConfig) -> None:
             message says what to give.
     """
     refuse_old_names(cfg, "evaluate")
+    cfg = translated(cfg)
     check_ranges(cfg, Evaluate)
     if cfg.part not in (None, *PARTS):
         raise RecordError(f"part={cfg.part}: one of {', '.join(PARTS)}")

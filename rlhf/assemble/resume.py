@@ -8,6 +8,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from rlhf.assemble.aliases import translated
 from rlhf.records import RecordError
 
 ACTIVE = ("compare_with", "compare_votes", "seeds", "policy", "ceiling")
@@ -35,7 +36,7 @@ def checkpoint_to_go_on_from(cfg: DictConfig, folder: Path) -> Path | None:
     )
     for path in found:
         config = path.parent.parent / ".hydra" / "config.yaml"
-        if config.is_file() and _comparable(OmegaConf.load(config)) == wanted:  # type: ignore[arg-type]
+        if config.is_file() and _comparable(stored_config(config)) == wanted:
             return path
     raise FileNotFoundError(f"ckpt=last: no run under {cfg.runs}/ with this configuration has a last.ckpt")
 
@@ -71,7 +72,7 @@ def folder_to_go_on_in(
         config = given / ".hydra" / "config.yaml"
         if not any(given.glob(leaves)) or not config.is_file():
             raise FileNotFoundError(f"ckpt={cfg.ckpt}: no folder of a run of this task ({leaves} in it)")
-        stored = _lasting(OmegaConf.load(config), free)  # type: ignore[arg-type]
+        stored = _lasting(stored_config(config), free)
         differ = sorted(key for key in {*wanted, *stored} if wanted.get(key) != stored.get(key))
         if differ:
             raise ValueError(
@@ -82,11 +83,16 @@ def folder_to_go_on_in(
     configs = Path(cfg.runs).glob("**/.hydra/config.yaml")
     for config in sorted([folder / ".hydra" / "config.yaml", *configs], key=_changed, reverse=True):
         found = config.parent.parent
-        if config.is_file() and any(found.glob(leaves)) and _lasting(OmegaConf.load(config), free) == wanted:  # type: ignore[arg-type]
+        if config.is_file() and any(found.glob(leaves)) and _lasting(stored_config(config), free) == wanted:
             return found
     raise FileNotFoundError(
         f"ckpt=last: no run of this task under {cfg.runs}/ has these settings ({leaves} in it)"
     )
+
+
+def stored_config(path: Path) -> DictConfig:
+    """The configuration in a run's folder, by today's names."""
+    return translated(OmegaConf.load(path))  # type: ignore[arg-type]
 
 
 def _changed(path: Path) -> float:

@@ -7,6 +7,7 @@ import sys
 import hydra
 from omegaconf import DictConfig
 
+from rlhf.assemble.aliases import translated
 from rlhf.assemble.checks.paths import check_augment, check_data, check_model
 from rlhf.assemble.checks.renamed import refuse_old_names
 from rlhf.assemble.checks.rollouts import check_room
@@ -24,6 +25,7 @@ def train(cfg: DictConfig) -> float:
         FileNotFoundError: `model.path` is written as a folder, and there is none.
     """
     refuse_old_names(cfg, "train")
+    cfg = translated(cfg)
     check_ranges(cfg, Train)
     check_room(cfg)
     check_model(cfg)

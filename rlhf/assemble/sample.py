@@ -9,6 +9,7 @@ from typing import Any
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
+from rlhf.assemble.aliases import translated
 from rlhf.assemble.loggers import quiet
 from rlhf.assemble.schema.bounds import check_ranges
 from rlhf.assemble.schema.commands import Sample
@@ -20,6 +21,7 @@ def sample(cfg: DictConfig) -> None:
     from rlhf.collect.run import SamplingRun
     from rlhf.collect.sampling import Completer
 
+    cfg = translated(cfg)
     quiet()
     if cfg.threads:
         import torch

@@ -10,6 +10,7 @@ from pathlib import Path
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
+from rlhf.assemble.aliases import translated
 from rlhf.assemble.loggers import quiet
 from rlhf.assemble.schema.bounds import check_ranges
 from rlhf.assemble.schema.commands import Serve
@@ -32,6 +33,7 @@ def serve(cfg: DictConfig) -> None:
         SystemExit: no run, numbers out of their range, no such level of the log or device,
             an address that is taken, or a missing extra; with the remedy.
     """
+    cfg = translated(cfg)
     try:
         check_ranges(cfg, Serve)
     except RecordError as error:

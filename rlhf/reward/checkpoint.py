@@ -54,6 +54,22 @@ def drop_frozen(module: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor
     return {name: value for name, value in state.items() if name not in frozen}
 
 
+def renamed(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights of a checkpoint by today's names: what holds them was called otherwise once."""
+    found = {}
+    for name, value in state.items():
+        name = name.replace("backbone.carrier.", "backbone.classifier.")
+        found["policy." + name.removeprefix("speaker.") if name.startswith("speaker.") else name] = value
+    return found
+
+
+def load_weights(module: nn.Module, checkpoint: str | Path) -> None:
+    """Put the weights of a checkpoint into the module. Raises ValueError where they are those of another model."""
+    stored = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
+    missing, unexpected = module.load_state_dict(renamed(stored), strict=False)
+    check_loaded(module, missing, unexpected)
+
+
 def check_loaded(module: nn.Module, missing: list[str], unexpected: list[str]) -> None:
     """Only frozen parameters may be missing from a checkpoint. Raises ValueError with the names."""
     frozen = {name for name, p in module.named_parameters() if not p.requires_grad}

@@ -16,7 +16,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from rlhf.data.batch import Batch
 from rlhf.evaluation.metrics.metrics import evaluate
-from rlhf.reward.checkpoint import check_loaded, drop_frozen, random_state, set_random_state
+from rlhf.reward.checkpoint import check_loaded, drop_frozen, random_state, renamed, set_random_state
 from rlhf.reward.schedule import parameter_groups
 from rlhf.reward.scoring.splits import Rewards, gather, scored, take
 
@@ -87,7 +87,8 @@ class ResumableModule(pl.LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint of another model; random state comes back before the next training step."""
-        own, stored = self.state_dict(), checkpoint["state_dict"]
+        own, stored = self.state_dict(), renamed(checkpoint["state_dict"])
+        checkpoint["state_dict"] = stored
         missing = [name for name in own if name not in stored]
         check_loaded(self, missing, [name for name in stored if name not in own])
         self.resume = checkpoint.get("random_state")

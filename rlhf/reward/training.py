@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
-import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
 
 from rlhf.data.datamodule import PreferenceData
@@ -18,6 +17,7 @@ from rlhf.evaluation.metrics.calibration import Calibration, fit_temperature
 from rlhf.evaluation.metrics.metrics import evaluate
 from rlhf.evaluation.metrics.ood import MOST, Reference, fit_reference, with_typical
 from rlhf.evaluation.metrics.scored import Scored
+from rlhf.reward.checkpoint import load_weights
 from rlhf.reward.export import export
 from rlhf.reward.files import log_end, note_wandb, write_json
 from rlhf.reward.module import RewardModule, learned_tie_width
@@ -125,8 +125,7 @@ def _load_best(run: RewardRun) -> None:
     """Put the weights of the best checkpoint back."""
     best = next(c for c in run.trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint))
     if best.best_model_path:
-        stored = torch.load(best.best_model_path, map_location="cpu", weights_only=True)["state_dict"]
-        run.module.load_state_dict(stored, strict=False)
+        load_weights(run.module, best.best_model_path)
 
 
 def _metrics(run: RewardRun, splits: dict[str, Scored], calibration: Calibration) -> dict[str, float]:

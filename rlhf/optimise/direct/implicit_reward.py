@@ -24,8 +24,8 @@ from rlhf.models.policy import Spans, spans, token_logp
 from rlhf.models.pretrained import load_causal
 from rlhf.records import Comparison, RecordError
 
-DPO = "rlhf.optimise.direct.train.train_dpo"
-"""What a run of `task=dpo` has done, as its configuration names it."""
+DPO = ("rlhf.optimise.direct.train.train_dpo", "rlhf.optimise.tuning.train_dpo")
+"""What a run of `task=dpo` has done, as its configuration names it: today, and before the move."""
 
 
 @dataclass(frozen=True)
@@ -163,7 +163,7 @@ def trained_beta(run: Path) -> float:
     """
     stored = run / ".hydra" / "config.yaml"
     task = (yaml.safe_load(stored.read_text()).get("task") or {}) if stored.is_file() else {}
-    if (task.get("run") or task.get("act") or {}).get("_target_") != DPO:
+    if (task.get("run") or task.get("act") or {}).get("_target_") not in DPO:
         return 0.1
     beta = (task.get("loss") or {}).get("beta")
     if not isinstance(beta, int | float):

@@ -20,6 +20,7 @@ from rlhf.data.datamodule import PreferenceData
 from rlhf.evaluation.metrics.metrics import evaluate
 from rlhf.models.policy import CausalPolicy
 from rlhf.optimise.policy.export import export_policy
+from rlhf.reward.checkpoint import load_weights
 from rlhf.reward.files import log_end, note_wandb, write_json
 from rlhf.reward.resumable import PreferenceModule, ResumableModule
 from rlhf.reward.scoring.splits import gather, scored
@@ -179,8 +180,7 @@ def fit(run: TuningRun) -> None:
         raise KeyboardInterrupt(f"stopped; go on with ckpt={run.folder}")
     keeper = next(c for c in run.trainer.callbacks if isinstance(c, ModelCheckpoint))  # type: ignore[attr-defined]
     if keeper.best_model_path:
-        state = torch.load(keeper.best_model_path, map_location="cpu", weights_only=True)
-        run.module.load_state_dict(state["state_dict"], strict=False)
+        load_weights(run.module, keeper.best_model_path)
 
 
 @torch.inference_mode()

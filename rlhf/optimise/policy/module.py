@@ -223,7 +223,6 @@ class PolicyModule(ResumableModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """The same back."""
-        checkpoint["state_dict"] = renamed(checkpoint["state_dict"])
         self.same_algorithm(checkpoint)
         super().on_load_checkpoint(checkpoint)
         load_controller(self.shaper.controller, checkpoint["controller"])
@@ -239,12 +238,6 @@ class PolicyModule(ResumableModule):
                 f"its checkpoint is of {found}, not of this algorithm", key="ckpt",
                 remedy=f"{remedy}, or start anew from its model: model=local model.path=<run>/model",
             )  # fmt: skip
-
-
-def renamed(state: Mapping[str, Any]) -> dict[str, Any]:
-    """Weights of a checkpoint by today's names: those of the policy once began with `speaker.`."""
-    old = "speaker."
-    return {"policy." + k.removeprefix(old) if k.startswith(old) else k: v for k, v in state.items()}
 
 
 def averages(trace: Sequence[Mapping[str, float]], window: int = 10) -> dict[str, float]:

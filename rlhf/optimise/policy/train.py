@@ -15,13 +15,14 @@ import torch
 from rlhf.collect.prompts import Task
 from rlhf.optimise.policy.export import export_policy
 from rlhf.optimise.policy.figures import draw_traces
-from rlhf.optimise.policy.module import PolicyModule, renamed
+from rlhf.optimise.policy.module import PolicyModule
 from rlhf.optimise.policy.oversight import Oversight, read_votes, shares, win_rates, write_tasks
 from rlhf.optimise.policy.prompts import PromptData, count_trimmed
 from rlhf.optimise.policy.rollout import CausalRolloutPolicy, RolloutPolicy, isolated_seed
 from rlhf.optimise.shaping.kl_controllers import load_controller
 from rlhf.optimise.shaping.shape import explain
 from rlhf.records.tables import write_csv
+from rlhf.reward.checkpoint import load_weights
 from rlhf.reward.files import log_end, note_wandb, write_json
 
 
@@ -153,7 +154,7 @@ def dry_run(run: PolicyRun) -> str:
     if run.checkpoint is not None:
         stored = torch.load(run.checkpoint, map_location="cpu", weights_only=True)
         run.module.same_algorithm(stored)
-        run.module.load_state_dict(renamed(stored["state_dict"]), strict=False)
+        load_weights(run.module, run.checkpoint)
         load_controller(run.module.shaper.controller, stored["controller"])
         who = f"{run.checkpoint}, after {stored['global_step']} steps"
     tasks = run.data.prompts("train")[:2]

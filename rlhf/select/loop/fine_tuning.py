@@ -10,13 +10,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
 from rlhf.evaluation.metrics.calibration import Calibration
 from rlhf.records import Comparison, Vote, dump
+from rlhf.reward.checkpoint import load_weights
 from rlhf.reward.training import RewardRun, train_reward
 from rlhf.select.embeddings import hidden_states
 from rlhf.select.laplace import GRID
@@ -78,10 +78,10 @@ class FineTune:
         if not (own / "metrics.json").is_file():
             before = self._before(own)
             if self.warm and before is not None:
-                _load(run, before)
+                load_weights(run.module, before)
             own.mkdir(parents=True, exist_ok=True)
             train_reward(run)
-        _load(run, best)
+        load_weights(run.module, best)
         answers = [*self.built.answers, *self.built.policy]
         model = run.module.model.eval()
         with torch.inference_mode():
@@ -118,8 +118,3 @@ def _voted(task: Comparison, share: float, votes: float) -> Comparison:
 
 def _marked(record: Comparison, split: str) -> Comparison:
     return replace(record, meta={**record.meta, "split": split})
-
-
-def _load(run: RewardRun, checkpoint: Path) -> None:
-    stored: dict[str, Any] = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
-    run.module.load_state_dict(stored, strict=False)

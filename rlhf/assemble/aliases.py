@@ -1,0 +1,199 @@
+"""Old names of what has moved: stored configurations and users' own YAML still say what they meant.
+
+Add a row where a name that users type, or that a run folder holds, changes. Weights have a table of their own in
+`rlhf.reward.checkpoint`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+MODULES: Mapping[str, str] = {
+    "rlhf.annotate.aggregation": "rlhf.labels.aggregation",
+    "rlhf.annotate.annotator_bradley_terry": "rlhf.labels.annotator_bradley_terry",
+    "rlhf.annotate.annotator_models": "rlhf.labels.dawid_skene",
+    "rlhf.annotate.demonstrations": "rlhf.labels.demonstrations",
+    "rlhf.annotate.judge_source": "rlhf.evaluation.llm_judge_source",
+    "rlhf.assemble.active": "rlhf.assemble.tasks.active",
+    "rlhf.assemble.iterate": "rlhf.assemble.tasks.iterate",
+    "rlhf.assemble.policy": "rlhf.assemble.tasks.policy",
+    "rlhf.assemble.ranges": "rlhf.assemble.checks.schema",
+    "rlhf.assemble.studies": "rlhf.assemble.tasks.study",
+    "rlhf.assemble.tradeoff": "rlhf.assemble.tasks.tradeoff",
+    "rlhf.assemble.tuning": "rlhf.assemble.tasks.tuning",
+    "rlhf.assemble.warnings": "rlhf.assemble.tasks.early_stopping",
+    "rlhf.judge.aggregators": "rlhf.stats.ensemble",
+    "rlhf.judge.benchmarks": "rlhf.evaluation.benchmarks",
+    "rlhf.judge.changes": "rlhf.evaluation.perturbations",
+    "rlhf.judge.sections": "rlhf.evaluation.report.sections",
+    "rlhf.judge.sections.biases": "rlhf.evaluation.report.sections.bias",
+    "rlhf.judge.sections.calibrated": "rlhf.evaluation.report.sections.calibration",
+    "rlhf.judge.sections.members": "rlhf.evaluation.report.sections.ensemble_members",
+    "rlhf.judge.sections.strange": "rlhf.evaluation.report.sections.ood",
+    "rlhf.optimise.controllers": "rlhf.optimise.shaping.kl_controllers",
+    "rlhf.optimise.generation": "rlhf.optimise.iterate.generation",
+    "rlhf.optimise.implicit_source": "rlhf.optimise.direct.implicit_reward",
+    "rlhf.optimise.oversight": "rlhf.optimise.policy.oversight",
+    "rlhf.optimise.policy_training": "rlhf.optimise.policy.train",
+    "rlhf.optimise.ppo_module": "rlhf.optimise.policy.ppo_module",
+    "rlhf.optimise.rules": "rlhf.optimise.shaping.rules",
+    "rlhf.optimise.shaper": "rlhf.optimise.shaping.shaper",
+    "rlhf.optimise.teaching": "rlhf.optimise.iterate.reward_learner",
+    "rlhf.optimise.tuning": "rlhf.optimise.direct.train",
+    "rlhf.optimise.uncertainty": "rlhf.optimise.shaping.ensemble",
+    "rlhf.optimise.warning": "rlhf.optimise.policy.early_stopping",
+    "rlhf.reward.adapter": "rlhf.models.lora",
+    "rlhf.reward.heads": "rlhf.models.heads",
+    "rlhf.reward.layouts": "rlhf.models.layouts",
+    "rlhf.reward.length_head": "rlhf.models.length_head",
+    "rlhf.reward.pretrained": "rlhf.models.pretrained",
+    "rlhf.reward.toy_model": "rlhf.toy.tokenizer_model",
+    "rlhf.select.choosing": "rlhf.select.strategies.selector",
+    "rlhf.select.diversity": "rlhf.select.strategies.diversity",
+    "rlhf.select.duels": "rlhf.select.strategies.duels",
+    "rlhf.select.errors": "rlhf.select.strategies.error_focused",
+    "rlhf.select.fine_tuning": "rlhf.select.loop.fine_tuning",
+    "rlhf.select.learners": "rlhf.select.loop.learners",
+    "rlhf.select.log_det": "rlhf.select.strategies.log_det",
+    "rlhf.select.mixing": "rlhf.select.strategies.mixed",
+    "rlhf.select.mlp_head": "rlhf.select.loop.mlp_head",
+    "rlhf.select.plan": "rlhf.select.loop.budget",
+    "rlhf.select.uncertainty": "rlhf.select.strategies.uncertainty",
+    "rlhf.select.voters": "rlhf.select.loop.label_sources",
+}
+"""Old module -> new module, for everything in it that kept its name; the longest that fits counts."""
+TARGETS: Mapping[str, str] = {
+    "rlhf.assemble.Comparison": "rlhf.assemble.SweepTableCallback",
+    "rlhf.assemble.active.bought_run": "rlhf.assemble.tasks.active.labelled_run",
+    "rlhf.assemble.iterate.language": "rlhf.assemble.tasks.iterate.language_policy",
+    "rlhf.assemble.iterate.rewarded_run": "rlhf.assemble.tasks.iterate.reward_learner_run",
+    "rlhf.assemble.iterate.sound": "rlhf.assemble.tasks.iterate.check_iterate",
+    "rlhf.assemble.iterate.toy": "rlhf.assemble.tasks.iterate.tabular_policy",
+    "rlhf.assemble.policy.named": "rlhf.assemble.tasks.policy.check_policy",
+    "rlhf.assemble.policy.toy_gold": "rlhf.assemble.tasks.policy.gold_of",
+    "rlhf.assemble.warnings.early": "rlhf.assemble.tasks.early_stopping.check_worlds",
+    "rlhf.assemble.warnings.warnings": "rlhf.assemble.tasks.early_stopping.early_stopping",
+    "rlhf.assemble.warnings.warnings_run": "rlhf.assemble.tasks.early_stopping.early_stopping_run",
+    "rlhf.data.toy.ToyWorld": "rlhf.toy.source.ToySource",
+    "rlhf.judge.sections.accuracy.headline": "rlhf.evaluation.report.sections.accuracy.accuracy",
+    "rlhf.judge.sections.accuracy.parts": "rlhf.evaluation.report.sections.accuracy.slices",
+    "rlhf.optimise.generation.Plan": "rlhf.optimise.iterate.generation.IteratePlan",
+    "rlhf.optimise.linear_judge.LinearJudge": "rlhf.toy.linear_reward.LinearReward",
+    "rlhf.optimise.policy.PolicyModule": "rlhf.optimise.policy.module.PolicyModule",
+    "rlhf.optimise.teaching.TrainedReward": "rlhf.optimise.iterate.reward_learner.RewardRunLearner",
+    "rlhf.optimise.toy_speaker.ToySpeaker": "rlhf.toy.tabular_policy.TabularPolicy",
+    "rlhf.optimise.warning.EarlyWarning": "rlhf.optimise.policy.early_stopping.StoppingRule",
+    "rlhf.reward.doctor.examine": "rlhf.reward.doctor.doctor.examine",
+    "rlhf.select.features.ToyQualities": "rlhf.toy.qualities.ToyQualities",
+    "rlhf.select.learners.LinearHead": "rlhf.select.loop.learners.LinearLearner",
+    "rlhf.select.loop.run_active": "rlhf.select.loop.run.run_active",
+    "rlhf.select.mixing.Part": "rlhf.select.strategies.mixed.MixPart",
+    "rlhf.select.mlp_head.MlpHead": "rlhf.select.loop.mlp_head.MlpLearner",
+    "rlhf.select.plan.Plan": "rlhf.select.loop.budget.LabelBudget",
+    "rlhf.studies.best_of_n.BestOfN": "rlhf.studies.best_of_n.BestOfNStudy",
+}
+"""Old target -> new target, where more than the module changed."""
+KEYS: Mapping[str, str] = {
+    "judged_by": "eval_aggregation",
+    "changed": "perturbed_records",
+    "speaker": "policy",
+    "voter": "label_source",
+    "teacher": "reward_learner",
+    "early_warning": "early_stopping",
+    "sections.headline": "sections.accuracy",
+    "sections.parts": "sections.slices",
+    "features.embed.maker": "features.embed.model_source",
+    "task.voter": "task.label_source",
+    "task.teach": "task.reward_learner",
+    "task.speaker": "task.policy",
+    "task.act": "task.run",
+    "task.plan.judged": "task.plan.eval_prompts",
+    "task.only_judged": "task.only_voted",
+    "task.conditions.*.early_warning": "task.conditions.*.early_stopping",
+}
+"""Old key -> new key, `*` any name. A key and what lies in it move together, before the rows below it are read."""
+
+
+def new_target(target: str) -> str:
+    """Where an old dotted target lies today; any other as it is."""
+    if target in TARGETS:
+        return TARGETS[target]
+    module, _, rest = target.rpartition(".")
+    while module:
+        if module in MODULES:
+            return f"{MODULES[module]}.{rest}"
+        module, _, last = module.rpartition(".")
+        rest = f"{last}.{rest}"
+    return target
+
+
+def new_key(key: str) -> str:
+    """Today's name of an old key, or of one below it; any other as it is."""
+    for old, new in KEYS.items():
+        if key == old or key.startswith(f"{old}."):
+            key = new + key.removeprefix(old)
+    return key
+
+
+def translated(cfg: DictConfig) -> DictConfig:
+    """The configuration with today's keys and targets; the same object where it has no old one.
+
+    An old key counts before today's, which has its default there: who gives it means it.
+    """
+    before: Any = OmegaConf.to_container(cfg, resolve=False)
+    plain = _with_new_names(before)
+    for old, new in KEYS.items():
+        _move(plain, old.split("."), new.split("."))
+    if plain == before:
+        return cfg
+    made: DictConfig = OmegaConf.create(plain)
+    OmegaConf.set_struct(made, OmegaConf.is_struct(cfg))
+    return made
+
+
+def _with_new_names(value: Any) -> Any:
+    """A copy with today's targets, and today's keys in interpolations."""
+    if isinstance(value, dict):
+        found = {key: _with_new_names(inner) for key, inner in value.items()}
+        if isinstance(target := found.get("_target_"), str):
+            found["_target_"] = new_target(target)
+        return found
+    if isinstance(value, list):
+        return [_with_new_names(inner) for inner in value]
+    return re.sub(r"\$\{.*\}", _interpolation, value) if isinstance(value, str) else value
+
+
+def _interpolation(found: re.Match[str]) -> str:
+    return re.sub(r"(?<=[{:,])[a-z_]\w*(\.\w+)*", lambda key: new_key(key[0]), found[0])
+
+
+def _move(plain: Any, old: Sequence[str], new: Sequence[str]) -> None:
+    """Put what lies under one path, if anything does, under another: merged, unless it is built by something else."""
+    if "*" in old:
+        at = old.index("*")
+        holder = _under(plain, old[:at])
+        for inner in holder.values() if isinstance(holder, dict) else ():
+            _move(inner, old[at + 1 :], new[at + 1 :])
+        return
+    holder = _under(plain, old[:-1])
+    if not isinstance(holder, dict) or old[-1] not in holder:
+        return
+    value = holder.pop(old[-1])
+    for key in new[:-1]:
+        plain = plain.setdefault(key, {})
+    there = plain.get(new[-1])
+    if isinstance(there, dict) and isinstance(value, dict):
+        same = value.get("_target_", there.get("_target_")) == there.get("_target_")
+        value = OmegaConf.to_container(OmegaConf.merge(there, value)) if same else value
+    plain[new[-1]] = value
+
+
+def _under(plain: Any, path: Sequence[str]) -> Any:
+    """What lies under a path; None where there is nothing."""
+    for key in path:
+        plain = plain.get(key) if isinstance(plain, dict) else None
+    return plain

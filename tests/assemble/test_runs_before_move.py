@@ -1,0 +1,185 @@
+"""Runs of the commit before modules moved still load, evaluate, resume and serve, by their old names."""
+
+import csv
+import json
+import shutil
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+import torch
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import OmegaConf
+from running import Served
+from safetensors.torch import load_file
+
+import rlhf
+from rlhf.assemble import CONF
+from rlhf.assemble.aliases import KEYS, new_key, new_target, translated
+from rlhf.reward.checkpoint import load_weights
+
+OLD = Path(__file__).parents[1] / "fixtures" / "run_before_move"
+EXPECTED = json.loads((OLD / "expected.json").read_text())
+QUIET = ("logger=csv", "threads=1", "bootstrap=20")
+
+
+@pytest.fixture
+def old(tmp_path):
+    """A copy of the old runs whose checkpoints lie where they say they do."""
+    folder = tmp_path / "runs"
+    shutil.copytree(OLD, folder)
+    for path in folder.glob("*/checkpoints/last.ckpt"):
+        stored = torch.load(path, weights_only=True)
+        for state in stored["callbacks"].values():
+            for key in ("dirpath", "best_model_path", "kth_best_model_path"):
+                if state.get(key):
+                    state[key] = str(path.parents[1] / state[key])
+            if "best_k_models" in state:
+                state["best_k_models"] = {
+                    str(path.parents[1] / k): v for k, v in state["best_k_models"].items()
+                }
+        torch.save(stored, path)
+    return folder
+
+
+@pytest.fixture
+def command(root, tmp_path, monkeypatch):
+    """`command("train", ...)` runs train.py in this process and returns the folder it wrote in."""
+
+    def run(script, *overrides):
+        GlobalHydra.instance().clear()
+        out = tmp_path / f"new{len(list(tmp_path.glob('new*')))}"
+        own = (f"hydra.run.dir={out}", f"runs={tmp_path}/runs")
+        monkeypatch.setattr("sys.argv", [f"{script}.py", *own, *QUIET, *overrides])
+        monkeypatch.chdir(root)
+        import_module(script).main()
+        return out
+
+    return run
+
+
+def settings(run):
+    """The command line of an old run."""
+    given = OmegaConf.load(OLD / run / ".hydra" / "overrides.yaml")
+    return [o for o in given if o.partition("=")[0] not in ("logger", "threads", "bootstrap", "reward")]
+
+
+def test_an_exported_run_loads_and_scores_as_it_did():
+    model, told = rlhf.load(OLD / "reward"), EXPECTED["scores"]
+    found = model.score(told["prompt"], told["completions"])
+    assert found == pytest.approx(told["rewards"], abs=1e-6)
+    first, second, _ = told["completions"]
+    assert model.compare(told["prompt"], first, second) == pytest.approx(told["first_over_second"], abs=1e-6)
+
+
+def test_a_run_is_evaluated_on_its_own_data_as_it_was(old, command):
+    report = command("evaluate", f"run={old / 'reward'}", "perturbed_records=20")
+    found = json.loads((report / "report.json").read_text())
+    told = EXPECTED["report"]
+    assert {key: found[key] for key in told} == pytest.approx(told, abs=1e-6)
+    before = json.loads((OLD / "reward" / "metrics.json").read_text())
+    assert found["pair_accuracy"] == pytest.approx(before["test/pair_accuracy"])
+
+
+@pytest.mark.parametrize("ckpt", ["the folder", "last"])
+def test_a_stopped_run_ends_as_it_would_have_ended(old, command, ckpt):
+    shutil.rmtree(old / "reward")  # equal in configuration, and over
+    where = "last" if ckpt == "last" else old / "reward_stopped"
+    found = command("train", *settings("reward_stopped"), f"ckpt={where}")
+    ours, theirs = (load_file(f / "model" / "model.safetensors") for f in (found, OLD / "reward"))
+    begun = torch.load(OLD / "reward_stopped" / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+    head = "model.head.weight"
+    assert not torch.allclose(begun[head], ours["score.weight"], atol=1e-4)
+    assert ours.keys() == theirs.keys()
+    for name, weight in theirs.items():
+        assert torch.allclose(ours[name], weight, atol=1e-5), name
+    metrics, before = (json.loads((f / "metrics.json").read_text()) for f in (found, OLD / "reward"))
+    assert metrics == pytest.approx(before, abs=1e-4)
+
+
+def test_a_stopped_policy_ends_as_it_would_have_ended(old, command):
+    reward, stopped = f"reward={old / 'reward'}", f"ckpt={old / 'policy_stopped'}"
+    found = command("train", *settings("policy_stopped"), reward, stopped)
+    told = EXPECTED["policy"]["weights"]
+    norms = {k: v.double().norm().item() for k, v in load_file(found / "model" / "model.safetensors").items()}
+    assert norms == pytest.approx(told, abs=1e-6)
+    metrics = json.loads((found / "metrics.json").read_text())
+    for key in ("reward", "shaped", "kl", "length", "steps"):
+        assert metrics[key] == pytest.approx(EXPECTED["policy"]["metrics"][key], abs=1e-5)
+
+
+def test_active_learning_goes_on_from_an_old_journal(old, command):
+    command("train", *settings("active"), f"ckpt={old / 'active'}")
+    (written,) = old.parent.rglob("curve.csv")
+    found, told = (list(csv.DictReader(path.open())) for path in (written, OLD / "active_curve.csv"))
+    for ours, theirs in zip(found, told, strict=True):
+        assert ours["selector"] == theirs["selector"]
+        for key in ("seed", "round", "labels", "pair_accuracy", "nll"):
+            assert float(ours[key]) == pytest.approx(float(theirs[key]), abs=1e-9), key
+
+
+def test_a_run_is_served(root, tmp_path):
+    told = EXPECTED["scores"]
+    served = Served(root, OLD / "reward", tmp_path / "log")
+    body = {"prompt": told["prompt"], "completions": told["completions"]}
+    assert served.post("/score", body).json()["scores"] == pytest.approx(told["rewards"], abs=1e-6)
+    assert served.stop() == 0
+
+
+def test_every_old_target_means_something():
+    for target in (OLD / "targets.txt").read_text().split():
+        module, _, name = new_target(target).rpartition(".")
+        try:
+            holder = import_module(module)
+        except ModuleNotFoundError:
+            module, _, owner = module.rpartition(".")
+            holder = getattr(import_module(module), owner)
+        assert callable(getattr(holder, name, None)), f"{target} -> {module}.{name}"
+
+
+def test_todays_names_stay():
+    for path in CONF.rglob("*.yaml"):
+        cfg = OmegaConf.load(path)
+        if isinstance(OmegaConf.to_container(cfg), dict):
+            assert translated(cfg) is cfg, path
+
+
+def test_old_keys_move_with_what_is_in_them():
+    cfg = OmegaConf.create(
+        {
+            "speaker": {"_target_": "rlhf.optimise.toy_speaker.ToySpeaker", "learning_rate": 0.1},
+            "lr": "${oc.select:speaker.learning_rate,${adapter.lr}}",
+            "judged_by": {"criterion": "${criterion}"},
+            "eval_aggregation": {"_target_": "rlhf.labels.aggregation.soft", "criterion": None},
+            "task": {"act": 1, "only_judged": None, "conditions": {"all of it": {"early_warning": "kl"}}},
+            "prompt": "the speaker is a teacher",
+        }
+    )
+    assert translated(cfg) == {
+        "policy": {"_target_": "rlhf.toy.tabular_policy.TabularPolicy", "learning_rate": 0.1},
+        "lr": "${oc.select:policy.learning_rate,${adapter.lr}}",
+        "eval_aggregation": {"_target_": "rlhf.labels.aggregation.soft", "criterion": "${criterion}"},
+        "task": {"run": 1, "only_voted": None, "conditions": {"all of it": {"early_stopping": "kl"}}},
+        "prompt": "the speaker is a teacher",
+    }
+    assert new_key("task.plan.judged") == "task.plan.eval_prompts"
+    assert all(new_key(key) != key for key in KEYS if "*" not in key)
+
+
+def test_a_users_own_yaml_with_old_names_still_trains(train, tmp_path):
+    own = tmp_path / "conf" / "experiment"
+    own.mkdir(parents=True)
+    (own / "mine.yaml").write_text(
+        "# @package _global_\n"
+        "judged_by: {_target_: rlhf.annotate.aggregation.discard, _partial_: true, attributes: []}\n"
+        "head: {_target_: rlhf.reward.heads.LinearHead, _partial_: true, dropout: 0.0, seed: 0}\n"
+    )
+    folder = train(f"hydra.searchpath=[{tmp_path / 'conf'}]", "experiment=mine", "data.size=60")
+    assert (folder / "metrics.json").is_file()
+
+
+def test_weights_of_another_model_are_not_passed_over(tmp_path):
+    module = torch.nn.ModuleDict({"head": torch.nn.Linear(2, 1)})
+    torch.save({"state_dict": {"elsewhere.weight": torch.ones(1, 2)}}, tmp_path / "best.ckpt")
+    with pytest.raises(ValueError, match=r"does not fit this model: missing .*head.weight.*elsewhere"):
+        load_weights(module, tmp_path / "best.ckpt")
