@@ -5,10 +5,10 @@ THREADS ?= 2
 export OMP_NUM_THREADS ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: help setup train test check bench notebooks clean
+.PHONY: help setup train test test-fast check bench notebooks clean
 
 help:            ## this list
-	@grep -E '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
+	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
 .venv/.done: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -21,7 +21,10 @@ train: setup  ## the main job: a reward model on the embedded default
 	$(BIN)/python train.py
 
 test: setup  ## all tests, two processes of one thread each
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+test-fast: setup ## tests that train nothing and start no process
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow"
 
 check: setup  ## lint, format, types, import layers
 	$(BIN)/ruff check .

@@ -1,12 +1,19 @@
 """Shared set-up: one torch thread (more are slower on busy machines), and small models that need no download."""
 
+import contextlib
+import io
 import os
+import runpy
+import subprocess
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("WANDB_MODE", "offline")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault(
+    "TORCHINDUCTOR_COMPILE_THREADS", "1"
+)  # a pool of compilers costs more than these compile
 
 import pytest
 import torch
@@ -18,6 +25,45 @@ settings.load_profile("busy machine")
 
 ROOT = Path(__file__).parent.parent
 SHARED = ROOT.parent / "shared"
+
+
+def pytest_collection_modifyitems(items):
+    """What trains comes first, so that no process is left with a long file at the end."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def exports_are_read_here():
+    """`plain_check.py` reads an exported model in this process; one of its own costs more than the training did.
+
+    Tests marked `fresh_process` keep that process. Yields what such a test sets to True.
+    """
+    start, kept = subprocess.run, {"fresh": False}
+
+    def run(command, *arguments, **options):
+        here = not kept["fresh"] and len(command) > 1 and Path(command[1]).name == "plain_check.py"
+        return _plain_check(command) if here else start(command, *arguments, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(subprocess, "run", run)
+        yield kept
+
+
+def _plain_check(command):
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(said), torch.random.fork_rng():
+            runpy.run_path(command[1])["main"](Path(command[2]))
+    except (Exception, SystemExit) as error:
+        return subprocess.CompletedProcess(command, 1, said.getvalue(), str(error))
+    return subprocess.CompletedProcess(command, 0, said.getvalue(), "")
+
+
+@pytest.fixture(autouse=True)
+def _fresh_process(request, exports_are_read_here):
+    exports_are_read_here["fresh"] = request.node.get_closest_marker("fresh_process") is not None
+    yield
+    exports_are_read_here["fresh"] = False
 
 
 @pytest.fixture(scope="session")

@@ -23,6 +23,7 @@ def _cache():
     return {}
 
 
+@pytest.mark.fresh_process
 def test_a_run_leaves_everything_the_contract_names(train, capsys):
     folder = train()
     assert capsys.readouterr().out.splitlines()[-1] == f"run: {folder}"

@@ -140,6 +140,7 @@ def test_it_learns_quality_where_annotators_pay_for_length():
         assert with_quality[1] > max(0.95, with_quality[0] + 0.15)
 
 
+@pytest.mark.fresh_process
 def test_a_model_with_the_head_exports_as_a_plain_classifier(tmp_path):
     from rlhf.data.render import Renderer
     from rlhf.evaluation.metrics.calibration import Calibration

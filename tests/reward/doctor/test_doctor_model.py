@@ -193,6 +193,7 @@ def test_what_the_folder_had_for_padding_and_what_was_done_is_noted(found, tmp_p
 
 
 @pytest.mark.slow
+@pytest.mark.fresh_process
 def test_an_adapter_that_the_export_does_not_merge_is_told(found, monkeypatch):
     """The adapter starts as zero: only because the check stirs it can a merge that does nothing be seen."""
     monkeypatch.setattr(model_checks, "export", export)
