@@ -164,3 +164,21 @@ def train(tmp_path, monkeypatch, capsys):
         return out
 
     return run
+
+
+@pytest.fixture
+def sweep(tmp_path, monkeypatch):
+    """`sweep("loss=pairwise,ranking", ...)` runs train.py -m in this process and returns the sweep's folder."""
+    from hydra.core.global_hydra import GlobalHydra
+
+    import train as script
+
+    def run(*overrides: str) -> Path:
+        GlobalHydra.instance().clear()
+        own = [f"hydra.sweep.dir={tmp_path}/sweep", f"runs={tmp_path}"]
+        monkeypatch.setattr("sys.argv", ["train.py", "-m", *own, *overrides])
+        monkeypatch.chdir(ROOT)
+        script.main()
+        return tmp_path / "sweep"
+
+    return run

@@ -2,8 +2,6 @@
 
 import csv
 import json
-import subprocess
-import sys
 
 import pytest
 
@@ -41,13 +39,8 @@ def test_wandb_has_the_table_and_the_figure(train):
 
 
 @pytest.mark.slow
-def test_noise_is_swept_in_one_run_and_compared_in_one_table(root, tmp_path):
-    sweep = tmp_path / "sweep"
-    done = subprocess.run(
-        [sys.executable, "train.py", "-m", "experiment=best_of_n", "task.study.noise=0,0.25", *PICKING, "logger=csv",
-         f"hydra.sweep.dir={sweep}", f"runs={tmp_path}"], cwd=root, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-2000:]
+def test_noise_is_swept_in_one_run_and_compared_in_one_table(sweep):
+    sweep = sweep("experiment=best_of_n", "task.study.noise=0,0.25", *PICKING, "logger=csv")
     rows = list(csv.DictReader((sweep / "comparison.csv").open()))
     assert [(row["task.study.noise"], row["status"]) for row in rows] == [("0", "done"), ("0.25", "done")]
     for row in rows:
