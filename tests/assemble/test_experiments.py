@@ -4,6 +4,7 @@ import length_bias
 import pytest
 
 
+@pytest.mark.slow
 def test_one_world_of_length_bias():
     row = length_bias.one(0, votes=300, paid=1.5, steps=300)
     shorter = {head: values["gold accuracy, shorter better"] for head, values in row.items()}

@@ -40,6 +40,7 @@ def test_the_learning_rate_is_the_policys():
     assert own.optimizer.build.lr == 1e-3
 
 
+@pytest.mark.slow
 def test_the_default_loop_trains_the_toy_policy(train):
     run = train(*SMALL, "task.plan.steps=40")
     rows = list(csv.DictReader((run / "traces.csv").open()))
@@ -61,6 +62,7 @@ def own(tmp_path):
     return [*SMALL, "data=jsonl", f"data.path={tmp_path}/own.jsonl"]
 
 
+@pytest.mark.slow
 def test_one_wandb_run_gets_every_step_and_generation_and_the_figure_and_goes_on(train, capsys):
     first = train(*SMALL, "logger=wandb", "task.label_source=null")
     said = capsys.readouterr().out
@@ -84,6 +86,7 @@ def test_one_wandb_run_gets_every_step_and_generation_and_the_figure_and_goes_on
     assert len(set(ids)) == 1
 
 
+@pytest.mark.slow
 def test_who_votes_does_not_see_the_truth_and_the_loop_knows_it(train):
     run = train(*SMALL, "task.label_source=null")
     folder = run / "generation-0"
@@ -122,6 +125,7 @@ def test_early_stopping_of_a_language_model_is_refused_with_what_to_do():
     check_exact_gold(compose("experiment=early_stopping"))
 
 
+@pytest.mark.slow
 def test_own_prompts_go_through_the_loop_without_gold(train, own):
     run = train(
         *own, "policy=language", "policy.max_new_tokens=4", "model=toy", "model.width=16", "model.depth=1",
@@ -149,6 +153,7 @@ def test_what_needs_the_toy_world_says_so(tmp_path, own):
         (["experiment=early_stopping"], "biased/seed-0", "task.margin=0.2"),
     ],
 )
+@pytest.mark.slow
 def test_a_loop_goes_on_in_its_own_folder_only(tmp_path, monkeypatch, task, leaves, longer):
     """Named or `last`; a mistyped name, another task's folder and other settings are refused."""
     monkeypatch.setattr("rlhf.assemble.tasks.iterate.run_folder", lambda: tmp_path / "runs" / "new")

@@ -33,6 +33,7 @@ def test_a_run_is_named_by_what_it_trains_or_by_its_study(overrides, ends, monke
     assert time_and_name[len("00-00-00-000000") :] == ends
 
 
+@pytest.mark.slow
 def test_a_default_evaluation_prints_no_warning_of_wandb(root, tmp_path):
     rng, n = np.random.default_rng(0), 20
     table = {"prompt_id": [f"p{i}" for i in range(n)], "win_prob": rng.integers(0, 2, n).astype(float)}

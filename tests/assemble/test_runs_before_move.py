@@ -18,6 +18,7 @@ from rlhf.assemble import CONF
 from rlhf.assemble.aliases import KEYS, new_key, new_target, translated
 from rlhf.reward.checkpoint import load_weights
 
+pytestmark = pytest.mark.slow
 OLD = Path(__file__).parents[1] / "fixtures" / "run_before_move"
 EXPECTED = json.loads((OLD / "expected.json").read_text())
 QUIET = ("logger=csv", "threads=1", "bootstrap=20")

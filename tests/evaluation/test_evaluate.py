@@ -64,6 +64,7 @@ def test_the_spool_holds_no_word_of_a_prompt_or_an_answer(tmp_path):
     assert (tmp_path / "longer").stat().st_size < 1.1 * len(held)
 
 
+@pytest.mark.slow
 def test_where_nothing_could_fit_a_temperature_the_page_and_the_numbers_say_so(tmp_path):
     warning = "No temperature was fitted"
     other = Scaled("other", 1.0, 2.0, turned=True)
@@ -134,6 +135,7 @@ def test_a_run_in_an_ensemble_has_the_numbers_that_it_has_alone_before_and_after
     assert together.metrics["ece_uncalibrated"] == pytest.approx(before)
 
 
+@pytest.mark.slow
 def test_an_offline_run_of_weights_and_biases_holds_the_numbers_tables_and_images(tmp_path, monkeypatch):
     import wandb
 

@@ -115,6 +115,7 @@ def trained(head, states, length, pairs, target, steps=400):
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 def test_it_learns_quality_where_annotators_pay_for_length():
     """Votes σ(quality + 1.5 length) on independent cues: the plain reward follows both, the controlled one quality.
 
@@ -141,6 +142,7 @@ def test_it_learns_quality_where_annotators_pay_for_length():
 
 
 @pytest.mark.fresh_process
+@pytest.mark.slow
 def test_a_model_with_the_head_exports_as_a_plain_classifier(tmp_path):
     from rlhf.data.render import Renderer
     from rlhf.evaluation.metrics.calibration import Calibration

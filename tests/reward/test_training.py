@@ -43,6 +43,7 @@ def expected(table):
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_temperature_mean_and_std_come_from_validation_and_differ_from_those_of_the_test(run):
     metrics = train_reward(run)
     fitted = json.loads((run.folder / "calibration.json").read_text())

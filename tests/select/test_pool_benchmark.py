@@ -7,6 +7,7 @@ import select_pool
 
 
 @pytest.mark.parametrize(("budget", "sizes"), [(5, ["600", "900"]), (6, ["600"])])
+@pytest.mark.slow
 def test_other_sizes_stay_if_the_settings_are_the_same(tmp_path, monkeypatch, budget, sizes):
     monkeypatch.setattr(select_pool, "RESULTS", tmp_path)
     monkeypatch.setattr(select_pool, "WAYS", {"random": select_pool.at_random})

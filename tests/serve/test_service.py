@@ -17,6 +17,7 @@ import rlhf
 from rlhf.assemble.serve import usable
 from rlhf.toy.world import ToyWorld
 
+pytestmark = pytest.mark.slow
 RECORDS = [r for r in ToyWorld(size=40).records()]
 CHAT = [
     {"role": "user", "content": "I lost my keys."},

@@ -52,6 +52,7 @@ class Whole:
         return (r for r in ToyWorld(size=80).records() if soft(r).observed.any(1).all())
 
 
+@pytest.mark.slow
 def test_the_report_of_the_scores_is_byte_for_byte_the_report_they_come_from(tmp_path):
     world = Whole()
     set_of_runs = Ensemble([Noisy("a", 0.01), Noisy("b", -0.02)])

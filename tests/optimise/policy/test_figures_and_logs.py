@@ -14,6 +14,7 @@ TRACE = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_every_line_is_explained_and_no_legend_covers_a_curve(tmp_path, monkeypatch):
     drawn = []
     save = Figure.savefig

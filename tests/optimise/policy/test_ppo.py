@@ -127,6 +127,7 @@ def gap(kl_as, beta, seed, *, lam=1.0, rollouts=300, size=64, epochs=2, minibatc
 
 
 @pytest.mark.parametrize("beta", [0.3, 1.0])
+@pytest.mark.slow
 def test_k1_in_the_reward_reaches_the_closed_form_optimum_and_wrong_estimators_miss_it(beta):
     assert gap("k1", beta, seed=0) < 0.02
     for wrong in ("k2", "k3"):

@@ -16,6 +16,7 @@ from rlhf.serve.interop.pairs import conversational, drop, export_pairs
 from rlhf.serve.interop.prompts import export_prompts, openrlhf, verl
 from rlhf.toy.world import ToyWorld
 
+pytestmark = pytest.mark.slow
 RECORDS = list(ToyWorld(size=10).records())
 CHAT = (
     {"role": "user", "content": "I lost my keys."},
