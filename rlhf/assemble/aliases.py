@@ -17,6 +17,7 @@ MODULES: Mapping[str, str] = {
     "rlhf.annotate.annotator_bradley_terry": "rlhf.labels.annotator_bradley_terry",
     "rlhf.annotate.annotator_models": "rlhf.labels.dawid_skene",
     "rlhf.annotate.demonstrations": "rlhf.labels.demonstrations",
+    "rlhf.annotate.files": "rlhf.annotate.exchange",
     "rlhf.annotate.judge_source": "rlhf.evaluation.llm_judge_source",
     "rlhf.assemble.active": "rlhf.assemble.tasks.active",
     "rlhf.assemble.iterate": "rlhf.assemble.tasks.iterate",
@@ -26,6 +27,8 @@ MODULES: Mapping[str, str] = {
     "rlhf.assemble.tradeoff": "rlhf.assemble.tasks.tradeoff",
     "rlhf.assemble.tuning": "rlhf.assemble.tasks.tuning",
     "rlhf.assemble.warnings": "rlhf.assemble.tasks.early_stopping",
+    "rlhf.collect.personal_data": "rlhf.collect.filters",
+    "rlhf.data.importers.ukpconvarg_files": "rlhf.data.importers",
     "rlhf.judge.aggregators": "rlhf.stats.ensemble",
     "rlhf.judge.benchmarks": "rlhf.evaluation.benchmarks",
     "rlhf.judge.changes": "rlhf.evaluation.perturbations",
@@ -67,6 +70,7 @@ MODULES: Mapping[str, str] = {
 }
 """Old module -> new module, for everything in it that kept its name; the longest that fits counts."""
 TARGETS: Mapping[str, str] = {
+    "rlhf.annotate.files.Page": "rlhf.annotate.offline_page.Page",
     "rlhf.assemble.Comparison": "rlhf.assemble.SweepTableCallback",
     "rlhf.assemble.active.bought_run": "rlhf.assemble.tasks.active.labelled_run",
     "rlhf.assemble.iterate.language": "rlhf.assemble.tasks.iterate.language_policy",
