@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
+
+from rlhf.assemble.checks.renamed import KEYS, current
 
 MODULES: Mapping[str, str] = {
     "rlhf.annotate.aggregation": "rlhf.labels.aggregation",
@@ -70,18 +73,22 @@ MODULES: Mapping[str, str] = {
 }
 """Old module -> new module, for everything in it that kept its name; the longest that fits counts."""
 TARGETS: Mapping[str, str] = {
+    "pytorch_lightning.Trainer": "rlhf.assemble.tasks.reward.lightning_trainer",
     "rlhf.annotate.files.Page": "rlhf.annotate.offline_page.Page",
     "rlhf.assemble.Comparison": "rlhf.assemble.SweepTableCallback",
     "rlhf.assemble.active.bought_run": "rlhf.assemble.tasks.active.labelled_run",
-    "rlhf.assemble.iterate.language": "rlhf.assemble.tasks.iterate.language_policy",
+    "rlhf.assemble.iterate.language": "rlhf.assemble.tasks.policy.LanguagePolicySource",
     "rlhf.assemble.iterate.rewarded_run": "rlhf.assemble.tasks.iterate.reward_learner_run",
     "rlhf.assemble.iterate.sound": "rlhf.assemble.tasks.iterate.check_iterate",
-    "rlhf.assemble.iterate.toy": "rlhf.assemble.tasks.iterate.tabular_policy",
+    "rlhf.assemble.iterate.toy": "rlhf.toy.source.TabularPolicySource",
     "rlhf.assemble.policy.named": "rlhf.assemble.tasks.policy.check_policy",
     "rlhf.assemble.policy.toy_gold": "rlhf.assemble.tasks.policy.gold_of",
     "rlhf.assemble.warnings.early": "rlhf.assemble.tasks.early_stopping.check_worlds",
-    "rlhf.assemble.warnings.warnings": "rlhf.assemble.tasks.early_stopping.early_stopping",
+    "rlhf.assemble.warnings.warnings": "rlhf.studies.early_stopping.run_early_stopping",
     "rlhf.assemble.warnings.warnings_run": "rlhf.assemble.tasks.early_stopping.early_stopping_run",
+    "rlhf.assemble.studies.study": "rlhf.studies.study.run_study",
+    "rlhf.assemble.tradeoff.tradeoff": "rlhf.studies.tradeoff.run_tradeoff",
+    "rlhf.assemble.run.reward_run": "rlhf.assemble.tasks.reward.reward_run",
     "rlhf.data.toy.ToyWorld": "rlhf.toy.source.ToySource",
     "rlhf.judge.sections.accuracy.headline": "rlhf.evaluation.report.sections.accuracy.accuracy",
     "rlhf.judge.sections.accuracy.parts": "rlhf.evaluation.report.sections.accuracy.slices",
@@ -101,25 +108,10 @@ TARGETS: Mapping[str, str] = {
     "rlhf.studies.best_of_n.BestOfN": "rlhf.studies.best_of_n.BestOfNStudy",
 }
 """Old target -> new target, where more than the module changed."""
-KEYS: Mapping[str, str] = {
-    "judged_by": "eval_aggregation",
-    "changed": "perturbed_records",
-    "speaker": "policy",
-    "voter": "label_source",
-    "teacher": "reward_learner",
-    "early_warning": "early_stopping",
-    "sections.headline": "sections.accuracy",
-    "sections.parts": "sections.slices",
-    "features.embed.maker": "features.embed.model_source",
-    "task.voter": "task.label_source",
-    "task.teach": "task.reward_learner",
-    "task.speaker": "task.policy",
-    "task.act": "task.run",
-    "task.plan.judged": "task.plan.eval_prompts",
-    "task.only_judged": "task.only_voted",
-    "task.conditions.*.early_warning": "task.conditions.*.early_stopping",
-}
-"""Old key -> new key, `*` any name. A key and what lies in it move together, before the rows below it are read."""
+
+
+OF_POLICIES = ("algorithm", "shaping", "reward")
+"""Keys that every run once had, and that today belong to the tasks that optimise a policy."""
 
 
 def new_target(target: str) -> str:
@@ -135,44 +127,47 @@ def new_target(target: str) -> str:
     return target
 
 
-def new_key(key: str) -> str:
-    """Today's name of an old key, or of one below it; any other as it is."""
-    for old, new in KEYS.items():
-        if key == old or key.startswith(f"{old}."):
-            key = new + key.removeprefix(old)
-    return key
-
-
 def translated(cfg: DictConfig) -> DictConfig:
-    """The configuration with today's keys and targets; the same object where it has no old one.
+    """The configuration with today's targets; the same object where it has no old one."""
+    return _made(cfg, _with_new_names(OmegaConf.to_container(cfg, resolve=False)))
 
-    An old key counts before today's, which has its default there: who gives it means it.
-    """
-    before: Any = OmegaConf.to_container(cfg, resolve=False)
-    plain = _with_new_names(before)
-    for old, new in KEYS.items():
+
+def stored_config(path: Path) -> DictConfig:
+    """The configuration in the folder of a run of `train.py`, with today's keys and targets."""
+    cfg = OmegaConf.load(path)
+    plain = _with_new_names(OmegaConf.to_container(cfg, resolve=False), keys=True)
+    for old, new in KEYS["train"].items():
         _move(plain, old.split("."), new.split("."))
-    if plain == before:
-        return cfg
+    unused = ["reward"] if plain.get("reward", "") is None else []
+    for key in unused if "early_stopping" in plain else OF_POLICIES:
+        plain.pop(key, None)
+    return _made(cfg, plain)
+
+
+def _made(cfg: Any, plain: Any) -> DictConfig:
+    if plain == OmegaConf.to_container(cfg, resolve=False):
+        return cfg  # type: ignore[no-any-return]
     made: DictConfig = OmegaConf.create(plain)
     OmegaConf.set_struct(made, OmegaConf.is_struct(cfg))
     return made
 
 
-def _with_new_names(value: Any) -> Any:
-    """A copy with today's targets, and today's keys in interpolations."""
+def _with_new_names(value: Any, *, keys: bool = False) -> Any:
+    """A copy with today's targets and, where asked, today's keys in interpolations."""
     if isinstance(value, dict):
-        found = {key: _with_new_names(inner) for key, inner in value.items()}
+        found = {key: _with_new_names(inner, keys=keys) for key, inner in value.items()}
         if isinstance(target := found.get("_target_"), str):
             found["_target_"] = new_target(target)
+            if found["_target_"] != target and found["_target_"].endswith("PolicySource"):
+                found.pop("_partial_", None)  # what gives a policy is an object today, not a function
         return found
     if isinstance(value, list):
-        return [_with_new_names(inner) for inner in value]
-    return re.sub(r"\$\{.*\}", _interpolation, value) if isinstance(value, str) else value
+        return [_with_new_names(inner, keys=keys) for inner in value]
+    return re.sub(r"\$\{.*\}", _interpolation, value) if keys and isinstance(value, str) else value
 
 
 def _interpolation(found: re.Match[str]) -> str:
-    return re.sub(r"(?<=[{:,])[a-z_]\w*(\.\w+)*", lambda key: new_key(key[0]), found[0])
+    return re.sub(r"(?<=[{:,])[a-z_]\w*(\.\w+)*", lambda key: current("train", key[0]) or key[0], found[0])
 
 
 def _move(plain: Any, old: Sequence[str], new: Sequence[str]) -> None:

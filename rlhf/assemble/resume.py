@@ -8,7 +8,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from rlhf.assemble.aliases import translated
+from rlhf.assemble.aliases import stored_config
 from rlhf.records import RecordError
 
 ACTIVE = ("compare_with", "compare_votes", "seeds", "policy", "ceiling")
@@ -88,11 +88,6 @@ def folder_to_go_on_in(
     raise FileNotFoundError(
         f"ckpt=last: no run of this task under {cfg.runs}/ has these settings ({leaves} in it)"
     )
-
-
-def stored_config(path: Path) -> DictConfig:
-    """The configuration in a run's folder, by today's names."""
-    return translated(OmegaConf.load(path))  # type: ignore[arg-type]
 
 
 def _changed(path: Path) -> float:
