@@ -31,6 +31,7 @@ MODULES: Mapping[str, str] = {
     "rlhf.assemble.tuning": "rlhf.assemble.tasks.tuning",
     "rlhf.assemble.warnings": "rlhf.assemble.tasks.early_stopping",
     "rlhf.collect.personal_data": "rlhf.collect.filters",
+    "rlhf.collect.scoring": "rlhf.collect.pick",
     "rlhf.data.importers.ukpconvarg_files": "rlhf.data.importers",
     "rlhf.judge.aggregators": "rlhf.stats.ensemble",
     "rlhf.judge.benchmarks": "rlhf.evaluation.benchmarks",

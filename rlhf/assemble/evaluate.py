@@ -13,7 +13,7 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from rlhf.assemble.aliases import translated
+from rlhf.assemble.aliases import stored_config, translated
 from rlhf.assemble.checks.paths import check_benchmarks, check_criterion, check_data, listed
 from rlhf.assemble.checks.renamed import refuse_old_names
 from rlhf.assemble.loggers import finish_wandb, quiet
@@ -289,7 +289,7 @@ def own_config(entry: Any) -> DictConfig | None:
     for place in (folder, folder.parent):
         path = place / ".hydra" / "config.yaml"
         if path.is_file() and (folder / "rlhf.json").is_file() == (place != folder):
-            loaded = OmegaConf.load(path)
+            loaded = stored_config(path)
             return loaded if isinstance(loaded, DictConfig) else None
     return None
 
