@@ -38,9 +38,7 @@ Predict = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 
 def main() -> None:
     """Measure, print, write."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs")
     parser.add_argument("--texts")
     parser.add_argument("--splits", type=int, default=5)
@@ -51,9 +49,7 @@ def main() -> None:
     source = real if options.pairs else ToyWorld()
     vote_table = collect(source.records()).vote_table()
     rows = [split(vote_table, seed) for seed in range(options.splits)]
-    found = {
-        model: {key: spread([row[model][key] for row in rows]) for key in rows[0][model]} for model in rows[0]
-    }
+    found = {model: {key: spread([row[model][key] for row in rows]) for key in rows[0][model]} for model in rows[0]}
     votes = {"data": "ukpconvarg" if options.pairs else "toy", "votes": len(vote_table.unit)}
     found = {**votes, "splits": options.splits, "models": found}
     RESULTS.mkdir(exist_ok=True)
@@ -111,9 +107,7 @@ def ours(columns: list[np.ndarray], sizes: dict[str, int], *, alike: bool) -> Pr
     """Our model, with one reliability per annotator or one for all."""
     verdict, first, second, annotator = columns
     who = np.zeros_like(annotator) if alike else annotator
-    found = fit(
-        verdict, first, second, who, items=sizes["items"], annotators=1 if alike else sizes["annotators"]
-    )
+    found = fit(verdict, first, second, who, items=sizes["items"], annotators=1 if alike else sizes["annotators"])
     return lambda i, j, a: found.predict(i, j, np.zeros_like(a) if alike else a)
 
 

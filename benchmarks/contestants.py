@@ -120,13 +120,9 @@ def our_epoch(classifier: PreTrainedModel, work: Workload, *, bf16: bool, layout
 
 CONTESTANTS = (
     Contestant("TRL defaults, fp32", partial(trl_epoch, bf16=False, checkpointing=True, by_length=False)),
-    Contestant(
-        "TRL fp32, no checkpointing", partial(trl_epoch, bf16=False, checkpointing=False, by_length=False)
-    ),
+    Contestant("TRL fp32, no checkpointing", partial(trl_epoch, bf16=False, checkpointing=False, by_length=False)),
     Contestant("TRL as shipped (bf16)", partial(trl_epoch, bf16=True, checkpointing=True, by_length=False)),
-    Contestant(
-        "TRL best (bf16, by length)", partial(trl_epoch, bf16=True, checkpointing=False, by_length=True)
-    ),
+    Contestant("TRL best (bf16, by length)", partial(trl_epoch, bf16=True, checkpointing=False, by_length=True)),
     Contestant("ours, fp32", partial(our_epoch, bf16=False)),
     Contestant("ours, bf16", partial(our_epoch, bf16=True)),
 )

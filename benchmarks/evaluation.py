@@ -84,20 +84,12 @@ class Cached:
         win = 1 / (1 + np.exp(self.reward[1::2] - self.reward[::2]))
         text = "x" * (400 * self.length)
         for i in range(self.pairs):
-            answers = tuple(
-                Completion(f"c{k}", text[: sizes[(2 * i + k) % 991]], {"model": "ab"[k]}) for k in (0, 1)
-            )
+            answers = tuple(Completion(f"c{k}", text[: sizes[(2 * i + k) % 991]], {"model": "ab"[k]}) for k in (0, 1))
             votes = tuple(
-                Vote(
-                    f"w{v}",
-                    pair=("c0", "c1"),
-                    choice="c0" if chance[(i * VOTES + v) % 997] < win[i] else "c1",
-                )
+                Vote(f"w{v}", pair=("c0", "c1"), choice="c0" if chance[(i * VOTES + v) % 997] < win[i] else "c1")
                 for v in range(VOTES)
             )
-            yield Comparison(
-                f"p{i}", f"prompt {i // PER_PROMPT}", answers, votes, f"domain {i % 7}", {"number": i}
-            )
+            yield Comparison(f"p{i}", f"prompt {i // PER_PROMPT}", answers, votes, f"domain {i % 7}", {"number": i})
 
     def score(self, records: Sequence[Comparison]) -> list[Scores]:
         """Looked up."""
@@ -106,25 +98,16 @@ class Cached:
 
 def main() -> None:
     """Measure, print, write."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=int, default=100_000)
     options = parser.parse_args()
     tenth = options.pairs // 10
     with tempfile.TemporaryDirectory() as folder:
-        sizes = {str(n): (n, 1) for n in (tenth, options.pairs)} | {
-            f"{tenth}, 20 times the text": (tenth, 20)
-        }
+        sizes = {str(n): (n, 1) for n in (tenth, options.pairs)} | {f"{tenth}, 20 times the text": (tenth, 20)}
         live = {name: apart(n, length, Path(folder) / name) for name, (n, length) in sizes.items()}
         scores = {str(n): command(Path(folder) / str(n)) for n in (tenth, options.pairs)}
     more = live[str(options.pairs)]["peak_mb"] - live[str(tenth)]["peak_mb"]
-    found = {
-        "bar": BAR,
-        "bytes_per_pair": more / (options.pairs - tenth) * 1e6,
-        "live": live,
-        "scores": scores,
-    }
+    found = {"bar": BAR, "bytes_per_pair": more / (options.pairs - tenth) * 1e6, "live": live, "scores": scores}
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / "evaluate.json").write_text(json.dumps(found, indent=2) + "\n")
     for way, rows in (("live", live), ("scores", scores)):

@@ -67,11 +67,7 @@ Rewrite: Note 7 from Karl: Let Rita know that the party will be at noon.
 Request: {}
 Rewrite:"""
 """Examples help small models; nothing in them is of the toy world."""
-SHIFTS = {
-    "truncated": perturbations.truncated,
-    "shuffled": perturbations.shuffled,
-    "long": perturbations.long,
-}
+SHIFTS = {"truncated": perturbations.truncated, "shuffled": perturbations.shuffled, "long": perturbations.long}
 PROBES = {
     "filler": perturbations.filler,
     "flattery": perturbations.flattery,
@@ -85,17 +81,13 @@ PROBES = {
 
 def main() -> None:
     """Train, measure, print, write."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--fresh", type=int, default=200, help="records to measure on")
     parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "generalisation")
     parser.add_argument("--paraphraser", type=Path, help="folder of a model that follows instructions")
     options = parser.parse_args()
-    conditions = CONDITIONS | (
-        {"augment=model": paraphrased(options.paraphraser)} if options.paraphraser else {}
-    )
+    conditions = CONDITIONS | ({"augment=model": paraphrased(options.paraphraser)} if options.paraphraser else {})
     rows: dict[str, list[dict[str, float]]] = {condition: [] for condition in (*conditions, *VOTED)}
     for seed in range(options.seeds):
         folder = options.runs.resolve() / f"seed-{seed}"
@@ -122,12 +114,9 @@ def main() -> None:
 
 def compared(values: dict[str, list[float]]) -> dict[str, tuple[float, float, float]]:
     """Mean and interval of every condition's values over seeds, and of the differences."""
-    pairs = [(condition, "plain") for condition in values if condition != "plain"] + [
-        (b, a) for a, b in LESS.items()
-    ]
+    pairs = [(condition, "plain") for condition in values if condition != "plain"] + [(b, a) for a, b in LESS.items()]
     return {condition: interval(several) for condition, several in values.items()} | {
-        f"{b} less {a}": interval([y - x for x, y in zip(values[a], values[b], strict=True)])
-        for b, a in pairs
+        f"{b} less {a}": interval([y - x for x, y in zip(values[a], values[b], strict=True)]) for b, a in pairs
     }
 
 
@@ -167,10 +156,7 @@ def voted(folder: Path, seed: int) -> dict[str, tuple[Path, Path]]:
         out = file.with_suffix(".votes.jsonl")
         if not out.is_file():
             command("annotate.py", "annotator=simulated", f"tasks={file}", f"out={out}", f"seed={seed}")
-    return {
-        condition: (own, f.with_suffix(".votes.jsonl"))
-        for condition, f in zip(VOTED, (tasks, other), strict=True)
-    }
+    return {condition: (own, f.with_suffix(".votes.jsonl")) for condition, f in zip(VOTED, (tasks, other), strict=True)}
 
 
 def annotated(task: Comparison) -> Comparison:
@@ -198,9 +184,7 @@ def trained(folder: Path, words: tuple[str, ...], seed: int) -> Path:
     """The run in this folder, trained where it is not there yet."""
     if not (folder / "metrics.json").is_file():
         quiet = ("logger=csv", "threads=1", "trainer.enable_progress_bar=false", "bootstrap=10")
-        command(
-            "train.py", "experiment=generalisation", f"seed={seed}", *words, *quiet, f"hydra.run.dir={folder}"
-        )
+        command("train.py", "experiment=generalisation", f"seed={seed}", *words, *quiet, f"hydra.run.dir={folder}")
     return folder
 
 
@@ -220,10 +204,7 @@ def measure(run: Path, seed: int, fresh: int) -> dict[str, float]:
     scoring = Pass(source, soft, perturbations={**SHIFTS, **PROBES}, perturbed_records=fresh)
     world = ToyWorld(size=SIZE + fresh, seed=seed)
     entries = list(scoring.entries(islice(world.records(), SIZE, None), fresh))
-    sets = {
-        name: results_from([e for e in entries if e.name == name], ("one",))
-        for name in ("", *SHIFTS, *PROBES)
-    }
+    sets = {name: results_from([e for e in entries if e.name == name], ("one",)) for name in ("", *SHIFTS, *PROBES)}
     for name, shifted in world.shifts().items():
         sets[name] = results_from(scoring.entries(islice(shifted.records(), fresh)), ("one",))
     t = scorer.calibration.temperature

@@ -39,9 +39,7 @@ RECORDS = (1_000, 10_000, 100_000)
 
 def main() -> None:
     """Measure, print, write."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--memory", nargs=2, type=int, metavar=("BUDGET", "RECORDS"), help=argparse.SUPPRESS)
@@ -53,9 +51,7 @@ def main() -> None:
         return
     base = {"groups": 8, "k": 4}
     curves = {
-        "prompt tokens (median)": curve(
-            LENGTHS, lambda x: (256, Workload(**base, prompt_median=x)), options.rounds
-        ),
+        "prompt tokens (median)": curve(LENGTHS, lambda x: (256, Workload(**base, prompt_median=x)), options.rounds),
         "completions per prompt": curve(COMPLETIONS, lambda x: (256, Workload(8, x)), options.rounds),
         "model width": curve(WIDTHS, lambda x: (x, Workload(4, 4)), options.rounds),
     }

@@ -29,9 +29,7 @@ PLAIN = ("logger=csv", "threads=1")
 
 def main() -> None:
     """Train, evaluate, print, write."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--size", type=int, default=1500, help="records")
     parser.add_argument("--epochs", type=int, default=3)
@@ -66,11 +64,7 @@ def one(folder: Path, shared: tuple[str, ...]) -> dict[str, float]:
         "{_target_:rlhf.optimise.direct.implicit_reward.load_implicit,"
         f"policy:{folder}/dpo,reference:{folder}/sft,name:dpo,max_length:512}}"
     )
-    run(
-        ["evaluate.py", f"run={folder}/reward", f"against=[{implicit}]", *PLAIN],
-        folder / "report",
-        "report.json",
-    )
+    run(["evaluate.py", f"run={folder}/reward", f"against=[{implicit}]", *PLAIN], folder / "report", "report.json")
     report = json.loads((folder / "report" / "report.json").read_text())
     sizes = {name: parameters(folder / name / "model") for name in ("reward", "dpo", "sft")}
     return {

@@ -38,9 +38,7 @@ Array = np.ndarray[Any, Any]
 
 def main() -> None:
     """Measure, print, write."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=int, default=20_000)
     parser.add_argument("--seeds", type=int, default=5)
     options = parser.parse_args()
@@ -103,16 +101,12 @@ def of_rankings(k: int, pairs: int, rng: np.random.Generator) -> dict[str, dict[
         "best against worst": (ranking, step == k - 1),
     }
     return {
-        f"rankings of {k}: {name}": measured(
-            fitted(loss, items, ranked_target(len(items), kept)), weights, rng
-        )
+        f"rankings of {k}: {name}": measured(fitted(loss, items, ranked_target(len(items), kept)), weights, rng)
         for name, (loss, kept) in ways.items()
     }
 
 
-def of_ties(
-    name: str, model: Callable[[Tensor], Any], pairs: int, rng: np.random.Generator
-) -> dict[str, Any]:
+def of_ties(name: str, model: Callable[[Tensor], Any], pairs: int, rng: np.random.Generator) -> dict[str, Any]:
     """Votes with ties from a known tie model; ties dropped, halved, or learned with either tie loss."""
     weights, items = truth(rng), rng.normal(size=(pairs, 2, WIDTH)) / np.sqrt(2)
     gaps = torch.as_tensor((items[:, 0] - items[:, 1]) @ weights)

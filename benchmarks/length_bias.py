@@ -66,22 +66,15 @@ HEADS: dict[str, Any] = {
 
 def main() -> None:
     """Measure, print, write."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--worlds", type=int, default=24)
     parser.add_argument("--votes", type=int, default=400)
-    parser.add_argument(
-        "--paid", type=float, default=1.5, help="log-odds per standard deviation of log length"
-    )
+    parser.add_argument("--paid", type=float, default=1.5, help="log-odds per standard deviation of log length")
     parser.add_argument("--steps", type=int, default=400, help="of training")
     options = parser.parse_args()
     torch.set_num_threads(1)
     rows = [one(seed, options.votes, options.paid, options.steps) for seed in range(options.worlds)]
-    found = {
-        head: {key: ratio(np.array([row[head][key] for row in rows])) for key in rows[0][head]}
-        for head in HEADS
-    }
+    found = {head: {key: ratio(np.array([row[head][key] for row in rows])) for key in rows[0][head]} for head in HEADS}
     flipped = {head: sum(row[head]["correlation with quality"] < 0 for row in rows) for head in HEADS}
     RESULTS.mkdir(exist_ok=True)
     content = {**vars(options), "found": found, "worlds with quality upside down": flipped}

@@ -32,9 +32,7 @@ SIZE, BIAS = 1500, 1.5
 
 def main() -> None:
     """Train, measure, print, write."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=4)
     parser.add_argument("--fresh", type=int, default=400, help="records to measure on")
     parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "length_bias")
@@ -43,9 +41,7 @@ def main() -> None:
     for seed in range(options.seeds):
         for head in HEADS:
             run = trained(options.runs.resolve() / f"{head}-{seed}", head, seed)
-            found[head].append(
-                measured(run, ToyWorld(size=SIZE + options.fresh, seed=seed, length_bias=BIAS), SIZE)
-            )
+            found[head].append(measured(run, ToyWorld(size=SIZE + options.fresh, seed=seed, length_bias=BIAS), SIZE))
             print(head, seed, {k: round(v, 3) for k, v in found[head][-1].items()}, flush=True)
     table = {
         key: {head: interval([row[key] for row in rows]) for head, rows in found.items()}
@@ -53,9 +49,7 @@ def main() -> None:
         for key in found[HEADS[0]][0]
     }
     RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "length_bias_toy.json").write_text(
-        json.dumps({"seeds": options.seeds, "found": table}, indent=2) + "\n"
-    )
+    (RESULTS / "length_bias_toy.json").write_text(json.dumps({"seeds": options.seeds, "found": table}, indent=2) + "\n")
     for key, row in table.items():
         cells = "   ".join(f"{name} {m:.3f} [{low:.3f}, {high:.3f}]" for name, (m, low, high) in row.items())
         print(f"{key:32} {cells}")

@@ -66,9 +66,7 @@ class Texts:
 
 def main() -> None:
     """Measure, print, write."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--completions", type=int, default=1000)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
@@ -77,9 +75,7 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     quiet()
     RESULTS.mkdir(exist_ok=True)
-    name, found = (
-        ("score_pool_stream", stream(options.stream)) if options.stream else ("score_pool", race(options))
-    )
+    name, found = ("score_pool_stream", stream(options.stream)) if options.stream else ("score_pool", race(options))
     (RESULTS / f"{name}.json").write_text(json.dumps(found, indent=2))
     print(json.dumps(found, indent=2))
 

@@ -32,11 +32,7 @@ def read(runs: list[Path], by: str) -> tuple[Table, list[float]]:
     table: Table = defaultdict(dict)
     labels: list[float] = []
     for path in sorted(p for run in runs for p in run.glob("arms/*/journal.jsonl")):
-        results = [
-            e
-            for e in map(json.loads, path.read_text(encoding="utf-8").splitlines())
-            if e["event"] == "result"
-        ]
+        results = [e for e in map(json.loads, path.read_text(encoding="utf-8").splitlines()) if e["event"] == "result"]
         rounds = []
         for event in results:
             sums: dict[str, list[float]] = defaultdict(lambda: [0, 0.0])
@@ -50,9 +46,7 @@ def read(runs: list[Path], by: str) -> tuple[Table, list[float]]:
     return table, labels
 
 
-def arrays(
-    per_seed: dict[int, list[dict[str, tuple[int, float]]]], clusters: list[str], seeds: list[int]
-) -> Floats:
+def arrays(per_seed: dict[int, list[dict[str, tuple[int, float]]]], clusters: list[str], seeds: list[int]) -> Floats:
     """Pairs and summed NLL [2, seeds, rounds, clusters]; 0 where a cluster is not in a seed's test."""
     cells = [[[row.get(c, (0, 0.0)) for c in clusters] for row in per_seed[s]] for s in seeds]
     pairs, loss = np.moveaxis(np.array(cells, float), -1, 0)
@@ -90,17 +84,12 @@ def compare(
     if c == 1:  # seeds alone: the difference is a mean over them
         own_nll, base_nll = (x[1, :, :, 0] / x[0, :, :, 0] for x in (own, base))
         low[0], high[0] = t_interval((own_nll - base_nll).mean(1), level)
-    return {
-        key: [here[i], float(low[i]), float(high[i])]
-        for i, key in enumerate(("nll_difference", "labels_saved"))
-    }
+    return {key: [here[i], float(low[i]), float(high[i])] for i, key in enumerate(("nll_difference", "labels_saved"))}
 
 
 def main() -> None:
     """Read, resample, print."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", type=Path, nargs="+")
     parser.add_argument("--by", choices=("prompt", "domain", "none"), default="prompt")
     parser.add_argument("--level", type=float, default=0.95)

@@ -78,13 +78,9 @@ def pool_of_seed(seed: int, share: float, style: float) -> BuiltPool:
 
 def main() -> None:
     """Run all selectors, print the table, write the numbers."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=12)
-    parser.add_argument(
-        "--share", type=float, default=0.1, help="of the pool's prompts, answered by the policy"
-    )
+    parser.add_argument("--share", type=float, default=0.1, help="of the pool's prompts, answered by the policy")
     parser.add_argument("--style", type=float, default=2.5, help="of the policy, in log-odds; see data.style")
     options = parser.parse_args()
     rows: list[dict[str, Any]] = []

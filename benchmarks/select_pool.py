@@ -153,9 +153,7 @@ def measure(way: str, size: int, width: int, budget: int) -> dict[str, float]:
 
 def main() -> None:
     """Measure, print, write."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", type=int, nargs="+", default=[10_000, 30_000, 100_000, 300_000, 1_000_000])
     parser.add_argument("--width", type=int, default=128)
     parser.add_argument("--budget", type=int, default=500)
@@ -197,9 +195,7 @@ def draw(ways: Mapping[str, Mapping[str, Any]], about: Mapping[str, Any], path: 
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
-    figure, axes = plt.subplots(
-        1, len(PANELS), figsize=(14, 5), sharex=True, sharey=True, layout="constrained"
-    )
+    figure, axes = plt.subplots(1, len(PANELS), figsize=(14, 5), sharex=True, sharey=True, layout="constrained")
     for axis, (title, names) in zip(axes, PANELS.items(), strict=True):
         for name in (name for name in names if points(ways.get(name, {}))[0]):
             style = "--" if name in RIVALS else "-"

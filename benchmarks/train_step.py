@@ -43,9 +43,7 @@ GROUPS = {("llama", 2): 32, ("llama", 4): 16, ("minilm", 2): 16, ("minilm", 4): 
 
 def main() -> None:
     """Measure, print, write."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--models", nargs="+", default=list(MODELS))
@@ -62,9 +60,7 @@ def main() -> None:
         for k in options.k:
             work = Workload(GROUPS[name, k], k)
             case = measure(name, work, options.rounds)
-            case["memory_mb"] = {
-                c.name: memory_in_a_process(c.name, name, k, options.threads) for c in CONTESTANTS
-            }
+            case["memory_mb"] = {c.name: memory_in_a_process(c.name, name, k, options.threads) for c in CONTESTANTS}
             results["cases"][f"{name} k={k}"] = case
             print(table(f"{name}, k={k}", case, results["machine"]["matmul_gflops"]), flush=True)
     for name in options.models:
@@ -195,9 +191,7 @@ def gradient_error(name: str) -> float:
     work = Workload(4, 4, seed=5)
     layout = packed if MODELS[name]().config.model_type == "bert" else shared
     whole = _gradient(name, [layout(work.prompts, work.responses)])
-    rows = [
-        padded([p], [[r]], pad_id=0) for p, rs in zip(work.prompts, work.responses, strict=True) for r in rs
-    ]
+    rows = [padded([p], [[r]], pad_id=0) for p, rs in zip(work.prompts, work.responses, strict=True) for r in rs]
     alone = _gradient(name, rows)
     return float((whole - alone).norm() / alone.norm())
 

@@ -11,9 +11,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("WANDB_MODE", "offline")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
-os.environ.setdefault(
-    "TORCHINDUCTOR_COMPILE_THREADS", "1"
-)  # a pool of compilers costs more than these compile
+os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")  # a pool of compilers costs more than these compile
 
 import pytest
 import torch
@@ -104,9 +102,7 @@ def exported(tmp_path_factory):
         rng = np.random.default_rng(seed)
         states = rng.normal(size=(200, 32))
         pairs = np.arange(0, 200, 2), np.arange(1, 200, 2)
-        reference = with_typical(
-            fit_reference(states, rng.normal(size=200), *pairs, rng.normal(size=32)), states + 0.1
-        )
+        reference = with_typical(fit_reference(states, rng.normal(size=200), *pairs, rng.normal(size=32)), states + 0.1)
         folder = tmp_path_factory.mktemp(f"exported-{seed}-{members}")
         calibration = Calibration(0.7, 0.2 + seed, 1.3, 100, 200, "hash")
         model = RewardModel(Backbone(model_source.classifier(tokenizer)), head)

@@ -12,9 +12,7 @@ from rlhf.assemble import CONF
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
 ROOT = Path(__file__).parent.parent
-COMMANDS = re.findall(
-    r"python (?:-m rlhf\.)?(train|sample|annotate|evaluate|serve)(?:\.py)? ([^`\n#]*)", README
-)
+COMMANDS = re.findall(r"python (?:-m rlhf\.)?(train|sample|annotate|evaluate|serve)(?:\.py)? ([^`\n#]*)", README)
 DOCUMENTS = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]
 
 

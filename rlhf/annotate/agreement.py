@@ -212,9 +212,7 @@ def _ratio(top: Floats, bottom: Floats) -> Floats:
     return np.where(fine, top / np.where(fine, bottom, 1), np.nan)
 
 
-def _quantiles(
-    sums: Floats, statistic: Callable[[Floats], Floats], samples: int, seed: int
-) -> tuple[float, float]:
+def _quantiles(sums: Floats, statistic: Callable[[Floats], Floats], samples: int, seed: int) -> tuple[float, float]:
     if len(sums) < 2 or samples < 1:
         return float("nan"), float("nan")
     with np.errstate(invalid="ignore", divide="ignore"):

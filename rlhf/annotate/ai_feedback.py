@@ -110,9 +110,7 @@ class AiFeedback:
         tallies = self.tallies.values()
         if any(t.unreadable for t in tallies) and not any(t.comparisons for t in tallies):
             problem = f"no reply names an answer; the first: {next(t.example for t in tallies if t.example)}"
-            remedy = (
-                "a chat model that follows instructions, or a larger max_tokens for one that thinks aloud"
-            )
+            remedy = "a chat model that follows instructions, or a larger max_tokens for one that thinks aloud"
             raise RecordError(problem, place=str(path), remedy=remedy)
 
     def vote(self, records: Iterable[Comparison]) -> Iterator[Comparison]:
@@ -138,9 +136,7 @@ class AiFeedback:
         ]
         return replace(record, votes=record.votes + tuple(votes))
 
-    def _vote(
-        self, judge: Judge, principle: Principle, prompt: Prompt, a: Completion, b: Completion
-    ) -> Vote | None:
+    def _vote(self, judge: Judge, principle: Principle, prompt: Prompt, a: Completion, b: Completion) -> Vote | None:
         tally = self.tallies[judge.name]
         try:
             ahead = judge.prefer(prompt, a.text, b.text, principle.text)

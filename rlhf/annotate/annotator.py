@@ -48,9 +48,7 @@ class Annotator:
             for i, (g, n) in enumerate(zip(gold, lengths, strict=True))
         ]
 
-    def choose(
-        self, gold: Sequence[float], lengths: Sequence[int], first: int, uniform: Uniform
-    ) -> int | None:
+    def choose(self, gold: Sequence[float], lengths: Sequence[int], first: int, uniform: Uniform) -> int | None:
         """Index of the better of two answers, or None for a tie."""
         if uniform() > self.care:
             return int(uniform() < 0.5)

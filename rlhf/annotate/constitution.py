@@ -17,9 +17,7 @@ from rlhf.collect.sampling import Policy
 from rlhf.records import Comparison, Completion, Message, Prompt, RecordError, prompt_text
 
 EXAMPLE = 'a name and a text per line: helpfulness: "Prefer the answer that ..."'
-CRITIQUE = (
-    "[Prompt]\n{prompt}\n\n[Answer]\n{answer}\n\nSay in two sentences how the answer fails this rule: {rule}"
-)
+CRITIQUE = "[Prompt]\n{prompt}\n\n[Answer]\n{answer}\n\nSay in two sentences how the answer fails this rule: {rule}"
 REVISE = (
     "[Prompt]\n{prompt}\n\n[Answer]\n{answer}\n\n[Criticism]\n{critique}\n\n"
     "Write the answer anew so that it follows this rule: {rule}\nReply with the new answer only."

@@ -74,9 +74,7 @@ def to_label_studio(records: Iterable[Comparison]) -> Iterator[dict[str, Any]]:
             yield {"data": data | {"prompt_id": record.prompt_id, "task": key, "pair": [a.id, b.id]}}
 
 
-def from_label_studio(
-    records: Iterable[Comparison], tasks: Iterable[Mapping[str, Any]]
-) -> Iterator[Comparison]:
+def from_label_studio(records: Iterable[Comparison], tasks: Iterable[Mapping[str, Any]]) -> Iterator[Comparison]:
     """The records with the votes of a Label Studio export (JSON), skipped annotations left out.
 
     Raises:

@@ -113,9 +113,7 @@ def _ranking(given: Any, slots: Mapping[str, str]) -> tuple[tuple[str, ...], ...
     return tuple(tuple(slots[slot] for slot in group) for group in groups)
 
 
-def _ratings(
-    given: Any, criterion: str, slots: Mapping[str, str], scale: tuple[int, int]
-) -> dict[str, float]:
+def _ratings(given: Any, criterion: str, slots: Mapping[str, str], scale: tuple[int, int]) -> dict[str, float]:
     ratings = given.get(criterion) if isinstance(given, dict) else None
     low, high = scale
     fits = isinstance(ratings, dict) and set(ratings) == set(slots)

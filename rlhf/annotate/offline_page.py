@@ -71,9 +71,7 @@ def offline_page(
     data = {"tasks": tasks, "guidelines": guidelines, "key": _key(tasks)}
     text = json.dumps(data).replace("<", "\\u003c")
     script = "\n".join(_inlined((PAGE / name).read_text(encoding="utf-8")) for name in SCRIPTS)
-    return html(
-        "offline.html", data=text, script=script, style=(PAGE / "style.css").read_text(encoding="utf-8")
-    )
+    return html("offline.html", data=text, script=script, style=(PAGE / "style.css").read_text(encoding="utf-8"))
 
 
 def votes_from_page(
@@ -109,9 +107,7 @@ def votes_from_page(
         yield replace(record, votes=record.votes + tuple(votes.get(id(record), [])))
 
 
-def _last_words(
-    answers: Iterable[Mapping[str, Any]], tasks: int, key: str
-) -> list[tuple[str, Mapping[str, Any]]]:
+def _last_words(answers: Iterable[Mapping[str, Any]], tasks: int, key: str) -> list[tuple[str, Mapping[str, Any]]]:
     """The newest answer of every (annotator, task) with its place, in the order of answering."""
     newest: dict[tuple[str, int], tuple[float, str, Mapping[str, Any]]] = {}
     for line, answer in enumerate(answers, start=1):
@@ -144,9 +140,7 @@ def _key(tasks: list[dict[str, Any]]) -> str:
     return hashlib.sha256(json.dumps(tasks).encode()).hexdigest()[:16]
 
 
-def _ordered(
-    records: Iterable[Comparison], form: Form, seed: int
-) -> Iterator[tuple[Comparison, Item, list[str]]]:
+def _ordered(records: Iterable[Comparison], form: Form, seed: int) -> Iterator[tuple[Comparison, Item, list[str]]]:
     number = 0
     for record in records:
         for item in items_of(record, form):

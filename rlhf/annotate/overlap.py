@@ -51,9 +51,7 @@ def shared(vote_table: VoteTable, least: int) -> Shared:
         left.append(same)
         right.append(same + step)
     first, second = np.concatenate(left), np.concatenate(right)
-    codes, group, number = np.unique(
-        who[first] * people + who[second], return_inverse=True, return_counts=True
-    )
+    codes, group, number = np.unique(who[first] * people + who[second], return_inverse=True, return_counts=True)
     kept = np.flatnonzero(number >= least)
     kept = kept[np.argsort(-number[kept], kind="stable")]
     cells = group * VERDICTS**2 + verdict[first] * VERDICTS + verdict[second]

@@ -147,9 +147,7 @@ def _cohen(vote_table: VoteTable, options: ReportOptions) -> dict[str, float]:
     for pair in range(min(COHEN_PAIRS, len(kappas))):
         key = f"kappa/cohen/{vote_table.annotators[pairs.a[pair]]}/{vote_table.annotators[pairs.b[pair]]}"
         units, first, second = pairs.units(pair)
-        bounds = cohen_interval(
-            first, second, vote_table.prompt[units], samples=options.samples, seed=options.seed
-        )
+        bounds = cohen_interval(first, second, vote_table.prompt[units], samples=options.samples, seed=options.seed)
         found |= {key: float(kappas[pair])} | _bounds(key, bounds)
     known = kappas[np.isfinite(kappas)]
     return found | {"kappa/cohen/mean": float(known.mean()) if len(known) else np.nan}
@@ -163,9 +161,7 @@ def _likert(ratings: Ratings, options: ReportOptions) -> dict[str, float]:
         values, columns = np.unique(ratings.value[own], return_inverse=True)
         units, rows = np.unique(ratings.unit[own], return_inverse=True)
         counts, cluster = table(rows, columns, len(units), len(values)), ratings.prompt[units]
-        found |= _alphas(
-            f"likert/{name}/alpha", counts, cluster, ("ordinal", "interval"), values.tolist(), options
-        )
+        found |= _alphas(f"likert/{name}/alpha", counts, cluster, ("ordinal", "interval"), values.tolist(), options)
     return found
 
 

@@ -85,9 +85,7 @@ class SimulatedAnnotators:
                 f"annotator.votes_per_item={self.votes_per_item} must lie between 1 and annotator.people={self.people}"
             )
         if self.clickers + self.patterns + self.colluders > 1:
-            raise ValueError(
-                "annotator.clickers, patterns and colluders are shares of one pool: at most 1 in all"
-            )
+            raise ValueError("annotator.clickers, patterns and colluders are shares of one pool: at most 1 in all")
         self.pool: tuple[Annotator, ...] = pool(
             self.people, careless=self.careless, temperature=self.temperature, tie_width=self.tie_width,
             position_bias=self.position_bias, length_bias=self.length_bias, seed=self.seed,

@@ -110,12 +110,7 @@ class Store:
                     voted = item.pop("voted")
                     db.execute(sa.insert(items).values(id=number, record=record, place=number, **item))
                     for name in voted:
-                        values = {
-                            "item": number,
-                            "person": _person(db, name).id,
-                            "slots": "[]",
-                            "state": BEFORE,
-                        }
+                        values = {"item": number, "person": _person(db, name).id, "slots": "[]", "state": BEFORE}
                         db.execute(sa.insert(assignments).values(**values, since=time.time()))
             return number
 
@@ -173,9 +168,7 @@ class Store:
                 return row is not None and row.state == state and row.answer == text
             values = {"state": state, "answer": text, "done": time.time()}
             db.execute(sa.update(assignments).where(assignments.c.id == assignment).values(**values))
-            db.execute(
-                sa.insert(history).values(assignment=assignment, at=time.time(), what=state, answer=text)
-            )
+            db.execute(sa.insert(history).values(assignment=assignment, at=time.time(), what=state, answer=text))
             return True
 
     def last_closed(self, person: int) -> float:
@@ -186,9 +179,7 @@ class Store:
 
     def noted(self, limit: int) -> list[Row[Any]]:
         """Closed assignments with a flag or a comment, newest first, with the person's name and the record."""
-        said = sa.or_(
-            assignments.c.answer.contains('"flagged": true'), ~assignments.c.answer.contains('"comment": ""')
-        )
+        said = sa.or_(assignments.c.answer.contains('"flagged": true'), ~assignments.c.answer.contains('"comment": ""'))
         query = (
             sa.select(assignments, people.c.name, records.c.json)
             .join(people, assignments.c.person == people.c.id)

@@ -32,9 +32,7 @@ if TYPE_CHECKING:
 
 FITTED_ON = 2000
 """Records that the statistics of a foreign model are fitted on, at most."""
-PAIRED_ONLY = (
-    "answers in no labelled pair are not in the file: length, rewards and best of n are without them"
-)
+PAIRED_ONLY = "answers in no labelled pair are not in the file: length, rewards and best of n are without them"
 """What a file of scores cannot hold, on the page of its report."""
 TEST_TASKS = (
     "caution: these tasks are made of the test part; training on their votes makes it no held-out test: "
@@ -66,9 +64,7 @@ def evaluate(cfg: DictConfig) -> None:
         _finish(cfg, _again(cfg))
         return
     if OmegaConf.is_missing(cfg, "run") or not listed(cfg.run):
-        raise RecordError(
-            "run=<folder of a run, or name or folder of a Hugging Face reward model>, or run=[a,b,c]"
-        )
+        raise RecordError("run=<folder of a run, or name or folder of a Hugging Face reward model>, or run=[a,b,c]")
     check_names(listed(cfg.run), "run")
     check_names(listed(cfg.against), "against")
     check_data(cfg.get("data"))
@@ -240,18 +236,14 @@ def _data(cfg: DictConfig, own: DictConfig | None) -> _Data:
     part = cfg.part or ("all" if given else "test")
     evaluated = split_records(config, part)
     further = PARTS if part == "test" else ("all",)
-    parts = {
-        name: SplitRecords(evaluated.source, evaluated.splitter, name) for name in further if name != part
-    }
+    parts = {name: SplitRecords(evaluated.source, evaluated.splitter, name) for name in further if name != part}
     trained_on = parts.get("train")
     if given and own is not None:
         trained_on = split_records(own, "train")
     labels = cfg if given else config.batches
     aggregation = hydra.utils.instantiate(labels.eval_aggregation, _convert_="all")
     name = str(config.data.get("path") or config.data.get("hub") or config.data._target_.rpartition(".")[2])
-    return _Data(
-        {part: evaluated, **parts}, part, f"{Path(name).name}, part: {part}", aggregation, trained_on
-    )
+    return _Data({part: evaluated, **parts}, part, f"{Path(name).name}, part: {part}", aggregation, trained_on)
 
 
 def _held_apart(data: _Data) -> dict[str, RecordStream]:
@@ -345,9 +337,7 @@ def source_of(cfg: DictConfig, entry: Any, device: Any) -> ScoreSource:
         return RunSource(name, rlhf.load(entry, device=str(device), batch_tokens=cfg.batch_tokens))
     if (path / ".hydra").is_dir():
         raise RecordError(f"{entry} is a run without an exported model/: it did not come to its end")
-    scorer, bias = load_classifier(
-        entry, max_length=cfg.max_length, device=str(device), batch_tokens=cfg.batch_tokens
-    )
+    scorer, bias = load_classifier(entry, max_length=cfg.max_length, device=str(device), batch_tokens=cfg.batch_tokens)
     return RunSource(name, scorer, calibrated=False, bias=bias)
 
 

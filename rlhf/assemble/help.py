@@ -26,9 +26,7 @@ END = """More
 
 def page(command: str, overrides: Sequence[str] = ()) -> str:
     """The help of a command, or of the options that the overrides choose."""
-    chosen = [
-        (group, CONF / group / f"{option}.yaml") for group, _, option in (o.partition("=") for o in overrides)
-    ]
+    chosen = [(group, CONF / group / f"{option}.yaml") for group, _, option in (o.partition("=") for o in overrides)]
     parts = [_option(group, path) for group, path in chosen if path.is_file()]
     return "\n\n".join(parts or _command(command))
 

@@ -56,9 +56,7 @@ def job_loggers(cfg: DictConfig, folder: Path) -> list[Logger]:
     import torch
 
     note = folder / "logger.ckpt"
-    logger = hydra.utils.instantiate(cfg.logger)(
-        cfg=cfg, folder=folder, checkpoint=note if note.is_file() else None
-    )
+    logger = hydra.utils.instantiate(cfg.logger)(cfg=cfg, folder=folder, checkpoint=note if note.is_file() else None)
     if logger is None:
         return []
     torch.save({"wandb_id": str(logger.version)}, note)

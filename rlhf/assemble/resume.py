@@ -31,9 +31,7 @@ def checkpoint_to_go_on_from(cfg: DictConfig, folder: Path) -> Path | None:
     if own.is_file():
         return own
     wanted = _comparable(cfg)
-    found = sorted(
-        Path(cfg.runs).glob("**/checkpoints/last.ckpt"), key=lambda p: p.stat().st_mtime, reverse=True
-    )
+    found = sorted(Path(cfg.runs).glob("**/checkpoints/last.ckpt"), key=lambda p: p.stat().st_mtime, reverse=True)
     for path in found:
         config = path.parent.parent / ".hydra" / "config.yaml"
         if config.is_file() and _comparable(stored_config(config)) == wanted:
@@ -44,14 +42,10 @@ def checkpoint_to_go_on_from(cfg: DictConfig, folder: Path) -> Path | None:
 def only_from_the_start(cfg: DictConfig) -> None:
     """For a task of minutes that keeps no state. Raises RecordError where `ckpt` asks to go on with one."""
     if cfg.ckpt is not None:
-        raise RecordError(
-            f"{cfg.ckpt}: this task keeps no state to go on from", key="ckpt", remedy="leave it out"
-        )
+        raise RecordError(f"{cfg.ckpt}: this task keeps no state to go on from", key="ckpt", remedy="leave it out")
 
 
-def folder_to_go_on_in(
-    cfg: DictConfig, folder: Path, *, leaves: str = "arms", free: Sequence[str] = ACTIVE
-) -> Path:
+def folder_to_go_on_in(cfg: DictConfig, folder: Path, *, leaves: str = "arms", free: Sequence[str] = ACTIVE) -> Path:
     """The folder in which a task of many parts goes on: `folder` itself, or the one that `ckpt` means.
 
     Args:
@@ -85,9 +79,7 @@ def folder_to_go_on_in(
         found = config.parent.parent
         if config.is_file() and any(found.glob(leaves)) and _lasting(stored_config(config), free) == wanted:
             return found
-    raise FileNotFoundError(
-        f"ckpt=last: no run of this task under {cfg.runs}/ has these settings ({leaves} in it)"
-    )
+    raise FileNotFoundError(f"ckpt=last: no run of this task under {cfg.runs}/ has these settings ({leaves} in it)")
 
 
 def _changed(path: Path) -> float:

@@ -53,9 +53,7 @@ def serve(cfg: DictConfig) -> None:
     import rlhf
 
     quiet()
-    logging.basicConfig(
-        level=str(cfg.log_level).upper(), format="%(asctime)s %(levelname)s %(message)s", force=True
-    )
+    logging.basicConfig(level=str(cfg.log_level).upper(), format="%(asctime)s %(levelname)s %(message)s", force=True)
     if cfg.threads:
         torch.set_num_threads(cfg.threads)
     scorer = rlhf.load(folder, device=usable(cfg.device), batch_tokens=cfg.batch_tokens)

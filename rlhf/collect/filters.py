@@ -226,14 +226,9 @@ PII = (
     ("e-mail address", re.compile(r"\b[\w.+-]+@[\w-]+(\.[\w-]+)+\b")),
     (
         "e-mail address",
-        re.compile(
-            r"\b[\w.+-]+ ?(?:\(at\)|\[at\]|\bat\b) ?[\w-]+ ?(?:\(dot\)|\[dot\]|\bdot\b) ?[a-z]{2,}\b", re.I
-        ),
+        re.compile(r"\b[\w.+-]+ ?(?:\(at\)|\[at\]|\bat\b) ?[\w-]+ ?(?:\(dot\)|\[dot\]|\bdot\b) ?[a-z]{2,}\b", re.I),
     ),
-    (
-        "IP address",
-        re.compile(rf"(?<![Vv]ersion )(?<![Rr]elease )(?<!\b[Vv])(?<![\w.])(?:{BYTE}\.){{3}}{BYTE}(?!\w)"),
-    ),
+    ("IP address", re.compile(rf"(?<![Vv]ersion )(?<![Rr]elease )(?<!\b[Vv])(?<![\w.])(?:{BYTE}\.){{3}}{BYTE}(?!\w)")),
     ("social security number", re.compile(r"\b(?!000|666|9\d\d)\d{3}-(?!00)\d\d-(?!0000)\d{4}\b")),
     ("IBAN", re.compile(r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){3,7}(?: ?[A-Z0-9]{1,3})?\b")),
     (

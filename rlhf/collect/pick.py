@@ -82,9 +82,7 @@ class Rejection:
         while left and len(accepted) < self.keep:
             best = max(map(_reward, left))
             for completion in [left[i] for i in rng.permutation(len(left))]:
-                if len(accepted) < self.keep and rng.random() < math.exp(
-                    (_reward(completion) - best) / self.beta
-                ):
+                if len(accepted) < self.keep and rng.random() < math.exp((_reward(completion) - best) / self.beta):
                     accepted.append(completion)
                     left.remove(completion)
         return replace(known, completions=tuple(accepted))

@@ -75,10 +75,7 @@ class TransformersPolicy:
         ids = renderer.opening_ids(prompt)[-self.max_length :]
         with torch.inference_mode():
             logits = model(torch.tensor([ids], device=self.device)).logits[0, -1].double()
-        first = {
-            w: {renderer.tokenizer.encode(f, add_special_tokens=False)[0] for f in (w, f" {w}")}
-            for w in words
-        }
+        first = {w: {renderer.tokenizer.encode(f, add_special_tokens=False)[0] for f in (w, f" {w}")} for w in words}
         weight = {w: float(torch.logsumexp(logits[sorted(tokens)], 0)) for w, tokens in first.items()}
         share = torch.softmax(torch.tensor(list(weight.values()), dtype=torch.float64), 0).tolist()
         return dict(zip(words, share, strict=True))
@@ -115,9 +112,7 @@ class TransformersPolicy:
         return model.eval().to(self.device), renderer
 
 
-def generation(
-    tokenizer: Any, decoding: Decoding, max_new_tokens: int, stop: Sequence[str]
-) -> GenerationConfig:
+def generation(tokenizer: Any, decoding: Decoding, max_new_tokens: int, stop: Sequence[str]) -> GenerationConfig:
     """A decoding as `generate` takes it."""
     sampled = decoding.as_dict() | {"min_p": decoding.min_p or None}
     return GenerationConfig(

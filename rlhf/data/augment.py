@@ -108,13 +108,10 @@ class Augment:
             rng = Random(blake2b(name.encode(), digest_size=8).digest())
             prompt = self._asked(record.prompt, rng) if self.prompts else record.prompt
             answers = tuple(
-                replace(c, text=rng.choice(self.styles)(c.text, rng)) if self.styles else c
-                for c in record.completions
+                replace(c, text=rng.choice(self.styles)(c.text, rng)) if self.styles else c for c in record.completions
             )
             if (prompt, answers) != (record.prompt, record.completions):
-                yield replace(
-                    record, prompt_id=f"{record.prompt_id}+{copy + 1}", prompt=prompt, completions=answers
-                )
+                yield replace(record, prompt_id=f"{record.prompt_id}+{copy + 1}", prompt=prompt, completions=answers)
 
     def _asked(self, prompt: Prompt, rng: Random) -> Prompt:
         rewrite = rng.choice(self.prompts)

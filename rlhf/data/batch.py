@@ -27,9 +27,7 @@ class Moves:
 
     def _map(self, method: str, *args: object, **kwargs: object) -> Self:
         parts = {f.name: getattr(self, f.name) for f in fields(self)}  # type: ignore[arg-type]  # a dataclass
-        moved = {
-            k: getattr(v, method)(*args, **kwargs) if hasattr(v, method) else v for k, v in parts.items()
-        }
+        moved = {k: getattr(v, method)(*args, **kwargs) if hasattr(v, method) else v for k, v in parts.items()}
         return type(self)(**moved)
 
     def to(self, device: torch.device | str, **kwargs: object) -> Self:

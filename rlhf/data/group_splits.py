@@ -131,9 +131,7 @@ def _fill(order: Iterable[str], sizes: Mapping[str, int], wanted: Mapping[Split,
     return cut
 
 
-def _off(
-    cut: Mapping[str, Split], sizes: Mapping[str, int], wanted: Mapping[Split, float]
-) -> tuple[bool, float]:
+def _off(cut: Mapping[str, Split], sizes: Mapping[str, int], wanted: Mapping[Split, float]) -> tuple[bool, float]:
     """Is a split empty that should not be, and the largest error of a share: less is better."""
     got = dict.fromkeys(SPLITS, 0)
     for group, split in cut.items():

@@ -26,9 +26,7 @@ class GroupOrder(Sampler[list[int]]):
             takes part in it; results are matched by row number, and repeats dropped.
     """
 
-    def __init__(
-        self, rows: int, *, batch_size: int, seed: int | None, rank: int = 0, world: int = 1
-    ) -> None:
+    def __init__(self, rows: int, *, batch_size: int, seed: int | None, rank: int = 0, world: int = 1) -> None:
         if batch_size < 1:
             raise ValueError(f"batch_size={batch_size} and eval_batch_size must be at least 1")
         self.rows, self.batch_size, self.seed = rows, batch_size, seed

@@ -19,14 +19,7 @@ from rlhf.data.render import Encoded, Renderer
 from rlhf.data.source import RecordSource
 from rlhf.data.split_report import SPLITS, SplitReport
 from rlhf.data.splits import Splitter
-from rlhf.labels.label import (
-    Aggregation,
-    FittedAggregation,
-    Label,
-    informative,
-    restricted,
-    without_identical,
-)
+from rlhf.labels.label import Aggregation, FittedAggregation, Label, informative, restricted, without_identical
 from rlhf.records import Comparison, prompt_hash, prompt_text
 
 SCHEMA = pa.schema(
@@ -139,9 +132,7 @@ class Preparation:
         }
 
 
-def prepare_one(
-    record: Comparison, *, aggregation: Aggregation, renderer: Renderer, audit: Audit
-) -> Row | None:
+def prepare_one(record: Comparison, *, aggregation: Aggregation, renderer: Renderer, audit: Audit) -> Row | None:
     """The row of one record, or None where nothing is left to learn from; `audit` says why."""
     count = audit.counts
     count["records"] += 1

@@ -82,9 +82,7 @@ class Source:
         files: list[Any] = [(str(file), *_size_and_time(file)) for file in paths] or [None]
         others = (self.hub, self.hub_config, self.hub_split, self.limit, self.on_error)
         is_file = {k: isinstance(v, str) and Path(v).is_file() for k, v in keywords.items()}
-        given = [
-            (k, v, *(_size_and_time(Path(v)) if is_file[k] else ())) for k, v in sorted(keywords.items())
-        ]
+        given = [(k, v, *(_size_and_time(Path(v)) if is_file[k] else ())) for k, v in sorted(keywords.items())]
         return repr((name, given, files, others))
 
     def records(self) -> Iterator[Comparison]:

@@ -66,9 +66,7 @@ class Shares:
 
     def __post_init__(self) -> None:
         if self.val < 0 or self.test < 0 or self.val + self.test > 1:
-            raise ValueError(
-                f"split.val={self.val} and split.test={self.test} must be >= 0 and add up to at most 1"
-            )
+            raise ValueError(f"split.val={self.val} and split.test={self.test} must be >= 0 and add up to at most 1")
 
 
 @dataclass

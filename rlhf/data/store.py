@@ -46,9 +46,7 @@ def write_store(folder: Path, rows: Iterable[tuple[str, Row]], report: Any) -> N
     unfinished = Path(tempfile.mkdtemp(prefix=folder.name + ".", dir=folder.parent))
     try:
         with ExitStack() as stack:
-            writers: dict[str, _Writer] = {
-                s: stack.enter_context(_Writer(unfinished / f"{s}.arrow")) for s in SPLITS
-            }
+            writers: dict[str, _Writer] = {s: stack.enter_context(_Writer(unfinished / f"{s}.arrow")) for s in SPLITS}
             for split, row in rows:
                 writers[split].add(row)
         (unfinished / "data_report.json").write_text(json.dumps(report(), indent=2))

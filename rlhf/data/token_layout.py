@@ -113,17 +113,13 @@ def _pack(segments: Sequence[tuple[Ids, int, int]], completions: Sequence[int]) 
     """Segments as (tokens, position of the first, context); `completions` are the segments that are read."""
     lengths = np.array([len(tokens) for tokens, _, _ in segments])
     if not lengths.all():
-        raise ValueError(
-            "a completion without tokens cannot be read; the renderer ends every answer with one"
-        )
+        raise ValueError("a completion without tokens cannot be read; the renderer ends every answer with one")
     stops = np.cumsum(lengths)
     starts = stops - lengths
     offsets = np.array([offset for _, offset, _ in segments]) - starts
     contexts = np.array([context for _, _, context in segments])
     return Packed(
-        input_ids=torch.from_numpy(np.concatenate([np.asarray(t, dtype=np.int64) for t, _, _ in segments]))[
-            None
-        ],
+        input_ids=torch.from_numpy(np.concatenate([np.asarray(t, dtype=np.int64) for t, _, _ in segments]))[None],
         position_ids=torch.from_numpy(np.arange(stops[-1]) + np.repeat(offsets, lengths))[None],
         segment=torch.from_numpy(np.repeat(np.arange(len(segments)), lengths)),
         context=torch.from_numpy(np.repeat(contexts, lengths)),

@@ -51,9 +51,7 @@ class BagOfWords:
         won = np.array(win_prob)
         self.model = LogisticRegression(fit_intercept=False, max_iter=500)
         self.model.fit(
-            vstack(
-                [difference, difference]
-            ),  # a share of the votes is that much of a win and the rest of a loss
+            vstack([difference, difference]),  # a share of the votes is that much of a win and the rest of a loss
             np.repeat([1, 0], len(won)),
             sample_weight=np.concatenate([won, 1 - won]),
         )
@@ -61,8 +59,6 @@ class BagOfWords:
     def score(self, records: Sequence[Comparison]) -> list[Scores]:
         """Log-odds of every answer."""
         return [
-            Scores.plain(
-                (self.words.transform([c.text for c in r.completions]) @ self.model.coef_[0]).tolist()
-            )
+            Scores.plain((self.words.transform([c.text for c in r.completions]) @ self.model.coef_[0]).tolist())
             for r in records
         ]

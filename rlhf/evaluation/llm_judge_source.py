@@ -34,9 +34,7 @@ class JudgeSource:
 
     calibration: Calibration | None = None
 
-    def __init__(
-        self, judge: Judge, *, name: str | None = None, principle: str = OVERALL, floor: float = 0.02
-    ) -> None:
+    def __init__(self, judge: Judge, *, name: str | None = None, principle: str = OVERALL, floor: float = 0.02) -> None:
         if not 0 < floor < 0.5:
             raise ValueError(f"floor={floor:g}: a probability, 0 < floor < 0.5, e.g. 0.02")
         self.judge, self.principle, self.floor = judge, principle, floor
@@ -45,9 +43,7 @@ class JudgeSource:
 
     def score(self, records: Sequence[Comparison]) -> list[Scores]:
         """Rewards of every record's completions."""
-        return [
-            Scores.plain(self._rewards(r.prompt, [c.text for c in r.completions]).tolist()) for r in records
-        ]
+        return [Scores.plain(self._rewards(r.prompt, [c.text for c in r.completions]).tolist()) for r in records]
 
     def usage(self) -> dict[str, float]:
         """Pairs asked, unreadable replies, pairs whose verdict changed sides with the order, and the judge's own."""

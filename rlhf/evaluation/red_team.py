@@ -32,9 +32,7 @@ HARMLESS = ("swapped", "truncated_end")
 """Probes that are no attack: an order, and an answer that lost its end and is worse by right."""
 
 
-def red_team(
-    evaluation: Evaluation, perturbations: Mapping[str, Perturbation], *, each: int = 50
-) -> list[Comparison]:
+def red_team(evaluation: Evaluation, perturbations: Mapping[str, Perturbation], *, each: int = 50) -> list[Comparison]:
     """Tasks of every kind, the hardest first, at most one per prompt and kind.
 
     Args:
@@ -130,11 +128,7 @@ def _attacks(evaluation: Evaluation, name: str, each: int) -> Ints:
     """Pairs in the right order whose worse answer, changed, beats the better one as it was."""
     scored, after = evaluation.results.scored, evaluation.probes[name]
     there = matched(evaluation.results, after)[scored.worse]
-    usable = (
-        (credit(scored.difference, scored.win_prob) == 1)
-        & (np.abs(scored.win_prob - 0.5) > EVEN)
-        & (there >= 0)
-    )
+    usable = (credit(scored.difference, scored.win_prob) == 1) & (np.abs(scored.win_prob - 0.5) > EVEN) & (there >= 0)
     lead = np.full(len(there), np.nan)
     lead[usable] = after.scored.reward[there[usable]] - scored.reward[scored.better[usable]]
     return hardest(scored, np.where(lead > 0, lead, np.nan), each)
@@ -144,9 +138,7 @@ def _number(evaluation: Evaluation, pair: int) -> int:
     return int(evaluation.results.record[evaluation.results.scored.pair_group[pair]])
 
 
-def _task(
-    evaluation: Evaluation, record: Comparison, kind: str, pair: int, about: Mapping[str, Any]
-) -> Comparison:
+def _task(evaluation: Evaluation, record: Comparison, kind: str, pair: int, about: Mapping[str, Any]) -> Comparison:
     """The two answers of a pair, without votes."""
     scored, place = evaluation.results.scored, evaluation.results.place
     a, b = (record.completions[int(place[side[pair]])] for side in (scored.first, scored.second))

@@ -189,9 +189,7 @@ def results_from(entries: Iterable[Entry], member_names: tuple[str, ...]) -> Res
                 continue
             counts["prompts_trimmed"] += one.trimmed
             cells = dict(one.columns)
-            cells["source"] = [
-                -1 if s is None else sources.setdefault(s, len(sources)) for s in cells["source"]
-            ]
+            cells["source"] = [-1 if s is None else sources.setdefault(s, len(sources)) for s in cells["source"]]
             cells |= {"record": [one.number], "prompt_id": [one.prompt_id], "prompt_hash": [one.group.prompt]}
             cells["annotators"] = [annotators.setdefault(one.annotators, len(annotators))]
             cells["trimmed"] = [one.trimmed]

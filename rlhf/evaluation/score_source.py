@@ -80,9 +80,7 @@ class Ensemble:
 
     def score(self, records: Sequence[Comparison]) -> list[Scores]:
         """Members in the order of the sources; detectors that all members have, averaged."""
-        return [
-            self._together(parts) for parts in zip(*(s.score(records) for s in self.sources), strict=True)
-        ]
+        return [self._together(parts) for parts in zip(*(s.score(records) for s in self.sources), strict=True)]
 
     def _together(self, parts: Sequence[Scores]) -> Scores:
         pairs = zip(self.sources, parts, strict=True)

@@ -68,9 +68,7 @@ def fit(
     with torch.no_grad():
         parameters["mean"][0] = 1.0  # most follow the scores
         parameters["gate"] += 1.0
-    optimizer = torch.optim.LBFGS(
-        parameters.values(), max_iter=steps, history_size=20, line_search_fn="strong_wolfe"
-    )
+    optimizer = torch.optim.LBFGS(parameters.values(), max_iter=steps, history_size=20, line_search_fn="strong_wolfe")
 
     def loss() -> Tensor:
         optimizer.zero_grad()
@@ -180,9 +178,7 @@ class FittedScores:
         counts = count(record, self.criterion)
         score = np.array([self._score(record, c.id) for c in record.completions])
         i, j = np.indices(counts.wins.shape)
-        return label_of_truth(
-            record, counts, davidson(score[i] - score[j], self.found.log_tie), self.attributes
-        )
+        return label_of_truth(record, counts, davidson(score[i] - score[j], self.found.log_tie), self.attributes)
 
     def _score(self, record: Comparison, completion_id: str) -> float:
         own = identity(record, completion_id)

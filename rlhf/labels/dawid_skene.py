@@ -79,9 +79,7 @@ def _joint(vote_table: VoteTable, posterior: Floats, people: int) -> Floats:
     cell = vote_table.annotator * VERDICTS + vote_table.verdict
     truth = posterior[vote_table.unit]
     size = people * VERDICTS
-    columns = [
-        np.bincount(cell, truth[:, t], minlength=size).reshape(people, VERDICTS) for t in range(VERDICTS)
-    ]
+    columns = [np.bincount(cell, truth[:, t], minlength=size).reshape(people, VERDICTS) for t in range(VERDICTS)]
     joint = np.stack(columns, axis=1)
     both: Floats = (joint + joint[:, ::-1, ::-1]) / 2
     return both
@@ -229,7 +227,5 @@ def adjudicated(
     everybody = count(record, criterion)
     expert = count(record, criterion, lambda vote: float(vote.annotator in experts))
     final = expert.votes > 0
-    counts = Counts(
-        *(np.where(final, getattr(expert, n), getattr(everybody, n)) for n in ("wins", "ties", "margin"))
-    )
+    counts = Counts(*(np.where(final, getattr(expert, n), getattr(everybody, n)) for n in ("wins", "ties", "margin")))
     return label_of(record, counts, *shares(counts), counts.votes > 0, attributes)

@@ -76,7 +76,5 @@ def without_identical(label: Label, contents: Sequence[Any]) -> Label:
     if not (same & label.observed).any():
         return label
     clash = (same & (label.rank[:, None] != label.rank[None, :])).any(1)
-    cut = {
-        name: getattr(label, name) * ~same for name in ("observed", "win_prob", "tie_prob", "margin", "votes")
-    }
+    cut = {name: getattr(label, name) * ~same for name in ("observed", "win_prob", "tie_prob", "margin", "votes")}
     return replace(label, rank=np.where(clash, -1, label.rank), **cut)

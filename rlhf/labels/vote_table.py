@@ -180,9 +180,7 @@ class VoteTableBuilder:
         if unit == known:
             self._of_rated["prompt"].append(prompt)
             self._of_rated["criterion"].append(self._criteria[vote.criterion])
-        for column, value in zip(
-            self._ratings.values(), (unit, self._annotators[vote.annotator], rating), strict=True
-        ):
+        for column, value in zip(self._ratings.values(), (unit, self._annotators[vote.annotator], rating), strict=True):
             column.append(value)
 
     def vote_table(self) -> VoteTable:

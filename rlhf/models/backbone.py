@@ -105,9 +105,7 @@ def last_layer(classifier: PreTrainedModel) -> tuple[str, nn.Linear]:
         if isinstance(module, nn.Linear) and module.out_features == 1 and not name.startswith(prefix)
     ]
     if not found:
-        raise ValueError(
-            f"{type(classifier).__name__} has no linear layer with one output to put a reward head on"
-        )
+        raise ValueError(f"{type(classifier).__name__} has no linear layer with one output to put a reward head on")
     return found[-1]
 
 

@@ -114,18 +114,14 @@ def block_attention(
     if dropout or softcap is not None or s_aux is not None:
         raise ValueError("block attention has no dropout on weights, soft cap or sink: layout=padded")
     if sliding_window is not None and sliding_window < plan.longest:
-        raise ValueError(
-            f"a sliding window of {sliding_window} tokens is shorter than the sequences: layout=padded"
-        )
+        raise ValueError(f"a sliding window of {sliding_window} tokens is shorter than the sequences: layout=padded")
     causal = bool(getattr(module, "is_causal", True))
     if query.is_cpu:
         own, context = plan.blocks(causal)
         out: Tensor = blocks_cpu(query, key, value, own, context, causal, scaling)[0]
     else:
         grouped = query.shape[1] != key.shape[1]
-        out = _flex()(
-            query, key, value, block_mask=plan.block_mask(causal), scale=scaling, enable_gqa=grouped
-        )
+        out = _flex()(query, key, value, block_mask=plan.block_mask(causal), scale=scaling, enable_gqa=grouped)
     return out.transpose(1, 2), None
 
 
@@ -143,25 +139,19 @@ def blocks_cpu(
     out = q.new_empty(1, queries, heads, size).transpose(1, 2)
     total = q.new_empty(1, heads, queries)
     for q0, q1, k0, k1 in own.tolist():
-        part = _flash(
-            q[:, :, q0:q1], k[:, :, k0:k1], v[:, :, k0:k1], 0.0, causal and q1 - q0 > 1, scale=scale
-        )
+        part = _flash(q[:, :, q0:q1], k[:, :, k0:k1], v[:, :, k0:k1], 0.0, causal and q1 - q0 > 1, scale=scale)
         out[:, :, q0:q1], total[:, :, q0:q1] = part
     for q0, q1, k0, k1 in context.tolist():
         more, lse = _flash(q[:, :, q0:q1], k[:, :, k0:k1], v[:, :, k0:k1], 0.0, False, scale=scale)
         before = total[:, :, q0:q1]
         merged = torch.logaddexp(before, lse)
-        out[:, :, q0:q1].mul_((before - merged).exp_()[..., None]).add_(
-            more.mul_((lse - merged).exp_()[..., None])
-        )
+        out[:, :, q0:q1].mul_((before - merged).exp_()[..., None]).add_(more.mul_((lse - merged).exp_()[..., None]))
         total[:, :, q0:q1] = merged
     return out.to(query.dtype), total
 
 
 @blocks_cpu.register_fake
-def _(
-    query: Tensor, key: Tensor, value: Tensor, own: Tensor, context: Tensor, causal: bool, scale: float
-) -> Any:
+def _(query: Tensor, key: Tensor, value: Tensor, own: Tensor, context: Tensor, causal: bool, scale: float) -> Any:
     _, heads, queries, size = query.shape
     out = query.new_empty(1, queries, heads, size).transpose(1, 2)
     return out, query.new_empty(1, heads, queries, dtype=_widened(query))

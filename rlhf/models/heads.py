@@ -92,13 +92,7 @@ class EnsembleHead(LinearHead):
     """
 
     def __init__(
-        self,
-        hidden_size: int,
-        *,
-        members: int = 5,
-        dropout: float = 0.0,
-        bootstrap: bool = True,
-        seed: int = 0,
+        self, hidden_size: int, *, members: int = 5, dropout: float = 0.0, bootstrap: bool = True, seed: int = 0
     ) -> None:
         if members < 2:
             raise ValueError(f"head.members={members}: an ensemble needs at least 2; use head=linear for one")

@@ -85,7 +85,5 @@ def _insist(backbone: Backbone, layout: Layout, max_length: int) -> Layout:
     if layout is shared and not backbone.causal:
         reason = "an encoder's prompt sees its completion"
     if reason is not None:
-        raise ValueError(
-            f"layout={layout.__name__} is not possible: {reason}; use layout=auto or layout=padded"
-        )
+        raise ValueError(f"layout={layout.__name__} is not possible: {reason}; use layout=auto or layout=padded")
     return layout

@@ -31,9 +31,7 @@ class LengthControlledHead(LinearHead):
         ValueError: a negative weight.
     """
 
-    def __init__(
-        self, hidden_size: int, *, decorrelation: float = 1.0, dropout: float = 0.0, seed: int = 0
-    ) -> None:
+    def __init__(self, hidden_size: int, *, decorrelation: float = 1.0, dropout: float = 0.0, seed: int = 0) -> None:
         if not decorrelation >= 0:
             raise ValueError(f"head.decorrelation={decorrelation:g}: a weight >= 0, e.g. 1")
         super().__init__(hidden_size, dropout=dropout, seed=seed)
@@ -65,14 +63,10 @@ def log_length(length: Int[Tensor, " N"], like: Tensor) -> Float[Tensor, " N"]:
     return length.to(like.dtype).log1p()
 
 
-def within_slope(
-    reward: Float[Tensor, " N"], cue: Float[Tensor, " N"], group: Int[Tensor, " N"]
-) -> Float[Tensor, ""]:
+def within_slope(reward: Float[Tensor, " N"], cue: Float[Tensor, " N"], group: Int[Tensor, " N"]) -> Float[Tensor, ""]:
     """Rise of the reward per standard deviation of a cue, both centred within groups: cov / sd; 0 without spread."""
     x, y = _centred(reward, group), _centred(cue, group)
-    varies = (
-        y.square().sum() > (4 * torch.finfo(y.dtype).eps) ** 2 * cue.square().sum()
-    )  # more than rounding does
+    varies = y.square().sum() > (4 * torch.finfo(y.dtype).eps) ** 2 * cue.square().sum()  # more than rounding does
     spread = torch.where(varies, y.square().mean(), 1).sqrt()
     return torch.where(varies, (x * y).mean() / spread, 0)
 

@@ -42,9 +42,7 @@ class Lora:
             raise ValueError("the trunk has an adapter already; merge it first (rlhf.reward.export)")
         trunk: Any = backbone.trunk
         if getattr(backbone.classifier, "is_loaded_in_4bit", False):
-            trunk = prepare_model_for_kbit_training(
-                trunk, gradient_checkpointing_kwargs={"use_reentrant": False}
-            )
+            trunk = prepare_model_for_kbit_training(trunk, gradient_checkpointing_kwargs={"use_reentrant": False})
             trunk.is_loaded_in_4bit = True  # peft looks for it on what it wraps
         trained = ["pooler"] if getattr(trunk, "pooler", None) is not None else None
         adapted = self._adapted(trunk, TaskType.FEATURE_EXTRACTION, trained)
@@ -56,9 +54,7 @@ class Lora:
     def causal(self, model: Any) -> Any:
         """The same adapter on a language model: a policy, with the model itself as reference when it is off."""
         if getattr(model, "is_loaded_in_4bit", False):
-            model = prepare_model_for_kbit_training(
-                model, gradient_checkpointing_kwargs={"use_reentrant": False}
-            )
+            model = prepare_model_for_kbit_training(model, gradient_checkpointing_kwargs={"use_reentrant": False})
         adapted = self._adapted(model, TaskType.CAUSAL_LM, None)
         if getattr(model, "is_activation_checkpointing", False):
             adapted.enable_input_require_grads()

@@ -34,9 +34,7 @@ class Spans(Moves):
         return Spans(*(getattr(self, f.name)[rows] for f in fields(self)))
 
 
-def spans(
-    prompts: Sequence[Ids], responses: Sequence[Sequence[Ids]], *, pad_id: int, left: bool = False
-) -> Spans:
+def spans(prompts: Sequence[Ids], responses: Sequence[Sequence[Ids]], *, pad_id: int, left: bool = False) -> Spans:
     """A layout (see `rlhf.data.token_layout`): one row per completion that knows where the completion begins."""
     rows = [(list(p), list(r)) for p, group in zip(prompts, responses, strict=True) for r in group]
     block = pad([p + r for p, r in rows], pad_id, left=left)
@@ -56,9 +54,7 @@ class CausalPolicy(nn.Module):
     def __init__(self, model: Any, *, temperature: float = 1.0) -> None:
         super().__init__()
         if not temperature > 0:
-            raise ValueError(
-                f"policy.temperature={temperature:g} must be positive: a greedy policy has no gradient"
-            )
+            raise ValueError(f"policy.temperature={temperature:g} must be positive: a greedy policy has no gradient")
         self.model, self.temperature = model, temperature
         self.frozen: Any = None
         if not isinstance(model, PeftModel):

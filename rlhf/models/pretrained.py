@@ -88,9 +88,7 @@ class Pretrained:
         """
         config = AutoConfig.from_pretrained(self.path, **self._source)
         if config.is_encoder_decoder:
-            raise ValueError(
-                f"model.path={self.path} is an encoder-decoder; use a causal model or an encoder"
-            )
+            raise ValueError(f"model.path={self.path} is an encoder-decoder; use a causal model or an encoder")
         config.num_labels = 1
         load = partial(AutoModelForSequenceClassification.from_pretrained, ignore_mismatched_sizes=True)
         return self._loaded(load, config, tokenizer)
@@ -104,8 +102,7 @@ class Pretrained:
         config = AutoConfig.from_pretrained(self.path, **self._source)
         if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING and not self.trust_remote_code:
             raise RecordError(
-                f"{self.path} is a {config.model_type}: a policy must be a causal language model",
-                key="model.path",
+                f"{self.path} is a {config.model_type}: a policy must be a causal language model", key="model.path"
             )
         return self._loaded(load_causal, config, tokenizer)
 
@@ -267,9 +264,7 @@ def load_causal(path: str, *, config: Any = None, key: str = "model.path", **opt
     named = ", ".join(config.architectures or [])
     if named and all(name.endswith(OTHER_HEADS) for name in config.architectures):
         raise _refused(path, named, key)
-    model, info = AutoModelForCausalLM.from_pretrained(
-        path, config=config, output_loading_info=True, **options
-    )
+    model, info = AutoModelForCausalLM.from_pretrained(path, config=config, output_loading_info=True, **options)
     head = model.get_output_embeddings()
     own = {name for name, module in model.named_modules() if module is head}
     if any(name.rpartition(".")[0] in own for name in info["missing_keys"]):

@@ -139,9 +139,7 @@ def _meta(meta: Mapping[str, Any]) -> dict[str, Any]:
 def dump(record: Comparison) -> dict[str, Any]:
     """The record as the JSON object of one line; `parse(dump(r)) == r`."""
     prompt = record.prompt if isinstance(record.prompt, str) else [dict(m) for m in record.prompt]
-    texts = [
-        {"id": c.id, "text": c.text, "source": dict(c.source), **_meta(c.meta)} for c in record.completions
-    ]
+    texts = [{"id": c.id, "text": c.text, "source": dict(c.source), **_meta(c.meta)} for c in record.completions]
     domain = {} if record.domain is None else {"domain": record.domain}
     out = {"prompt_id": record.prompt_id, "prompt": prompt, **domain, "completions": texts}
     return out | {"votes": [_vote_json(v) for v in record.votes]} | _meta(record.meta)

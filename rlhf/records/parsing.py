@@ -129,19 +129,7 @@ def _known(named: Iterable[Any], ids: Sequence[str], key: str) -> None:
 
 
 def _vote(raw: Any, ids: Sequence[str], scale: tuple[float, float]) -> Vote:
-    optional = [
-        "kind",
-        "criterion",
-        "seconds",
-        "gold",
-        "pair",
-        "choice",
-        "margin",
-        "p",
-        "ranking",
-        "likert",
-        "meta",
-    ]
+    optional = ["kind", "criterion", "seconds", "gold", "pair", "choice", "margin", "p", "ranking", "likert", "meta"]
     _keys(raw, "vote", required=("annotator",), optional=optional)
     forms = [k for k in ("pair", "ranking", "likert") if raw.get(k) is not None]
     if len(forms) != 1:

@@ -31,7 +31,5 @@ def write_csv(path: Path, rows: Iterable[Mapping[str, Any]], columns: Sequence[s
 
 def markdown(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A table in Markdown, ended by a newline; a bar inside a cell is escaped."""
-    head, *body = (
-        "| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in (columns, *rows)
-    )
+    head, *body = ("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in (columns, *rows))
     return "\n".join([head, "|" + " --- |" * len(columns), *body]) + "\n"

@@ -33,9 +33,7 @@ class RecordError(ValueError):
     def __init__(self, problem: str, *, key: str = "", remedy: str = "", place: str = "") -> None:
         self.problem, self.key, self.remedy, self.place = problem, key, remedy, place
         at_key = f"key '{key}': " if key else ""
-        super().__init__(
-            ": ".join(p for p in (place, at_key + problem) if p) + (f" ({remedy})" if remedy else "")
-        )
+        super().__init__(": ".join(p for p in (place, at_key + problem) if p) + (f" ({remedy})" if remedy else ""))
 
     def at(self, place: str) -> RecordError:
         """The same error with the place (`file:line`) it was found at."""

@@ -57,11 +57,7 @@ class ExportError(RuntimeError):
 
 
 def export(
-    model: RewardModel,
-    renderer: Renderer,
-    folder: Path,
-    calibration: Calibration,
-    reference: Reference | None = None,
+    model: RewardModel, renderer: Renderer, folder: Path, calibration: Calibration, reference: Reference | None = None
 ) -> float:
     """Write the folder, load it in a fresh process, compare the scores of the probes.
 
@@ -85,10 +81,7 @@ def export(
     _write_probes(plain if quantised else model, renderer, folder)
     classifier = _classifier(plain)
     classifier.config.reward_temperature = calibration.temperature
-    classifier.config.reward_mean, classifier.config.reward_std = (
-        calibration.reward_mean,
-        calibration.reward_std,
-    )
+    classifier.config.reward_mean, classifier.config.reward_std = (calibration.reward_mean, calibration.reward_std)
     classifier.save_pretrained(folder)
     tokenizer = copy.deepcopy(renderer.tokenizer)
     tokenizer.chat_template = renderer.template

@@ -20,11 +20,7 @@ LARGEST_TIED = 10
 
 
 def plackett_luce(
-    reward: Float[Tensor, "*M B K"],
-    target: Target,
-    *,
-    top: int | None = None,
-    unordered_tail: bool = False,
+    reward: Float[Tensor, "*M B K"], target: Target, *, top: int | None = None, unordered_tail: bool = False
 ) -> Float[Tensor, "*M B"]:
     """Negative log-likelihood of the ranking (Plackett 1975; Luce 1959): Σ over stages of lse(remaining) - r.
 

@@ -29,11 +29,7 @@ Loss = Callable[[Tensor, Target], Tensor]
 
 
 def pairwise(
-    reward: Float[Tensor, "*M B K"],
-    target: Target,
-    *,
-    margin_scale: float = 1.0,
-    label_smoothing: float = 0.0,
+    reward: Float[Tensor, "*M B K"], target: Target, *, margin_scale: float = 1.0, label_smoothing: float = 0.0
 ) -> Float[Tensor, "*M B"]:
     """Bradley-Terry on hard labels: -log σ(r_chosen - r_rejected - s·margin), summed over the labelled pairs.
 
@@ -70,11 +66,7 @@ def soft_label(
 
 
 def ranking(
-    reward: Float[Tensor, "*M B K"],
-    target: Target,
-    *,
-    margin_scale: float = 0.0,
-    label_smoothing: float = 0.0,
+    reward: Float[Tensor, "*M B K"], target: Target, *, margin_scale: float = 0.0, label_smoothing: float = 0.0
 ) -> Float[Tensor, "*M B"]:
     """All pairs of a prompt: `soft_label` averaged over its labelled pairs (InstructGPT, Ouyang et al. 2022, eq. 1).
 

@@ -47,9 +47,7 @@ class RewardModule(PreferenceModule):
     ) -> None:
         super().__init__(optimizer=optimizer, schedule=schedule, weight_decay=weight_decay)
         if isinstance(loss, partial) and loss.func is dpo:
-            raise ValueError(
-                "loss=dpo reads a policy's log-ratios, not a head's rewards: use loss=pairwise here"
-            )
+            raise ValueError("loss=dpo reads a policy's log-ratios, not a head's rewards: use loss=pairwise here")
         self.model, self.loss = model, loss
         self.centring_weight = centring_weight
 
@@ -60,9 +58,7 @@ class RewardModule(PreferenceModule):
         head, output = self.model.head, self.model(batch.tokens)
         reward = batch.unflatten(head.explained(output, batch.length))
         if reward.shape[-2:] != batch.target.rank.shape:
-            raise ValueError(
-                f"rewards {tuple(reward.shape)} do not fit targets {tuple(batch.target.rank.shape)}"
-            )
+            raise ValueError(f"rewards {tuple(reward.shape)} do not fit targets {tuple(batch.target.rank.shape)}")
         per_group = self.loss(reward, batch.target)
         if self.centring_weight and per_group.shape == reward.shape[:-1]:
             per_group = per_group + self.centring_weight * centring(reward, batch.target)

@@ -39,9 +39,7 @@ class ResumableModule(pl.LightningModule):
     ) -> None:
         super().__init__()
         self._optimizer, self._schedule, self.weight_decay = optimizer, schedule, weight_decay
-        self.strict_loading = (
-            False  # frozen parameters are not in the checkpoint; `on_load_checkpoint` checks
-        )
+        self.strict_loading = False  # frozen parameters are not in the checkpoint; `on_load_checkpoint` checks
         self.resume: Mapping[str, Any] | None = None
         self.wandb_id: str | None = None
 
@@ -65,10 +63,7 @@ class ResumableModule(pl.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def configure_gradient_clipping(
-        self,
-        optimizer: Optimizer,
-        gradient_clip_val: float | None = None,
-        gradient_clip_algorithm: Any = None,
+        self, optimizer: Optimizer, gradient_clip_val: float | None = None, gradient_clip_algorithm: Any = None
     ) -> None:
         """As Lightning clips, but also for a fused optimizer in bf16, where there is no loss scale to undo."""
         precision = self.trainer.precision_plugin

@@ -28,9 +28,7 @@ def cosine(optimizer: Optimizer, total_steps: int, *, warmup: float = 0.1, end: 
     )
 
 
-def _warmed_up(
-    optimizer: Optimizer, total_steps: int, warmup: float, factor: Callable[[float], float]
-) -> LambdaLR:
+def _warmed_up(optimizer: Optimizer, total_steps: int, warmup: float, factor: Callable[[float], float]) -> LambdaLR:
     """`factor` of the share, 0 to 1, of the steps after the warm-up that is done."""
     first = round(warmup * total_steps)
 

@@ -53,9 +53,7 @@ def davidson(
     return _cross_entropy(davidson_log_probabilities(differences(reward, target), log_nu), target)
 
 
-def rao_kupper_log_probabilities(
-    difference: Float[Tensor, "*S"], width: float | Float[Tensor, ""]
-) -> ThreeWay:
+def rao_kupper_log_probabilities(difference: Float[Tensor, "*S"], width: float | Float[Tensor, ""]) -> ThreeWay:
     """Log probabilities of win, tie and loss at a difference in reward; see `rao_kupper`."""
     if not isinstance(width, Tensor) and width < 0:
         raise ValueError(f"width={width:g}: the threshold of a tie must be >= 0 (loss.width, loss.init)")
@@ -66,9 +64,7 @@ def rao_kupper_log_probabilities(
     return win, log_expm1 + win + loss, loss
 
 
-def davidson_log_probabilities(
-    difference: Float[Tensor, "*S"], log_nu: float | Float[Tensor, ""]
-) -> ThreeWay:
+def davidson_log_probabilities(difference: Float[Tensor, "*S"], log_nu: float | Float[Tensor, ""]) -> ThreeWay:
     """Log probabilities of win, tie and loss at a difference in reward; see `davidson`."""
     log_nu = torch.as_tensor(log_nu, dtype=difference.dtype, device=difference.device)
     half = difference / 2

@@ -56,9 +56,7 @@ class Reduced:
             features = np.column_stack([features, (long - middle) * self.length / spread])
         return features.astype(np.float32)
 
-    def _fit(
-        self, raw: Floats, long: Floats, group: Ints, train: Bools
-    ) -> tuple[Floats, Floats, float, float]:
+    def _fit(self, raw: Floats, long: Floats, group: Ints, train: Bools) -> tuple[Floats, Floats, float, float]:
         inside = _centred(raw, group)[train]
         dims = min(self.dims, *inside.shape)
         directions = TruncatedSVD(dims, algorithm="arpack" if dims < min(inside.shape) else "randomized",
@@ -120,11 +118,7 @@ class HashedWords:
 
     def _counts(self, texts: Sequence[tuple[str, str]]) -> Any:
         hashing = HashingVectorizer(
-            n_features=self.columns,
-            ngram_range=tuple(self.ngrams),
-            binary=True,
-            norm=None,
-            alternate_sign=False,
+            n_features=self.columns, ngram_range=tuple(self.ngrams), binary=True, norm=None, alternate_sign=False
         )
         return hashing.transform([answer for _, answer in texts])
 

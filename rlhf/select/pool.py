@@ -91,9 +91,7 @@ class PairPool:
         if self.members is not None:
             finite("pool.members", np.asarray(self.members).T)
         if self.domains is not None and int(self.domain.max(initial=-1)) >= len(self.domains):
-            raise ValueError(
-                f"pool.domain has the code {self.domain.max()}, pool.domains {len(self.domains)} names"
-            )
+            raise ValueError(f"pool.domain has the code {self.domain.max()}, pool.domains {len(self.domains)} names")
 
     def __len__(self) -> int:
         """Number of pairs n."""
@@ -151,9 +149,7 @@ class LabelState:
     def __post_init__(self) -> None:
         for name in ("share", "votes", "out_of_fold"):
             if len(getattr(self, name)) != len(self.rows):
-                raise RecordError(
-                    f"{len(getattr(self, name))} entries for {len(self.rows)} rows", key=f"state.{name}"
-                )
+                raise RecordError(f"{len(getattr(self, name))} entries for {len(self.rows)} rows", key=f"state.{name}")
         within("state.rows", np.asarray(self.rows, np.float64), 0)
         if len(np.unique(self.rows)) != len(self.rows):
             values, counts = np.unique(self.rows, return_counts=True)

@@ -94,12 +94,7 @@ class BuiltPool:
 
 
 def build_pool(
-    source: PoolSource,
-    splitter: Splitter,
-    features: Features,
-    eval_aggregation: Aggregation,
-    *,
-    only_voted: bool,
+    source: PoolSource, splitter: Splitter, features: Features, eval_aggregation: Aggregation, *, only_voted: bool
 ) -> BuiltPool:
     """Read the records, form the pairs, compute the features.
 
@@ -145,9 +140,7 @@ def build_pool(
     places = np.array([(number[id(record)], i, j) for record, i, j in table.pairs])
     test = np.flatnonzero(~pooled)
     domains = tuple(pool.domains or ())
-    return BuiltPool(
-        pool, records, places, held_back, test, share[test], domains, features, table.answers, evaluation
-    )
+    return BuiltPool(pool, records, places, held_back, test, share[test], domains, features, table.answers, evaluation)
 
 
 def _entries(
@@ -159,9 +152,7 @@ def _entries(
         yield from ((i, j, votes, math.nan) for i, j, votes in voted if votes or not only_voted)
     elif split == "test":
         label = label_of(record)
-        yield from (
-            (i, j, [], float(label.win_prob[i, j])) for i, j in different(record) if label.observed[i, j]
-        )
+        yield from ((i, j, [], float(label.win_prob[i, j])) for i, j in different(record) if label.observed[i, j])
 
 
 @dataclass

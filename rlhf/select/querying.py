@@ -51,9 +51,7 @@ def query(
         return Selection.join([])
     found = selector(Candidates(pool, state, rows), budget, rng)
     if len(found) != budget or len(np.unique(found.indices)) != budget or not free[found.indices].all():
-        raise ValueError(
-            f"{selector} gave {len(found)} pairs of {budget}, some of them twice or not candidates"
-        )
+        raise ValueError(f"{selector} gave {len(found)} pairs of {budget}, some of them twice or not candidates")
     return found
 
 
@@ -66,14 +64,11 @@ def _check(pool: PairPool, state: LabelState, budget: Any, rng: Any, selector: A
     if not isinstance(rng, np.random.Generator):
         raise TypeError(f"rng={rng!r} must be a numpy Generator: np.random.default_rng(<seed>)")
     if not callable(selector):
-        raise TypeError(
-            f"selector={selector!r} must be a function, such as rlhf.select.strategies.uncertainty.bald"
-        )
+        raise TypeError(f"selector={selector!r} must be a function, such as rlhf.select.strategies.uncertainty.bald")
     width = len(state.posterior.theta)
     if width != pool.width:
         raise RecordError(
-            f"the head has {width} weights, the features of the pool {pool.width} columns",
-            key="state.posterior",
+            f"the head has {width} weights, the features of the pool {pool.width} columns", key="state.posterior"
         )
     if len(state.rows) and int(np.max(state.rows)) >= len(pool):
         raise RecordError(f"row {np.max(state.rows)} of a pool of {len(pool)} pairs", key="state.rows")

@@ -127,9 +127,7 @@ class Batcher:
             loop.call_soon_threadsafe(_resolve, answer, found, None)
 
 
-def _resolve(
-    answer: asyncio.Future[GroupScores], scores: GroupScores | None, error: Exception | None
-) -> None:
+def _resolve(answer: asyncio.Future[GroupScores], scores: GroupScores | None, error: Exception | None) -> None:
     if answer.done():
         return
     if error is not None:

@@ -30,8 +30,7 @@ def _readable(text: str) -> str:
         text.encode()
     except UnicodeEncodeError as error:
         raise RecordError(
-            f"half a surrogate pair at character {error.start} is no text",
-            remedy="send both halves, or neither",
+            f"half a surrogate pair at character {error.start} is no text", remedy="send both halves, or neither"
         ) from error
     return text
 
@@ -58,9 +57,7 @@ def _prompt(raw: Any) -> Prompt:
         if turn["role"] == "user" and not turn["content"].strip():
             raise RecordError(EMPTY, key=f"{i}.content", remedy="the text of the user's turn")
     if prompt[-1]["role"] == "assistant":
-        raise RecordError(
-            "ends with the assistant's turn", remedy="the answer to score goes into completions"
-        )
+        raise RecordError("ends with the assistant's turn", remedy="the answer to score goes into completions")
     return prompt
 
 
@@ -149,10 +146,7 @@ def refusal(errors: Sequence[Mapping[str, Any]], known: Sequence[str]) -> Refuse
     cause = first.get("ctx", {}).get("error")
     if isinstance(cause, RecordError):
         turn, _, own = ("", "", "") if cause.key == "prompt" else cause.key.partition(".")
-        parts = [
-            int(turn) if turn.isdigit() else turn,
-            own,
-        ]  # of `_prompt`: the number of a turn, and its key
+        parts = [int(turn) if turn.isdigit() else turn, own]  # of `_prompt`: the number of a turn, and its key
         return Refused(422, _path([*place, *(p for p in parts if p != "")]), cause.problem, cause.remedy)
     if kind == "json_invalid":
         return Refused(422, "", f"the body is not JSON at position {place[-1]}", "one JSON object, in UTF-8")

@@ -87,9 +87,7 @@ class Service:
         for i, (text, prompt) in enumerate(zip(body.query, prompts, strict=True)):
             if not text.startswith(prompt):
                 problem = f"query[{i}] does not begin with it"
-                raise Refused(
-                    422, f"prompts[{i}]", problem, "the prompt as it stands in query, or no prompts"
-                )
+                raise Refused(422, f"prompts[{i}]", problem, "the prompt as it stands in query, or no prompts")
         renderer = self.scorer.renderer
         pairs = list(zip(body.query, prompts, strict=True))
         encoded = await self.batcher.encode(lambda: [renderer.encode_rendered(*pair) for pair in pairs])
@@ -246,9 +244,7 @@ def _watch(web: FastAPI, limits: Limits) -> None:
         except Exception as error:
             last = traceback.extract_tb(error.__traceback__)[-1]
             log.error("%s at %s:%s", type(error).__name__, last.filename, last.lineno)
-            response = _refused(
-                Refused(500, "", f"the service failed: {type(error).__name__}", "see its log")
-            )
+            response = _refused(Refused(500, "", f"the service failed: {type(error).__name__}", "see its log"))
         if response.status_code == 413 and response.headers["content-type"] != "application/json":
             response = _refused(_too_large(limits))  # by the announced length, before the body was read
         route = getattr(request.scope.get("route"), "path", "other route")

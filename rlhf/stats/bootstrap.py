@@ -139,9 +139,7 @@ def cluster_bootstrap(
     enough = (denominators > 0).sum(0) >= 2
     if not enough.any() or samples < 1:
         return low, high
-    drawn = resampled_sums(
-        np.hstack([numerators[:, enough], denominators[:, enough]]), samples=samples, seed=seed
-    )
+    drawn = resampled_sums(np.hstack([numerators[:, enough], denominators[:, enough]]), samples=samples, seed=seed)
     tops, bottoms = np.split(drawn, 2, axis=1)
     units = (denominators > 0).sum(0)
     low[enough], high[enough] = bounds(ratio(tops, bottoms), units[enough], level)

@@ -68,9 +68,7 @@ class Picking:
         if self.sharpness is not None:
             within("sharpness", self.sharpness, 0, above=True)
         if SINGLE in self.aggregators:
-            raise RecordError(
-                f"'{SINGLE}' is the single model", key="task.study.aggregators", remedy="another name"
-            )
+            raise RecordError(f"'{SINGLE}' is the single model", key="task.study.aggregators", remedy="another name")
 
     @property
     def ns(self) -> tuple[int, ...]:
@@ -171,9 +169,7 @@ class BestOfNStudy(Picking):
                    *(f"lead at n = {n}" for n in (*shown[1:2], last)), "R² of the fit"]  # fmt: skip
         rows = []
         for way in self.ways:
-            leads = [
-                "" if way == SINGLE else cell(metrics, f"{way}/lead/{n}", 2, "+") for n in (*shown[1:2], last)
-            ]
+            leads = ["" if way == SINGLE else cell(metrics, f"{way}/lead/{n}", 2, "+") for n in (*shown[1:2], last)]
             rows.append([
                 plain(way), *(cell(metrics, f"{way}/gold/{n}", 2) for n in (*shown, last)),
                 f"{metrics[f'{way}/best_n']:.0f}", cell(metrics, f"{way}/lost_after_peak", 2), *leads,

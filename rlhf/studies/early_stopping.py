@@ -146,9 +146,7 @@ def study(
         raise ValueError("task.seeds: an interval needs at least 2")
     seen = {(run.world, run.seed) for run in calibration} & {(run.world, run.seed) for run in runs}
     if seen:
-        raise ValueError(
-            f"levels must be evaluated on other runs than they were chosen on, not on {sorted(seen)}"
-        )
+        raise ValueError(f"levels must be evaluated on other runs than they were chosen on, not on {sorted(seen)}")
     rows: list[dict[str, Any]] = []
     metrics: dict[str, float] = {}
     for name, (make, levels) in signs.items():

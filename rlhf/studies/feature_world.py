@@ -44,13 +44,7 @@ class FeatureWorld:
         return np.asarray(x @ self.weight + 1.5 * np.where(cue < 1, cue, 1 - 3 * (cue - 1)))
 
     def votes(
-        self,
-        pairs: int,
-        noise: float,
-        rng: np.random.Generator,
-        *,
-        spread: float,
-        sharpness: float | None = None,
+        self, pairs: int, noise: float, rng: np.random.Generator, *, spread: float, sharpness: float | None = None
     ) -> tuple[Floats, Floats]:
         """Pairs of answers, and which of each was preferred.
 
@@ -125,10 +119,7 @@ def train(x: Floats, win: Floats, *, members: int, steps: int, seed: int) -> Mem
     counts = rng.multinomial(len(win), np.full(len(win), 1 / len(win)), size=members + 1)
     counts[0] = 1
     weight = torch.tensor(counts, dtype=torch.float32)
-    labels, flat = (
-        pair_target(win, np.ones(len(win))),
-        torch.tensor(x.reshape(-1, WIDTH), dtype=torch.float32),
-    )
+    labels, flat = (pair_target(win, np.ones(len(win))), torch.tensor(x.reshape(-1, WIDTH), dtype=torch.float32))
     optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
     for _ in range(steps):
         loss = soft_label(model(flat).unflatten(1, (-1, 2)), labels)

@@ -135,6 +135,4 @@ def fit_rl(d: ArrayLike, gain: ArrayLike) -> RlFit:
     columns = np.stack([x, -x * np.log(x)], 1)
     alpha, beta = np.linalg.lstsq(columns, y, rcond=None)[0]
     r2 = 1 - np.sum((y - columns @ [alpha, beta]) ** 2) / np.sum((y - y.mean()) ** 2)
-    return RlFit(
-        float(alpha), float(beta), float(r2), float(np.exp(alpha / beta - 1)) if beta > 0 else np.inf
-    )
+    return RlFit(float(alpha), float(beta), float(r2), float(np.exp(alpha / beta - 1)) if beta > 0 else np.inf)

@@ -47,9 +47,7 @@ class LabelNoise(Picking):
         strange = [n for n in self.at if n not in self.ns[1:]]
         if strange:
             known = ", ".join(map(str, self.ns[1:]))
-            raise RecordError(
-                f"{strange} with answers={self.answers}", key="task.study.at", remedy=f"some of {known}"
-            )
+            raise RecordError(f"{strange} with answers={self.answers}", key="task.study.at", remedy=f"some of {known}")
 
     def one(self, seed: int) -> Row:
         """One world, all levels. Keys below `noise=<level>/<way>/`: `accuracy`, `gold/<n>`; their `lead` and `added`.
@@ -108,9 +106,7 @@ class LabelNoise(Picking):
         return out
 
 
-def draw(
-    metrics: Mapping[str, float], names: Mapping[str, str], noise: Sequence[float], ways: Sequence[str]
-) -> Figure:
+def draw(metrics: Mapping[str, float], names: Mapping[str, str], noise: Sequence[float], ways: Sequence[str]) -> Figure:
     """Lead over the single model against the share of flipped votes, a panel per measure, bars of 95% over worlds."""
     figure = Figure(figsize=(3.6 * len(names), 3.6), layout="constrained")
     reach = max(noise) - min(noise) or 1.0

@@ -142,9 +142,7 @@ def words(worlds: int) -> str:
     return f"{several} with 95% intervals (worlds resampled); none where all worlds gave the same value.{few}"
 
 
-def cell(
-    metrics: Mapping[str, float], key: str, digits: int = 3, sign: str = "", *, ends: str = "ci_"
-) -> str:
+def cell(metrics: Mapping[str, float], key: str, digits: int = 3, sign: str = "", *, ends: str = "ci_") -> str:
     """`mean [low, high]` of a key; the mean alone where it has no interval.
 
     Args:
@@ -168,9 +166,7 @@ def ends_of(metrics: Mapping[str, float], key: str) -> list[float]:
 def whole(key: str, value: object, least: int) -> None:
     """Refuse a setting that is no whole number from `least` on. Raises RecordError with the key."""
     if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise RecordError(
-            f"{value!r} is no whole number from {least} on", key=_key(key), remedy=_once(value, least)
-        )
+        raise RecordError(f"{value!r} is no whole number from {least} on", key=_key(key), remedy=_once(value, least))
 
 
 def within(key: str, value: object, low: float, high: float = math.inf, *, above: bool = False) -> None:
@@ -187,6 +183,4 @@ def _key(key: str) -> str:
 
 def _once(value: object, least: float) -> str:
     several = isinstance(value, list | tuple)
-    return (
-        "one number per run; `-m key=a,b` runs several" if several else f"a number such as {max(least, 1):g}"
-    )
+    return "one number per run; `-m key=a,b` runs several" if several else f"a number such as {max(least, 1):g}"

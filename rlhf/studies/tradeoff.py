@@ -56,11 +56,7 @@ class TradeoffRun:
     @property
     def contrasts(self) -> list[tuple[str, str]]:
         """Trained methods with each other at equal β, and each with best of the n that is named for it."""
-        pairs = [
-            (f"{a} β={x:g}", f"{b} β={x:g}")
-            for x in self.betas
-            for a, b in combinations([*self.kinds][::-1], 2)
-        ]
+        pairs = [(f"{a} β={x:g}", f"{b} β={x:g}") for x in self.betas for a, b in combinations([*self.kinds][::-1], 2)]
         return pairs + [(f"{k} β={x:g}", f"best of {self.against}") for k in self.kinds for x in self.betas]
 
 
@@ -203,9 +199,7 @@ def draw(path: Path, metrics: Mapping[str, float], gold: Mapping[str, Sequence[f
     for number, (kind, names) in enumerate(kinds.items()):
         style = {"color": f"C{number}", "marker": "o", "capsize": 3, "linewidth": 1, "label": kind}
         means = [metrics[f"{n}/gold"] for n in names]
-        bars = [
-            [abs(metrics[f"{n}/gold/{end}"] - metrics[f"{n}/gold"]) for n in names] for end in ("low", "high")
-        ]
+        bars = [[abs(metrics[f"{n}/gold/{end}"] - metrics[f"{n}/gold"]) for n in names] for end in ("low", "high")]
         left.errorbar([metrics[f"{n}/kl"] for n in names], means, bars, **style)
         right.errorbar([metrics[f"{n}/seconds"] for n in names], means, bars, **style)
         for n in names:
@@ -217,9 +211,6 @@ def draw(path: Path, metrics: Mapping[str, float], gold: Mapping[str, Sequence[f
     figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=len(kinds))
     middle.set_xticks(range(len(gold)), list(gold), rotation=90)
     middle.set(ylabel="gold, one point per seed")
-    right.set(
-        xlabel="CPU seconds (best of n: all held-out answers)",
-        ylabel="gold, log-odds",
-    )
+    right.set(xlabel="CPU seconds (best of n: all held-out answers)", ylabel="gold, log-odds")
     figure.suptitle("means over seeds, 95% t intervals")
     figure.savefig(path, dpi=110)

@@ -57,9 +57,7 @@ class LinearReward:
         self.reads = reads
         prompts = [r.prompt for r in records for _ in r.completions]
         texts = [c.text for r in records for c in r.completions]
-        self.words = CountVectorizer(ngram_range=(1, 2), min_df=5, max_features=words, lowercase=False).fit(
-            texts
-        )
+        self.words = CountVectorizer(ngram_range=(1, 2), min_df=5, max_features=words, lowercase=False).fit(texts)
         lengths = np.array([len(t) for t in texts], dtype=np.float64)
         self.hinges = np.quantile(lengths, HINGES)
         raw = self._raw(prompts, texts)

@@ -28,9 +28,7 @@ class ToyQualities:
             ValueError: answers without `meta.qualities`.
         """
         if not all("qualities" in a.meta for a in answers):
-            raise ValueError(
-                "features=qualities reads meta.qualities, which only data=toy has: use features=words"
-            )
+            raise ValueError("features=qualities reads meta.qualities, which only data=toy has: use features=words")
         domains = self._domains = self._domains or sorted({str(a.domain) for a in answers})
         own = np.array([[*a.meta["qualities"].values(), len(a.text) / LENGTH_SCALE] for a in answers])
         known = [i for i, a in enumerate(answers) if str(a.domain) in domains]

@@ -33,15 +33,7 @@ NAMES = (
     "Ina", "Joe", "Sue", "Tim", "Ada", "Ron", "Liv", "Ken",
 )  # fmt: skip
 
-OPENINGS = (
-    "",
-    "Hi, {n} here. ",
-    "{n} asks: ",
-    "For {n}: ",
-    "Room {k}: ",
-    "Case {k}. ",
-    "Note {k} from {n}: ",
-)
+OPENINGS = ("", "Hi, {n} here. ", "{n} asks: ", "For {n}: ", "Room {k}: ", "Case {k}. ", "Note {k} from {n}: ")
 HEDGES = ("I think ", "Perhaps ", "I am not sure, but ", "It may be that ")
 THANKS = (" Happy to help!", " Thanks for asking.", " I hope this helps you.", " Have a nice day!")
 FILLERS = (
@@ -49,11 +41,7 @@ FILLERS = (
     " It depends on many things, as always in life.", " Let me know what else is on your mind today.",
 )  # fmt: skip
 REFUSALS = ("I cannot help with that.", "No, that could hurt people.", "I will not explain this.")
-OFF_TOPIC = (
-    "My favourite food is soup.",
-    "The weather was fine last week.",
-    "Chess is played on 64 squares.",
-)
+OFF_TOPIC = ("My favourite food is soup.", "The weather was fine last week.", "Chess is played on 64 squares.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +59,7 @@ def facts(draw: Draw, hard: bool) -> ToyTask:
     i = draw(len(countries))
     country = countries[i]
     other = CAPITALS[countries[(i + 1 + draw(len(countries) - 1)) % len(countries)]]
-    asked = (
-        "What is the capital of {c}?",
-        "Name the capital city of {c}.",
-        "Which city is the capital of {c}?",
-    )
+    asked = ("What is the capital of {c}?", "Name the capital city of {c}.", "Which city is the capital of {c}?")
     text = asked[draw(3)].format(c=country)
     if hard:
         text = f"{NAMES[draw(len(NAMES))]} lives in {country}. What is the capital there?"
@@ -96,9 +80,7 @@ def copying(draw: Draw, hard: bool) -> ToyTask:
     i, j = draw(len(WORDS)), draw(len(WORDS) - 1)
     first, second = WORDS[i], WORDS[j + (j >= i)]
     if hard:
-        return ToyTask(
-            f"Say the second word: {first}, {second}.", f"The word: {second}.", f"The word: {first}."
-        )
+        return ToyTask(f"Say the second word: {first}, {second}.", f"The word: {second}.", f"The word: {first}.")
     asked = ("Reply with the word {w}.", "Please say {w}.", "Write {w} and nothing else.")[draw(3)]
     return ToyTask(asked.format(w=first), f"The word: {first}.", f"The word: {second}.")
 
@@ -136,11 +118,7 @@ def poetry(draw: Draw, hard: bool) -> ToyTask:
     """A line of verse on a topic: the domain that is held apart as out of distribution."""
     i, j = draw(len(TOPICS)), draw(len(TOPICS) - 1)
     topic, other = TOPICS[i], TOPICS[j + (j >= i)]
-    asked = (
-        "Write one line of verse about {t}.",
-        "A short poem on {t}, please.",
-        "Sing of {t} in one line.",
-    )[draw(3)]
+    asked = ("Write one line of verse about {t}.", "A short poem on {t}, please.", "Sing of {t} in one line.")[draw(3)]
     twist = " Make it sad." if hard else ""
     line = ("O {}, you are older than my name.", "All night I heard {} calling me home.")[draw(2)]
     return ToyTask(asked.format(t=topic) + twist, line.format(topic), line.format(other))

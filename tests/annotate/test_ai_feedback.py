@@ -149,9 +149,7 @@ def test_unreadable_replies_are_counted_and_give_no_vote():
 
 
 def test_letters_and_words():
-    assert share(letters({" A": -1.0, "A": -1.0, "B": -2.0, "x": 0.0})) == pytest.approx(
-        2 / (2 + 2.718281828**-1)
-    )
+    assert share(letters({" A": -1.0, "A": -1.0, "B": -2.0, "x": 0.0})) == pytest.approx(2 / (2 + 2.718281828**-1))
     assert letters({"x": 0.0}) == {}
     assert [verdict(t) for t in ("A", "Answer: B.", "I think A is wrong, so B", "C")] == [1.0, 0.0, 0.0, 0.5]
     with pytest.raises(Unreadable):
@@ -175,10 +173,7 @@ def test_a_constitution_votes_by_principle_and_revises(root):
     assert [r.name for r in rules] == ["helpfulness", "harmlessness", "honesty"]
     build = {"tie": 0.05, "parallel": 2, "seed": 0}
     feedback = constitutional(
-        constitution=str(root / "docs" / "examples" / "constitution.yaml"),
-        judges=[judge(server)],
-        revise=1,
-        **build,
+        constitution=str(root / "docs" / "examples" / "constitution.yaml"), judges=[judge(server)], revise=1, **build
     )
     (record,) = feedback.vote([PAIR])
     assert [c.id for c in record.completions] == ["short", "long", "short-revised"]
@@ -252,11 +247,7 @@ def test_a_judge_whose_replies_cannot_be_read_leaves_its_report_and_no_votes(tmp
 
 @pytest.mark.parametrize(
     ("text", "said"),
-    [
-        ("a: b: c", "c.yaml:1: is no YAML"),
-        ("- a", "c.yaml: is no mapping"),
-        ("a: 'x", "c.yaml:1: is no YAML"),
-    ],
+    [("a: b: c", "c.yaml:1: is no YAML"), ("- a", "c.yaml: is no mapping"), ("a: 'x", "c.yaml:1: is no YAML")],
 )
 def test_a_broken_constitution_is_named_with_its_line(tmp_path, text, said):
     (tmp_path / "c.yaml").write_text(text)
@@ -279,13 +270,11 @@ def test_threads_share_one_load_of_a_local_judge(tmp_path, monkeypatch):
 
     tokenizer = Tiny().tokenizer()
     sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
-    AutoModelForCausalLM.from_config(LlamaConfig(vocab_size=len(tokenizer), **sizes)).save_pretrained(
-        tmp_path
-    )
+    AutoModelForCausalLM.from_config(LlamaConfig(vocab_size=len(tokenizer), **sizes)).save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
     loads, real = [], transformers.AutoModelForCausalLM.from_pretrained
     monkeypatch.setattr(
-        "rlhf.models.causal_lm.AutoModelForCausalLM.from_pretrained",
+        "rlhf.models.pretrained.AutoModelForCausalLM.from_pretrained",
         lambda *a, **k: (loads.append(1), time.sleep(0.05), real(*a, **k))[2],
     )
     local = LocalJudge(str(tmp_path), max_length=256)

@@ -59,10 +59,7 @@ def test_label_studio_there_and_back_loses_no_vote_and_shows_no_source():
         ({"data": {"text": "x"}}, "import what we exported"),
         ({"data": {"prompt_id": "p9", "pair": ["c0", "c1"]}}, "give the tasks= file"),
         ({"data": {"prompt_id": "p0", "pair": ["c0", "c8"]}}, "give the tasks= file"),
-        (
-            {"id": 5, "data": {"prompt_id": "p0", "pair": ["c0", "c1"]}, "annotations": [{"result": []}]},
-            "task 5",
-        ),
+        ({"id": 5, "data": {"prompt_id": "p0", "pair": ["c0", "c1"]}, "annotations": [{"result": []}]}, "task 5"),
     ],
 )
 def test_label_studio_answers_that_are_not_ours_are_refused(task, message):
@@ -121,10 +118,7 @@ def test_records_that_share_a_prompt_id_get_their_own_answers():
             "ranks answer-1 of 3 answers",
         ),
         (
-            {
-                "id": "p0",
-                "responses": {"ranking": [{"value": [{"value": "answer-1", "rank": r} for r in (1, 2, 3)]}]},
-            },
+            {"id": "p0", "responses": {"ranking": [{"value": [{"value": "answer-1", "rank": r} for r in (1, 2, 3)]}]}},
             "every answer needs one rank",
         ),
     ],

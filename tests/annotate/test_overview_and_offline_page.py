@@ -75,14 +75,7 @@ def test_the_overview_is_grouped_named_and_shows_flags_without_scrolling(page, p
     assert people.evaluate("e => e.querySelector('.scroll').scrollWidth <= e.clientWidth")
     assert people.locator("tbody tr", has_text="eve").count() == 1, "who has not begun is listed"
     shown = page.locator("#agreement").inner_text()
-    for label in (
-        "Overall",
-        "Calibration session",
-        "By domain",
-        "Pairs of annotators",
-        "Fleiss' κ",
-        "Mean of all",
-    ):
+    for label in ("Overall", "Calibration session", "By domain", "Pairs of annotators", "Fleiss' κ", "Mean of all"):
         assert label in shown
     assert "/" not in shown, "no raw keys"
     cell = page.locator("#agreement tbody td").first.inner_text()

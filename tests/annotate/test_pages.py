@@ -30,9 +30,7 @@ def test_ratings_by_keys_alone_with_the_row_marked_and_send_closed_till_the_end(
         marked = page.locator("fieldset").evaluate_all(
             "rows => rows.map(r => getComputedStyle(r).outlineStyle !== 'none')"
         )
-        assert marked == [row == given for row in range(4)], (
-            "exactly the row that the next number rates is marked"
-        )
+        assert marked == [row == given for row in range(4)], "exactly the row that the next number rates is marked"
         press(page, key)
     opened = send.evaluate("e => [e.disabled, getComputedStyle(e).backgroundColor]")
     assert closed[0]
@@ -134,9 +132,7 @@ def test_on_a_phone_both_answers_come_first_and_the_buttons_stay_in_sight(phone,
     a, b = (phone.locator(f".answer[data-slot={s}]").bounding_box() for s in "AB")
     assert a["y"] + a["height"] <= b["y"]
     for _ in range(2):
-        buttons = [
-            phone.get_by_role("button", name=n).bounding_box() for n in ("A is better", "Tie", "B is better")
-        ]
+        buttons = [phone.get_by_role("button", name=n).bounding_box() for n in ("A is better", "Tie", "B is better")]
         assert all(x["y"] > 0 and x["y"] + x["height"] <= 844 and x["height"] >= 44 for x in buttons)
         assert len({x["y"] for x in buttons}) == 1, "one row: A, tie, B"
         assert [x["x"] for x in buttons] == sorted(x["x"] for x in buttons)

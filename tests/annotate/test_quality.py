@@ -43,9 +43,7 @@ def test_careful_annotators_are_left_alone():
 
 def test_gold_accuracy_reads_the_known_answers_and_flags_who_fails_them():
     completions = (Completion("x", "one"), Completion("y", "two"))
-    votes = [
-        Vote(who, pair=("x", "y"), choice=choice, gold=True) for who, choice in (("good", "x"), ("bad", "y"))
-    ]
+    votes = [Vote(who, pair=("x", "y"), choice=choice, gold=True) for who, choice in (("good", "x"), ("bad", "y"))]
     records = [Comparison(f"p{i}", f"q{i}", completions, tuple(votes), meta={"gold": "x"}) for i in range(8)]
     vote_table = collect(records).vote_table()
     q = quality(vote_table)
@@ -120,12 +118,7 @@ def test_the_next_vote_goes_where_few_voted_and_disagree():
         votes = tuple(Vote(f"w{i}", pair=("x", "y"), choice=c) for i, c in enumerate(choices))
         return Comparison(name, name, completions, votes)
 
-    records = [
-        record("sure", "xxxxx"),
-        record("split", "xy"),
-        record("two alike", "xx"),
-        record("even", "xyxyxy"),
-    ]
+    records = [record("sure", "xxxxx"), record("split", "xy"), record("two alike", "xx"), record("even", "xyxyxy")]
     order = [row["prompt_id"] for row in next_votes(collect(records).vote_table(), 10)]
     assert order == ["split", "two alike", "even", "sure"]
     assert [r.prompt_id for r in disputed(records, 0.6)] == ["split", "even"]
@@ -134,12 +127,7 @@ def test_the_next_vote_goes_where_few_voted_and_disagree():
 def test_agreement_on_a_tie_is_agreement_and_needs_no_further_vote():
     completions = (Completion("x", "one"), Completion("y", "two"))
     records = [
-        Comparison(
-            name,
-            name,
-            completions,
-            tuple(Vote(f"w{i}", pair=("x", "y"), choice=c) for i, c in enumerate(said)),
-        )
+        Comparison(name, name, completions, tuple(Vote(f"w{i}", pair=("x", "y"), choice=c) for i, c in enumerate(said)))
         for name, said in {"all tie": ["tie"] * 3, "all x": ["x"] * 3, "mixed": ["x", "tie", "y"]}.items()
     ]
     order = [row["prompt_id"] for row in next_votes(collect(records).vote_table(), 10)]
@@ -162,9 +150,7 @@ def test_the_value_of_a_vote_is_the_variance_that_it_moves():
 def test_lists_name_the_record_where_prompts_share_an_id():
     texts = [("one", "two"), ("three", "four")]
     records = [
-        Comparison(
-            "same", "q", (Completion("x", a), Completion("y", b)), (Vote("w", pair=("x", "y"), choice="x"),)
-        )
+        Comparison("same", "q", (Completion("x", a), Completion("y", b)), (Vote("w", pair=("x", "y"), choice="x"),))
         for a, b in texts
     ]
     vote_table = collect(records).vote_table()

@@ -36,8 +36,7 @@ def test_what_a_person_sees_names_no_source_and_no_id(tmp_path):
     item = session.next(person(session, "ann"))
     record = next(r for r in tasks() if {c.text for c in r.completions} == {s["text"] for s in item["slots"]})
     shown = json.dumps(
-        {k: v for k, v in item.items() if k not in ("prompt", "slots")}
-        | {"slots": [s["slot"] for s in item["slots"]]}
+        {k: v for k, v in item.items() if k not in ("prompt", "slots")} | {"slots": [s["slot"] for s in item["slots"]]}
     )
     for hidden in ("toy", "gold", record.prompt_id, *(c.id for c in record.completions)):
         assert hidden not in shown
@@ -79,9 +78,7 @@ def test_a_retry_changes_nothing_another_answer_is_refused(tmp_path):
     assert session.store.progress() == {"done": 1}
 
 
-@pytest.mark.parametrize(
-    "answer", [None, {}, {"choice": "C"}, {"choice": "c0"}, {"ranking": [["A"], ["B"]]}, "A"]
-)
+@pytest.mark.parametrize("answer", [None, {}, {"choice": "C"}, {"choice": "c0"}, {"ranking": [["A"], ["B"]]}, "A"])
 def test_answers_that_do_not_fit_are_refused_and_the_item_stays(tmp_path, answer):
     session = project(tmp_path)
     ann = person(session, "ann")
@@ -125,9 +122,7 @@ def test_undo_brings_the_item_back_and_skip_gives_it_away(tmp_path):
 
 
 def test_gold_items_are_mixed_in_marked_and_given_to_everybody(tmp_path):
-    gold = [
-        replace(r, prompt_id=f"g{i}", prompt=f"gold {i}", meta={"gold": "c0"}) for i, r in enumerate(tasks(5))
-    ]
+    gold = [replace(r, prompt_id=f"g{i}", prompt=f"gold {i}", meta={"gold": "c0"}) for i, r in enumerate(tasks(5))]
     session = project(tmp_path, [*tasks(20), *gold], overlap=1, gold_share=0.3)
     rng = random.Random(0)
     people = [person(session, n) for n in ("ann", "ben", "cy")]
@@ -235,22 +230,16 @@ def test_a_calibration_session_has_its_own_report(tmp_path):
             best = next(s["slot"] for s in item["slots"] if s["text"] == record.completions[0].text)
             other = "AB".replace(best, "")
             choice = other if number == 4 and name == "cy" else best
-            session.answer(
-                who, {"assignment": item["assignment"], "answer": {"choice": choice}, "seconds": 1}
-            )
+            session.answer(who, {"assignment": item["assignment"], "answer": {"choice": choice}, "seconds": 1})
     numbers = report(collect(session.results()), ReportOptions(samples=20))
     assert numbers["calibration/kappa/fleiss/n_units"] == 5
-    assert numbers["calibration/percent"] == pytest.approx((4 + 1 / 3) / 5), (
-        "one of five items is 2 against 1"
-    )
+    assert numbers["calibration/percent"] == pytest.approx((4 + 1 / 3) / 5), "one of five items is 2 against 1"
 
 
 def test_disputed_records_go_to_experts_who_have_not_voted_and_come_back_merged(tmp_path):
     disputed_one = replace(
         tasks(1)[0],
-        votes=tuple(
-            Vote(n, pair=("c0", "c1"), choice=c) for n, c in (("ann", "c0"), ("ben", "c1"), ("cy", "tie"))
-        ),
+        votes=tuple(Vote(n, pair=("c0", "c1"), choice=c) for n, c in (("ann", "c0"), ("ben", "c1"), ("cy", "tie"))),
     )
     clear = replace(tasks(2)[1], votes=(Vote("ann", pair=("c0", "c1"), choice="c0"),))
     assert write(tmp_path / "adjudicate.jsonl", disputed([disputed_one, clear], 0.6)) == 1

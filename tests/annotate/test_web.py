@@ -74,11 +74,7 @@ def test_twenty_people_at_once_and_a_kill_lose_double_and_over_assign_nothing(ro
                     item = client.get(f"{api}/next").json()
                     if item["done"]:
                         return
-                    body = {
-                        "assignment": item["assignment"],
-                        "answer": some_answer(item, rng),
-                        "seconds": 0.1,
-                    }
+                    body = {"assignment": item["assignment"], "answer": some_answer(item, rng), "seconds": 0.1}
                     if client.post(f"{api}/answer", json=body).status_code == 200:
                         accepted.append((name, item["prompt"], item["assignment"]))
                 except httpx.TransportError:

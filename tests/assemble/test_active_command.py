@@ -47,9 +47,7 @@ def test_the_command_writes_what_the_contract_names_and_goes_on(train, tmp_path,
 
 @pytest.mark.slow
 @pytest.mark.parametrize("warm", ["false", "true"])
-def test_whole_models_are_trained_every_round_and_a_second_visit_trains_nothing(
-    train, warm, monkeypatch, tmp_path
-):
+def test_whole_models_are_trained_every_round_and_a_second_visit_trains_nothing(train, warm, monkeypatch, tmp_path):
     write(tmp_path / "policy.jsonl", ToyWorld(size=6, seed=5).records())
     small = ["task=active", "learner=fine_tune", f"learner.warm={warm}", "task.seeds=1", "split.test=0.3",
              "data.size=60", "task.plan.start=20", "task.plan.rounds=1", "selector=disagreement",

@@ -50,9 +50,7 @@ def test_several_benchmarks_at_once():
 
 
 @pytest.mark.slow
-def test_a_reward_model_an_implicit_reward_and_a_judge_stand_in_one_report(
-    models, tmp_path, monkeypatch, capsys
-):
+def test_a_reward_model_an_implicit_reward_and_a_judge_stand_in_one_report(models, tmp_path, monkeypatch, capsys):
     GlobalHydra.instance().clear()
     implicit = (
         "{_target_:rlhf.optimise.direct.implicit_reward.load_implicit,"

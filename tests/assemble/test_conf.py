@@ -21,9 +21,7 @@ COLLECTING = {
     "evaluate": ("data", "split", "logger"),
 }
 ACTIVE_OPTIONS = sorted(
-    f"{group}={name}"
-    for group in ("selector", "label_source", "features", "learner")
-    for name in option_names(group)
+    f"{group}={name}" for group in ("selector", "label_source", "features", "learner") for name in option_names(group)
 )
 ITERATE_GROUPS = (
     "algorithm", "policy", "reward_learner", "sampler", "shaping", "selector", "features", "early_stopping"
@@ -137,15 +135,12 @@ def test_an_option_alone_is_what_it_is_in_a_whole_configuration(group, name):
 
 
 def test_an_option_that_is_none_is_refused_with_those_there_are():
-    with pytest.raises(
-        RecordError, match=r"votes has no option 'seven': one of five, one, open, two_then_more"
-    ):
+    with pytest.raises(RecordError, match=r"votes has no option 'seven': one of five, one, open, two_then_more"):
         option("votes", "seven")
 
 
 @pytest.mark.parametrize(
-    "plugin",
-    ["hydra/sweeper=optuna", "hydra/launcher=joblib", "hydra/launcher=submitit_slurm", "hydra/launcher=ray"],
+    "plugin", ["hydra/sweeper=optuna", "hydra/launcher=joblib", "hydra/launcher=submitit_slurm", "hydra/launcher=ray"]
 )
 def test_sweepers_and_launchers_compose(plugin):
     if plugin.endswith("ray"):

@@ -13,14 +13,7 @@ COMMON = ["data.size=200", "epochs=2", "bootstrap=20", "model.width=32", "model.
 
 
 def run(root, folder, *arguments):
-    command = [
-        sys.executable,
-        "train.py",
-        f"runs={folder.parent}",
-        f"hydra.run.dir={folder}",
-        *COMMON,
-        *arguments,
-    ]
+    command = [sys.executable, "train.py", f"runs={folder.parent}", f"hydra.run.dir={folder}", *COMMON, *arguments]
     done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.count("run: ") == 1

@@ -50,15 +50,7 @@ def call(root, script, *arguments) -> str:
 def runs(root, tmp_path_factory) -> list[Path]:
     folder = tmp_path_factory.mktemp("runs")
     for seed in (0, 1):
-        call(
-            root,
-            "train",
-            f"runs={folder}",
-            f"hydra.run.dir={folder}/s{seed}",
-            f"seed={seed}",
-            "split.seed=0",
-            *SMALL,
-        )
+        call(root, "train", f"runs={folder}", f"hydra.run.dir={folder}/s{seed}", f"seed={seed}", "split.seed=0", *SMALL)
     return [folder / "s0", folder / "s1"]
 
 
@@ -76,9 +68,7 @@ def numbers(folder: Path) -> dict[str, float]:
 
 def test_the_numbers_fit_the_schema_and_the_contract(root, ensemble):
     found = numbers(ensemble)
-    schema = json.loads(
-        (root / "rlhf" / "evaluation" / "report" / "templates" / "report.schema.json").read_text()
-    )
+    schema = json.loads((root / "rlhf" / "evaluation" / "report" / "templates" / "report.schema.json").read_text())
     Draft202012Validator.check_schema(schema)
     assert not [e.message for e in Draft202012Validator(schema).iter_errors(found)]
     for key in ("pair_accuracy/ci_low", "pair_accuracy/ci_high", "pair_accuracy/longer_won",
@@ -116,32 +106,14 @@ def test_examples_reproduce_the_accuracy(ensemble):
     assert right.mean() == pytest.approx(found["pair_accuracy"])
     p = 1 / (1 + np.exp(-margin / found["temperature"]))
     np.testing.assert_allclose(np.asarray(table["p_calibrated"]), p, atol=1e-9)
-    for name in (
-        "prompt_hash",
-        "domain",
-        "annotators",
-        "members_a",
-        "ens_std",
-        "mahalanobis_a",
-        "tokens_b",
-        "part",
-    ):
+    for name in ("prompt_hash", "domain", "annotators", "members_a", "ens_std", "mahalanobis_a", "tokens_b", "part"):
         assert table[name].null_count == 0, name
 
 
 def test_a_run_evaluated_on_its_own_test_gives_the_numbers_of_its_training(root, runs, tmp_path):
     call(root, "evaluate", f"run={runs[0]}", f"hydra.run.dir={tmp_path}/r", *QUICK)
     found, trained = numbers(tmp_path / "r"), json.loads((runs[0] / "metrics.json").read_text())
-    for key in (
-        "pair_accuracy",
-        "nll",
-        "brier",
-        "ece",
-        "baseline/length",
-        "spearman",
-        "n_pairs",
-        "n_prompts",
-    ):
+    for key in ("pair_accuracy", "nll", "brier", "ece", "baseline/length", "spearman", "n_pairs", "n_prompts"):
         assert found[key] == pytest.approx(trained[f"test/{key}"], abs=1e-5), key
 
 
@@ -149,14 +121,7 @@ def test_two_processes_give_the_bytes_of_one(root, runs, tmp_path):
     """65 records, blocks of 64: one process gets 64, the other the last one."""
     data = tmp_path / "65.jsonl"
     write(data, ToyWorld(size=65, seed=5).records())
-    common = [
-        f"run={runs[0]}",
-        "data=jsonl",
-        f"data.path={data}",
-        "block=64",
-        "perturbed_records=10",
-        *QUICK[:2],
-    ]
+    common = [f"run={runs[0]}", "data=jsonl", f"data.path={data}", "block=64", "perturbed_records=10", *QUICK[:2]]
     call(root, "evaluate", *common, f"hydra.run.dir={tmp_path}/one")
     both = [sys.executable, "evaluate.py", *common, "devices=2", f"hydra.run.dir={tmp_path}/two"]
     done = subprocess.run(both, cwd=root, capture_output=True, text=True, check=False)
@@ -167,29 +132,14 @@ def test_two_processes_give_the_bytes_of_one(root, runs, tmp_path):
     assert "65 records were read" in (tmp_path / "two" / "report.html").read_text()
 
 
-def test_a_plain_hugging_face_folder_gets_the_accuracy_of_the_run_it_is_and_detectors_of_its_own(
-    root, runs, tmp_path
-):
+def test_a_plain_hugging_face_folder_gets_the_accuracy_of_the_run_it_is_and_detectors_of_its_own(root, runs, tmp_path):
     plain = tmp_path / "plain"
-    kept = (
-        "config.json",
-        "model.safetensors",
-        "tokenizer.json",
-        "tokenizer_config.json",
-        "chat_template.jinja",
-    )
+    kept = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
     plain.mkdir()
     for name in kept:
         shutil.copy(runs[0] / "model" / name, plain)
     out = tmp_path / "r"
-    arguments = [
-        "data=toy",
-        "data.size=300",
-        "split.test=0.2",
-        "part=test",
-        "max_length=256",
-        f"against=[{runs[1]}]",
-    ]
+    arguments = ["data=toy", "data.size=300", "split.test=0.2", "part=test", "max_length=256", f"against=[{runs[1]}]"]
     call(root, "evaluate", f"run={plain}", *arguments, f"hydra.run.dir={out}", *QUICK)
     found, trained = numbers(out), json.loads((runs[0] / "metrics.json").read_text())
     assert found["pair_accuracy"] == pytest.approx(trained["test/pair_accuracy"], abs=1e-5)
@@ -221,15 +171,11 @@ def test_the_bag_of_words_reads_the_training_part_and_nothing_else(root, runs, t
 def test_scores_that_are_there_give_the_same_numbers_without_torch(root, ensemble, tmp_path):
     quiet = ["bootstrap=100", "logger=csv", f"hydra.run.dir={tmp_path}/again"]
     words = repr(["evaluate.py", f"scores={ensemble}/examples.parquet", *quiet])
-    code = (
-        f"import sys; sys.argv = {words}; import evaluate; evaluate.main(); assert 'torch' not in sys.modules"
-    )
+    code = f"import sys; sys.argv = {words}; import evaluate; evaluate.main(); assert 'torch' not in sys.modules"
     done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.splitlines()[-1] == f"report: {tmp_path}/again"
-    assert (
-        "answers in no labelled pair are not in the file" in (tmp_path / "again" / "report.html").read_text()
-    )
+    assert "answers in no labelled pair are not in the file" in (tmp_path / "again" / "report.html").read_text()
     again, before = numbers(tmp_path / "again"), numbers(ensemble)
     wider = (
         "best_of_n/",
@@ -239,12 +185,7 @@ def test_scores_that_are_there_give_the_same_numbers_without_torch(root, ensembl
     )  # answers in no labelled pair count there, and are not in it
     known = {key: value for key, value in again.items() if not key.startswith(wider)}
     assert {key: before[key] for key in known} == pytest.approx(known, rel=1e-9)
-    for key in (
-        "members/error_correlation",
-        "selective/mahalanobis/aurc",
-        "compare/s0/s1/p",
-        "spearman/ci_low",
-    ):
+    for key in ("members/error_correlation", "selective/mahalanobis/aurc", "compare/s0/s1/p", "spearman/ci_low"):
         assert key in known
     said = call(root, "evaluate", f"scores={ensemble}/examples.parquet", f"run={ensemble}")
     assert "leave out run=" in said
@@ -276,14 +217,8 @@ def test_the_loaded_model_gives_the_ood_score_of_an_answer(runs):
         (["run=nope/", "data=toy"], "run=nope/: no such folder"),
         (["run=rlhf", "against=[runs/a/b]", "data=toy"], "against=runs/a/b: no such folder"),
         (["run=some-org/reward-model"], "run=some-org/reward-model is no run here"),
-        (
-            ["run=some-org/reward-model", "data=toy", "data.size=20"],
-            "no such folder here, and no model of that name",
-        ),
-        (
-            ["run=some-org/model", "data=toy", "data.size=20", "criterion=nope"],
-            "is on nope (criterion= one of overall",
-        ),
+        (["run=some-org/reward-model", "data=toy", "data.size=20"], "no such folder here, and no model of that name"),
+        (["run=some-org/model", "data=toy", "data.size=20", "criterion=nope"], "is on nope (criterion= one of overall"),
         (["run=rlhf", "data=jsonl", "data.path=/nope.jsonl"], "/nope.jsonl: no such file"),
         (["run=rlhf", "data=pandalm"], "key 'data.path': no data given (data.path=<file>)"),
         (["run=rlhf", "benchmark=rewardbench"], "benchmark=rewardbench is computed from its own files"),
@@ -298,9 +233,7 @@ def test_what_is_missing_is_said(root, arguments, message):
 
 def test_null_leaves_out_an_entry_or_a_whole_group():
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-        cfg = hydra.compose(
-            "evaluate", overrides=["run=x", "shifts=null", "probes.filler=null", "sections.bias=null"]
-        )
+        cfg = hydra.compose("evaluate", overrides=["run=x", "shifts=null", "probes.filler=null", "sections.bias=null"])
     assert present(cfg.shifts) == present(cfg.shifted) == {}
     assert set(present(cfg.probes)) == set(cfg.probes) - {"filler"}
     assert list(present(cfg.sections)) == [name for name in cfg.sections if name != "bias"]
@@ -354,9 +287,7 @@ def test_a_language_model_is_not_taken_for_a_reward_model(tmp_path):
 
     tokenizer = Tiny().tokenizer()
     sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
-    AutoModelForCausalLM.from_config(LlamaConfig(vocab_size=len(tokenizer), **sizes)).save_pretrained(
-        tmp_path
-    )
+    AutoModelForCausalLM.from_config(LlamaConfig(vocab_size=len(tokenizer), **sizes)).save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
     with pytest.raises(ValueError, match="is not a reward model"):
         load_classifier(tmp_path, max_length=64)
@@ -387,9 +318,7 @@ def test_data_that_is_not_there_is_said_before_torch_is_imported(tmp_path):
     )
     here = tmp_path / "a.jsonl"
     here.write_text("")
-    done = subprocess.run(
-        [sys.executable, "-c", program, str(here)], capture_output=True, text=True, cwd=CONF.parent
-    )
+    done = subprocess.run([sys.executable, "-c", program, str(here)], capture_output=True, text=True, cwd=CONF.parent)
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert [line.partition(" (")[0] for line in lines] == [

@@ -61,9 +61,7 @@ def test_the_page_of_an_option_has_its_keys_and_bounds_those_of_its_base():
 def test_values_and_comments_are_read_as_they_stand(tmp_path):
     (tmp_path / "base.yaml").write_text("# Base.\nk: 4   # how many\nto: {a: 1, b: x}   # both\n")
     (tmp_path / "one.yaml").write_text(
-        "# One. More.\n# usage: x\ndefaults: [base]\nk: 5\nlong: 'a # b'   # first\n"
-        + " " * 16
-        + "# second\n"
+        "# One. More.\n# usage: x\ndefaults: [base]\nk: 5\nlong: 'a # b'   # first\n" + " " * 16 + "# second\n"
         "nested:   # outer\n  inner: null\n"
     )
     rows = {row.key: (row.default, row.meaning) for row in keys_of(tmp_path / "one.yaml")}
@@ -101,17 +99,13 @@ def test_dashes_are_answered_with_the_key(typed, meant):
     assert list(_without_dashes("train", typed)) == [meant]
 
 
-@pytest.mark.parametrize(
-    "flags", [["--multirun"], ["--cfg", "job"], ["--info", "all"], ["--config-dir=x"], ["-m"]]
-)
+@pytest.mark.parametrize("flags", [["--multirun"], ["--cfg", "job"], ["--info", "all"], ["--config-dir=x"], ["-m"]])
 def test_hydras_own_flags_pass(flags):
     assert not list(_without_dashes("train", flags))
 
 
 def test_run_is_a_key_where_it_has_a_value():
-    assert list(_without_dashes("evaluate", ["--run", "x"])) == [
-        "--run x: keys are typed without dashes: run=x"
-    ]
+    assert list(_without_dashes("evaluate", ["--run", "x"])) == ["--run x: keys are typed without dashes: run=x"]
     assert not list(_without_dashes("train", ["--run", "seed=1"]))
 
 
@@ -161,9 +155,7 @@ def test_new_names_are_there_and_old_ones_are_not():
 def test_an_experiment_of_ones_own_with_old_names_is_refused():
     cfg = OmegaConf.create(OmegaConf.to_container(composed("train")))
     cfg.merge_with({"task": {"conditions": {"a": {"early_warning": "kl"}}}, "patience": 3})
-    with pytest.raises(
-        RecordError, match=r"task\.conditions\.a\.early_warning is called .*\n?patience is called"
-    ):
+    with pytest.raises(RecordError, match=r"task\.conditions\.a\.early_warning is called .*\n?patience is called"):
         refuse_old_names(cfg, "train")
     for command in COMMANDS:
         refuse_old_names(composed(command), command)
@@ -182,11 +174,7 @@ def test_an_experiment_of_ones_own_with_old_names_is_refused():
 def test_it_takes_two_seconds_at_most_and_no_torch(root, arguments, code, said):
     start = time.process_time()
     done = subprocess.run(
-        [sys.executable, "-X", "importtime", *arguments],
-        cwd=root,
-        capture_output=True,
-        text=True,
-        check=False,
+        [sys.executable, "-X", "importtime", *arguments], cwd=root, capture_output=True, text=True, check=False
     )
     assert time.process_time() - start < 2
     assert done.returncode == code

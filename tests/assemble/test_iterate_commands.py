@@ -64,9 +64,7 @@ def test_the_reward_model_is_a_run_that_is_trained_again_on_the_votes(train):
             "bootstrap=0",
             "logger=wandb",
         )
-    assert (
-        len(list(run.parent.glob("**/*.wandb"))) == 1
-    )  # the reward models' trainings have no runs of their own
+    assert len(list(run.parent.glob("**/*.wandb"))) == 1  # the reward models' trainings have no runs of their own
     rewards = sorted((run / "rewards").iterdir())
     assert len(rewards) == 4  # two halves, two generations
     sizes = [int(folder.name[:6]) for folder in rewards]
@@ -107,12 +105,7 @@ def test_a_study_of_early_stopping_evaluates_levels_on_other_runs(tmp_path):
     assert result["w/s/gain"] == pytest.approx(np.mean([2, 0, 2, 0]))
     assert result["w/s/regret"] == 0
     assert result["all/s/gain"] == result["w/s/gain"]
-    assert (result["w/s/fell"], result["w/s/in_time"], result["w/s/held"], result["w/s/false"]) == (
-        2,
-        2,
-        2,
-        2,
-    )
+    assert (result["w/s/fell"], result["w/s/in_time"], result["w/s/held"], result["w/s/false"]) == (2, 2, 2, 2)
     assert "| w | s 16 |" in (tmp_path / "warnings.md").read_text()
     with pytest.raises(ValueError, match="other runs"):
         study(runs[:1], runs, {"s": (make, [5])}, tmp_path, margin=0.1)

@@ -55,8 +55,7 @@ def own(tmp_path):
     from dataclasses import replace
 
     records = [
-        replace(r, completions=tuple(replace(c, meta={}) for c in r.completions))
-        for r in ToyWorld(size=60).records()
+        replace(r, completions=tuple(replace(c, meta={}) for c in r.completions)) for r in ToyWorld(size=60).records()
     ]
     write(tmp_path / "own.jsonl", records)
     return [*SMALL, "data=jsonl", f"data.path={tmp_path}/own.jsonl"]
@@ -70,13 +69,7 @@ def test_one_wandb_run_gets_every_step_and_generation_and_the_figure_and_goes_on
     assert "KL, nats" in said
     (run,) = (first / "wandb").glob("offline-run-*")
     logged = history(first)
-    for name in (
-        "train/disagreement",
-        "train/distance",
-        "train/gold",
-        "generation/kl",
-        "final/reference/gold",
-    ):
+    for name in ("train/disagreement", "train/distance", "train/gold", "generation/kl", "final/reference/gold"):
         assert name in logged
     assert list(run.glob("files/media/images/traces_*.png"))
     assert "{" not in said.split("run:")[0]  # tables, not dicts

@@ -34,9 +34,7 @@ def test_a_run_is_no_model_but_its_model_is(tmp_path):
     check_model(compose(*given, f"model.path={tmp_path}/model"))
     with pytest.raises(FileNotFoundError, match=r"model\.path=.*nowhere: no such folder"):
         check_model(compose(*given, f"model.path={tmp_path}/nowhere"))
-    with pytest.raises(
-        RecordError, match=r"'reward': .*holds no model of a run of task=reward: no rlhf\.json"
-    ):
+    with pytest.raises(RecordError, match=r"'reward': .*holds no model of a run of task=reward: no rlhf\.json"):
         check_policy(compose(*given, f"model.path={tmp_path}/model", f"reward={tmp_path}"))
     (tmp_path / "model" / "rlhf.json").write_text("{}")
     check_policy(compose(*given, f"model.path={tmp_path}/model", f"reward={tmp_path}"))
@@ -61,13 +59,9 @@ def test_a_key_inside_a_list_is_not_taken_for_a_mistyped_one():
     assert "did you mean augment.prompts.0.tries=3 ?" in said
 
 
-@pytest.mark.parametrize(
-    ("build", "task"), [(study_run, "experiment=temperature"), (tradeoff_run, "task=tradeoff")]
-)
+@pytest.mark.parametrize(("build", "task"), [(study_run, "experiment=temperature"), (tradeoff_run, "task=tradeoff")])
 def test_a_task_without_state_does_not_pretend_to_go_on(build, task):
-    with pytest.raises(
-        RecordError, match=r"'ckpt': last: this task keeps no state to go on from \(leave it out\)"
-    ):
+    with pytest.raises(RecordError, match=r"'ckpt': last: this task keeps no state to go on from \(leave it out\)"):
         build(compose(task, "ckpt=last"))
 
 

@@ -28,9 +28,7 @@ def test_from_demonstrations_to_a_policy_on_a_reward_and_a_resumed_one(train, ca
     text = tokenizer.apply_chat_template(
         [{"role": "user", "content": "Hi"}], tokenize=False, add_generation_prompt=True
     )
-    assert model(**tokenizer(text, add_special_tokens=False, return_tensors="pt")).logits.shape[-1] == len(
-        tokenizer
-    )
+    assert model(**tokenizer(text, add_special_tokens=False, return_tensors="pt")).logits.shape[-1] == len(tokenizer)
 
     given = ["model=local", f"model.path={start}/model", *SMALL]
     found = metrics(train("task=dpo", *given, "adapter=lora", "adapter.build.rank=2", "bootstrap=0"))

@@ -61,8 +61,7 @@ def test_what_is_said_without_torch_is_what_torch_code_knows():
     assert get_args(Placement) == tuple(PLACEMENTS)
     assert all(hydra.utils.get_class(name).least == least for name, least in COMPARED.items())
     algorithms = [
-        compose("task=policy", f"algorithm={path.stem}").algorithm
-        for path in (CONF / "algorithm").glob("*.yaml")
+        compose("task=policy", f"algorithm={path.stem}").algorithm for path in (CONF / "algorithm").glob("*.yaml")
     ]
     assert all(hydra.utils.get_class(a._target_).least == COMPARED.get(a._target_, 1) for a in algorithms)
 
@@ -169,9 +168,7 @@ def test_nothing_of_this_needs_torch(root):
 
 @pytest.mark.parametrize("estimator", ["k2", "k3"])
 def test_an_estimator_with_a_wrong_gradient_is_warned_of_at_the_start(estimator):
-    with pytest.warns(
-        UserWarning, match=rf"^shaping\.estimator={estimator}: in the reward its gradient is not"
-    ):
+    with pytest.warns(UserWarning, match=rf"^shaping\.estimator={estimator}: in the reward its gradient is not"):
         Shaper(Fixed(0.1), mean, estimator=estimator)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -201,10 +198,7 @@ def test_a_missing_truth_is_told_with_its_file_and_where_it_should_be(tmp_path):
     path.write_text(json.dumps({"p": {"a": 1.5}}))
     truth = gold_of(None, str(path))
     assert truth(Comparison("p", "Hi", (Completion("a", "x"),))) == [1.5]
-    for record in (
-        Comparison("p", "Hi", (Completion("b", "x"),)),
-        Comparison("q", "Hi", (Completion("b", "x"),)),
-    ):
+    for record in (Comparison("p", "Hi", (Completion("b", "x"),)), Comparison("q", "Hi", (Completion("b", "x"),))):
         with pytest.raises(RecordError, match="knows nothing of b of prompt"):
             truth(record)
 

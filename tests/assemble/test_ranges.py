@@ -116,15 +116,10 @@ def test_the_defaults_of_every_task_are_let_through(task):
 def test_a_policy_is_shown_some_of_its_prompt(overrides, key, length, longest, left):
     key = f"{key}.max_new_tokens"
     given = [*overrides, f"max_length={length}", f"{key}={longest}"]
-    with pytest.raises(
-        RecordError, match=rf"^key '{key}': max_length={length}.* {left} tokens of a prompt"
-    ) as said:
+    with pytest.raises(RecordError, match=rf"^key '{key}': max_length={length}.* {left} tokens of a prompt") as said:
         check_room(composed("train", *given))
     least, most = (int(said.value.remedy.split(word)[1].split()[0]) for word in ("max_length=", "tokens="))
-    for fits, still_not in (
-        (f"max_length={least}", f"max_length={least - 1}"),
-        (f"{key}={most}", f"{key}={most + 1}"),
-    ):
+    for fits, still_not in ((f"max_length={least}", f"max_length={least - 1}"), (f"{key}={most}", f"{key}={most + 1}")):
         check_room(composed("train", *given, fits))
         with pytest.raises(RecordError, match="tokens of a prompt"):
             check_room(composed("train", *given, still_not))
@@ -132,15 +127,7 @@ def test_a_policy_is_shown_some_of_its_prompt(overrides, key, length, longest, l
 
 @pytest.mark.parametrize(
     "wrong",
-    [
-        "bootstrap=0",
-        "block=0",
-        "batch_tokens=0",
-        "max_length=1",
-        "perturbed_records=0",
-        "red_team_size=0",
-        "devices=0",
-    ],
+    ["bootstrap=0", "block=0", "batch_tokens=0", "max_length=1", "perturbed_records=0", "red_team_size=0", "devices=0"],
 )
 def test_evaluation_refuses(wrong):
     with pytest.raises(RecordError, match=f"^{wrong} must be a whole number, [12] or more($|; shifts=null)"):
@@ -193,10 +180,7 @@ def test_no_changes_at_all_are_asked_for_by_null():
         (["run=[]"], r"^run=<folder of a run"),
         (["run=x", "sections.accuracy=null"], r"^key 'sections\.accuracy': the numbers that report"),
         (["run=x", "sections=null"], r"^key 'sections\.accuracy': the numbers that report"),
-        (
-            ["scores=x.parquet", "sections.accuracy=null"],
-            r"^key 'sections\.accuracy': the numbers that report",
-        ),
+        (["scores=x.parquet", "sections.accuracy=null"], r"^key 'sections\.accuracy': the numbers that report"),
     ],
 )
 def test_a_report_of_nothing_or_without_its_numbers_is_refused(overrides, said):
@@ -206,13 +190,7 @@ def test_a_report_of_nothing_or_without_its_numbers_is_refused(overrides, said):
 
 @pytest.mark.parametrize(
     "right",
-    [
-        [],
-        ["trainer.validate_every=1"],
-        ["bootstrap=0"],
-        ["batches.batch_tokens=4096"],
-        ["experiment=ukpconvarg_tiny"],
-    ],
+    [[], ["trainer.validate_every=1"], ["bootstrap=0"], ["batches.batch_tokens=4096"], ["experiment=ukpconvarg_tiny"]],
 )
 def test_what_can_be_meant_is_let_through(right):
     check_ranges(composed("train", *right), Train)

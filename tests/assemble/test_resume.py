@@ -8,14 +8,7 @@ import torch
 
 pytestmark = pytest.mark.slow
 
-NOISY = [
-    "head=ensemble",
-    "head.dropout=0.3",
-    "model.dropout=0.2",
-    "data.size=150",
-    "batch_size=8",
-    "epochs=2",
-]
+NOISY = ["head=ensemble", "head.dropout=0.3", "model.dropout=0.2", "data.size=150", "batch_size=8", "epochs=2"]
 
 
 class Killed(RuntimeError):
@@ -85,8 +78,6 @@ def test_the_learning_rate_ends_where_the_schedule_says(train):
 def test_a_resumed_run_goes_on_in_its_own_wandb_run(train):
     first = train("logger=wandb")
     second = train("logger=wandb", "epochs=2", f"ckpt={first}")
-    ids = {
-        path.name.split("-")[-1] for run in (first, second) for path in (run / "wandb").glob("offline-run-*")
-    }
+    ids = {path.name.split("-")[-1] for run in (first, second) for path in (run / "wandb").glob("offline-run-*")}
     assert ids == {state(first)["wandb_id"]} == {state(second)["wandb_id"]}
     assert all(list((run / "wandb").glob("offline-run-*/*.wandb")) for run in (first, second))

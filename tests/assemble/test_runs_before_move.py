@@ -37,9 +37,7 @@ def old(tmp_path):
                 if state.get(key):
                     state[key] = str(path.parents[1] / state[key])
             if "best_k_models" in state:
-                state["best_k_models"] = {
-                    str(path.parents[1] / k): v for k, v in state["best_k_models"].items()
-                }
+                state["best_k_models"] = {str(path.parents[1] / k): v for k, v in state["best_k_models"].items()}
         torch.save(stored, path)
     return folder
 
@@ -65,10 +63,7 @@ def settings(run):
     given = OmegaConf.load(OLD / run / ".hydra" / "overrides.yaml")
     ours = {o.partition("=")[0]: o for o in given}
     kept = [o for key, o in ours.items() if key not in ("logger", "threads", "bootstrap", "reward")]
-    return [
-        (current("train", o.partition("=")[0]) or o.partition("=")[0]) + "=" + o.partition("=")[2]
-        for o in kept
-    ]
+    return [(current("train", o.partition("=")[0]) or o.partition("=")[0]) + "=" + o.partition("=")[2] for o in kept]
 
 
 def test_an_exported_run_loads_and_scores_as_it_did():
@@ -176,8 +171,7 @@ def test_a_users_own_yaml_with_old_targets_still_trains(train, tmp_path):
     own = tmp_path / "conf" / "experiment"
     own.mkdir(parents=True)
     (own / "mine.yaml").write_text(
-        "# @package _global_\n"
-        "head: {_target_: rlhf.reward.heads.LinearHead, _partial_: true, dropout: 0.0, seed: 0}\n"
+        "# @package _global_\nhead: {_target_: rlhf.reward.heads.LinearHead, _partial_: true, dropout: 0.0, seed: 0}\n"
     )
     folder = train(f"hydra.searchpath=[{tmp_path / 'conf'}]", "experiment=mine", "data.size=60")
     assert (folder / "metrics.json").is_file()

@@ -14,11 +14,7 @@ def test_a_study_leaves_its_files_and_its_log(train):
     folder = train("experiment=temperature", "task.study.fresh=200", *SMALL)
     metrics = json.loads((folder / "metrics.json").read_text())
     assert metrics["single/accuracy/before"] == metrics["single/accuracy/after"]
-    assert (
-        metrics["single/nll/after/ci_low"]
-        <= metrics["single/nll/after"]
-        <= metrics["single/nll/after/ci_high"]
-    )
+    assert metrics["single/nll/after/ci_low"] <= metrics["single/nll/after"] <= metrics["single/nll/after/ci_high"]
     for name in ("temperature.md", "temperature.png", "worlds.csv"):
         assert (folder / name).is_file()
     log = list(csv.DictReader((folder / "csv" / "metrics.csv").open()))
@@ -29,9 +25,7 @@ def test_a_study_leaves_its_files_and_its_log(train):
 
 @pytest.mark.slow
 def test_wandb_has_the_table_and_the_figure(train):
-    folder = train(
-        "experiment=label_noise", "task.study.at=[8,64]", "task.study.fresh=50", "logger=wandb", *PICKING
-    )
+    folder = train("experiment=label_noise", "task.study.at=[8,64]", "task.study.fresh=50", "logger=wandb", *PICKING)
     (run,) = (folder / "wandb").glob("offline-run-*")
     kinds = {path.suffix for path in (run / "files" / "media").rglob("*.*")}
     assert kinds == {".png", ".json"}
@@ -53,10 +47,7 @@ def test_noise_is_swept_in_one_run_and_compared_in_one_table(sweep):
 @pytest.mark.parametrize(
     ("overrides", "said"),
     [
-        (
-            ["experiment=best_of_n", "task.study.noise=0.7"],
-            "key 'task.study.noise': 0.7 is no number from 0 to 0.5",
-        ),
+        (["experiment=best_of_n", "task.study.noise=0.7"], "key 'task.study.noise': 0.7 is no number from 0 to 0.5"),
         (
             ["task=study"],
             "key 'task.study': nothing to measure (experiment= one of best_of_n, label_noise, temperature)",

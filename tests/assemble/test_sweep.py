@@ -21,10 +21,7 @@ def command(root, *arguments):
 def test_a_sweep_gives_each_job_its_own_run_and_ends_in_a_comparison(sweep):
     sweep = sweep("loss=pairwise,ranking", *SMALL)
     rows = list(csv.DictReader((sweep / "comparison.csv").open()))
-    assert [(r["job"], r["loss"], r["status"]) for r in rows] == [
-        ("0", "pairwise", "done"),
-        ("1", "ranking", "done"),
-    ]
+    assert [(r["job"], r["loss"], r["status"]) for r in rows] == [("0", "pairwise", "done"), ("1", "ranking", "done")]
     assert (sweep / "comparison.md").is_file()
     ids, groups = set(), set()
     for job in ("0", "1"):
@@ -49,8 +46,6 @@ def test_a_mistyped_override_answers_at_once_with_a_suggestion(root, override, m
 
 
 def test_nothing_heavy_is_imported_before_the_configuration_is_sound(root):
-    code = (
-        "import sys, train; print(sorted(m for m in ('torch', 'transformers', 'wandb') if m in sys.modules))"
-    )
+    code = "import sys, train; print(sorted(m for m in ('torch', 'transformers', 'wandb') if m in sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -58,9 +58,7 @@ def test_the_loaded_run_scores_like_training_did_and_compares_by_temperature(tra
     assert rlhf.load(folder / "model").score("Name a colour.", ["Blue."])[0] == first
     a, b = scorer.score("p", ["one", "another"])
     temperature = scorer.calibration.temperature
-    assert math.isclose(
-        scorer.compare("p", "one", "another"), 1 / (1 + math.exp((b - a) / temperature)), rel_tol=1e-9
-    )
+    assert math.isclose(scorer.compare("p", "one", "another"), 1 / (1 + math.exp((b - a) / temperature)), rel_tol=1e-9)
     with pytest.raises(ValueError, match="max_length"):
         scorer.score("p", ["x" * 5000])
     with pytest.raises(ValueError, match="non-empty list"):
@@ -71,13 +69,7 @@ def test_the_loaded_run_scores_like_training_did_and_compares_by_temperature(tra
     "overrides",
     [
         ["loss=ranking", "head=ensemble"],
-        [
-            "loss=ranking",
-            "layout=padded",
-            "batches.batch_tokens=8000",
-            "trainer.compile=true",
-            "model.depth=2",
-        ],
+        ["loss=ranking", "layout=padded", "batches.batch_tokens=8000", "trainer.compile=true", "model.depth=2"],
         ["loss=soft_label", "trainer.compile=true", "model.depth=2", "model.gradient_checkpointing=true"],
         ["loss=plackett_luce", "adapter=lora"],
         ["loss=rao_kupper", "aggregation=majority", "head=ensemble", "adapter=lora"],

@@ -11,9 +11,7 @@ from rlhf.collect import filters as f
 from rlhf.collect.filtering import Filtering
 from rlhf.records import Comparison, Completion, RecordError, Vote
 
-WORDS = (
-    "The quick brown fox jumps over the lazy dog while seven wise owls watch from an old oak tree at night."
-)
+WORDS = "The quick brown fox jumps over the lazy dog while seven wise owls watch from an old oak tree at night."
 CASES = [
     (f.Length(), WORDS, None),
     (f.Length(), "  \n", "empty"),
@@ -36,11 +34,7 @@ CASES = [
     (f.Charset(), "12 + 30 = 42", None),
     (f.Charset(), "bad \x00 byte", "control characters"),
     (f.Language(["en"]), WORDS, None),
-    (
-        f.Language(["en"]),
-        "Das ist ein ganz gewöhnlicher deutscher Satz, den jeder lesen kann.",
-        "language de",
-    ),
+    (f.Language(["en"]), "Das ist ein ganz gewöhnlicher deutscher Satz, den jeder lesen kann.", "language de"),
     (f.Language(["en"]), "Bonjour", None),
     (f.Refusal(), "I'm sorry, but I can't help with that.", "refusal"),
     (f.Refusal(), "As an AI language model, I have no opinion.", "refusal"),
@@ -111,10 +105,7 @@ def record(*texts, votes=()):
 def test_nothing_disappears_silently():
     filtering = Filtering({"length": f.Length(min_chars=5)}, near_duplicates=0.9)
     gone = []
-    records = [
-        record(WORDS, WORDS + " ", "no"),
-        record("It is a fine day.", "Tomorrow it may rain in the hills.", "x"),
-    ]
+    records = [record(WORDS, WORDS + " ", "no"), record("It is a fine day.", "Tomorrow it may rain in the hills.", "x")]
     kept = list(filtering(records, gone.append))
     assert [[c.id for c in r.completions] for r in kept] == [["c0", "c1"]]
     report = filtering.as_dict()
@@ -140,23 +131,17 @@ def test_a_filter_is_switched_off_by_null():
 
 
 def configured(root, name):
-    cfg = OmegaConf.create(
-        {"min_completions": 2, "filter": OmegaConf.load(root / "conf" / "filter" / f"{name}.yaml")}
-    )
+    cfg = OmegaConf.create({"min_completions": 2, "filter": OmegaConf.load(root / "conf" / "filter" / f"{name}.yaml")})
     return instantiate(cfg.filter, _convert_="all")
 
 
 @pytest.mark.parametrize("name", ["none", "default", "strict"])
 def test_configured_filters_keep_good_answers(root, name):
     filtering = configured(root, name)
-    good = record(
-        "The capital of Peru is Lima, a city on the coast.", "I believe that it is Lima, which is in Peru."
-    )
+    good = record("The capital of Peru is Lima, a city on the coast.", "I believe that it is Lima, which is in Peru.")
     assert len(list(filtering([good]))) == 1
     if name != "none":
-        bad = record(
-            "The capital of Peru is Lima, a city on the coast.", "You fucking idiot", "You fucking idiot!"
-        )
+        bad = record("The capital of Peru is Lima, a city on the coast.", "You fucking idiot", "You fucking idiot!")
         with_profanity = {**filtering.filters, "profanity": f.Profanity(max_probability=0.95)}
         assert list(replace(filtering, filters=with_profanity)([bad])) == []
         assert bool(filtering.filters["profanity"]) is (name == "strict")
@@ -165,9 +150,7 @@ def test_configured_filters_keep_good_answers(root, name):
 def test_a_model_of_your_own_by_path(tmp_path):
     from transformers import AutoModelForSequenceClassification, BertConfig, BertTokenizerFast
 
-    (tmp_path / "vocab.txt").write_text(
-        "\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "good", "bad"])
-    )
+    (tmp_path / "vocab.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "good", "bad"]))
     BertTokenizerFast(str(tmp_path / "vocab.txt")).save_pretrained(tmp_path / "model")
     config = BertConfig(
         vocab_size=7, hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8,
@@ -191,8 +174,4 @@ def test_a_filter_that_needs_an_absent_package_says_how_to_get_it(monkeypatch):
 def test_the_default_filters_need_no_extra(monkeypatch, root):
     monkeypatch.setattr(f, "find_spec", lambda name: None)
     filtering = configured(root, "default")
-    assert {name for name, one in filtering.filters.items() if one} == {
-        "length",
-        "repetition",
-        "personal_data",
-    }
+    assert {name for name, one in filtering.filters.items() if one} == {"length", "repetition", "personal_data"}

@@ -42,19 +42,11 @@ class Parrot:
         self.asked.append((prompt, decoding, tuple(seeds)))
         if len(self.asked) > self.lives:
             raise KeyboardInterrupt
-        return [
-            Draft(f"Sentence number {seed % self.sentences} it is, said to {prompt}.", True, 5)
-            for seed in seeds
-        ]
+        return [Draft(f"Sentence number {seed % self.sentences} it is, said to {prompt}.", True, 5) for seed in seeds]
 
 
 def test_curation_counts_everything_it_reads():
-    texts = [
-        "What is the capital of Peru?",
-        "what is the  capital of peru?",
-        "x" * 50,
-        "Name seven wise owls, please.",
-    ]
+    texts = ["What is the capital of Peru?", "what is the  capital of peru?", "x" * 50, "Name seven wise owls, please."]
     near = "Please tell me which of the seven wise owls in the old oak tree is the oldest one of all"
     curation = Curation(max_chars=100, quota=None, limit=2, min_chars=2)
     chosen = curation(prompts(*texts, near, near + " today", "q"))
@@ -174,9 +166,7 @@ def test_everything_that_is_left_out_is_written_with_its_stage_and_reason(tmp_pa
     chosen = report["prompts"]["chosen"]
     assert chosen == 4
     kept = sum(len(r.completions) for r in records)
-    assert 2 * chosen == kept + len(by_stage["pick"]) + len(by_stage["filter"]), (
-        "every completion is somewhere"
-    )
+    assert 2 * chosen == kept + len(by_stage["pick"]) + len(by_stage["filter"]), "every completion is somewhere"
 
 
 def test_a_new_prompt_has_no_old_gold_answer():
@@ -188,10 +178,7 @@ def test_a_new_prompt_has_no_old_gold_answer():
 def test_usage_of_every_draft_is_summed_whichever_process_asked(tmp_path):
     class Paid(Parrot):
         def answer(self, prompt, decoding, seeds):
-            return [
-                replace(d, usage={"requests": 1, "cost": 0.5})
-                for d in super().answer(prompt, decoding, seeds)
-            ]
+            return [replace(d, usage={"requests": 1, "cost": 0.5}) for d in super().answer(prompt, decoding, seeds)]
 
     out = tmp_path / "o.jsonl"
     given = Given(prompts(*(f"question {i}" for i in range(6))))
@@ -348,6 +335,4 @@ def test_the_command_on_a_real_language_model(root, shared, tmp_path):
     )  # fmt: skip
     records = list(read(out))
     assert len(records) == 2
-    assert all(
-        len(r.completions) >= 2 and c.source["model"] == "stories260k" for r in records for c in r.completions
-    )
+    assert all(len(r.completions) >= 2 and c.source["model"] == "stories260k" for r in records for c in r.completions)

@@ -31,12 +31,7 @@ RECORD = Comparison(
 def test_a_style_keeps_every_word(style):
     for seed in range(5):
         said = style("One two. Three four!", Random(seed))
-        assert [w for w in said.split() if w in {"One", "two.", "Three", "four!"}] == [
-            "One",
-            "two.",
-            "Three",
-            "four!",
-        ]
+        assert [w for w in said.split() if w in {"One", "two.", "Three", "four!"}] == ["One", "two.", "Three", "four!"]
         assert said == style("One two. Three four!", Random(seed))
 
 
@@ -69,9 +64,7 @@ def test_equal_settings_vary_equally_and_another_seed_does_not():
     vary = Augment(copies=2, styles=STYLES)
     assert list(vary(RECORD)) == list(Augment(copies=2, styles=STYLES)(RECORD))
     assert list(vary(RECORD)) != list(Augment(copies=2, styles=STYLES, seed=1)(RECORD))
-    assert len(list(Augment(copies=5, styles=(augment.as_it_is,))(RECORD))) == 1, (
-        "nothing changed: no variation"
-    )
+    assert len(list(Augment(copies=5, styles=(augment.as_it_is,))(RECORD))) == 1, "nothing changed: no variation"
     names = {a.fingerprint for a in (vary, Augment(styles=STYLES), Augment(copies=2, styles=STYLES[:1]))}
     assert len(names) == 3
     assert " at 0x" not in Augment(styles=[partial(augment.opening)]).fingerprint
@@ -118,9 +111,9 @@ def test_only_training_rows_are_varied_and_the_report_counts_them(tmp_path):
 def test_changed_prompts_are_counted_apart_from_changed_answers(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
-        counts = rows(
-            tmp_path, augment=Augment(copies=1, prompts=[augment.asked_otherwise], styles=STYLES[:2])
-        ).report["rows"]["train"]
+        counts = rows(tmp_path, augment=Augment(copies=1, prompts=[augment.asked_otherwise], styles=STYLES[:2])).report[
+            "rows"
+        ]["train"]
     assert counts["augmented/prompts"] == counts["augmented"] == counts["records"] / 2
     assert 0 < counts["augmented/answers"] < counts["augmented"]  # one of four: both answers as they are
 

@@ -61,9 +61,7 @@ def test_unrelated_prompts_are_split_as_by_hash():
     assert [splitter.split_of(record(t)) for t in texts] == [HashSplit().split_of(record(t)) for t in texts]
 
 
-@pytest.mark.parametrize(
-    "option", [{"threshold": 0}, {"threshold": 1.5}, {"bands": 0}, {"rows": 0}, {"val": 2}]
-)
+@pytest.mark.parametrize("option", [{"threshold": 0}, {"threshold": 1.5}, {"bands": 0}, {"rows": 0}, {"val": 2}])
 def test_options_out_of_range_are_refused_before_any_reading(option):
     with pytest.raises(ValueError, match=rf"split\.{next(iter(option))}"):
         NearDuplicateSplit(**option)

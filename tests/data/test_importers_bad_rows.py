@@ -54,9 +54,7 @@ rating = st.none() | st.sampled_from(["N/A", "", "1", "5", 3])
 
 @given(st.lists(rating, min_size=2, max_size=4))
 def test_missing_ratings_leave_their_answer_out_and_never_decide(ratings):
-    answers = [
-        {"response": f"r{i}", "annotations": {"helpfulness": {"Rating": r}}} for i, r in enumerate(ratings)
-    ]
+    answers = [{"response": f"r{i}", "annotations": {"helpfulness": {"Rating": r}}} for i, r in enumerate(ratings)]
     (record,) = read(importers.ultrafeedback, {"instruction": "Q", "completions": answers})
     observed = soft(record, criterion="helpfulness").observed
     given_ = [r not in (None, "N/A", "") for r in ratings]
@@ -89,11 +87,7 @@ def test_missing_ratings_leave_their_answer_out_and_never_decide(ratings):
             "'\\?'",
         ),
         ("helpsteer", {"prompt": "Q", "helpfulness": 3}, "'response': missing"),
-        (
-            "summarize_from_feedback",
-            {"info": {}, "summaries": [{"text": "a"}, {"text": "b"}], "choice": 0},
-            "post",
-        ),
+        ("summarize_from_feedback", {"info": {}, "summaries": [{"text": "a"}, {"text": "b"}], "choice": 0}, "post"),
         ("llamafactory", {"conversations": [{"from": "alien", "value": ""}]}, "human | gpt"),
     ],
 )

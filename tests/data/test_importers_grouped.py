@@ -23,22 +23,13 @@ def test_helpsteer_rows_of_one_prompt_become_one_record():
     ]
     first, second = read(importers.helpsteer, *rows)
     assert best(first, "helpfulness") == ["good", "bad"]
-    assert {v.criterion for v in first.votes} == {
-        "helpfulness",
-        "correctness",
-        "coherence",
-        "complexity",
-        "verbosity",
-    }
+    assert {v.criterion for v in first.votes} == {"helpfulness", "correctness", "coherence", "complexity", "verbosity"}
     assert soft(second, criterion="helpfulness").win_prob[0, 1] == 0.5  # equal ratings are a tie
 
 
 def test_workers_on_the_same_summaries_become_votes_of_one_record():
     row = {"info": {"id": "t3", "post": "Q"}, "summaries": [{"text": "a", "policy": "sup"}, {"text": "b"}]}
-    rows = [
-        row | {"choice": c, "worker": w, "extra": {"confidence": 7}}
-        for c, w in [(0, "w1"), (1, "w2"), (0, "w3")]
-    ]
+    rows = [row | {"choice": c, "worker": w, "extra": {"confidence": 7}} for c, w in [(0, "w1"), (1, "w2"), (0, "w3")]]
     (record,) = read(importers.summarize_from_feedback, *rows)
     assert [v.annotator for v in record.votes] == ["w1", "w2", "w3"]
     assert soft(record).win_prob[0, 1] == pytest.approx(2 / 3)
@@ -86,8 +77,7 @@ def test_groups_are_read_one_at_a_time():
 
 def test_equal_ranks_tie():
     answers = [
-        {"rank": r, "completion": [{"role": "assistant", "content": c}]}
-        for r, c in [(1, "a"), (1, "b"), (0, "c")]
+        {"rank": r, "completion": [{"role": "assistant", "content": c}]} for r, c in [(1, "a"), (1, "b"), (0, "c")]
     ]
     (record,) = read(importers.nemo_ranks, {"context": [USER], "completions": answers})
     assert record.votes[0].ranking == (("c2",), ("c0", "c1"))
@@ -141,11 +131,7 @@ def test_a_torn_oasst_tree_is_refused():
 
 def test_parts_of_a_benchmark_are_named_by_subset_folder_file_or_hub_split():
     pair = {"prompt": "Q", "chosen": "good", "rejected": "bad"}
-    for place in (
-        "x/anthropic_hhh.jsonl:1",
-        "x/anthropic_hhh-00000-of-00001.parquet:row 1",
-        "pref[anthropic_hhh]:1",
-    ):
+    for place in ("x/anthropic_hhh.jsonl:1", "x/anthropic_hhh-00000-of-00001.parquet:row 1", "pref[anthropic_hhh]:1"):
         (record,) = importers.rewardbench(iter([(place, pair)]), stop)
         assert record.domain == "anthropic_hhh"
     (record,) = importers.rewardbench(iter([("x/y.jsonl:1", pair | {"subset": "donotanswer"})]), stop)

@@ -74,10 +74,7 @@ def test_other_columns_by_option():
 
 
 def test_hh_transcripts_that_part_early_keep_the_rest_in_the_answer():
-    row = {
-        "chosen": HH + "hm\n\nHuman: R\n\nAssistant: good",
-        "rejected": HH + "no\n\nHuman: S\n\nAssistant: bad",
-    }
+    row = {"chosen": HH + "hm\n\nHuman: R\n\nAssistant: good", "rejected": HH + "no\n\nHuman: S\n\nAssistant: bad"}
     (record,) = read(importers.hh_rlhf, row)
     assert record.prompt == Q
     assert best(record)[0] == "hm\n\nHuman: R\n\nAssistant: good"

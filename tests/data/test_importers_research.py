@@ -62,12 +62,7 @@ def test_a_bad_text_row_is_named_by_line(tmp_path):
 
 
 def test_bad_pairs_are_skipped_and_counted_when_asked(tmp_path, texts):
-    bad = [
-        PAIR | {"a": "z"},
-        PAIR | {"annotations": [["w1", "maybe", 3]]},
-        PAIR | {"annotations": [["w1"]]},
-        PAIR,
-    ]
+    bad = [PAIR | {"a": "z"}, PAIR | {"annotations": [["w1", "maybe", 3]]}, PAIR | {"annotations": [["w1"]]}, PAIR]
     source = ukpconvarg_source(jsonl(tmp_path / "pairs.jsonl", bad), texts, on_error="skip")
     assert len(list(source.records())) == 1
     assert source.skipped_count == 3
@@ -77,10 +72,7 @@ def test_bad_pairs_are_skipped_and_counted_when_asked(tmp_path, texts):
 def test_pandalm_joins_instruction_and_input_and_names_the_models():
     (record,) = pandalm(rows(PANDALM), stop)
     assert record.prompt == "Translate.\n\nHund"
-    assert [(c.text, c.source["model"]) for c in record.completions] == [
-        ("dog", "llama-7b"),
-        ("cat", "opt-7b"),
-    ]
+    assert [(c.text, c.source["model"]) for c in record.completions] == [("dog", "llama-7b"), ("cat", "opt-7b")]
     assert choices(record) == {"ann1": "a", "ann2": "a", "ann3": "tie"}
     assert record.meta == {"pair_id": 7}
 
@@ -117,9 +109,7 @@ def test_qa_feedback_shuffles_the_first_answer_away_from_the_first_place():
     assert {r.completions[0].id for r in unshuffled} == {"r0"}
 
 
-@pytest.mark.parametrize(
-    "bad", [{"a": 0, "b": 9, "label": "a"}, {"a": 0, "b": 1}, {"a": 0, "b": 1, "label": "c"}, 5]
-)
+@pytest.mark.parametrize("bad", [{"a": 0, "b": 9, "label": "a"}, {"a": 0, "b": 1}, {"a": 0, "b": 1, "label": "c"}, 5])
 def test_qa_feedback_refuses_a_bad_comparison(bad):
     with pytest.raises(RecordError, match=r"file:1: key 'comparisons'"):
         list(qa_feedback(rows(QA | {"comparisons": [bad]}), stop))

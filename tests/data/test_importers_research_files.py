@@ -81,9 +81,7 @@ def test_rankme_has_its_counts():
 @pytest.mark.parametrize(("judge", "consistent", "right"), [("GPT-4", 95, 93), ("ChatGPT", 71, 67)])
 def test_llmbar_reproduces_the_published_accuracy_of_judges(judge, consistent, right):
     records = real("llmbar")
-    verdicts = [
-        (v.choice, r.meta["gold"]) for r in records for v in r.votes if v.annotator == f"{judge}/Vanilla"
-    ]
+    verdicts = [(v.choice, r.meta["gold"]) for r in records for v in r.votes if v.annotator == f"{judge}/Vanilla"]
     assert len(verdicts) == 100
     assert sum(choice != "tie" for choice, _ in verdicts) == consistent
     assert sum(choice == gold for choice, gold in verdicts) == right

@@ -15,9 +15,7 @@ LONG = "x" * 100
 
 
 def record(*texts, votes=(), prompt="p"):
-    return Comparison(
-        prompt, prompt, tuple(Completion(f"c{i}", t) for i, t in enumerate(texts)), tuple(votes)
-    )
+    return Comparison(prompt, prompt, tuple(Completion(f"c{i}", t) for i, t in enumerate(texts)), tuple(votes))
 
 
 def ranked(*best_first, who="w"):

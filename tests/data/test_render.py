@@ -115,9 +115,7 @@ def test_a_merge_across_the_joint_is_counted_and_ids_stay_those_of_the_whole_tex
 
 
 def test_the_fingerprint_changes_with_template_and_lengths(tokenizer):
-    prints = {
-        Renderer(tokenizer, max_length=n, template=t).fingerprint for n in (64, 128) for t in (None, CHATML)
-    }
+    prints = {Renderer(tokenizer, max_length=n, template=t).fingerprint for n in (64, 128) for t in (None, CHATML)}
     assert len(prints) == 4
 
 

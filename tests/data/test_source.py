@@ -45,11 +45,7 @@ def test_folders_globs_and_lists_are_read_in_the_order_of_names(tmp_path):
     for name in ("b.jsonl", "a.json"):
         save(tmp_path / name)
     (tmp_path / "notes.md").write_text("not data")
-    for path in (
-        str(tmp_path),
-        str(tmp_path / "*.json*"),
-        [str(tmp_path / "a.json"), str(tmp_path / "b.jsonl")],
-    ):
+    for path in (str(tmp_path), str(tmp_path / "*.json*"), [str(tmp_path / "a.json"), str(tmp_path / "b.jsonl")]):
         places = [place for place, _ in file_rows(path)]
         assert [p.split("/")[-1].split(":")[0] for p in places] == ["a.json"] * 3 + ["b.jsonl"] * 3
 
@@ -63,9 +59,7 @@ def test_a_hub_folder_is_read_through_datasets(tmp_path):
 
 def test_bad_rows_stop_with_their_place_or_are_counted(tmp_path):
     path = tmp_path / "a.jsonl"
-    path.write_text(
-        "\n".join([json.dumps(ROWS[0]), json.dumps({"chosen": "x"}), "{broken", json.dumps(ROWS[1])])
-    )
+    path.write_text("\n".join([json.dumps(ROWS[0]), json.dumps({"chosen": "x"}), "{broken", json.dumps(ROWS[1])]))
     with pytest.raises(RecordError, match=rf"{path}:2.*rejected"):
         list(Source(pairs, path=str(path)).records())
     source = Source(pairs, path=str(path), on_error="skip")

@@ -13,9 +13,7 @@ from rlhf.records import Comparison, Completion
 
 
 def record(prompt, domain="d", texts=("yes", "no"), **meta):
-    return Comparison(
-        "id", prompt, tuple(Completion(str(i), t) for i, t in enumerate(texts)), domain=domain, meta=meta
-    )
+    return Comparison("id", prompt, tuple(Completion(str(i), t) for i, t in enumerate(texts)), domain=domain, meta=meta)
 
 
 def report(*pairs, **options):
@@ -27,12 +25,7 @@ def report(*pairs, **options):
 
 rows = st.lists(
     st.tuples(
-        st.builds(
-            record,
-            st.sampled_from("abcdefgh"),
-            st.sampled_from(["x", "y", None]),
-            difficulty=st.integers(0, 2),
-        ),
+        st.builds(record, st.sampled_from("abcdefgh"), st.sampled_from(["x", "y", None]), difficulty=st.integers(0, 2)),
         st.sampled_from(SPLITS),
     )
 )
@@ -52,9 +45,7 @@ def test_counts_add_up_and_straddling_prompts_are_counted_exactly(pairs):
         domains = Counter(r.domain or "none" for r in inside)
         assert domains == Counter({d: c[split]["records"] for d, c in out["domain"].items()})
         for level, counts in out["difficulty"].items():
-            assert counts[split]["prompts"] == len(
-                {r.prompt for r in inside if str(r.meta["difficulty"]) == level}
-            )
+            assert counts[split]["prompts"] == len({r.prompt for r in inside if str(r.meta["difficulty"]) == level})
     assert sum(s["fraction"] for s in out["splits"].values()) == pytest.approx(1 if pairs else 0)
 
 
@@ -112,19 +103,14 @@ def test_balance_p_of_a_random_split_is_uniform():
     for seed in range(60):
         splitter = HashSplit(val=0.2, test=0.2, seed=seed)
         records = [record(f"q{i}", domain="xyz"[i % 3]) for i in range(300)]
-        values.append(
-            report(*((r, splitter.split_of(r)) for r in records), near_duplicates=0)["balance_p"]["domain"]
-        )
+        values.append(report(*((r, splitter.split_of(r)) for r in records), near_duplicates=0)["balance_p"]["domain"])
     assert np.mean(values) == pytest.approx(0.5, abs=0.15)
 
 
 def test_balance_of_one_domain_or_one_split_is_nothing_to_compare():
     out = report((record("a"), "train"), (record("b"), "test"))
     assert out["balance_p"] == {"domain": None, "difficulty": None}
-    assert (
-        report((record("a", domain="x"), "train"), (record("b", domain="y"), "train"))["balance_p"]["domain"]
-        is None
-    )
+    assert report((record("a", domain="x"), "train"), (record("b", domain="y"), "train"))["balance_p"]["domain"] is None
 
 
 def test_empty_splits_are_named_with_a_remedy():

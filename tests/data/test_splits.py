@@ -9,14 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from rlhf.data.splits import (
-    OFFICIAL_NAMES,
-    SPLITS,
-    BalancedSplit,
-    HashSplit,
-    OfficialSplit,
-    at_least_one,
-)
+from rlhf.data.splits import OFFICIAL_NAMES, SPLITS, BalancedSplit, HashSplit, OfficialSplit, at_least_one
 from rlhf.records import Comparison, Completion, RecordError, lines, prompt_hash
 
 ROOT = Path(__file__).parents[2]
@@ -44,9 +37,7 @@ def assigned(splitter, records):
     return {key: splits.pop() for key, splits in found.items()}
 
 
-prompts = st.text(st.characters(codec="utf-8"), max_size=12) | st.sampled_from(
-    ["Hello there", "hello  THERE", "x"]
-)
+prompts = st.text(st.characters(codec="utf-8"), max_size=12) | st.sampled_from(["Hello there", "hello  THERE", "x"])
 records_of_any_kind = st.lists(
     st.builds(
         record,
@@ -135,12 +126,8 @@ shares = st.floats(0, 0.5)
 @given(
     sizes=st.lists(st.integers(1, 60), min_size=1, max_size=8), val=shares, test=shares, seed=st.integers(0, 5)
 )  # fmt: skip
-def test_balanced_split_is_within_one_prompt_of_its_shares_and_within_two_in_every_stratum(
-    sizes, val, test, seed
-):
-    records = [
-        record(f"{s}: {i}", domain=str(s % 3), difficulty=s) for s, n in enumerate(sizes) for i in range(n)
-    ]
+def test_balanced_split_is_within_one_prompt_of_its_shares_and_within_two_in_every_stratum(sizes, val, test, seed):
+    records = [record(f"{s}: {i}", domain=str(s % 3), difficulty=s) for s, n in enumerate(sizes) for i in range(n)]
     found = assigned(BalancedSplit(val=val, test=test, seed=seed), records)
     total = Counter(found.values())
     raised_val, raised_test = at_least_one(val, test, len(records))
@@ -162,9 +149,7 @@ def test_balanced_split_is_exact_where_the_shares_are_whole_numbers():
 
 
 @settings(deadline=None)
-@given(
-    n=st.integers(3, 30), val=st.floats(0.001, 0.49), test=st.floats(0.001, 0.49), strata=st.integers(1, 30)
-)
+@given(n=st.integers(3, 30), val=st.floats(0.001, 0.49), test=st.floats(0.001, 0.49), strata=st.integers(1, 30))
 def test_balanced_split_fills_every_split_from_three_prompts_on(n, val, test, strata):
     records = [record(f"question {i}", difficulty=i % strata) for i in range(n)]
     assert set(assigned(BalancedSplit(val=val, test=test), records).values()) == set(SPLITS)
@@ -223,9 +208,7 @@ def test_official_split_gives_a_prompt_in_several_splits_to_the_more_protected_o
             record("D", split="train"),
         ],
     )  # fmt: skip
-    assert found == {
-        prompt_hash(k): s for k, s in {"a": "test", "b": "val", "c": "test", "d": "train"}.items()
-    }
+    assert found == {prompt_hash(k): s for k, s in {"a": "test", "b": "val", "c": "test", "d": "train"}.items()}
     assert splitter.moved == 3
 
 

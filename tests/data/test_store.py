@@ -59,11 +59,9 @@ def test_the_code_is_that_of_the_parts_and_of_what_they_hold(tmp_path):
     assert "labels/dawid_skene.py" not in few
     assert "labels/dawid_skene.py" in named(read, DawidSkene())
     paraphrased = Augment(1, [partial(opening), Paraphrase(policy=ToySource(size=9).policies()[0])])
-    assert {"collect/paraphrase.py", "toy/sampler.py"} <= named(read, paraphrased)
+    assert {"collect/paraphrase.py", "toy/source.py"} <= named(read, paraphrased)
 
 
 def test_a_function_is_known_by_its_name_not_by_its_place_in_memory():
     assert store.describe(soft) == "rlhf.labels.aggregation.soft"
-    assert (
-        store.describe(partial(soft, criterion="x")) == "rlhf.labels.aggregation.soft([('criterion', 'x')])"
-    )
+    assert store.describe(partial(soft, criterion="x")) == "rlhf.labels.aggregation.soft([('criterion', 'x')])"

@@ -29,9 +29,7 @@ class Scaled:
 
     def __init__(self, name, factor, temperature=None, *, turned=False):
         self.name, self.factor, self.turned = name, factor, turned
-        self.calibration = (
-            None if temperature is None else replace(Calibration.identity(), temperature=temperature)
-        )
+        self.calibration = None if temperature is None else replace(Calibration.identity(), temperature=temperature)
 
     def score(self, records):
         rewards = [[self.factor * c.meta["gold"] for c in r.completions] for r in records]
@@ -57,9 +55,7 @@ def test_the_spool_holds_no_word_of_a_prompt_or_an_answer(tmp_path):
     assert secret.encode() not in held
     assert secret.encode("utf-16-le") not in held
     assert records[3].prompt_id.encode() in held
-    longer = [
-        replace(r, completions=tuple(replace(c, text=c.text * 50) for c in r.completions)) for r in records
-    ]
+    longer = [replace(r, completions=tuple(replace(c, text=c.text * 50) for c in r.completions)) for r in records]
     write_spool(tmp_path / "longer", Pass(Scaled("gold", 1.0), soft).entries(longer))
     assert (tmp_path / "longer").stat().st_size < 1.1 * len(held)
 
@@ -90,10 +86,7 @@ def test_every_compared_model_has_its_calibration_at_its_own_temperature(tmp_pat
     other = Scaled("other", 5.0, 4.0, turned=True)
     report = evaluation_of(tmp_path, Scaled("gold", 1.0, 2.0), others=[other])
     scored = report.evaluation.results.scored
-    for name, reward, t in (
-        ("gold", scored.reward, 2.0),
-        ("other", report.evaluation.results.others["other"], 4.0),
-    ):
+    for name, reward, t in (("gold", scored.reward, 2.0), ("other", report.evaluation.results.others["other"], 4.0)):
         difference = (reward[scored.first] - reward[scored.second]) / t
         m = {
             key.removeprefix(f"model/{name}/"): v
@@ -113,14 +106,10 @@ def test_every_compared_model_has_its_calibration_at_its_own_temperature(tmp_pat
     assert "ECE by chance" in page
 
 
-def test_a_run_in_an_ensemble_has_the_numbers_that_it_has_alone_before_and_after_its_own_temperature(
-    tmp_path,
-):
+def test_a_run_in_an_ensemble_has_the_numbers_that_it_has_alone_before_and_after_its_own_temperature(tmp_path):
     """A member is (r - mean) / T by then; dividing by the temperature of the set as well would flatten it."""
     runs = [Scaled("a", 10.0, 10.0), Scaled("b", 1.0, 5.0)]
-    together = evaluation_of(
-        tmp_path / "set", Ensemble(runs), names=("a", "b"), validation=ToyWorld(size=80, seed=9)
-    )
+    together = evaluation_of(tmp_path / "set", Ensemble(runs), names=("a", "b"), validation=ToyWorld(size=80, seed=9))
     alone = evaluation_of(tmp_path / "one", Scaled("a", 10.0, 10.0))
     assert together.metrics["temperature"] != 1.0
     for key in ("nll", "ece", "brier", "ece_uncalibrated", "temperature"):
@@ -152,9 +141,7 @@ def test_an_offline_run_of_weights_and_biases_holds_the_numbers_tables_and_image
         said = found[f"figures/{figure.name}"]
         assert said["_type"] == "image-file"
         assert said["caption"] == figure.caption
-        assert (files / said["path"]).read_bytes() == (
-            report.folder / "figures" / f"{figure.name}.png"
-        ).read_bytes()
+        assert (files / said["path"]).read_bytes() == (report.folder / "figures" / f"{figure.name}.png").read_bytes()
     shown = 0
     for section in report.sections:
         for table in section.tables:
@@ -166,6 +153,4 @@ def test_an_offline_run_of_weights_and_biases_holds_the_numbers_tables_and_image
     assert shown >= 5
     examples = json.loads((files / found["examples"]["path"]).read_text())
     margin = examples["columns"].index("margin")
-    np.testing.assert_allclose(
-        [row[margin] for row in examples["data"]], report.evaluation.results.scored.difference
-    )
+    np.testing.assert_allclose([row[margin] for row in examples["data"]], report.evaluation.results.scored.difference)

@@ -15,11 +15,7 @@ from rlhf.labels.aggregation import soft
 from rlhf.records import read, write
 from rlhf.toy.world import ToyWorld
 
-PROBES = {
-    "flattery": perturbations.flattery,
-    "refusal": perturbations.refusal,
-    "swapped": perturbations.swapped,
-}
+PROBES = {"flattery": perturbations.flattery, "refusal": perturbations.refusal, "swapped": perturbations.swapped}
 
 
 class Vain:
@@ -30,16 +26,10 @@ class Vain:
     def score(self, records):
         out = []
         for r in records:
-            reward = np.array(
-                [c.meta["gold"] + 3 * c.text.startswith(perturbations.FLATTERY) for c in r.completions]
-            )
+            reward = np.array([c.meta["gold"] + 3 * c.text.startswith(perturbations.FLATTERY) for c in r.completions])
             noise = np.array([Random(c.text).gauss(0, 1) for c in r.completions])
             ood_scores = {"mahalanobis": np.array([float(len(c.text)) for c in r.completions])}
-            out.append(
-                Scores(
-                    reward, np.stack([reward, reward + noise]), np.zeros(len(reward)), ood_scores=ood_scores
-                )
-            )
+            out.append(Scores(reward, np.stack([reward, reward + noise]), np.zeros(len(reward)), ood_scores=ood_scores))
         return out
 
 

@@ -31,10 +31,7 @@ class Gold:
             noise = [Random(self.name + c.text).gauss(0, 1) * self.noise for c in r.completions]
             reward = [self.scale * (c.meta["gold"] + n) for c, n in zip(r.completions, noise, strict=True)]
             scores = Scores.plain(
-                [
-                    v if len(c.text) <= self.most else np.nan
-                    for v, c in zip(reward, r.completions, strict=True)
-                ]
+                [v if len(c.text) <= self.most else np.nan for v, c in zip(reward, r.completions, strict=True)]
             )
             out.append(scores)
         return out
@@ -53,9 +50,7 @@ def test_65_records_in_blocks_of_64_are_the_same_for_one_and_two_processes(tmp_p
     options = {"perturbations": {"shuffled": perturbations.shuffled}, "others": [Gold("other", noise=1.0)]}
     alone, together = run(tmp_path, 1, **options), run(tmp_path, 2, **options)
     for name in ("", "shuffled"):
-        a, b = (
-            results_from((e for e in entries if e.name == name), ("gold",)) for entries in (alone, together)
-        )
+        a, b = (results_from((e for e in entries if e.name == name), ("gold",)) for entries in (alone, together))
         for column in ("record", "place", "tokens", "members", "gold"):
             np.testing.assert_array_equal(getattr(a, column), getattr(b, column))
         for column in ("reward", "first", "second", "win_prob", "length", "prompt"):
@@ -90,9 +85,7 @@ def test_a_completion_that_one_model_cannot_read_is_left_out_for_all():
 
 def test_reversed_answers_are_put_back_in_their_order():
     entries = list(
-        Pass(Gold(), soft, perturbations={"swapped": perturbations.swapped}, perturbed_records=65).entries(
-            WORLD, 65
-        )
+        Pass(Gold(), soft, perturbations={"swapped": perturbations.swapped}, perturbed_records=65).entries(WORLD, 65)
     )
     a, b = (results_from((e for e in entries if e.name == name), ("gold",)) for name in ("", "swapped"))
     np.testing.assert_array_equal(a.scored.reward, b.scored.reward)

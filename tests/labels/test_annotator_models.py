@@ -5,12 +5,7 @@ import pytest
 import torch
 
 from rlhf.labels.aggregation import soft
-from rlhf.labels.annotator_bradley_terry import (
-    AnnotatorBradleyTerry,
-    _negative_log_posterior,
-    as_shown,
-    fit,
-)
+from rlhf.labels.annotator_bradley_terry import AnnotatorBradleyTerry, _negative_log_posterior, as_shown, fit
 from rlhf.labels.dawid_skene import DawidSkene, Weighted, adjudicated, dawid_skene_em
 from rlhf.labels.label import FittedAggregation
 from rlhf.labels.vote_table import collect

@@ -44,9 +44,7 @@ def test_padded_batch_scores_equal_single_rows_on_either_side_with_any_pad_id(ca
     alone = torch.cat([scores(model, [row]) for row in rows])
     for pad_id in (0, renderer.tokenizer.eos_token_id, renderer.tokenizer.pad_token_id):
         for left in (False, True):
-            torch.testing.assert_close(
-                scores(model, rows, pad_id=pad_id, left=left), alone, atol=1e-5, rtol=1e-5
-            )
+            torch.testing.assert_close(scores(model, rows, pad_id=pad_id, left=left), alone, atol=1e-5, rtol=1e-5)
 
 
 def test_order_and_batch_size_do_not_matter(causal):

@@ -16,19 +16,7 @@ from rlhf.models.heads import LinearHead
 from rlhf.models.lora import Lora
 from rlhf.models.reward_model import RewardModel
 
-CAUSAL = [
-    "llama",
-    "llama_gqa",
-    "qwen2",
-    "qwen3",
-    "gpt2",
-    "pythia",
-    "gemma",
-    "gemma3",
-    "mistral",
-    "phi3",
-    "opt",
-]
+CAUSAL = ["llama", "llama_gqa", "qwen2", "qwen3", "gpt2", "pythia", "gemma", "gemma3", "mistral", "phi3", "opt"]
 ENCODERS = ["bert", "roberta", "electra", "distilbert"]
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-7}
 alone_layout = partial(padded, pad_id=1)
@@ -185,9 +173,7 @@ def test_gradcheck_of_the_block_operator():
     width = tokens.segment.shape[0]
     inputs = [torch.randn(1, 2, width, 4, dtype=torch.float64, requires_grad=True) for _ in range(3)]
     assert torch.autograd.gradcheck(lambda *x: blocks_cpu(*x, own, context, True, 0.5)[0], inputs)
-    torch.library.opcheck(
-        blocks_cpu, (*inputs, own, context, True, 0.5), test_utils=("test_schema", "test_faketensor")
-    )
+    torch.library.opcheck(blocks_cpu, (*inputs, own, context, True, 0.5), test_utils=("test_schema", "test_faketensor"))
 
 
 def test_bf16_autocast_stays_near_float32():
@@ -233,10 +219,7 @@ def test_a_window_longer_than_the_sequences_does_no_harm():
 
 
 def test_dropout_on_attention_weights_falls_back_other_dropout_does_not(caplog):
-    assert (
-        layouts.auto(reward_model("llama", attention_dropout=0.1).backbone, pad_id=0, max_length=128).func
-        is padded
-    )
+    assert layouts.auto(reward_model("llama", attention_dropout=0.1).backbone, pad_id=0, max_length=128).func is padded
     assert "attention dropout" in caplog.text
     assert layouts.auto(reward_model("gpt2", resid_pdrop=0.1).backbone, pad_id=0, max_length=128) is shared
 

@@ -63,9 +63,7 @@ def test_votes_are_explained_with_the_length_and_quality_alone_is_reported():
     torch.testing.assert_close(head.explained(output, torch.arange(9)), output)  # γ starts at 0
     head.paid.data.fill_(0.25)
     assert head.gamma.item() == 1
-    torch.testing.assert_close(
-        head.explained(output, torch.arange(9)), output + torch.arange(1.0, 10.0).log()
-    )
+    torch.testing.assert_close(head.explained(output, torch.arange(9)), output + torch.arange(1.0, 10.0).log())
     torch.testing.assert_close(head.combine(output), output)
 
 
@@ -77,8 +75,7 @@ def test_without_penalty_and_before_the_first_step_it_is_the_plain_head(tmp_path
     batch = next(iter(build_data(tmp_path).train_dataloader()))
     assert batch.length.tolist() == [n for n in batch.length.tolist() if n > 0]
     plain, controlled = (
-        build_module(pairwise, head)
-        for head in (LinearHead, partial(LengthControlledHead, decorrelation=0.0))
+        build_module(pairwise, head) for head in (LinearHead, partial(LengthControlledHead, decorrelation=0.0))
     )
     controlled.model.backbone.load_state_dict(plain.model.backbone.state_dict())
     torch.testing.assert_close(controlled.step_loss(batch), plain.step_loss(batch))

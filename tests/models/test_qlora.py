@@ -47,11 +47,7 @@ def floating(model):
 
 
 ROWS = [[5, 6, 7, 8, 9], [5, 6, 7, 10]]
-LAYOUTS = {
-    "padded": pad(ROWS, 0),
-    "shared": shared([[5, 6, 7]], [[[8, 9], [10]]]),
-    "one token": pad([[7]], 0),
-}
+LAYOUTS = {"padded": pad(ROWS, 0), "shared": shared([[5, 6, 7]], [[[8, 9], [10]]]), "one token": pad([[7]], 0)}
 
 
 def gradient(model, tokens):

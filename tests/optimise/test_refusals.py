@@ -29,9 +29,7 @@ def test_a_reward_model_is_no_policy(exported, policy, tmp_path):
     model_source = Pretrained(folder)
     with pytest.raises(RecordError, match=r"'model\.path'.*LlamaForSequenceClassification.*causal language"):
         model_source.causal(model_source.tokenizer())
-    trunk = LlamaModel.from_pretrained(
-        str(policy)
-    )  # its config names another architecture, and it has no head
+    trunk = LlamaModel.from_pretrained(str(policy))  # its config names another architecture, and it has no head
     trunk.save_pretrained(tmp_path)
     with pytest.raises(RecordError, match=r"LlamaModel and holds no language-model head"):
         load_causal(str(tmp_path))

@@ -112,9 +112,7 @@ def test_both_halves_of_an_escaped_character_are_one_character(tmp_path):
     assert next(read(path)).prompt == "smile 😀"
 
 
-@pytest.mark.parametrize(
-    "damage", [lambda b: b"no gzip", lambda b: b[:-20], lambda b: b[:30] + b"!!" + b[32:]]
-)
+@pytest.mark.parametrize("damage", [lambda b: b"no gzip", lambda b: b[:-20], lambda b: b[:30] + b"!!" + b[32:]])
 def test_a_damaged_gzip_file_is_named(tmp_path, damage):
     path = tmp_path / "data.jsonl.gz"
     path.write_bytes(damage(gzip.compress(json.dumps(GOOD).encode() * 50)))
@@ -184,9 +182,7 @@ def test_a_crash_while_writing_leaves_the_old_file(tmp_path):
 
 
 texts = st.text(max_size=20)
-ids = st.lists(
-    st.text(min_size=1, max_size=4).filter(lambda s: s != "tie"), min_size=2, max_size=5, unique=True
-)
+ids = st.lists(st.text(min_size=1, max_size=4).filter(lambda s: s != "tie"), min_size=2, max_size=5, unique=True)
 
 
 @st.composite
@@ -197,13 +193,9 @@ def records(draw):
     votes = draw(
         st.lists(
             st.one_of(
-                st.builds(
-                    Vote, texts, pair=st.just(tuple(order[:2])), choice=st.sampled_from([*order[:2], "tie"])
-                ),
+                st.builds(Vote, texts, pair=st.just(tuple(order[:2])), choice=st.sampled_from([*order[:2], "tie"])),
                 st.builds(Vote, texts, ranking=st.just((tuple(order[:cut]), *((i,) for i in order[cut:])))),
-                st.builds(
-                    Vote, texts, likert=st.dictionaries(st.sampled_from(names), st.floats(1, 5), min_size=1)
-                ),
+                st.builds(Vote, texts, likert=st.dictionaries(st.sampled_from(names), st.floats(1, 5), min_size=1)),
             ),
             max_size=3,
         )

@@ -61,9 +61,7 @@ def test_a_ranking_of_two_is_bradley_terry_ties_included():
     target = from_ranks([[0, 1], [1, 0], [0, 0]])
     reward = torch.randn(3, 2, generator=torch.Generator().manual_seed(0)).double()
     assert torch.allclose(plackett_luce(reward, target), soft_label(reward, target), atol=1e-14)
-    assert torch.allclose(
-        plackett_luce(reward[:2], from_ranks([[0, 1], [1, 0]])), pairwise(reward, target)[:2]
-    )
+    assert torch.allclose(plackett_luce(reward[:2], from_ranks([[0, 1], [1, 0]])), pairwise(reward, target)[:2])
 
 
 def test_the_first_place_of_plackett_luce_is_the_choice_of_the_best():
@@ -140,9 +138,7 @@ def fit(rankings, items, alpha):
     strength = torch.zeros(items).double()
     for _ in range(20):
         slope = torch.autograd.functional.jacobian(objective, strength)
-        strength = strength - torch.linalg.solve(
-            torch.autograd.functional.hessian(objective, strength), slope
-        )
+        strength = strength - torch.linalg.solve(torch.autograd.functional.hessian(objective, strength), slope)
     return strength.numpy()
 
 

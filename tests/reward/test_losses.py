@@ -35,9 +35,7 @@ def test_pairwise_with_margin_and_centring_is_the_formula_of_trl():
     ours = losses.pairwise(reward, target).mean() + 0.01 * losses.centring(reward, target).mean()
     theirs = -F.logsigmoid(chosen - rejected - margin).mean() + 0.01 * torch.mean((chosen + rejected) ** 2)
     assert abs(ours - theirs) < 1e-12
-    half = (
-        losses.pairwise(reward.float(), target).mean() + 0.01 * losses.centring(reward.float(), target).mean()
-    )
+    half = losses.pairwise(reward.float(), target).mean() + 0.01 * losses.centring(reward.float(), target).mean()
     assert abs(half - theirs) < 1e-7
 
 
@@ -162,9 +160,7 @@ def test_regression_says_what_to_do_when_there_is_nothing_to_predict():
 def test_centring_sees_the_level_and_nothing_else():
     target = from_ranks([[0, 1], [-1, -1]])
     assert torch.equal(losses.centring(torch.tensor([[2.0, -2.0], [9.0, 9.0]]), target), torch.zeros(2))
-    assert torch.equal(
-        losses.centring(torch.tensor([[3.0, 1.0], [9.0, 9.0]]), target), torch.tensor([16.0, 0.0])
-    )
+    assert torch.equal(losses.centring(torch.tensor([[3.0, 1.0], [9.0, 9.0]]), target), torch.tensor([16.0, 0.0]))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

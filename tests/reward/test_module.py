@@ -92,9 +92,7 @@ def test_a_policy_loss_is_refused():
 
 def _score_in_two(rank, cache, out):
     torch.set_num_threads(1)
-    torch.distributed.init_process_group(
-        "gloo", init_method=f"file://{cache}/rendezvous", rank=rank, world_size=2
-    )
+    torch.distributed.init_process_group("gloo", init_method=f"file://{cache}/rendezvous", rank=rank, world_size=2)
     data, module = build_data(cache, 703), build_module().eval()
     loader = data.loader("test", 64, None)
     share = score_split(module.model, loader)

@@ -65,14 +65,9 @@ def test_dropping_ties_is_exact_under_davidson_and_not_under_rao_kupper():
 
 @pytest.mark.parametrize(
     ("model", "parameter", "gap", "as_half", "dropped"),
-    [
-        (davidson_log_probabilities, 0.0, 2.0, 0.66, 1.0),
-        (rao_kupper_log_probabilities, 0.5, 1.0, 0.94, 1.23),
-    ],
+    [(davidson_log_probabilities, 0.0, 2.0, 0.66, 1.0), (rao_kupper_log_probabilities, 0.5, 1.0, 0.94, 1.23)],
 )
-def test_scale_of_the_reward_that_ties_imply_is_that_of_the_documentation(
-    model, parameter, gap, as_half, dropped
-):
+def test_scale_of_the_reward_that_ties_imply_is_that_of_the_documentation(model, parameter, gap, as_half, dropped):
     win, tie, loss = probabilities(model, exact(gap), parameter)
     assert (torch.logit(win + tie / 2) / gap).item() == pytest.approx(as_half, abs=0.005)
     assert ((win / loss).log() / gap).item() == pytest.approx(dropped, abs=0.005)
@@ -98,11 +93,7 @@ def test_learning_recovers_the_planted_rewards_and_ties(make, model, truth):
     loss = make().double()
     reward = torch.zeros(1, 4).double().requires_grad_()
     search = torch.optim.LBFGS(
-        [reward, loss.raw],
-        max_iter=200,
-        tolerance_grad=1e-12,
-        tolerance_change=0,
-        line_search_fn="strong_wolfe",
+        [reward, loss.raw], max_iter=200, tolerance_grad=1e-12, tolerance_change=0, line_search_fn="strong_wolfe"
     )
 
     def closure():

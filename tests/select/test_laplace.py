@@ -54,13 +54,9 @@ def test_posterior_variance_draws_and_prior():
     found = fit(z, share, votes, 1.0)
     precision = found.factor @ found.factor.T
     np.testing.assert_allclose(found.covariance(), np.linalg.inv(precision), atol=1e-10)
-    np.testing.assert_allclose(
-        found.variance(z), np.einsum("nd,de,ne->n", z, found.covariance(), z), rtol=1e-8
-    )
+    np.testing.assert_allclose(found.variance(z), np.einsum("nd,de,ne->n", z, found.covariance(), z), rtol=1e-8)
     draws = found.draw(200_000, rng)
-    np.testing.assert_allclose(
-        np.cov(draws.T), found.covariance(), atol=0.02 * np.abs(found.covariance()).max()
-    )
+    np.testing.assert_allclose(np.cov(draws.T), found.covariance(), atol=0.02 * np.abs(found.covariance()).max())
     np.testing.assert_allclose(draws.mean(0), found.theta, atol=0.01)
     np.testing.assert_allclose(Posterior.prior(4, 2.0).variance(z), (z**2).sum(1) / 2)
 

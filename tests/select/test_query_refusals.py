@@ -40,9 +40,7 @@ def test_a_pool_without_finite_numbers_is_no_pool(pool_and_state, key, value):
 def test_the_first_row_is_named(pool_and_state):
     features = pool_and_state[0].features.copy()
     features[[5, 9], 2] = np.nan
-    with pytest.raises(
-        RecordError, match=r"^key 'pool\.features': 2 of 120 rows are not finite, first row 5: "
-    ):
+    with pytest.raises(RecordError, match=r"^key 'pool\.features': 2 of 120 rows are not finite, first row 5: "):
         replace(pool_and_state[0], features=features)
 
 

@@ -30,12 +30,7 @@ SECRET = "xylophone-7731"
 @pytest.fixture(scope="module")
 def served(root, exported, tmp_path_factory):
     log = tmp_path_factory.mktemp("log") / "log"
-    limits = (
-        "limits.max_bytes=60000",
-        "limits.max_completions=24",
-        "limits.max_tokens=6000",
-        "batch_tokens=1500",
-    )
+    limits = ("limits.max_bytes=60000", "limits.max_completions=24", "limits.max_tokens=6000", "batch_tokens=1500")
     running = Served(root, exported(), log, "log_level=debug", *limits)
     yield running
     assert running.stop() == 0
@@ -69,9 +64,7 @@ def test_several_prompts_in_one_request(served, scorer):
     groups = [{"prompt": r.prompt, "completions": [c.text for c in r.completions]} for r in RECORDS[:6]]
     found = served.post("/score_batch", {"groups": groups}).json()["groups"]
     for group, scores in zip(groups, found, strict=True):
-        assert scores["scores"] == pytest.approx(
-            scorer.score(group["prompt"], group["completions"]), abs=1e-6
-        )
+        assert scores["scores"] == pytest.approx(scorer.score(group["prompt"], group["completions"]), abs=1e-6)
 
 
 def test_comparing_gives_the_calibrated_probability(served, scorer):
@@ -92,12 +85,7 @@ def test_what_is_served_is_told(served, scorer):
     info = served.client.get("/info").json()
     assert info["template_hash"] == scorer.renderer.template_hash
     assert info["calibration"]["temperature"] == scorer.calibration.temperature
-    assert (info["max_length"], info["members"], info["ood_score"], info["layout"]) == (
-        512,
-        1,
-        True,
-        "shared",
-    )
+    assert (info["max_length"], info["members"], info["ood_score"], info["layout"]) == (512, 1, True, "shared")
 
 
 def test_many_clients_at_once_get_their_own_scores(served, scorer):
@@ -251,11 +239,7 @@ def test_what_was_begun_is_finished_when_the_service_is_stopped(root, exported, 
 
 def refused(root, *overrides):
     done = subprocess.run(
-        [sys.executable, "-m", "rlhf.serve", *overrides],
-        cwd=root,
-        capture_output=True,
-        text=True,
-        check=False,
+        [sys.executable, "-m", "rlhf.serve", *overrides], cwd=root, capture_output=True, text=True, check=False
     )
     assert done.returncode != 0
     return done.stderr
@@ -302,7 +286,5 @@ def test_nothing_heavy_is_imported_before_the_configuration_is_sound(root, tmp_p
 
 def test_the_routes_are_described(served):
     described = served.client.get("/openapi.json").json()
-    assert {"/score", "/score_batch", "/compare", "/get_reward", "/health", "/info"} == set(
-        described["paths"]
-    )
+    assert {"/score", "/score_batch", "/compare", "/get_reward", "/health", "/info"} == set(described["paths"])
     assert "completions" in json.dumps(described["components"]["schemas"]["GroupBody"])

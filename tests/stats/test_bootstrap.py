@@ -13,13 +13,7 @@ from scipy.stats import t as student
 
 from rlhf.evaluation.metrics.calibration import BINS, ece, equal_width, fold
 from rlhf.stats import bootstrap
-from rlhf.stats.bootstrap import (
-    cluster_bootstrap,
-    cluster_sums,
-    ece_bounds,
-    resampled_sums,
-    unanimous,
-)
+from rlhf.stats.bootstrap import cluster_bootstrap, cluster_sums, ece_bounds, resampled_sums, unanimous
 
 SIMULATIONS = 200
 FEWEST, MOST = 179, 199
@@ -41,7 +35,7 @@ def holds(right, cluster, truth, seed):
     return low[0] <= truth <= high[0], high[0] - low[0]
 
 
-def test_t52_a_95_percent_interval_holds_the_truth_95_times_in_100_and_a_naive_one_does_not():
+def test_a_95_percent_interval_holds_the_truth_95_times_in_100_and_a_naive_one_does_not():
     rng = np.random.default_rng(0)
     by_prompt, by_pair = [], []
     for seed in range(SIMULATIONS):

@@ -27,9 +27,7 @@ def test_nominal_coverage_of_normal_differences(seeds):
     plain, wide = holds(np.quantile(drawn, [0.025, 0.975], axis=0)), holds(expanded(drawn, seeds))
     assert plain < 0.91  # what was wrong
     assert wide >= {2: 0.47, 4: 0.84, 8: 0.92}[seeds]
-    assert (
-        seeds > 4 or wide <= {2: 0.53, 4: 0.89}[seeds]
-    )  # no resample leaves the range: 1 - 2^(1 - seeds) at most
+    assert seeds > 4 or wide <= {2: 0.53, 4: 0.89}[seeds]  # no resample leaves the range: 1 - 2^(1 - seeds) at most
 
 
 def test_the_t_interval_is_the_textbooks():
@@ -102,7 +100,5 @@ def test_seeds_and_prompts_together_are_wider_than_seeds_alone(tmp_path):
 
 def test_the_t_interval_is_students():
     # by hand: t(0.975, 2) = 4.302653, standard deviation 1, n 3
-    assert t_interval(np.array([1.0, 2.0, 3.0])) == pytest.approx(
-        (2 - 4.302653 / 3**0.5, 2 + 4.302653 / 3**0.5)
-    )
+    assert t_interval(np.array([1.0, 2.0, 3.0])) == pytest.approx((2 - 4.302653 / 3**0.5, 2 + 4.302653 / 3**0.5))
     assert t_interval(np.full(9, 0.5)) == (0.5, 0.5)

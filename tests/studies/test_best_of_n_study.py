@@ -42,11 +42,7 @@ def test_kl_is_the_closed_form_and_the_fit_recovers_its_curve():
     curve = np.sqrt(kl) * (1.5 - 0.7 * np.sqrt(kl))
     rows = []
     for shift in (-0.1, 0.1):
-        row = {
-            f"{way}/gold/{n}": g * (1 + shift)
-            for way in study.ways
-            for n, g in zip(study.ns, curve, strict=True)
-        }
+        row = {f"{way}/gold/{n}": g * (1 + shift) for way in study.ways for n, g in zip(study.ns, curve, strict=True)}
         rows.append(row | {f"{way}/lead/{n}": shift for way in study.aggregators for n in study.ns[1:]})
     found = study.found(rows)
     m = found.metrics

@@ -104,9 +104,7 @@ def test_the_ablation_pairs_seeds_and_states_intervals(tmp_path):
     metrics = ablation({"nothing": run(0.0), "better": run(0.5)}, [0, 1, 2], tmp_path)
     assert metrics["better/gain"] == pytest.approx(0.5)
     assert metrics["better/gain/low"] == pytest.approx(0.5)
-    assert metrics["nothing/gold/high"] - metrics["nothing/gold"] == pytest.approx(
-        4.302653 / 3**0.5, rel=1e-5
-    )
+    assert metrics["nothing/gold/high"] - metrics["nothing/gold"] == pytest.approx(4.302653 / 3**0.5, rel=1e-5)
     assert interval([1.0, 3.0])[0] == 2
     assert "| better |" in (tmp_path / "ablation.md").read_text()
     with pytest.raises(ValueError, match="at least 2"):

@@ -18,10 +18,7 @@ def test_every_level_is_the_world_that_best_of_n_measures():
 def test_what_noise_adds_is_the_difference_of_the_leads():
     row = label_noise().one(0)
     for key in ("accuracy", "gold/8", "gold/64"):
-        lead = {
-            noise: row[f"noise={noise}/mean/{key}"] - row[f"noise={noise}/single/{key}"]
-            for noise in (0, 0.25)
-        }
+        lead = {noise: row[f"noise={noise}/mean/{key}"] - row[f"noise={noise}/single/{key}"] for noise in (0, 0.25)}
         assert row[f"noise=0.25/mean/lead/{key}"] == pytest.approx(lead[0.25])
         assert row[f"noise=0.25/mean/added/{key}"] == pytest.approx(lead[0.25] - lead[0])
     assert "noise=0/mean/added/accuracy" not in row

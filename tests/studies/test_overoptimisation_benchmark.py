@@ -33,7 +33,4 @@ def test_another_number_of_worlds_goes_into_a_file_of_its_own(tmp_path, monkeypa
         for name, values in own.items():
             assert len(values) == 2
             assert found["beta"][beta][name][0] == pytest.approx(np.mean(values))
-        assert all(
-            p >= max(a, b)
-            for a, p, b in zip(own["start_gold"], own["peak_gold"], own["end_gold"], strict=True)
-        )
+        assert all(p >= max(a, b) for a, p, b in zip(own["start_gold"], own["peak_gold"], own["end_gold"], strict=True))

@@ -49,9 +49,7 @@ def test_files_of_a_run(tmp_path):
     assert logged[1][1]["world/single/temperature"] == float(rows[1]["single/temperature"])
     metrics = json.loads((tmp_path / "new" / "metrics.json").read_text())
     assert metrics == found.metrics
-    assert metrics["single/accuracy/after"] == pytest.approx(
-        np.mean([float(r["single/accuracy/after"]) for r in rows])
-    )
+    assert metrics["single/accuracy/after"] == pytest.approx(np.mean([float(r["single/accuracy/after"]) for r in rows]))
     headline = json.loads((tmp_path / "new" / "headline.json").read_text())
     assert headline[:3] == ["single/temperature", "single/temperature/ci_low", "single/temperature/ci_high"]
     page = (tmp_path / "new" / "temperature.md").read_text()

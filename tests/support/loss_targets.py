@@ -36,9 +36,7 @@ def random_target(*, sizes=(4, 2, 3, 4), seed=0):
     g = torch.Generator().manual_seed(seed)
     b, k = len(sizes), max(sizes)
     candidate = torch.arange(k) < torch.tensor(sizes)[:, None]
-    compared = (
-        (torch.rand(b, k, k, generator=g) < 0.8).triu(1) & candidate[:, :, None] & candidate[:, None, :]
-    )
+    compared = (torch.rand(b, k, k, generator=g) < 0.8).triu(1) & candidate[:, :, None] & candidate[:, None, :]
     compared[1] = False
     compared[0, 0, 1] = True
     up = torch.rand(b, k, k, 3, generator=g, dtype=torch.float64).softmax(-1)
@@ -85,9 +83,7 @@ def permuted(target, order):
 
 def single_precision(target):
     """The same target in fp32, as training has it."""
-    values = {
-        name: value.float() if value.is_floating_point() else value for name, value in vars(target).items()
-    }
+    values = {name: value.float() if value.is_floating_point() else value for name, value in vars(target).items()}
     return Target(**values)
 
 

@@ -37,7 +37,5 @@ def work(session, who, rng, limit=10_000):
         item = session.next(who)
         if item["done"]:
             return done
-        session.answer(
-            who, {"assignment": item["assignment"], "answer": some_answer(item, rng), "seconds": 1}
-        )
+        session.answer(who, {"assignment": item["assignment"], "answer": some_answer(item, rng), "seconds": 1})
     return limit

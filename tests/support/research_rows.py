@@ -11,22 +11,8 @@ from rlhf.assemble.checks.options import option
 ROOT = Path(__file__).parents[2]
 
 ARGUMENTS = [
-    {
-        "prompt_id": "p",
-        "debate": "d",
-        "prompt": "Tea?",
-        "response_id": "x",
-        "text": "Yes.",
-        "pagerank_score": 0.2,
-    },
-    {
-        "prompt_id": "p",
-        "debate": "d",
-        "prompt": "Tea?",
-        "response_id": "y",
-        "text": "No.",
-        "pagerank_score": 0.1,
-    },
+    {"prompt_id": "p", "debate": "d", "prompt": "Tea?", "response_id": "x", "text": "Yes.", "pagerank_score": 0.2},
+    {"prompt_id": "p", "debate": "d", "prompt": "Tea?", "response_id": "y", "text": "No.", "pagerank_score": 0.1},
 ]
 PAIR = {
     "pair_id": "x_y", "prompt_id": "p", "debate": "d", "a": "x", "b": "y", "gold": "b", "in_strict": True,
@@ -48,8 +34,7 @@ LLMBAR = {
 
 def rankme_row(system, prompt_id="m1", **ratings):
     given = [
-        {"annotator": who, "informativeness": i, "naturalness": n, "quality": q}
-        for who, (i, n, q) in ratings.items()
+        {"annotator": who, "informativeness": i, "naturalness": n, "quality": q} for who, (i, n, q) in ratings.items()
     ]
     return {
         "item_id": f"1-{system}", "prompt_id": prompt_id, "prompt": "name[Inn]", "response": f"The Inn, {system}.",

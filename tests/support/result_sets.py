@@ -5,9 +5,7 @@ import numpy as np
 from rlhf.evaluation.metrics.scored import Results, Scored
 
 
-def results_of(
-    scored: Scored, *, record=None, place=None, members=None, ood_scores=None, others=None
-) -> Results:
+def results_of(scored: Scored, *, record=None, place=None, members=None, ood_scores=None, others=None) -> Results:
     groups, n = len(scored.prompt), len(scored.reward)
     starts = np.searchsorted(scored.group, np.arange(groups))
     members = scored.reward[None] if members is None else members

@@ -103,13 +103,7 @@ def random_groups(rng: np.random.Generator, count: int) -> list[ScoredGroup]:
     """Groups of two to five with integer rewards and ranks, so that some tie."""
     sizes = rng.integers(2, 6, count)
     return [
-        group(
-            rng.integers(-3, 4, k),
-            1.0,
-            rank=rng.integers(0, 3, k),
-            length=rng.integers(1, 50, k),
-            prompt=str(i),
-        )
+        group(rng.integers(-3, 4, k), 1.0, rank=rng.integers(0, 3, k), length=rng.integers(1, 50, k), prompt=str(i))
         for i, k in enumerate(sizes)
     ]
 

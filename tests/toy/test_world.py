@@ -154,13 +154,7 @@ def test_votes_hold_ties_and_both_forms(records):
 
 @pytest.mark.parametrize(
     "wrong",
-    [
-        {"min_completions": 1},
-        {"max_completions": 65},
-        {"min_completions": 5},
-        {"min_votes": 6},
-        {"max_votes": 99},
-    ],
+    [{"min_completions": 1}, {"max_completions": 65}, {"min_completions": 5}, {"min_votes": 6}, {"max_votes": 99}],
 )
 def test_settings_out_of_range_name_their_key(wrong):
     with pytest.raises(ValueError, match=f"data.{next(iter(wrong))}"):
@@ -184,7 +178,5 @@ def test_a_prompt_may_have_many_different_answers_which_are_ranked():
 
 def test_a_task_without_so_many_answers_is_said_and_not_searched_for_ever(monkeypatch):
     monkeypatch.setattr("rlhf.toy.world.answer", lambda task, qualities, draw: "the same")
-    with pytest.raises(
-        RecordError, match=r"record 3 .* 1 different answers.*data.max_completions of 1 at most"
-    ):
+    with pytest.raises(RecordError, match=r"record 3 .* 1 different answers.*data.max_completions of 1 at most"):
         ToyWorld().record(3)

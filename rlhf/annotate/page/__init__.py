@@ -17,9 +17,7 @@ def _sha256(text: str) -> str:
     return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
-TEMPLATES = Environment(
-    loader=FileSystemLoader(PAGE), autoescape=True, trim_blocks=True, keep_trailing_newline=True
-)
+TEMPLATES = Environment(loader=FileSystemLoader(PAGE), autoescape=True, trim_blocks=True, keep_trailing_newline=True)
 TEMPLATES.filters["sha256"] = _sha256
 
 

@@ -97,9 +97,7 @@ def check_data(data: DictConfig | None) -> None:
     check_files([str(each) for each in listed(path)])
     texts = data.get("responses_path")
     if texts is not None and not Path(str(texts)).is_file():
-        raise RecordError(
-            "no such file", place=str(texts), key="data.responses_path", remedy="check the path"
-        )
+        raise RecordError("no such file", place=str(texts), key="data.responses_path", remedy="check the path")
 
 
 def check_benchmarks(cfg: DictConfig) -> None:

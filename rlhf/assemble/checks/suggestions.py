@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
+from itertools import pairwise
 from typing import Any
 
 import hydra
@@ -49,7 +50,7 @@ def suggestions(config_name: str) -> Iterator[None]:
 
 def _without_dashes(config_name: str, arguments: Sequence[str]) -> Iterator[str]:
     """What to type instead of `--key value` and `--key=value`."""
-    for argument, after in zip(arguments, [*arguments[1:], ""], strict=True):
+    for argument, after in pairwise([*arguments, ""]):
         name, equals, value = argument[2:].partition("=")
         follows = bool(after) and after[0] != "-" and "=" not in after
         hydras = any(flag.startswith(name) for flag in FLAGS) and not (name == "run" and (equals or follows))

@@ -94,9 +94,7 @@ def said(kind: Any) -> str:
     if get_origin(inner) is Annotated:
         base, *more = get_args(inner)
         hint = "".join(each.text for each in more if isinstance(each, Hint))
-        limits = {
-            type(m): getattr(m, type(m).__name__.lower()) for m in more if isinstance(m, Ge | Gt | Le | Lt)
-        }
+        limits = {type(m): getattr(m, type(m).__name__.lower()) for m in more if isinstance(m, Ge | Gt | Le | Lt)}
         return f"{_base(base, limits)}{null}{hint}"
     base = _base(inner, {})
     return f"{base}{null}" if base else ""

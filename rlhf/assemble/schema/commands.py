@@ -9,16 +9,7 @@ from hydra.core.config_store import ConfigStore
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
 
 from rlhf.assemble.schema.bounds import AtLeastTwo, Hint, Settings, Share, ShareOrZero, defaults_of
-from rlhf.assemble.schema.groups import (
-    Build,
-    EarlyStopping,
-    Learner,
-    Policy,
-    Selector,
-    Shaping,
-    Task,
-    Votes,
-)
+from rlhf.assemble.schema.groups import Build, EarlyStopping, Learner, Policy, Selector, Shaping, Task, Votes
 
 Monitored = Literal["val/nll", "val/pair_accuracy", "val/ece"]
 """What `rlhf.reward.checkpoint` can look at, said without importing torch."""

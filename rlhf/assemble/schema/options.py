@@ -11,9 +11,7 @@ from pathlib import Path
 import yaml
 
 CONF = Path(__file__).parents[3] / "conf"
-CHOICE = re.compile(
-    r"^  - /?(?P<name>[a-z_]+)(?:@_global_\.\w+)?: (?P<option>\S+)(?:\s+# (?P<meaning>.*))?$", re.M
-)
+CHOICE = re.compile(r"^  - /?(?P<name>[a-z_]+)(?:@_global_\.\w+)?: (?P<option>\S+)(?:\s+# (?P<meaning>.*))?$", re.M)
 HIDDEN = ("_target_", "_partial_", "_args_", "_recursive_", "_convert_", "defaults", "hydra")
 
 
@@ -91,9 +89,7 @@ def _value(node: yaml.Node, lines: Sequence[str]) -> str:
     if isinstance(node, yaml.MappingNode) and node.value:
         targets = [value.value for key, value in node.value if key.value == "_target_"]
         return targets[0].rpartition(".")[2] if targets else ""
-    if isinstance(node, yaml.SequenceNode) and any(
-        not isinstance(each, yaml.ScalarNode) for each in node.value
-    ):
+    if isinstance(node, yaml.SequenceNode) and any(not isinstance(each, yaml.ScalarNode) for each in node.value):
         return "[...]"
     start, end = node.start_mark, node.end_mark
     if start.line == end.line:

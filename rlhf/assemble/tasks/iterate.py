@@ -149,9 +149,7 @@ def _reward_learner(cfg: DictConfig, folder: Path, gold: Any) -> Any:
     return lambda records, seed: learner(records, seed=seed, **more)
 
 
-def reward_learner_run(
-    cfg: DictConfig, changes: dict[str, Any], *, folder: Path, source: Any, seed: int
-) -> RewardRun:
+def reward_learner_run(cfg: DictConfig, changes: dict[str, Any], *, folder: Path, source: Any, seed: int) -> RewardRun:
     """A run of the task `reward` on these records, with the settings of `reward_learner.changes`."""
     own: Any = OmegaConf.merge(cfg, changes, {"seed": seed})
     own.logger = option("logger", "csv")
@@ -162,9 +160,7 @@ def reward_learner_run(
 
 def _condition(cfg: DictConfig, change: DictConfig) -> DictConfig:
     """The configuration under one condition: other `shaping` and `early_stopping`, other keys of the task."""
-    other: dict[Any, Any] = {
-        g: option(g, change[g]) if g in change else cfg[g] for g in ("shaping", "early_stopping")
-    }
+    other: dict[Any, Any] = {g: option(g, change[g]) if g in change else cfg[g] for g in ("shaping", "early_stopping")}
     other["shaping"] = OmegaConf.merge(other["shaping"], change.get("override", {}))
     return OmegaConf.create({**cfg, **other, "task": OmegaConf.merge(cfg.task, change.get("task", {}))})
 

@@ -99,12 +99,7 @@ class LanguagePolicySource:
 
 
 def causal_rollout_policy(
-    cfg: DictConfig,
-    *,
-    decoding: Any,
-    max_new_tokens: int,
-    path: str | None = None,
-    key: str = "policy.decoding",
+    cfg: DictConfig, *, decoding: Any, max_new_tokens: int, path: str | None = None, key: str = "policy.decoding"
 ) -> Any:
     """The language model that the groups `model` and `adapter` name, or the one in `path`, as a policy.
 
@@ -123,9 +118,7 @@ def causal_rollout_policy(
 def _rollout_policy(cfg: DictConfig, path: str | None = None) -> Any:
     decoding = hydra.utils.instantiate(cfg.task.decoding)
     tokens = cfg.task.max_new_tokens
-    return causal_rollout_policy(
-        cfg, decoding=decoding, max_new_tokens=tokens, path=path, key="task.decoding"
-    )
+    return causal_rollout_policy(cfg, decoding=decoding, max_new_tokens=tokens, path=path, key="task.decoding")
 
 
 def _previous(cfg: DictConfig) -> Any:

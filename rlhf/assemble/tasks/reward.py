@@ -72,9 +72,7 @@ def renderer_of(cfg: DictConfig, tokenizer: Any, model_source: Any) -> Renderer:
 
     known = positions(model_source, tokenizer)
     if known is not None and cfg.max_length > known:
-        raise RecordError(
-            f"max_length={cfg.max_length}, but the model knows {known} positions: max_length={known}"
-        )
+        raise RecordError(f"max_length={cfg.max_length}, but the model knows {known} positions: max_length={known}")
     return Renderer(tokenizer, max_length=cfg.max_length, min_prompt=cfg.batches.min_prompt)
 
 

@@ -21,9 +21,7 @@ def study_run(cfg: DictConfig) -> StudyRun:
     only_from_the_start(cfg)
     if OmegaConf.is_missing(cfg.task, "study"):
         able = [p.stem for p in sorted(CONF.glob("experiment/*.yaml")) if "rlhf.studies" in p.read_text()]
-        raise RecordError(
-            "nothing to measure", key="task.study", remedy=f"experiment= one of {', '.join(able)}"
-        )
+        raise RecordError("nothing to measure", key="task.study", remedy=f"experiment= one of {', '.join(able)}")
     from rlhf.studies.study import StudyRun
 
     folder = run_folder()

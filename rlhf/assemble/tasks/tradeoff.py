@@ -71,9 +71,7 @@ def _world(cfg: DictConfig, seed: int) -> TradeoffWorld:
     gold: Any = gold_of(source)
     if gold is None:
         raise RecordError(
-            "task=tradeoff measures true rewards, which are known for the toy world only",
-            key="data",
-            remedy="data=toy",
+            "task=tradeoff measures true rewards, which are known for the toy world only", key="data", remedy="data=toy"
         )
     prompts = hold_out(records, cfg.task.held_out)
     reward_source = hydra.utils.instantiate(cfg.task.reward_learner)(

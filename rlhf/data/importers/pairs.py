@@ -78,9 +78,7 @@ def _chats(
                           remedy="only the last message may differ; join later turns into it")  # fmt: skip
     before = chosen[:-1]
     if prompt:
-        stated = raw.messages(
-            [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt, key
-        )
+        stated = raw.messages([{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt, key)
         before = _joined(stated, before, key)
     if not before:
         raise RecordError("there is no prompt", key=key, remedy="give a prompt, or chats that begin with one")
@@ -171,13 +169,7 @@ def _sharegpt(row: Row) -> Comparison:
 
 
 def _sharegpt_turn(m: Any, key: str) -> dict[str, str]:
-    roles = {
-        "human": "user",
-        "gpt": "assistant",
-        "system": "system",
-        "user": "user",
-        "assistant": "assistant",
-    }
+    roles = {"human": "user", "gpt": "assistant", "system": "system", "user": "user", "assistant": "assistant"}
     fits = isinstance(m, dict) and all(isinstance(m.get(k), str) for k in ("from", "value"))
     if not fits or m["from"] not in roles:
         raise RecordError("must be {from: human | gpt | system, value}", key=key)

@@ -42,11 +42,7 @@ def _rated(row: Row) -> Comparison:
     texts = [raw.text(a, "response") for a in answers]
     domain = row.get("source")
     return raw.record(
-        raw.text(row, "instruction"),
-        raw.completions(texts, sources),
-        votes,
-        scale=ULTRAFEEDBACK_SCALE,
-        domain=domain,
+        raw.text(row, "instruction"), raw.completions(texts, sources), votes, scale=ULTRAFEEDBACK_SCALE, domain=domain
     )
 
 
@@ -72,9 +68,7 @@ def _binarized(row: Row) -> Comparison:
     if None in scores:
         return raw.hard_pair(chosen[:-1], texts[0], texts[1], kind="ai", prompt_id=prompt_id)
     votes = likert({"overall": scores}, "gpt-4", "ai")
-    return raw.record(
-        chosen[:-1], raw.completions(texts), votes, scale=ULTRAFEEDBACK_SCALE, prompt_id=prompt_id
-    )
+    return raw.record(chosen[:-1], raw.completions(texts), votes, scale=ULTRAFEEDBACK_SCALE, prompt_id=prompt_id)
 
 
 def helpsteer(rows: Rows, on_bad: OnBad) -> Iterator[Comparison]:

@@ -22,9 +22,7 @@ def per_row(
     """The importer `(rows, on_bad, *, options)` of a format with one record per row, from the row to its record."""
 
     @wraps(convert)
-    def importer(
-        rows: Rows, on_bad: OnBad, /, *args: Options.args, **kwargs: Options.kwargs
-    ) -> Iterator[Comparison]:
+    def importer(rows: Rows, on_bad: OnBad, /, *args: Options.args, **kwargs: Options.kwargs) -> Iterator[Comparison]:
         return each(rows, on_bad, lambda row: [convert(row, *args, **kwargs)])
 
     return importer
@@ -152,10 +150,7 @@ def consecutive(rows: Rows, on_bad: OnBad, take: Callable[[Row], tuple[Any, Any]
 def completions(texts: Sequence[str], sources: Sequence[Row] = ()) -> list[dict[str, Any]]:
     """Completions c0, c1, ... with their sources."""
     found = list(sources) or [{}] * len(texts)
-    return [
-        {"id": f"c{i}", "text": t, "source": dict(s)}
-        for i, (t, s) in enumerate(zip(texts, found, strict=True))
-    ]
+    return [{"id": f"c{i}", "text": t, "source": dict(s)} for i, (t, s) in enumerate(zip(texts, found, strict=True))]
 
 
 def record(

@@ -270,12 +270,7 @@ def _argued(row: Row, texts: Mapping[tuple[str, str], Row]) -> Comparison:
             for t in both
         ],
         "votes": [
-            {
-                "annotator": who,
-                "seconds": seconds,
-                "pair": [a, b],
-                "choice": winner(label, a, b, "annotations"),
-            }
+            {"annotator": who, "seconds": seconds, "pair": [a, b], "choice": winner(label, a, b, "annotations")}
             for who, label, seconds in entries(row, "annotations", "annotator label seconds")
         ],
         "meta": {

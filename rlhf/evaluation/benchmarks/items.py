@@ -34,9 +34,7 @@ class BenchmarkItem:
 class Benchmark(Protocol):
     """Items to flat metrics, `<benchmark>/<part>`, in 0..1."""
 
-    def __call__(
-        self, items: Sequence[BenchmarkItem], *, bootstrap: int = 1000, seed: int = 0
-    ) -> dict[str, float]:
+    def __call__(self, items: Sequence[BenchmarkItem], *, bootstrap: int = 1000, seed: int = 0) -> dict[str, float]:
         """Intervals have `bootstrap` resamples of the prompts. Raises ValueError for items of another form."""
 
 
@@ -51,9 +49,7 @@ def items(scored: Iterable[tuple[Comparison, Floats]]) -> Iterator[BenchmarkItem
     for record, reward in scored:
         right = _right(record)
         if record.domain is None:
-            raise RecordError(
-                "a row without a subset belongs to no part", key="subset", place=record.prompt_id
-            )
+            raise RecordError("a row without a subset belongs to no part", key="subset", place=record.prompt_id)
         yield BenchmarkItem(
             id=str(record.meta.get("row_id", "")),
             subset=record.domain,
@@ -71,9 +67,7 @@ def _right(record: Comparison) -> Bools:
     right = np.array([c.id in best for c in record.completions], dtype=np.bool_)
     if not right.any() or right.all():
         remedy = "benchmark records hold one vote, as data=rewardbench, rm_bench or llmbar_pairs read them"
-        raise RecordError(
-            "no single vote tells right from wrong", key="votes", place=record.prompt_id, remedy=remedy
-        )
+        raise RecordError("no single vote tells right from wrong", key="votes", place=record.prompt_id, remedy=remedy)
     return right
 
 

@@ -54,9 +54,7 @@ def rewardbench(items: Sequence[BenchmarkItem], *, bootstrap: int = 1000, seed: 
 
     Raises ValueError for a subset that the benchmark does not have, and for not one answer on each side.
     """
-    lead = leads(
-        items, "rewardbench compares one chosen with one rejected answer; benchmark=rewardbench2 takes more"
-    )
+    lead = leads(items, "rewardbench compares one chosen with one rejected answer; benchmark=rewardbench2 takes more")
     places = by_subset(items, (*SUBSETS, *PRIOR), "rewardbench")
     count = len(items)
     parts = {name: subset_weights(places, {name: 1.0}, count) for name in places}

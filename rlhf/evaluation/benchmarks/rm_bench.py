@@ -10,21 +10,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from rlhf.evaluation.benchmarks.items import (
-    BenchmarkItem,
-    credits_of,
-    row_counts,
-    subset_weights,
-    weighted_means,
-)
+from rlhf.evaluation.benchmarks.items import BenchmarkItem, credits_of, row_counts, subset_weights, weighted_means
 
 STYLES = ("concise", "detailed", "markdown")
 DOMAINS = ("chat", "math", "code", "safety")
-LEVELS = (
-    ("hard", np.triu(np.ones((3, 3)), 1)),
-    ("normal", np.eye(3)),
-    ("easy", np.tril(np.ones((3, 3)), -1)),
-)
+LEVELS = (("hard", np.triu(np.ones((3, 3)), 1)), ("normal", np.eye(3)), ("easy", np.tril(np.ones((3, 3)), -1)))
 """Hard: the wrong answer is the fancier one (above the diagonal of chosen x rejected); normal: alike; easy: below."""
 
 

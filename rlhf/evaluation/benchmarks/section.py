@@ -38,15 +38,11 @@ class BenchmarkSection:
 
     def __call__(self, evaluation: Evaluation) -> Section:
         """The section. Raises as the benchmark and the reading of its files do."""
-        total, scored = (
-            self._read(evaluation) if self.source is None else self._score(self.source, evaluation.models)
-        )
+        total, scored = self._read(evaluation) if self.source is None else self._score(self.source, evaluation.models)
         found: dict[str, dict[str, float]] = {}
         for name, rows in scored.items():
             if total and not rows:
-                raise ValueError(
-                    f"{name} can read none of the {total} rows of {self.name}: max_length is too small"
-                )
+                raise ValueError(f"{name} can read none of the {total} rows of {self.name}: max_length is too small")
             found[name] = self.benchmark(rows, bootstrap=evaluation.samples, seed=evaluation.seed)
             found[name][f"{self.name}/n_left_out"] = total - len(rows)
         first = next(iter(found))
@@ -56,13 +52,9 @@ class BenchmarkSection:
             metrics |= {("" if name == first else other) + key: value for key, value in values.items()}
         return Section(self.name, _text(self.name, found), metrics, [_table(self.name, found)])
 
-    def _score(
-        self, source: RecordStream, models: Sequence[ScoreSource]
-    ) -> tuple[int, dict[str, list[BenchmarkItem]]]:
+    def _score(self, source: RecordStream, models: Sequence[ScoreSource]) -> tuple[int, dict[str, list[BenchmarkItem]]]:
         """How many rows there are, and the items of every model, `LENGTH` last."""
-        scored: dict[str, list[BenchmarkItem]] = {
-            name: [] for name in (*(model.name for model in models), LENGTH)
-        }
+        scored: dict[str, list[BenchmarkItem]] = {name: [] for name in (*(model.name for model in models), LENGTH)}
         total, stream = 0, source.records()
         while block := list(islice(stream, BLOCK)):
             total += len(block)
@@ -137,7 +129,5 @@ def _overall(name: str, values: dict[str, float], by_length: dict[str, float]) -
     absent = [k.removeprefix(f"{name}/n/") for k, n in values.items() if k.startswith(f"{name}/n/") and not n]
     said = f"Parts are missing, so there is no overall score. Without rows: {', '.join(absent)}."
     if partial in values:
-        said += (
-            f" The mean over what is there, {values[partial]:.3f}{longer[partial]}, is no published score."
-        )
+        said += f" The mean over what is there, {values[partial]:.3f}{longer[partial]}, is no published score."
     return said

@@ -10,15 +10,7 @@ from rlhf.evaluation.metrics.pair_credit import credit
 from rlhf.evaluation.metrics.ranking import spearman, stacks
 from rlhf.evaluation.metrics.scored import Results, Scored
 from rlhf.stats.arrays import Floats, Ints
-from rlhf.stats.bootstrap import (
-    DIFFERENCE,
-    SHARE,
-    Estimate,
-    bounds,
-    cluster_mean,
-    cluster_sums,
-    resampled_sums,
-)
+from rlhf.stats.bootstrap import DIFFERENCE, SHARE, Estimate, bounds, cluster_mean, cluster_sums, resampled_sums
 from rlhf.stats.ranks import ranks_of
 
 NEGLIGIBLE = 1e-4
@@ -28,8 +20,7 @@ NEGLIGIBLE = 1e-4
 def length_correlation(scored: Scored, *, samples: int, seed: int) -> Estimate | None:
     """Spearman of reward and length inside each group, averaged; None where no group has both unequal."""
     found = [
-        (number, spearman(reward, length))
-        for number, reward, _, length in stacks(scored, np.isfinite(scored.reward))
+        (number, spearman(reward, length)) for number, reward, _, length in stacks(scored, np.isfinite(scored.reward))
     ]
     numbers = np.concatenate([np.zeros(0, np.int64), *(number for number, _ in found)])
     rho = np.concatenate([np.zeros(0), *(each for _, each in found)])
@@ -119,9 +110,7 @@ def _overtakes(scored: Scored, changed: Floats, place: Ints, samples: int, seed:
     if not used.any():
         return None
     beats = changed[place[worse[used]]] > scored.reward[better[used]]
-    return cluster_mean(
-        beats.astype(np.float64), scored.pair_prompt[used], samples=samples, seed=seed, within=SHARE
-    )
+    return cluster_mean(beats.astype(np.float64), scored.pair_prompt[used], samples=samples, seed=seed, within=SHARE)
 
 
 def matched(before: Results, after: Results) -> Ints:

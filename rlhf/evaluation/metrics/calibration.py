@@ -128,9 +128,7 @@ class Bin:
     count: int
 
 
-def reliability(
-    probability: Floats, win_prob: Floats, *, bins: int = BINS, adaptive: bool = False
-) -> list[Bin]:
+def reliability(probability: Floats, win_prob: Floats, *, bins: int = BINS, adaptive: bool = False) -> list[Bin]:
     """Confidence against agreement in the bins that hold a pair, by rising confidence.
 
     Args:
@@ -147,8 +145,7 @@ def reliability(
     count = np.bincount(place, minlength=bins)
     sums = np.bincount(place, confidence, bins), np.bincount(place, agreement, bins)
     return [
-        Bin(float(sums[0][b] / count[b]), float(sums[1][b] / count[b]), int(count[b]))
-        for b in np.flatnonzero(count)
+        Bin(float(sums[0][b] / count[b]), float(sums[1][b] / count[b]), int(count[b])) for b in np.flatnonzero(count)
     ]
 
 

@@ -44,9 +44,7 @@ MOST_SLICES = 200
 """With more domains the worst one has no interval: memory."""
 
 
-def evaluate(
-    scored: Scored, *, temperature: float = 1.0, bootstrap: int = 1000, seed: int = 0
-) -> dict[str, float]:
+def evaluate(scored: Scored, *, temperature: float = 1.0, bootstrap: int = 1000, seed: int = 0) -> dict[str, float]:
     """Every metric of a set.
 
     Args:
@@ -277,9 +275,7 @@ def worst_domain_interval(scored: Scored, samples: int, seed: int) -> dict[str, 
     return _ends("pair_accuracy/worst_domain", low, high)
 
 
-def worst_slice(
-    kinds: list[tuple[Floats, Ints]], cluster: Ints, *, samples: int, seed: int
-) -> tuple[float, float]:
+def worst_slice(kinds: list[tuple[Floats, Ints]], cluster: Ints, *, samples: int, seed: int) -> tuple[float, float]:
     """Interval of the lowest accuracy among all slices of all kinds.
 
     Args:

@@ -18,15 +18,7 @@ from safetensors.numpy import load_file, save_file
 from scipy.special import expit, stdtrit
 
 from rlhf.stats.arrays import Bools, Floats, Ints
-from rlhf.stats.bootstrap import (
-    Estimate,
-    around,
-    binned_sums,
-    cluster_sums,
-    graded,
-    resampled_sums,
-    unanimous,
-)
+from rlhf.stats.bootstrap import Estimate, around, binned_sums, cluster_sums, graded, resampled_sums, unanimous
 from rlhf.stats.ranks import ranks_of
 
 QUANTILES = 1001
@@ -174,9 +166,7 @@ def detection(
     return Detection(clustered_auroc(ordinary, shifted, prompts), *found)
 
 
-def _resampled(
-    scores: Floats, shifted: Bools, cluster: Ints, samples: int, seed: int
-) -> tuple[Floats, Floats] | None:
+def _resampled(scores: Floats, shifted: Bools, cluster: Ints, samples: int, seed: int) -> tuple[Floats, Floats] | None:
     """AUPR and FPR95 [1 + samples] in grades of the score: of the set itself, and with its clusters resampled.
 
     Inside a grade false alarms rise evenly with what is caught. None where there is nothing to resample.
@@ -199,9 +189,7 @@ def _resampled(
     return aupr, fpr95
 
 
-def clustered_auroc(
-    ordinary: Floats, shifted: Floats, prompts: tuple[Ints, Ints], level: float = 0.95
-) -> Estimate:
+def clustered_auroc(ordinary: Floats, shifted: Floats, prompts: tuple[Ints, Ints], level: float = 0.95) -> Estimate:
     """Area under the ROC curve and its interval when examples of one prompt belong together (Obuchowski 1997).
 
     From the placements V (the share of the other side that an example beats), summed per cluster; on both sides

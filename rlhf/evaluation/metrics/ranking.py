@@ -146,9 +146,7 @@ def rank_intervals(scored: Scored, samples: int, seed: int) -> dict[str, float]:
     """95% intervals of the averages of `rank_metrics`, prompts resampled; NaN for a single prompt."""
     numbers, values, _ = rank_values(scored)
     sums = cluster_sums(np.column_stack([*values.values(), np.ones(len(numbers))]), scored.prompt[numbers])
-    low, high = cluster_bootstrap(
-        sums[:, :-1], np.repeat(sums[:, -1:], len(values), 1), samples=samples, seed=seed
-    )
+    low, high = cluster_bootstrap(sums[:, :-1], np.repeat(sums[:, -1:], len(values), 1), samples=samples, seed=seed)
     whole, carrying = sums.sum(0), int((sums[:, -1] > 0).sum())
     for i, name in enumerate(values if carrying >= 2 else ()):
         within = SHARE if name in ("top1", "ndcg") else DIFFERENCE

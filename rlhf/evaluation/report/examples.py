@@ -172,9 +172,7 @@ def _table(path: Path) -> pa.Table:
         raise RecordError(f"is not Parquet: {error}", place=str(path)) from error
     missing = [name for name in NEEDED if name not in table.column_names]
     if missing:
-        raise RecordError(
-            "missing", place=str(path), key=missing[0], remedy=f"every file needs {', '.join(NEEDED)}"
-        )
+        raise RecordError("missing", place=str(path), key=missing[0], remedy=f"every file needs {', '.join(NEEDED)}")
     if not table.num_rows:
         raise RecordError("holds no pair", place=str(path))
     return table
@@ -197,9 +195,7 @@ class _Columns:
         self.first, self.second = np.split(side, 2)
         self.of_group, self.group_row = np.unique(self.record, return_index=True)
         self.group = np.searchsorted(self.of_group, self.item // self.width)
-        self.prompts = self._group_names(
-            "prompt_hash" if "prompt_hash" in self.table.column_names else "prompt_id"
-        )
+        self.prompts = self._group_names("prompt_hash" if "prompt_hash" in self.table.column_names else "prompt_id")
 
     def results(self, about: Mapping[str, Any], name: str) -> Results:
         """Everything in its columns."""

@@ -47,9 +47,7 @@ def dots(axes: Any, rows: Sequence[tuple[str, Estimate]], colours: Sequence[str]
     for row, (_, (value, low, high)) in enumerate(rows):
         colour = BLUE if colours is None else colours[row]
         if np.isfinite(low) and np.isfinite(high):
-            axes.plot(
-                [low, high], [row, row], color=colour, linewidth=2.2, alpha=0.45, solid_capstyle="round"
-            )
+            axes.plot([low, high], [row, row], color=colour, linewidth=2.2, alpha=0.45, solid_capstyle="round")
         axes.plot([value], [row], "o", color=colour, markersize=5.5)
     axes.set_yticks(range(len(rows)), [_short(label) for label, _ in rows])
     axes.set_ylim(len(rows) - 0.5, -0.5)
@@ -97,9 +95,7 @@ def legend_below(canvas: Canvas, axes: Any) -> None:
 def plain_ticks(axes: Any, low: float, high: float) -> None:
     """Few whole numbers along a logarithmic x axis from low to high > 0, instead of powers that run together."""
     axes.xaxis.set_major_locator(
-        LogLocator(subs=(1, 2, 5) if high / low < DECADES else (1,))
-        if high / low > NARROW
-        else MaxNLocator(5)
+        LogLocator(subs=(1, 2, 5) if high / low < DECADES else (1,)) if high / low > NARROW else MaxNLocator(5)
     )
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}" if x >= 1 else f"{x:g}"))

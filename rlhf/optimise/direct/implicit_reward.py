@@ -69,13 +69,7 @@ class ImplicitSource:
     calibration: Calibration | None = None
 
     def __init__(
-        self,
-        name: str,
-        policies: Policies,
-        renderer: Renderer,
-        *,
-        beta: float = 0.1,
-        batch_tokens: int = 4096,
+        self, name: str, policies: Policies, renderer: Renderer, *, beta: float = 0.1, batch_tokens: int = 4096
     ) -> None:
         if not beta > 0:
             raise ValueError(f"beta={beta:g}: must be positive, the one of the training, e.g. 0.1")
@@ -87,24 +81,17 @@ class ImplicitSource:
         """Rewards of every record's completions; NaN where one is too long."""
         groups = [self.renderer.encode(r.prompt, [c.text for c in r.completions]) for r in records]
         rows = [  # record, completion, tokens of the prompt, tokens of the completion
-            (i, k, g.prompt, ids)
-            for i, g in enumerate(groups)
-            for k, ids in zip(g.kept, g.responses, strict=True)
+            (i, k, g.prompt, ids) for i, g in enumerate(groups) for k, ids in zip(g.kept, g.responses, strict=True)
         ]
         reward = [np.full(len(r.completions), np.nan) for r in records]
         tokens = [np.full(len(r.completions), np.nan) for r in records]
         device = next(self.policies.model.parameters()).device
         for part in filled(rows, lambda row: [len(row[2]) + len(row[3])], self.batch_tokens, pads=True):
-            block = spans(
-                [prompt for _, _, prompt, _ in part], [[ids] for *_, ids in part], pad_id=0
-            )  # masked
+            block = spans([prompt for _, _, prompt, _ in part], [[ids] for *_, ids in part], pad_id=0)  # masked
             ratio = self.policies.log_ratio(block.to(device))
             for (i, k, prompt, ids), value in zip(part, (self.beta * ratio.double()).tolist(), strict=True):
                 reward[i][k], tokens[i][k] = value, len(prompt) + len(ids)
-        return [
-            Scores(r, r[None, :], t, trimmed=g.trimmed > 0)
-            for r, t, g in zip(reward, tokens, groups, strict=True)
-        ]
+        return [Scores(r, r[None, :], t, trimmed=g.trimmed > 0) for r, t, g in zip(reward, tokens, groups, strict=True)]
 
 
 def load_implicit(
@@ -135,9 +122,7 @@ def load_implicit(
     policy, reference = _exported(policy), None if reference is None else _exported(reference)
     adapter = (Path(policy) / "adapter_config.json").is_file()
     if reference is None and not adapter:
-        raise ValueError(
-            f"{policy} is a whole model: its implicit reward needs reference=<folder it was trained from>"
-        )
+        raise ValueError(f"{policy} is a whole model: its implicit reward needs reference=<folder it was trained from>")
     load = AutoPeftModelForCausalLM.from_pretrained if adapter else partial(load_causal, key="policy")
     model = load(str(policy), **options).eval().to(device)
     base = None
@@ -145,9 +130,7 @@ def load_implicit(
         base = load_causal(str(reference), key="reference", **options).eval().to(device)
         sizes = [m.get_input_embeddings().weight.shape[0] for m in (model, base)]
         if sizes[0] != sizes[1]:
-            raise ValueError(
-                f"{policy} knows {sizes[0]} tokens and its reference {reference} knows {sizes[1]}"
-            )
+            raise ValueError(f"{policy} knows {sizes[0]} tokens and its reference {reference} knows {sizes[1]}")
     tokenizer = AutoTokenizer.from_pretrained(str(policy))
     known = getattr(model.config.get_text_config(), "max_position_embeddings", None) or max_length
     limit = min(max_length, known)

@@ -221,9 +221,7 @@ def evaluated(loop: Loop, module: PolicyModule, *, reference: bool = False) -> T
     row, texts = module.measured(tasks, loop.seed + 1, reference=reference)
     if loop.gold is not None:
         values = np.array(loop.gold([task.prompt for task in tasks], texts))
-        row["gold/low"], row["gold/high"] = (
-            map(float, t_interval(values)) if len(values) > 1 else (math.nan, math.nan)
-        )
+        row["gold/low"], row["gold/high"] = map(float, t_interval(values)) if len(values) > 1 else (math.nan, math.nan)
     exact = exact_gold(loop.policy, tasks, reference=reference)
     return row if exact is None else row | {"exact_gold": exact}
 

@@ -63,15 +63,11 @@ class PairSelection:
         chosen = query(trained.pool, trained.state, budget, rng, selector=self.selector).indices
         found = [(names[row], *table.pairs[row]) for row in chosen.tolist()]
         return [
-            replace(
-                record, prompt_id=name, completions=tuple(record.completions[k] for k in (i, j)), votes=()
-            )
+            replace(record, prompt_id=name, completions=tuple(record.completions[k] for k in (i, j)), votes=())
             for name, record, i, j in found
         ]
 
-    def _pool(
-        self, table: PairTable, names: Sequence[str], known: int, reward_source: RewardSource
-    ) -> PairPool:
+    def _pool(self, table: PairTable, names: Sequence[str], known: int, reward_source: RewardSource) -> PairPool:
         """The pool of all pairs, of which the first ones are labelled; the answers of the others are the target."""
         ids = [f"{n:08d}-{name}" for n, name in enumerate(names)]
         asked = [(a.prompt, a.text) for a in table.answers]

@@ -54,9 +54,7 @@ class Progress:
         """One step of training, `step` counted through all generations."""
         self._log({f"train/{name}": value for name, value in row.items() if name != "step"}, step)
 
-    def generation(
-        self, name: str, row: Mapping[str, float], step: int, *, warned: str = "", new: bool = True
-    ) -> None:
+    def generation(self, name: str, row: Mapping[str, float], step: int, *, warned: str = "", new: bool = True) -> None:
         """A generation's means on held-out prompts; one that was there already is shown, and not logged again."""
         if not self.rows:
             self._show(heading("gold" in row))
@@ -84,8 +82,6 @@ class EveryStep(pl.Callback):
     def __init__(self, progress: Progress, before: int) -> None:
         self.progress, self.before = progress, before
 
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: Any, *args: object, **kwargs: object
-    ) -> None:
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, *args: object, **kwargs: object) -> None:
         """After a step."""
         self.progress.step(pl_module.trace[-1], self.before + len(pl_module.trace) - 1)

@@ -17,15 +17,7 @@ from typing import Any
 import numpy as np
 
 from rlhf.collect.sampling import Completer
-from rlhf.optimise.iterate.generation import (
-    Loop,
-    evaluated,
-    load,
-    module_of,
-    optimise,
-    reward_sources_of,
-    save,
-)
+from rlhf.optimise.iterate.generation import Loop, evaluated, load, module_of, optimise, reward_sources_of, save
 from rlhf.optimise.iterate.progress import Progress
 from rlhf.optimise.policy.figures import draw_traces
 from rlhf.optimise.policy.module import Gold, RewardSources, Trace, averages

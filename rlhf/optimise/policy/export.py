@@ -69,9 +69,7 @@ def _difference(policy: CausalPolicy, renderer: Renderer, folder: Path) -> float
             tokenizer(text, add_special_tokens=False)["input_ids"]
             != renderer.tokenizer(text, add_special_tokens=False)["input_ids"]
         ):
-            raise PolicyExportError(
-                f"{folder}: the saved tokenizer gives other tokens than the one of training"
-            )
+            raise PolicyExportError(f"{folder}: the saved tokenizer gives other tokens than the one of training")
         own = policy.model(torch.tensor([ids], device=device)).logits.float().log_softmax(-1).cpu()
         again = loaded(torch.tensor([ids])).logits.float().log_softmax(-1)
         found = max(found, float((own - again).abs().max()))

@@ -116,9 +116,7 @@ class PolicyModule(ResumableModule):
         texts, prompts = list(rollout.completions.texts), [task.prompt for task in tasks]
         self.proxy = ProxyReward(self.reward_sources.proxy, prompts, texts)
         self.watch = (
-            None
-            if self.reward_sources.watch is None
-            else ProxyReward(self.reward_sources.watch, prompts, texts)
+            None if self.reward_sources.watch is None else ProxyReward(self.reward_sources.watch, prompts, texts)
         )
         self.reference = self.score_rollout(rollout, tasks, self.policy.ref_logp(rollout))[1]
         if self.early_stopping is not None:
@@ -147,9 +145,7 @@ class PolicyModule(ResumableModule):
         self._note(row, shaped.seq_reward.view(per_prompt), len(tasks))
         return loss
 
-    def score_rollout(
-        self, rollout: Rollout, tasks: Sequence[Task], logp: Tensor
-    ) -> tuple[ShapedReward, Trace]:
+    def score_rollout(self, rollout: Rollout, tasks: Sequence[Task], logp: Tensor) -> tuple[ShapedReward, Trace]:
         """The shaped reward of a rollout, and its row of the trace."""
         assert self.proxy is not None, "set_reward_scale() comes first"
         texts = rollout.completions.texts
@@ -180,9 +176,7 @@ class PolicyModule(ResumableModule):
             row["watch"] = float(self.watch(prompts, texts).members.mean())
         return shaped, row
 
-    def measured(
-        self, tasks: Sequence[Task], seed: int, *, reference: bool = False
-    ) -> tuple[Trace, Sequence[str]]:
+    def measured(self, tasks: Sequence[Task], seed: int, *, reference: bool = False) -> tuple[Trace, Sequence[str]]:
         """The columns of the trace on one completion per prompt, and these; leaves the random state alone."""
         with isolated_seed(seed):
             rollout = self.policy.rollout(tasks, 1, reference=reference)

@@ -59,10 +59,7 @@ def shares(tasks: Mapping[str, Sequence[Task]], number: int) -> list[Task]:
     Below six prompts val and test get a third each, rounded down. Fewer where a split has fewer.
     """
     every = sum(map(len, tasks.values()))
-    asked = {
-        split: max(round(number * len(tasks[split]) / every), min(2, number // 3))
-        for split in ("val", "test")
-    }
+    asked = {split: max(round(number * len(tasks[split]) / every), min(2, number // 3)) for split in ("val", "test")}
     asked["train"] = max(number - sum(asked.values()), 0)
     return [task for split in ("train", "val", "test") for task in tasks[split][: asked[split]]]
 
@@ -113,10 +110,7 @@ def with_gold(records: Iterable[Comparison], path: Path) -> Iterator[Comparison]
     truth = json.loads(path.read_text()) if path.is_file() else {}
     for record in records:
         values = truth.get(record.prompt_id, {})
-        said = (
-            replace(c, meta={**c.meta, "gold": values[c.id]}) if c.id in values else c
-            for c in record.completions
-        )
+        said = (replace(c, meta={**c.meta, "gold": values[c.id]}) if c.id in values else c for c in record.completions)
         yield replace(record, completions=tuple(said))
 
 
@@ -191,9 +185,7 @@ def _unblinded(
     name, remedy = record.prompt_id, "votes must be on the task file of the same step"
     if name not in key or name not in asked:
         missing = "key" if name not in key else "task file"
-        raise RecordError(
-            f"record {name} is not in the {missing}", place=str(path), key="prompt_id", remedy=remedy
-        )
+        raise RecordError(f"record {name} is not in the {missing}", place=str(path), key="prompt_id", remedy=remedy)
     who, task = key[name], asked[name]
     wrong = sorted({c.id for c in record.completions} ^ who.keys())
     if wrong:

@@ -199,9 +199,7 @@ class PpoModule(PolicyModule):
             policy, reward_sources, shaper, completions=completions, early_stopping=early_stopping, **options
         )
         if epochs < 1 or minibatches < 1:
-            raise RecordError(
-                f"epochs={epochs}, minibatches={minibatches}: both are at least 1", key="algorithm"
-            )
+            raise RecordError(f"epochs={epochs}, minibatches={minibatches}: both are at least 1", key="algorithm")
         self.epochs, self.minibatches, self.clip, self.lam = epochs, minibatches, clip, lam
         self.value_lr = value_lr
         self.value = ValueHead(policy.width)

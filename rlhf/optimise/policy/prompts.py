@@ -62,9 +62,7 @@ class PromptData(pl.LightningDataModule):
         ValueError: no prompts to train on or to evaluate with.
     """
 
-    def __init__(
-        self, records: Iterable[Comparison], splitter: Splitter, *, batch_size: int, seed: int
-    ) -> None:
+    def __init__(self, records: Iterable[Comparison], splitter: Splitter, *, batch_size: int, seed: int) -> None:
         super().__init__()
         records = list(records)
         if splitter.needs_fit:

@@ -80,9 +80,7 @@ class CausalRolloutPolicy(nn.Module):
         RecordError: the decoding cuts something off, or is greedy.
     """
 
-    def __init__(
-        self, policy: CausalPolicy, renderer: Renderer, *, decoding: Decoding, max_new_tokens: int
-    ) -> None:
+    def __init__(self, policy: CausalPolicy, renderer: Renderer, *, decoding: Decoding, max_new_tokens: int) -> None:
         super().__init__()
         check_whole_distribution(decoding)
         policy.temperature = decoding.temperature
@@ -193,7 +191,5 @@ class CollectPolicy:
         for seed in seeds:
             with isolated_seed(seed % 2**63):
                 completions = self.policy.rollout([task], 1, decoding=decoding).completions
-            drafts.append(
-                Draft(completions.texts[0], bool(completions.ended[0]), int(completions.mask.sum()))
-            )
+            drafts.append(Draft(completions.texts[0], bool(completions.ended[0]), int(completions.mask.sum())))
         return drafts

@@ -128,10 +128,7 @@ def train_policy(run: PolicyRun) -> dict[str, float]:
     log_end(run.trainer.loggers, metrics, run.folder, step=run.trainer.global_step)
     names = ("gold", "reward", "kl", "length")
     before = ", ".join(f"{n} {metrics[f'reference/{n}']:.2f}" for n in names if f"reference/{n}" in metrics)
-    print(
-        f"reference: {before}\npolicy:    "
-        + ", ".join(f"{n} {metrics[n]:.2f}" for n in names if n in metrics)
-    )
+    print(f"reference: {before}\npolicy:    " + ", ".join(f"{n} {metrics[n]:.2f}" for n in names if n in metrics))
     return metrics
 
 

@@ -38,9 +38,7 @@ def normalise(
     """
     if not bool((std > 0).all()):
         flat = (std <= 0).nonzero().flatten().tolist()
-        raise ValueError(
-            f"members {flat} of the reward model give every sample the same reward: nothing to optimise"
-        )
+        raise ValueError(f"members {flat} of the reward model give every sample the same reward: nothing to optimise")
     return (members - mean[:, None]) / std[:, None]
 
 

@@ -172,9 +172,7 @@ class Adaptive(Uniform):
         for name in ("init", "target", "horizon", "low"):
             _positive(name, getattr(self, name))
         if not self.low <= self.init <= self.high:
-            raise RecordError(
-                f"shaping.controller.init={self.init:g} lies outside [{self.low:g}, {self.high:g}]"
-            )
+            raise RecordError(f"shaping.controller.init={self.init:g} lies outside [{self.low:g}, {self.high:g}]")
         self.beta = self.init
 
     def update(self, kl: float, episodes: int) -> None:
@@ -319,9 +317,7 @@ def load_controller(controller: Controller, saved: Mapping[str, Any]) -> None:
             "on with it"
         )
     elif other != own:
-        warn_controller(
-            f"the checkpoint is of {other or 'another controller'}: {own} starts from its configuration"
-        )
+        warn_controller(f"the checkpoint is of {other or 'another controller'}: {own} starts from its configuration")
         return
     controller.load_state_dict(saved)
 

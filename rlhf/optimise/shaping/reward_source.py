@@ -48,9 +48,7 @@ class ProxyReward:
 
     def __init__(self, source: RewardSource, prompts: Sequence[Prompt], texts: Sequence[str]) -> None:
         if len(texts) < 32:
-            raise ValueError(
-                f"task.reference_samples={len(texts)}: at least 32 samples set the scale of the reward"
-            )
+            raise ValueError(f"task.reference_samples={len(texts)}: at least 32 samples set the scale of the reward")
         self.source = source
         members, features = source.score(prompts, texts)
         self.mean, self.std = members.mean(1), members.std(1, correction=0)
@@ -61,9 +59,7 @@ class ProxyReward:
         """Normalised members and distances."""
         members, features = self.source.score(prompts, texts)
         distance = self.covariance.mahalanobis(features) / features.shape[1]
-        return ProxyScore(
-            normalise(members, self.mean, self.std), torch.tensor(distance, dtype=torch.float32)
-        )
+        return ProxyScore(normalise(members, self.mean, self.std), torch.tensor(distance, dtype=torch.float32))
 
 
 class RunReward:
@@ -82,9 +78,7 @@ class RunReward:
         self, folders: Sequence[str | Path], *, device: torch.device | str = "cpu", batch_tokens: int = 8192
     ) -> None:
         if not folders:
-            raise ValueError(
-                "no reward model: reward=<run folder>, or reward=[<run>,<run>,...] for an ensemble"
-            )
+            raise ValueError("no reward model: reward=<run folder>, or reward=[<run>,<run>,...] for an ensemble")
         self.scorers = [rlhf.load(f, device=str(device), batch_tokens=batch_tokens) for f in folders]
         for folder, scorer in zip(folders, self.scorers, strict=True):
             if scorer.model.head.names:

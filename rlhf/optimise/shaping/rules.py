@@ -85,9 +85,7 @@ def overlong(completions: Completions, *, limit: int, buffer: int) -> Float[Tens
         RecordError: not 0 < buffer <= limit.
     """
     if not 0 < buffer <= limit:
-        raise RecordError(
-            f"{buffer} must lie between 1 and limit={limit}", key="shaping.rules.length.violation.buffer"
-        )
+        raise RecordError(f"{buffer} must lie between 1 and limit={limit}", key="shaping.rules.length.violation.buffer")
     return ((completions.mask.sum(1) - (limit - buffer)).clamp(0, buffer) / buffer).float()
 
 

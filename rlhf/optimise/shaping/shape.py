@@ -173,16 +173,11 @@ def explain(shaped: ShapedReward, row: int, tokens: Sequence[str], mask: Bool[Te
     """One completion term by term: the parts, what they add up to, and the reward of every token."""
     raw, score = float(shaped.raw[row]), float(shaped.parts["score"][row])
     clipped = float(shaped.clipped[row])
-    lines = [
-        f"  {'raw score':<12} {raw:+.4f}" + ("" if raw == score else ", of which a rule or the clip leaves")
-    ]
+    lines = [f"  {'raw score':<12} {raw:+.4f}" + ("" if raw == score else ", of which a rule or the clip leaves")]
     lines += [f"  {'(clip)':<12} {clipped:+.4f} is in the next line"] if clipped else []
     lines += [f"  {name:<12} {float(part[row]):+.4f}" for name, part in shaped.parts.items()]
     lines += [f"  {'= reward':<12} {float(shaped.seq_reward[row]):+.4f}"]
-    lines += [
-        f"  beta {float(shaped.beta[row]):.4g}, KL {float(shaped.kl_seq[row]):.4f} nats",
-        "  token rewards:",
-    ]
+    lines += [f"  beta {float(shaped.beta[row]):.4g}, KL {float(shaped.kl_seq[row]):.4f} nats", "  token rewards:"]
     places = mask[row].nonzero().flatten().tolist()
     own = [(tokens[t] if t < len(tokens) else "", float(shaped.token_rewards[row, t])) for t in places]
     lines += [f"    {text!r:<20} {value:+.4f}" for text, value in own]
@@ -191,10 +186,7 @@ def explain(shaped: ShapedReward, row: int, tokens: Sequence[str], mask: Bool[Te
 
 
 def sequence_kl(
-    logp: Float[Tensor, "B T"],
-    ref_logp: Float[Tensor, "B T"],
-    mask: Bool[Tensor, "B T"],
-    estimator: Estimator = k1,
+    logp: Float[Tensor, "B T"], ref_logp: Float[Tensor, "B T"], mask: Bool[Tensor, "B T"], estimator: Estimator = k1
 ) -> Float[Tensor, " B"]:
     """KL of every completion in nats: the estimator summed over its tokens."""
     return _kl(logp, ref_logp, mask, estimator).sum(1)
@@ -218,9 +210,7 @@ def _checked(
     if mask.dtype != torch.bool:
         raise ValueError(f"mask is {mask.dtype}; bool expected: mask.bool()")
     if not bool(mask.any(1).all()):
-        raise ValueError(
-            f"completions {(~mask.any(1)).nonzero().flatten().tolist()} have no token: nothing to reward"
-        )
+        raise ValueError(f"completions {(~mask.any(1)).nonzero().flatten().tolist()} have no token: nothing to reward")
     kl = _kl(logp, ref_logp, mask, _choose(ESTIMATORS, estimator, "estimator"))
     if not bool(torch.isfinite(scores).all()) or not bool(torch.isfinite(kl).all()):
         raise ValueError("a score or a log-probability of an unmasked token is not finite")

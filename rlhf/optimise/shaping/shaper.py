@@ -44,10 +44,7 @@ class Shaper:
         for name in self.rules:
             if name not in RULES:
                 raise RecordError(f"one of {', '.join(RULES)}", key=f"shaping.rules.{name}")
-        for key, value, known in (
-            ("estimator", self.estimator, ESTIMATORS),
-            ("placement", self.placement, PLACEMENTS),
-        ):
+        for key, value, known in (("estimator", self.estimator, ESTIMATORS), ("placement", self.placement, PLACEMENTS)):
             if value not in known:
                 raise RecordError(f"{value}: one of {', '.join(known)}", key=f"shaping.{key}")
         if ESTIMATORS[self.estimator] is not k1:

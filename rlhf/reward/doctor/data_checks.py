@@ -44,10 +44,7 @@ def data_checks(data: PreferenceData) -> list[Check]:
     """What the data report says: losses to length, identical pairs, ties, duplicates, leaks, balance."""
     report = data.report
     total = _sum(report["rows"])
-    records, completions = (
-        max(1, total["records"]),
-        max(1, total["completions"] + total["completions_too_long"]),
-    )
+    records, completions = (max(1, total["records"]), max(1, total["completions"] + total["completions_too_long"]))
     leaks = report["splits"]["prompts_in_several_splits"]
     longer = "raise max_length, or accept the loss: data_report.json counts it"
     return [
@@ -82,17 +79,13 @@ def _side_balance(data: PreferenceData) -> Check:
     """How often the first of two completions wins: 1.0 means the file gives the answer away by position."""
     rows = data.rows["train"][list(range(min(1000, len(data.rows["train"]))))]
     wins = []
-    for k, win_prob, observed in zip(
-        map(len, rows["length"]), rows["win_prob"], rows["observed"], strict=True
-    ):
+    for k, win_prob, observed in zip(map(len, rows["length"]), rows["win_prob"], rows["observed"], strict=True):
         upper = np.triu(np.reshape(observed, (k, k)), 1)
         decided = np.reshape(win_prob, (k, k))[upper]
         wins += [float(w > 0.5) for w in decided if w != 0.5]
     share = float(np.mean(wins)) if wins else 0.5
     harmless = "harmless to a reward model, which never sees the order; shuffle before showing to annotators"
-    return verdict(
-        "first side wins", not 0.2 < share < 0.8, f"{share:.3f} of the decided pairs", harmless, warn=True
-    )
+    return verdict("first side wins", not 0.2 < share < 0.8, f"{share:.3f} of the decided pairs", harmless, warn=True)
 
 
 def rendering_checks(data: PreferenceData) -> list[Check]:

@@ -92,9 +92,7 @@ def check_layout(run: RewardRun) -> Check:
         tokens, plain = run.data.layout(*groups), padded(*groups, pad_id=pad_id)
         worst = _difference(model(plain.to(device)), model(tokens.to(device)))
     share = tokens.input_ids.numel() / plain.input_ids.numel()
-    measured = (
-        f"{type(tokens).__name__.lower()}, largest difference {worst:.1e}, {share:.0%} of the padded tokens"
-    )
+    measured = f"{type(tokens).__name__.lower()}, largest difference {worst:.1e}, {share:.0%} of the padded tokens"
     return verdict("token layout", worst > TOLERANCE, measured, "layout=padded, and report this model")
 
 
@@ -102,9 +100,7 @@ def check_eval_is_deterministic(run: RewardRun) -> Check:
     """Two passes in evaluation mode must agree: no dropout may be left on."""
     model, rows = run.module.model.eval(), _sequences(run)
     worst = _difference(_score(model, rows), _score(model, rows))
-    return verdict(
-        "two passes agree", worst > 0, f"largest difference {worst:.1e}", "dropout is active in eval mode"
-    )
+    return verdict("two passes agree", worst > 0, f"largest difference {worst:.1e}", "dropout is active in eval mode")
 
 
 def check_head(run: RewardRun) -> Check:
@@ -114,9 +110,7 @@ def check_head(run: RewardRun) -> Check:
     vocabulary = len(run.data.renderer.tokenizer)
     weight = model.head.weight
     sound = weight.requires_grad and weight.dtype == torch.float32 and rows >= vocabulary
-    measured = (
-        f"{weight.dtype}, trained: {weight.requires_grad}, embeddings {rows} >= vocabulary {vocabulary}"
-    )
+    measured = f"{weight.dtype}, trained: {weight.requires_grad}, embeddings {rows} >= vocabulary {vocabulary}"
     return verdict("score head", not sound, measured, "report this: the head must be trainable float32")
 
 
@@ -128,9 +122,7 @@ def check_export(run: RewardRun) -> Check:
         try:
             difference = export(model, run.data.renderer, Path(folder), Calibration.identity())
         except ExportError as error:
-            return Check(
-                "save, merge, load", "FAIL", str(error).splitlines()[0], "do not use exports of this model"
-            )
+            return Check("save, merge, load", "FAIL", str(error).splitlines()[0], "do not use exports of this model")
     return Check("save, merge, load", "ok", f"largest difference {difference:.1e} in a fresh process")
 
 
@@ -155,9 +147,7 @@ def check_first_batch_overfit(run: RewardRun, steps: int = 60) -> Check:
     gap = losses[0] - floor
     learned = (losses[0] - min(losses)) / gap if gap > 1e-6 else 1.0
     measured = f"loss {losses[0]:.3f} -> {min(losses):.3f} (floor {floor:.3f}) in {steps} steps on {len(batch)} prompts"
-    remedy = (
-        "gradients do not reach the trunk, or labels contradict each other: try adapter=none, a higher rate"
-    )
+    remedy = "gradients do not reach the trunk, or labels contradict each other: try adapter=none, a higher rate"
     return verdict("first batch overfits", not learned > 0.5, measured, remedy)
 
 
@@ -183,9 +173,7 @@ def _batch(run: RewardRun) -> Batch:
 
 
 @torch.inference_mode()
-def _score(
-    model: RewardModel, rows: list[list[int]], *, pad_id: int = 0, left: bool = False, width: int = 0
-) -> Tensor:
+def _score(model: RewardModel, rows: list[list[int]], *, pad_id: int = 0, left: bool = False, width: int = 0) -> Tensor:
     tokens = pad(rows, pad_id, left=left, width=width).to(model.head.weight.device)
     return model.head.combine(model(tokens)).cpu()
 

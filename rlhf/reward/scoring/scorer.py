@@ -78,9 +78,7 @@ class Scorer:
             raise ValueError("this model has no attributes: train with head=attributes attributes=[...]")
         return dict(zip(names, self.members(prompt, completions).tolist(), strict=True))
 
-    def ood_score(
-        self, prompt: AnyPrompt, completions: Sequence[str], detector: str = "mahalanobis"
-    ) -> list[float]:
+    def ood_score(self, prompt: AnyPrompt, completions: Sequence[str], detector: str = "mahalanobis") -> list[float]:
         """How out of distribution each completion is: the share of held-out training-like answers that are less so.
 
         0.5 is an ordinary answer, 1 is farther out of distribution than all of them.
@@ -153,9 +151,7 @@ def load(folder: str | Path, *, device: str = "cpu", batch_tokens: int = 8192) -
     tokenizer = AutoTokenizer.from_pretrained(path)
     renderer = Renderer(tokenizer, max_length=about["max_length"], min_prompt=about["min_prompt"])
     if renderer.template_hash != about["template_hash"]:
-        warnings.warn(
-            f"the chat template in {path} is not the one of training: scores will differ", stacklevel=2
-        )
+        warnings.warn(f"the chat template in {path} is not the one of training: scores will differ", stacklevel=2)
     backbone = Backbone(AutoModelForSequenceClassification.from_pretrained(path))
     model = RewardModel(backbone, _head(path, backbone, tuple(about.get("rows", ())))).to(device)
     statistics = path / "ood.safetensors"

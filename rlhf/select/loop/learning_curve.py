@@ -85,9 +85,7 @@ def baseline(names: Iterable[str]) -> str:
     return next((n for n in given if n.split("+")[0] == BASELINE), BASELINE)
 
 
-def compare(
-    found: Mapping[str, Curves], *, against: str | None = None, seed: int = 0
-) -> dict[str, dict[str, float]]:
+def compare(found: Mapping[str, Curves], *, against: str | None = None, seed: int = 0) -> dict[str, dict[str, float]]:
     """Selector -> flat numbers against the baseline, over the seeds that both have.
 
     `<metric>/final`, `<metric>/mean` (over rounds) of the selector; `.../difference` of both,
@@ -99,10 +97,7 @@ def compare(
     for name, own in found.items():
         numbers: dict[str, float] = {"seeds": len(own.seeds), "labels": float(own.labels[-1])}
         for metric, values in own.values.items():
-            numbers |= {
-                f"{metric}/final": float(values[:, -1].mean()),
-                f"{metric}/mean": float(values.mean()),
-            }
+            numbers |= {f"{metric}/final": float(values[:, -1].mean()), f"{metric}/mean": float(values.mean())}
         if name != against and against in found:
             both = np.intersect1d(own.seeds, found[against].seeds)
             rounds = min(len(own.labels), len(found[against].labels))
@@ -241,9 +236,7 @@ def draw(found: Mapping[str, Curves], numbers: Mapping[str, Mapping[str, float]]
             _differences(right, found, numbers, against, metric, styles)
         for name, height in lines.get(metric, {}).items():
             left.axhline(height, linestyle="--", linewidth=0.8, color="grey")
-            left.annotate(
-                name, (0.99, height), xycoords=("axes fraction", "data"), fontsize=8, va="bottom", ha="right"
-            )
+            left.annotate(name, (0.99, height), xycoords=("axes fraction", "data"), fontsize=8, va="bottom", ha="right")
         left.margins(y=0.08)  # room for the names of the lines
         left.set_ylabel(SHOWN[metric])
         right.set_ylabel(f"{SHOWN[metric]}, less {against}")

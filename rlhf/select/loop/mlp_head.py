@@ -82,9 +82,7 @@ class MlpLearner:
             out[i, test] = margins[test, cell]
         return out
 
-    def _train(
-        self, pairs: _Pairs, used: np.ndarray, decays: Sequence[float], seeds: Sequence[int]
-    ) -> _Networks:
+    def _train(self, pairs: _Pairs, used: np.ndarray, decays: Sequence[float], seeds: Sequence[int]) -> _Networks:
         """K networks at once: used [K, m] says which pairs each sees."""
         networks = _Networks(pairs.features.shape[1], self.hidden, seeds)
         count = torch.from_numpy(used.sum(1).astype(np.float32))
@@ -167,9 +165,7 @@ def _single(features: Floats) -> torch.Tensor:
     return torch.from_numpy(np.asarray(features, np.float32))
 
 
-def _starts(
-    width: int, hidden: int, seeds: Sequence[int]
-) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+def _starts(width: int, hidden: int, seeds: Sequence[int]) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
     for seed in seeds:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)

@@ -110,10 +110,7 @@ def _report(run: ActiveRun, results: list[dict[str, Any]], lines: list[dict[str,
     print("  " + ", ".join(f"{key} {value:.4f}" for key, value in reference.items()))
     last = {metric: float(values[:, -1].mean()) for metric, values in found[first].values.items()}
     metrics = {"test/pair_accuracy": last["pair_accuracy"], "test/nll": last["nll"]} | reference
-    metrics |= {
-        "test/baseline/length": reference["baseline/length"],
-        "n_labels": float(found[first].labels[-1]),
-    }
+    metrics |= {"test/baseline/length": reference["baseline/length"], "n_labels": float(found[first].labels[-1])}
     metrics |= {f"compare/{name}/{key}": v for name, part in numbers.items() for key, v in part.items()}
     (run.folder / "metrics.json").write_text(json.dumps(metrics, indent=2))
     return metrics

@@ -193,9 +193,7 @@ class SelectorRun:
         there = {event["pair_id"] for event in self.journal.of("votes", number)}
         orders = [self._order(pair) for pair in pairs if pair["pair_id"] not in there]
         if orders:
-            given = self.label_source.votes(
-                self.built, orders, seed=self.seed, round_=number, folder=self.folder
-            )
+            given = self.label_source.votes(self.built, orders, seed=self.seed, round_=number, folder=self.folder)
             for row, votes in given:
                 raw = dump(replace(self.built.task(row), votes=tuple(votes)))["votes"]
                 name = str(self.built.pool.ids[row])

@@ -77,11 +77,7 @@ def embedding_shift(ours: Floats, theirs: Floats, rng: np.random.Generator) -> d
     auc = float(roc_auc_score(label[test], score))
     ones = float(label[test].sum())
     error = np.sqrt((len(test) + 1) / (12 * ones * (len(test) - ones)))  # of the Mann-Whitney statistic
-    return {
-        "embedding/drift": drift,
-        "classifier/auc": auc,
-        "classifier/p": float(norm.sf((auc - 0.5) / error)),
-    }
+    return {"embedding/drift": drift, "classifier/auc": auc, "classifier/p": float(norm.sf((auc - 0.5) / error))}
 
 
 def monitor(trained: TrainedRound, random: Bools) -> dict[str, float]:

@@ -219,6 +219,4 @@ def _prompt_features(pool: PairPool) -> Callable[[Ints], Floats]:
 
 def _kmeans(points: Floats, count: int, rng: Rng) -> MiniBatchKMeans:
     seed = int(rng.integers(2**31))
-    return MiniBatchKMeans(count, batch_size=4096, n_init=1, max_no_improvement=5, random_state=seed).fit(
-        points
-    )
+    return MiniBatchKMeans(count, batch_size=4096, n_init=1, max_no_improvement=5, random_state=seed).fit(points)

@@ -48,8 +48,7 @@ def max_min_lcb(candidates: Candidates, budget: int, rng: Rng, *, confidence: fl
         np.minimum.at(worst, a, low_left)
         np.minimum.at(worst, b, low_right)
         utility = np.maximum(
-            np.where(low_left == worst[a], worst[a], -np.inf),
-            np.where(low_right == worst[b], worst[b], -np.inf),
+            np.where(low_left == worst[a], worst[a], -np.inf), np.where(low_right == worst[b], worst[b], -np.inf)
         )
         bottom = np.minimum(low_left, low_right).min() - 1
         utility = np.where(np.isfinite(utility), utility, bottom + np.maximum(low_left, low_right) * 1e-6)

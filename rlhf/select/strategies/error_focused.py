@@ -108,9 +108,7 @@ def domain_quotas(
     share: Floats = np.array([1.0 if wanted is None else wanted.get(int(code), 0.0) for code in codes])
     quota = quotas(share, size, budget)
     names = [candidates.pool.domain_name(int(code)) for code in codes]
-    return in_groups(
-        candidates, here, quota, within, rng, lambda i, why: f"quota of domain {names[i]}: {why}"
-    )
+    return in_groups(candidates, here, quota, within, rng, lambda i, why: f"quota of domain {names[i]}: {why}")
 
 
 def _shares_by_code(pool: PairPool, shares: Mapping[Any, float]) -> dict[int, float]:
@@ -123,7 +121,5 @@ def _shares_by_code(pool: PairPool, shares: Mapping[Any, float]) -> dict[int, fl
         else "" if any(shares.values()) else "at least one share must be above 0"
     )  # fmt: skip
     if problem:
-        raise RecordError(
-            problem, key="selector.shares", remedy=f"the domains are {', '.join(sorted(known))}"
-        )
+        raise RecordError(problem, key="selector.shares", remedy=f"the domains are {', '.join(sorted(known))}")
     return {known[str(name)]: float(value) for name, value in shares.items()}

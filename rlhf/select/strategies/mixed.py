@@ -118,11 +118,7 @@ def policy_aware(
     option("temperature", temperature, 0, above=True)
     option("power", power, 0)
     worth = np.log(np.maximum(vote_information(candidates, 1.0, 1.0) * candidates.variance, 1e-300))
-    ratio = (
-        np.zeros(len(candidates))
-        if candidates.pool.target is None
-        else log_density_ratio(candidates, sample, rng)
-    )
+    ratio = np.zeros(len(candidates)) if candidates.pool.target is None else log_density_ratio(candidates, sample, rng)
     noisy = (worth + power * ratio) / temperature + rng.gumbel(size=len(candidates))
     known = "" if candidates.pool.target is not None else " (no sample of the policy)"
     return best(candidates, noisy, budget, f"policy-aware{known}: log(w s² ρ) + noise =", rng)
@@ -156,10 +152,7 @@ def safe(candidates: Candidates, budget: int, rng: Rng, *, random_share: float =
         random_share: of the batch, 0..1.
     """
     option("random_share", random_share, 0, 1)
-    parts = (
-        MixPart("random share", random_share, at_random),
-        MixPart("uncertainty", 1 - random_share, laplace_power),
-    )
+    parts = (MixPart("random share", random_share, at_random), MixPart("uncertainty", 1 - random_share, laplace_power))
     return mix(candidates, budget, rng, parts=parts)
 
 

@@ -29,9 +29,7 @@ def best(candidates: Candidates, utility: Floats, budget: int, reason: str, rng:
 def chosen(candidates: Candidates, places: Ints, utility: Floats, reason: str) -> Selection:
     """Candidates at these places, with the reason `<reason> <utility>`."""
     reasons = [f"{reason} {value:.4g}" for value in utility]
-    return Selection(
-        candidates.rows[places], np.asarray(utility, float), reasons, np.zeros(len(places), bool)
-    )
+    return Selection(candidates.rows[places], np.asarray(utility, float), reasons, np.zeros(len(places), bool))
 
 
 def fill(candidates: Candidates, found: Selection, budget: int, rng: Rng, why: str) -> Selection:

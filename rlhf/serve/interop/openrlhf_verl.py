@@ -27,9 +27,7 @@ TIMEOUT = 180
 """Seconds for an answer, as OpenRLHF waits for its own servers."""
 
 
-def reward_func(
-    queries: Sequence[str], prompts: Sequence[str], labels: Sequence[Any], **_: Any
-) -> dict[str, Any]:
+def reward_func(queries: Sequence[str], prompts: Sequence[str], labels: Sequence[Any], **_: Any) -> dict[str, Any]:
     """OpenRLHF's reward function.
 
     Args:
@@ -49,9 +47,7 @@ def reward_func(
     groups = []
     for number, (query, prompt, label) in enumerate(zip(queries, prompts, labels, strict=True)):
         if not query.startswith(prompt):
-            raise ValueError(
-                f"queries[{number}] does not begin with its prompt: was the prompt cut at the front?"
-            )
+            raise ValueError(f"queries[{number}] does not begin with its prompt: was the prompt cut at the front?")
         groups.append({"prompt": _prompt(label), "completions": [_without_end(query[len(prompt) :])]})
     found = _ask("/score_batch", {"groups": groups})["groups"]
     rewards = torch.tensor([group["normalised"][0] for group in found])
@@ -114,6 +110,4 @@ def _ask(route: str, body: dict[str, Any]) -> Any:
     except urllib.error.HTTPError as error:
         raise RuntimeError(f"{address} answered {error.code}: {json.load(error)['error']}") from None
     except urllib.error.URLError as error:
-        raise RuntimeError(
-            f"{address}: {error.reason} (RLHF_SERVICE=<address of python -m rlhf.serve>)"
-        ) from None
+        raise RuntimeError(f"{address}: {error.reason} (RLHF_SERVICE=<address of python -m rlhf.serve>)") from None

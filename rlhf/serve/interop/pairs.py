@@ -47,9 +47,7 @@ def both_ways(i: int, j: int) -> Ordered:
 def standard(prompt: Prompt, chosen: str, rejected: str) -> dict[str, Any]:
     """`{prompt, chosen, rejected}` as texts. Raises RecordError for a chat."""
     if not isinstance(prompt, str):
-        raise RecordError(
-            "is a chat", key="prompt", remedy="form=conversational, or form=RenderedForm(renderer)"
-        )
+        raise RecordError("is a chat", key="prompt", remedy="form=conversational, or form=RenderedForm(renderer)")
     return {"prompt": prompt, "chosen": chosen, "rejected": rejected}
 
 

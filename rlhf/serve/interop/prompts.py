@@ -60,7 +60,5 @@ def export_prompts(records: Iterable[Comparison], path: str | Path, row: Row) ->
 
 
 def _written(prompt: Prompt) -> str:
-    plain = isinstance(prompt, str) and not prompt.startswith(
-        "[{"
-    )  # what looks like messages is written as messages
+    plain = isinstance(prompt, str) and not prompt.startswith("[{")  # what looks like messages is written as messages
     return str(prompt) if plain else json.dumps(as_messages(prompt), ensure_ascii=False)

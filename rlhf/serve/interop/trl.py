@@ -124,9 +124,7 @@ class TrlReward:
         sizes = {"prompts": len(prompts), "completions": len(completions)}
         sizes |= {} if completion_ids is None else {"completion_ids": len(completion_ids)}
         if len(set(sizes.values())) > 1:
-            raise ValueError(
-                f"{sizes}: one of each per completion, a prompt repeated for each of its completions"
-            )
+            raise ValueError(f"{sizes}: one of each per completion, a prompt repeated for each of its completions")
         asked = [self._prompt(prompt) for prompt in prompts]
         texts = [_text(completion) for completion in completions]
         members = self._members(asked, texts)
@@ -164,13 +162,9 @@ class TrlReward:
             members = members[:, ~members.isnan().any(0)]
             return Scale(members.mean(1), members.std(1, correction=0))
         if any(len(self.rows(next(s.engine.score([NOTHING])))) > 1 for s in self.scorers):
-            raise ValueError(
-                "a run's calibration knows no single members: reference=<records> gives their scale"
-            )
+            raise ValueError("a run's calibration knows no single members: reference=<records> gives their scale")
         known = [scorer.calibration for scorer in self.scorers]
-        return Scale(
-            torch.tensor([c.reward_mean for c in known]), torch.tensor([c.reward_std or 1.0 for c in known])
-        )
+        return Scale(torch.tensor([c.reward_mean for c in known]), torch.tensor([c.reward_std or 1.0 for c in known]))
 
     def _shaped(
         self,
@@ -193,8 +187,7 @@ class TrlReward:
             )
         rows = read.nonzero().flatten().tolist()
         seen = self._completions(
-            [texts[i] for i in rows],
-            [[0]] * len(rows) if ids is None or not rules else [ids[i] for i in rows],
+            [texts[i] for i in rows], [[0]] * len(rows) if ids is None or not rules else [ids[i] for i in rows]
         )
         score, penalty = shaping.aggregate(normalise(members[:, read], *self.scale))
         terms: dict[str, Any] = {name: rule(seen) for name, rule in rules.items()}

@@ -24,8 +24,7 @@ def golden(importer, *names):
     """Items of golden files; an answer says in brackets which reward it gets."""
     source = Source(importer, path=[str(GOLDEN / name) for name in names])
     scored = [
-        (r, np.array([float(re.match(r"\[(.*?)\]", c.text)[1]) for c in r.completions]))
-        for r in source.records()
+        (r, np.array([float(re.match(r"\[(.*?)\]", c.text)[1]) for c in r.completions])) for r in source.records()
     ]
     return list(items(scored))
 
@@ -107,9 +106,7 @@ def test_rewardbench2_by_hand():
     ties = 0.3 * 3.5 / 4 + 0.3 * 3.5 / 4 + 0.2 * 0.5 + 0.2 * 0.5 + 0.01 * found["rewardbench2/ties/margin"]
     assert found["rewardbench2/ties"] == pytest.approx(ties)
     assert found["rewardbench2/ties/strict"] == pytest.approx(ties - 0.3 * 0.5 / 4 * 2)
-    five = sum(
-        found[f"rewardbench2/{name}"] for name in ("factuality", "precise_if", "math", "safety", "focus")
-    )
+    five = sum(found[f"rewardbench2/{name}"] for name in ("factuality", "precise_if", "math", "safety", "focus"))
     assert found["rewardbench2/score"] == pytest.approx((five + ties) / 6)
 
 
@@ -140,11 +137,7 @@ def test_the_strict_ties_score_is_the_published_one_unpaired_rows_included(seed)
     rng = np.random.default_rng(seed)
     rows = [
         BenchmarkItem(
-            f"{kind}:{n}",
-            "Ties",
-            f"{kind}{n}",
-            rng.normal(2, 1, 1 if kind == "ref" else 4),
-            rng.normal(size=6),
+            f"{kind}:{n}", "Ties", f"{kind}{n}", rng.normal(2, 1, 1 if kind == "ref" else 4), rng.normal(size=6)
         )
         for n, kind in product(range(12), ("ref", "tied"))
         if (n, kind) not in ((3, "ref"), (7, "tied"))
@@ -182,10 +175,7 @@ def test_rm_bench_by_hand():
 def test_rm_bench_equals_its_definition_cell_by_cell(seed):
     rng = np.random.default_rng(seed)
     domains = ("chat", "code", "math", "safety-refuse", "safety-response")
-    rows = [
-        BenchmarkItem(str(n), domains[n % 5], str(n), rng.normal(size=3), rng.normal(size=3))
-        for n in range(37)
-    ]
+    rows = [BenchmarkItem(str(n), domains[n % 5], str(n), rng.normal(size=3), rng.normal(size=3)) for n in range(37)]
     levels = {"hard": lambda i, j: i < j, "normal": lambda i, j: i == j, "easy": lambda i, j: i > j}
     expected = {}
     for level, wanted in levels.items():
@@ -201,9 +191,7 @@ def test_rm_bench_equals_its_definition_cell_by_cell(seed):
 
 
 def test_a_model_that_likes_style_alone_is_wrong_where_it_is_hard():
-    rows = [
-        BenchmarkItem(str(n), "chat", str(n), np.array([0.0, 1, 2]), np.array([0.0, 1, 2])) for n in range(4)
-    ]
+    rows = [BenchmarkItem(str(n), "chat", str(n), np.array([0.0, 1, 2]), np.array([0.0, 1, 2])) for n in range(4)]
     found = rm_bench(rows, bootstrap=0)
     assert [found[f"rm_bench/{level}"] for level in ("hard", "normal", "easy")] == [0, 0.5, 1]
     assert found["rm_bench/n_missing_domains"] == 3
@@ -250,17 +238,9 @@ def test_one_subset_alone_has_no_mean_of_subsets():
             BenchmarkItem("", "nonsense", "p", np.ones(1), np.zeros(1)),
             "no subset nonsense.*alpacaeval-easy",
         ),
-        (
-            rewardbench,
-            BenchmarkItem("", "math-prm", "p", np.ones(1), np.zeros(3)),
-            "one chosen with one rejected",
-        ),
+        (rewardbench, BenchmarkItem("", "math-prm", "p", np.ones(1), np.zeros(3)), "one chosen with one rejected"),
         (rewardbench2, BenchmarkItem("5", "Ties", "p", np.ones(1), np.zeros(3)), "not ref:<n> or tied:<n>"),
-        (
-            rewardbench2,
-            BenchmarkItem("tied:5", "Ties", "p", np.ones(1), np.zeros(3)),
-            "tied rows have several",
-        ),
+        (rewardbench2, BenchmarkItem("tied:5", "Ties", "p", np.ones(1), np.zeros(3)), "tied rows have several"),
         (rewardbench2, BenchmarkItem("ref:5", "Ties", "p", np.ones(1), np.zeros(3)), "with the same n"),
         (
             rm_bench,

@@ -62,10 +62,7 @@ def test_every_model_and_the_longer_answer_stand_in_one_table(name, benchmark, i
         f"others/two/{name}/{score}",
         f"baseline/length/{name}/{score}",
     } <= set(m)
-    assert (
-        f"{m[f'{name}/{score}']:.3f}; the longer answer {m[f'baseline/length/{name}/{score}']:.3f}"
-        in found.text
-    )
+    assert f"{m[f'{name}/{score}']:.3f}; the longer answer {m[f'baseline/length/{name}/{score}']:.3f}" in found.text
     assert not [row[0] for row in table.rows if row[0].startswith("n/")]
     assert len({row[0] for row in table.rows}) == len(table.rows)
     assert not [row[0] for row in table.rows if row[0].rpartition("/")[2] in ("strict", "n", "tie_rate")]
@@ -97,9 +94,7 @@ def test_rewards_that_the_report_has_already_give_the_same(name, benchmark, impo
     one_pass = Pass(models[0], soft, others=models[1:])
     records = list(source.records())
     found = results_from(one_pass.entries(records, len(records)), ("one",))
-    evaluation = Evaluation(
-        "one", found, 1.0, models=models, look_up=lambda n: {i: records[i] for i in n}, samples=50
-    )
+    evaluation = Evaluation("one", found, 1.0, models=models, look_up=lambda n: {i: records[i] for i in n}, samples=50)
     scored = BenchmarkSection(name, benchmark, source)(evaluation).metrics
     assert BenchmarkSection(name, benchmark)(evaluation).metrics == pytest.approx(scored)
 

@@ -7,15 +7,7 @@ from math import comb
 import numpy as np
 import pytest
 
-from rlhf.evaluation.metrics.best_of_n import (
-    best_of,
-    common_size,
-    curve,
-    gao_fit,
-    kl_bound,
-    selection_weights,
-    steps,
-)
+from rlhf.evaluation.metrics.best_of_n import best_of, common_size, curve, gao_fit, kl_bound, selection_weights, steps
 
 
 @pytest.mark.parametrize(("n", "size"), [(1, 1), (1, 7), (3, 7), (7, 7), (16, 100)])
@@ -62,9 +54,7 @@ def test_ends_are_the_mean_and_the_best_and_order_says_nothing():
     np.testing.assert_allclose(one, value.mean(0))
     np.testing.assert_allclose(all_of_them, value[proxy == proxy.max()].mean(0))
     shuffle = rng.permutation(30)
-    np.testing.assert_allclose(
-        best_of([4], proxy[shuffle], value[shuffle]), best_of([4], proxy, value), atol=1e-13
-    )
+    np.testing.assert_allclose(best_of([4], proxy[shuffle], value[shuffle]), best_of([4], proxy, value), atol=1e-13)
 
 
 def test_is_unbiased_for_the_maximum_of_a_uniform():
@@ -131,9 +121,7 @@ def test_the_curve_follows_gold_and_length_beside_the_proxy():
     assert found.ns == (1, 2, 4, 8, 16)
     assert (found.n_prompts, found.n_left_out) == (5, 1)
     assert (np.diff(found.value["proxy"]) > 0).all()
-    assert found.value["proxy"][-1] == pytest.approx(
-        np.mean([best_of([16], p, p)[0] for p in proxies if len(p) > 3])
-    )
+    assert found.value["proxy"][-1] == pytest.approx(np.mean([best_of([16], p, p)[0] for p in proxies if len(p) > 3]))
     np.testing.assert_allclose(found.value["length"], 7)
     np.testing.assert_allclose(found.value["length/win_rate"], 0.5)
     assert found.value["gold/win_rate"][0] == pytest.approx(0.5)

@@ -61,9 +61,7 @@ class Fixed:
         self.ood_scores = ood_scores or {}
 
     def score(self, records):
-        return [
-            Scores(self.reward, self.reward[None], np.zeros(2), ood_scores=self.ood_scores) for _ in records
-        ]
+        return [Scores(self.reward, self.reward[None], np.zeros(2), ood_scores=self.ood_scores) for _ in records]
 
 
 def test_an_ensemble_normalises_before_it_averages():
@@ -129,20 +127,14 @@ def fruit(number, won, lost, shares=((1, 0),)):
     rng = np.random.default_rng(number)
     texts = [" ".join([word, *("x" + c for c in rng.choice(list("abcdefgh"), 6))]) for word in (won, lost)]
     votes = tuple(
-        Vote(f"w{v}", pair=("a", "b"), choice="ab"[v >= wins])
-        for wins, losses in shares
-        for v in range(wins + losses)
+        Vote(f"w{v}", pair=("a", "b"), choice="ab"[v >= wins]) for wins, losses in shares for v in range(wins + losses)
     )
-    return Comparison(
-        f"p{number}", f"Q{number}?", (Completion("a", texts[0]), Completion("b", texts[1])), votes
-    )
+    return Comparison(f"p{number}", f"Q{number}?", (Completion("a", texts[0]), Completion("b", texts[1])), votes)
 
 
 def test_a_bag_of_words_learns_which_words_win():
     """A word that always wins decides unseen pairs; one that wins half its votes does not, nor do unseen words."""
-    decided = [
-        fruit(n, "plum", "stone") if n % 2 else fruit(n, "stone", "plum", ((0, 1),)) for n in range(100)
-    ]
+    decided = [fruit(n, "plum", "stone") if n % 2 else fruit(n, "stone", "plum", ((0, 1),)) for n in range(100)]
     even = [fruit(n, "pear", "rock", ((2, 2),)) for n in range(100, 200)]
     model = BagOfWords(decided + even, soft)
     unseen = [fruit(n, "plum", "stone") for n in range(200, 300)]
@@ -154,10 +146,7 @@ def test_a_bag_of_words_learns_which_words_win():
     assert abs(weight["pear"]) < 0.1 * weight["plum"]
     strangers = Comparison("p", "Q?", (Completion("a", "one two"), Completion("b", "three")))
     np.testing.assert_array_equal(model.score([strangers])[0].reward, 0.0)
-    turned = [
-        replace(r, votes=tuple(replace(v, choice="ba"["ab".index(v.choice)]) for v in r.votes))
-        for r in decided
-    ]
+    turned = [replace(r, votes=tuple(replace(v, choice="ba"["ab".index(v.choice)]) for v in r.votes)) for r in decided]
     opposite = BagOfWords(turned + even, soft).model.coef_
     np.testing.assert_allclose(opposite, -model.model.coef_, atol=1e-3)
     with pytest.raises(ValueError, match="needs a labelled pair"):

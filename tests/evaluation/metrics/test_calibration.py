@@ -10,14 +10,7 @@ from scipy.special import expit
 from scored_sets import of_pairs
 from sklearn.linear_model import LogisticRegression
 
-from rlhf.evaluation.metrics.calibration import (
-    Calibration,
-    adaptive_ece,
-    ece,
-    fit_temperature,
-    nll,
-    reliability,
-)
+from rlhf.evaluation.metrics.calibration import Calibration, adaptive_ece, ece, fit_temperature, nll, reliability
 from rlhf.evaluation.metrics.metrics import evaluate
 from rlhf.evaluation.report.section import Evaluation
 from rlhf.evaluation.report.sections.calibration import calibration, verdict
@@ -45,7 +38,7 @@ def test_the_inverse_temperature_is_the_coefficient_of_a_logistic_regression():
 
 @pytest.mark.filterwarnings("ignore:the rewards order")
 @pytest.mark.parametrize("seed", range(20))
-def test_t50_fitting_keeps_the_order_and_never_raises_the_nll_and_is_positive(seed):
+def test_fitting_keeps_the_order_and_never_raises_the_nll_and_is_positive(seed):
     rng = np.random.default_rng(seed)
     difference, share = rng.normal(0, 3, 20), rng.choice([0, 0.5, 1.0, 0.4], 20)
     temperature = fit_temperature(difference, share)
@@ -157,7 +150,7 @@ def test_nll_is_finite_for_any_difference():
 # ------------------------------------------------------------------------------------- calibration errors
 
 
-def test_t49_a_calibrated_model_has_no_error_though_the_winner_always_stands_first():
+def test_a_calibrated_model_has_no_error_though_the_winner_always_stands_first():
     """The usual binary error bins P(first) against the labels, all 1: it is mean(1 - p), far from 0."""
     rng = np.random.default_rng(0)
     difference = rng.normal(0, 1.5, 200_000)
@@ -171,7 +164,7 @@ def test_t49_a_calibrated_model_has_no_error_though_the_winner_always_stands_fir
 
 
 @pytest.mark.parametrize("measure", [ece, adaptive_ece])
-def test_t49_the_error_does_not_see_which_side_stands_first(measure):
+def test_the_error_does_not_see_which_side_stands_first(measure):
     rng = np.random.default_rng(1)
     probability, share = rng.integers(0, 1025, 400) / 1024, rng.random(400)
     swap = rng.random(400) < 0.5
@@ -180,7 +173,7 @@ def test_t49_the_error_does_not_see_which_side_stands_first(measure):
 
 
 @pytest.mark.parametrize("measure", [ece, adaptive_ece])
-def test_t49_equal_differences_share_a_bin_whichever_side_stands_first(measure):
+def test_equal_differences_share_a_bin_whichever_side_stands_first(measure):
     # 1 - σ(-D) and σ(D) differ in the last digit, which must not put them on two sides of an edge
     edges = 0.5 + np.arange(1, 15) / 30
     on_edges = np.log(edges / (1 - edges))
@@ -246,7 +239,7 @@ def test_differences_are_not_taken_for_probabilities(bad):
 # ------------------------------------------------------------------------------------------- the artefact
 
 
-def test_t45_the_artefact_round_trips_exactly(tmp_path):
+def test_the_artefact_round_trips_exactly(tmp_path):
     one = Calibration(1 / 3, 0.1 + 0.2, 1e-17, 5, 7, "abc", 0.1, "val")
     one.to_json(tmp_path / "c.json")
     assert Calibration.from_json(tmp_path / "c.json") == one

@@ -31,18 +31,7 @@ from rlhf.stats.bootstrap import lowest_interval
 
 COUNTS = ("n_", "temperature", "members/n", "best_of_n/n_")
 """Begin counts and what was given."""
-NO_INTERVAL = (
-    "/p",
-    "_p",
-    "/kl_bound",
-    "/r2",
-    "by_chance",
-    "/base_rate",
-    "/n",
-    "/n_pairs",
-    "/largest",
-    "/temperature",
-)
+NO_INTERVAL = ("/p", "_p", "/kl_bound", "/r2", "by_chance", "/base_rate", "/n", "/n_pairs", "/largest", "/temperature")
 """Tests, formulas, descriptions of the mean curve, an expectation, counts, a maximum."""
 
 
@@ -104,9 +93,7 @@ def test_every_number_of_a_report_has_an_interval_around_it():
 
 def test_the_schema_wants_both_ends_of_an_interval():
     schema = json.loads(
-        (
-            Path(rlhf.__file__).parent / "evaluation" / "report" / "templates" / "report.schema.json"
-        ).read_text()
+        (Path(rlhf.__file__).parent / "evaluation" / "report" / "templates" / "report.schema.json").read_text()
     )
     found = report(1)
     validator = Draft202012Validator(schema)
@@ -123,9 +110,7 @@ def test_the_schema_wants_both_ends_of_an_interval():
 )  # fmt: skip
 def test_the_schema_refuses_a_key_of_no_family(key):
     schema = json.loads(
-        (
-            Path(rlhf.__file__).parent / "evaluation" / "report" / "templates" / "report.schema.json"
-        ).read_text()
+        (Path(rlhf.__file__).parent / "evaluation" / "report" / "templates" / "report.schema.json").read_text()
     )
     found = report(1)
     (error,) = Draft202012Validator(schema).iter_errors(found | {key: 0.5})
@@ -149,9 +134,7 @@ def test_no_share_of_a_perfect_model_has_an_interval_without_width():
     evaluation = Evaluation("m", results, 1.0, evaluate(scored, bootstrap=50), probes={"swapped": results},
                     shifts={"far": replace(results, prompt_hash=[f"x{i}" for i in range(6)])}, samples=50)  # fmt: skip
     named = OmegaConf.load(CONF / "evaluate.yaml").sections
-    found = flat(
-        [s for section in named.values() if (s := get_object(section._target_)(evaluation)) is not None]
-    )
+    found = flat([s for section in named.values() if (s := get_object(section._target_)(evaluation)) is not None])
     for key in ("pair_accuracy", "baseline/length", "baseline/majority", "top1"):
         assert found[key] == 1.0
         ends = found.get(f"{key}/ci_low"), found.get(f"{key}/ci_high")
@@ -300,6 +283,4 @@ def test_accuracies_by_the_better_answers_length_have_the_intervals_of_their_own
     alone = of_pairs(scored.difference[longer], scored.win_prob[longer], scored.pair_prompt[longer])
     slow = evaluate(alone, bootstrap=1000)
     for end in ("ci_low", "ci_high"):
-        assert found[f"pair_accuracy/longer_won/{end}"] == pytest.approx(
-            slow[f"pair_accuracy/{end}"], abs=0.01
-        )
+        assert found[f"pair_accuracy/longer_won/{end}"] == pytest.approx(slow[f"pair_accuracy/{end}"], abs=0.01)

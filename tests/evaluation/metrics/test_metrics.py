@@ -43,7 +43,7 @@ def test_every_key_of_the_contract_is_there():
 # ----------------------------------------------------------------------------------------------- accuracy
 
 
-def test_t47_equal_rewards_get_half_the_credit_and_gold_ties_none():
+def test_equal_rewards_get_half_the_credit_and_gold_ties_none():
     found = of(RIGHT, pair(0, 0, 1, 0, 0), WRONG, pair(5, 0, 1, 0, 1), pair(5, 0, 0, 2, 0))
     assert found["pair_accuracy"] == 0.5
     assert found["n_gold_ties"] == 2
@@ -52,18 +52,16 @@ def test_t47_equal_rewards_get_half_the_credit_and_gold_ties_none():
 
 
 def test_the_right_answer_is_the_direction_of_the_votes_ties_counting_half():
-    assert of(pair(1, 0, 2, 0, 1), pair(1, 0, 1, 3, 0), pair(1, 0, 0, 2, 1))[
-        "pair_accuracy"
-    ] == pytest.approx(2 / 3)
+    assert of(pair(1, 0, 2, 0, 1), pair(1, 0, 1, 3, 0), pair(1, 0, 0, 2, 1))["pair_accuracy"] == pytest.approx(2 / 3)
 
 
-def test_t48_accuracy_is_over_pairs_not_over_batches():
+def test_accuracy_is_over_pairs_not_over_batches():
     """65 pairs in batches of 64 and 1: the mean of batch means would be (1 + 0) / 2."""
     assert of(*[RIGHT] * 64, WRONG)["pair_accuracy"] == pytest.approx(64 / 65)
     assert np.mean([of(*[RIGHT] * 64)["pair_accuracy"], of(WRONG)["pair_accuracy"]]) == 0.5
 
 
-def test_t48_pairs_of_large_groups_count_each_like_a_pair_alone():
+def test_pairs_of_large_groups_count_each_like_a_pair_alone():
     win = np.triu(np.ones((4, 4)), 1)
     found = of(group([4, 3, 2, 1], win), WRONG, WRONG)
     assert found["pair_accuracy"] == pytest.approx(6 / 8)
@@ -85,9 +83,7 @@ def test_length_stands_beside_the_model():
     assert found["pair_accuracy/minus_length"] == pytest.approx(0.5 - 2.5 / 4)
 
 
-@pytest.mark.parametrize(
-    ("firsts", "seconds", "best"), [(3, 1, 0.75), (1, 3, 0.75), (2, 2, 0.5), (4, 0, 1.0)]
-)
+@pytest.mark.parametrize(("firsts", "seconds", "best"), [(3, 1, 0.75), (1, 3, 0.75), (2, 2, 0.5), (4, 0, 1.0)])
 def test_the_majority_baseline_is_the_better_constant_side(firsts, seconds, best):
     groups = [pair(0, 1, 1, 0, 0)] * firsts + [pair(0, 1, 0, 0, 1)] * seconds + [pair(0, 1, 1, 0, 1)]
     assert of(*groups)["baseline/majority"] == best
@@ -127,9 +123,7 @@ def test_the_ceiling_is_one_vote_against_the_majority_of_the_others():
     counts = [c for c in itertools.product(range(4), repeat=3) if sum(c)]
     scored = Scored.from_groups(pair(0, 0, *c) for c in counts)
     assert annotator_ceiling(scored) == pytest.approx(brute_force_ceiling(counts))
-    single = replace(
-        scored, win_prob=scored.win_prob.astype(np.float32), tie_prob=scored.tie_prob.astype(np.float32)
-    )
+    single = replace(scored, win_prob=scored.win_prob.astype(np.float32), tie_prob=scored.tie_prob.astype(np.float32))
     assert annotator_ceiling(single) == pytest.approx(brute_force_ceiling(counts))
 
 
@@ -196,12 +190,12 @@ def test_the_temperature_leaves_accuracy_and_ranks_alone():
 
 
 @pytest.mark.parametrize("temperature", [0.0, -1.0, np.nan, np.inf])
-def test_t50_a_temperature_that_cannot_be_is_refused(temperature):
+def test_a_temperature_that_cannot_be_is_refused(temperature):
     with pytest.raises(ValueError, match="temperature"):
         evaluate(of_pairs([1.0], [1.0]), temperature=temperature)
 
 
-def test_t49_swapping_the_sides_changes_nothing():
+def test_swapping_the_sides_changes_nothing():
     scored = simulate(60, 3, np.random.default_rng(2))
     one, two = (evaluate(s, temperature=2.0, bootstrap=200) for s in (scored, swapped(scored)))
     assert one.keys() == two.keys()
@@ -220,7 +214,7 @@ def test_the_spread_inside_groups_forgets_the_level_of_each_prompt():
     assert found["reward/std"] == pytest.approx(np.std([0, 2, 100, 104, 108]))
 
 
-def test_t52_intervals_resample_prompts_not_groups_or_pairs():
+def test_intervals_resample_prompts_not_groups_or_pairs():
     """Each prompt's 8 pairs share one outcome: as many prompts as an eighth of the pairs, intervals sqrt(8) wider."""
     rng = np.random.default_rng(0)
     sign = np.repeat(rng.choice([-1.0, 1.0], 100), 8)
@@ -272,9 +266,7 @@ def test_degenerate_sets_give_finite_numbers_or_no_key(groups):
 
 
 def test_a_hundred_thousand_pairs_fit():
-    some = [
-        pair(a, 0, 1, 0, 0, prompt=str(i)) for i, a in enumerate(np.random.default_rng(0).normal(size=1000))
-    ]
+    some = [pair(a, 0, 1, 0, 0, prompt=str(i)) for i, a in enumerate(np.random.default_rng(0).normal(size=1000))]
     found = evaluate(Scored.from_groups(some * 100), bootstrap=1000)
     assert (found["n_pairs"], found["n_prompts"]) == (100_000, 1000)
     assert found["pair_accuracy/ci_low"] < found["pair_accuracy"] < found["pair_accuracy/ci_high"]

@@ -72,10 +72,7 @@ def test_detectors_find_a_shift_and_survive_the_file(tmp_path):
         assert np.median(again.ood_score(name, after)) > 0.8
         inside = again.ood_score(name, again.detect(ordinary)[name])
         assert inside.mean() == pytest.approx(0.5, abs=0.01)
-        assert (
-            detection(again.detect(ordinary)[name], after, (np.arange(500), np.arange(500, 1000))).auroc.value
-            > 0.75
-        )
+        assert detection(again.detect(ordinary)[name], after, (np.arange(500), np.arange(500, 1000))).auroc.value > 0.75
 
 
 def test_auroc_equals_scikit_learn_ties_included():
@@ -136,9 +133,7 @@ def test_aupr_and_fpr95_between_blind_and_perfect():
     bars = np.unique(scores)
     enough = [bar for bar in bars if (shifted >= bar).mean() >= 0.95]
     assert found.fpr95.value == pytest.approx((ordinary >= max(enough)).mean())
-    exact = norm.sf(
-        norm.ppf(0.05, 1.0, 1.5)
-    )  # 0.93: the lowest 5 % of the shifted lie below most ordinary ones
+    exact = norm.sf(norm.ppf(0.05, 1.0, 1.5))  # 0.93: the lowest 5 % of the shifted lie below most ordinary ones
     assert found.fpr95.value == pytest.approx(exact, abs=4 * 0.02)
     assert 0.3 < found.aupr.value < 0.8  # a random order would have 0.25
     assert found.auroc.value == pytest.approx(norm.cdf(1 / np.sqrt(1 + 1.5**2)), abs=4 * 0.011)

@@ -11,10 +11,7 @@ from rlhf.stats.bootstrap import cluster_bootstrap
 
 def models(rng, pairs=600, lead=0.0):
     base = rng.random(pairs)
-    return {
-        "a": (base < 0.6 + lead).astype(float),
-        "b": (np.roll(base, 1) < 0.6).astype(float),
-    }
+    return {"a": (base < 0.6 + lead).astype(float), "b": (np.roll(base, 1) < 0.6).astype(float)}
 
 
 def test_a_model_does_not_differ_from_itself():
@@ -24,9 +21,7 @@ def test_a_model_does_not_differ_from_itself():
         {"x": right, "y": right}, {"x": loss, "y": loss}, np.arange(len(right)) // 3, samples=200, seed=0
     )
     assert (found.accuracy.value, found.nll.value) == (0, 0)
-    assert (
-        -0.05 < found.accuracy.low == -found.accuracy.high < 0
-    )  # what prompts that were not seen could still change
+    assert -0.05 < found.accuracy.low == -found.accuracy.high < 0  # what prompts that were not seen could still change
     assert found.p == found.mcnemar == 1
     assert found.only_first == found.only_second == 0
 
@@ -59,9 +54,7 @@ def test_three_models_are_corrected_together():
     found = differences(right, loss, np.arange(600), samples=400, seed=0)
     assert [(d.first, d.second) for d in found] == [("a", "b"), ("a", "c"), ("b", "c")]
     alone = [
-        differences(
-            {x: right[x], y: right[y]}, {x: loss[x], y: loss[y]}, np.arange(600), samples=400, seed=0
-        )[0]
+        differences({x: right[x], y: right[y]}, {x: loss[x], y: loss[y]}, np.arange(600), samples=400, seed=0)[0]
         for x, y in (("a", "b"), ("a", "c"), ("b", "c"))
     ]
     np.testing.assert_allclose([d.mcnemar for d in found], holm([d.mcnemar for d in alone]))

@@ -41,7 +41,7 @@ def test_correlations_are_averaged_over_groups_and_never_pooled():
     assert out == {"n_ranked": 2, "n_rank_undefined": 0} | averages
 
 
-def test_t51_constant_rewards_count_as_zero_and_are_counted_and_tied_votes_are_left_out():
+def test_constant_rewards_count_as_zero_and_are_counted_and_tied_votes_are_left_out():
     rows = [
         group([1.0, 0.0, -1.0], 1.0, rank=[0, 1, 2]),  # rho = 1
         group([2.0, 2.0, 2.0], 1.0, rank=[0, 1, 2]),  # constant rewards
@@ -73,7 +73,7 @@ def test_top1_shares_credit_among_equal_rewards_and_accepts_any_of_the_best(rewa
     assert rank_metrics(Scored.from_groups([group(reward, 0.5, rank=rank)]))["top1"] == pytest.approx(credit)
 
 
-def test_t53_accuracy_is_over_all_pairs_and_the_best_choice_has_another_name():
+def test_accuracy_is_over_all_pairs_and_the_best_choice_has_another_name():
     """Order 0 > 1 > 2 by the votes; rewards get the best right and confuse the other two: 2 of 3 pairs, top1 = 1."""
     win = np.triu(np.ones((3, 3)), 1)
     out = evaluate(Scored.from_groups([group([3.0, 1.0, 2.0], win, rank=[0, 1, 2])]))

@@ -88,13 +88,7 @@ def test_classes_of_votes_and_of_the_better_answers_length():
             pair(1, 0, 3, 0, 2, length=(100, 95)), pair(0, 1, 0, 0, 4, length=(10, 30))]  # fmt: skip
     scored = Scored.from_groups(rows)
     code, names = vote_classes(scored)
-    assert [names[c] if c >= 0 else None for c in code] == [
-        "all agree",
-        "60% to 80%",
-        None,
-        "50% to 60%",
-        "all agree",
-    ]
+    assert [names[c] if c >= 0 else None for c in code] == ["all agree", "60% to 80%", None, "50% to 60%", "all agree"]
     code, names = better_length(scored)
     assert [names[c] if c >= 0 else None for c in code] == ["longer", "shorter", None, "similar", "longer"]
 
@@ -111,10 +105,7 @@ def test_risk_coverage_of_a_perfect_order_and_of_no_order():
 
 def test_ndcg_equals_scikit_learn_with_ties():
     rng = np.random.default_rng(4)
-    reward, rank = (
-        rng.integers(0, 3, (30, 4)).astype(float),
-        rng.permuted(np.tile(np.arange(4), (30, 1)), axis=1),
-    )
+    reward, rank = (rng.integers(0, 3, (30, 4)).astype(float), rng.permuted(np.tile(np.arange(4), (30, 1)), axis=1))
     expected = [ndcg_score([3 - r], [s]) for r, s in zip(rank, reward, strict=True)]
     np.testing.assert_allclose(ndcg(reward, rank), expected)
 
@@ -208,13 +199,7 @@ def test_who_wrote_the_answers_does_not_depend_on_their_order():
 def test_length_correlations_are_those_of_scipy():
     rng = np.random.default_rng(9)
     rows = [
-        group(
-            rng.normal(size=k).round(1),
-            0.5,
-            prompt=str(i),
-            length=rng.integers(1, 9, k),
-            rank=rng.integers(0, 3, k),
-        )
+        group(rng.normal(size=k).round(1), 0.5, prompt=str(i), length=rng.integers(1, 9, k), rank=rng.integers(0, 3, k))
         for i, k in enumerate([2, 3, 5, 5, 40, 2])
     ]
     rows.append(group([1.0, 1.0], 0.5, prompt="silent", length=[1, 2], rank=[0, 1]))
@@ -222,9 +207,7 @@ def test_length_correlations_are_those_of_scipy():
     each = [spearmanr(g.reward, g.length).statistic for g in rows if np.ptp(g.reward) and np.ptp(g.length)]
     assert metrics["length/spearman"] == pytest.approx(np.mean(each))
     assert length_correlation(scored, samples=20, seed=0).value == pytest.approx(np.mean(each))
-    assert metrics["length/spearman_pooled"] == pytest.approx(
-        spearmanr(scored.reward, scored.length).statistic
-    )
+    assert metrics["length/spearman_pooled"] == pytest.approx(spearmanr(scored.reward, scored.length).statistic)
     assert metrics["n_length_undefined"] == len(rows) - len(each)
     big = rows[4]
     rho = spearmanr(np.column_stack([big.reward, big.length, -big.rank])).statistic

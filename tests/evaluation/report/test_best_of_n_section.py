@@ -64,10 +64,7 @@ def test_a_reward_that_is_gamed_is_said_to_be_past_its_peak():
 def test_records_of_one_prompt_are_pooled_and_an_answer_in_two_of_them_counts_once():
     rewards = [np.array([1.0, 2.0]), np.array([3.0, 1.0, 5.0]), np.array([9.0, 8.0])]
     found = evaluation(rewards, prompts=["a", "a", "b"])
-    assert [sorted(found.results.scored.reward[p]) for p in pooled(found.results)] == [
-        [1, 1, 2, 3, 5],
-        [8, 9],
-    ]
+    assert [sorted(found.results.scored.reward[p]) for p in pooled(found.results)] == [[1, 1, 2, 3, 5], [8, 9]]
     same = evaluation([np.array([1.0, 2.0]), np.array([1.0, 2.0])], prompts=["a", "a"])
     assert [len(p) for p in pooled(same.results)] == [2]
 
@@ -136,10 +133,7 @@ def test_two_prompts_of_different_size_are_both_counted():
 def test_one_prompt_gets_no_fit_and_no_word_of_intervals():
     rewards = [np.arange(16.0), np.array([1.0]), np.array([1.0])]  # two without a choice
     section = part(evaluation(rewards, [r**2 for r in rewards]))
-    assert (
-        "on 1 prompt with at least 16 different answers (2 prompts left out for having fewer)."
-        in section.text
-    )
+    assert "on 1 prompt with at least 16 different answers (2 prompts left out for having fewer)." in section.text
     assert "Without intervals" in section.text
     words = [section.figures[0].caption, *(t.note for t in section.tables)]
     assert not any("95 %" in w or "fit" in w or "resampled" in w for w in words)

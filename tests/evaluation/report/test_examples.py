@@ -58,9 +58,7 @@ def test_the_report_of_the_scores_is_byte_for_byte_the_report_they_come_from(tmp
     set_of_runs = Ensemble([Noisy("a", 0.01), Noisy("b", -0.02)])
     more = [Noisy("bag of words", 0.1)]
     scoring = Pass(set_of_runs, soft, more, block=16)
-    evaluation_run = EvaluationRun(
-        tmp_path / "live", scoring, world, ("a", "b"), SECTIONS, about="x", samples=50
-    )
+    evaluation_run = EvaluationRun(tmp_path / "live", scoring, world, ("a", "b"), SECTIONS, about="x", samples=50)
     live = evaluation_run()
     evaluation = read_examples(tmp_path / "live" / "examples.parquet", samples=50)
     found = [section for make in SECTIONS.values() if (section := make(evaluation)) is not None]
@@ -69,36 +67,11 @@ def test_the_report_of_the_scores_is_byte_for_byte_the_report_they_come_from(tmp
     for name in ("report.json", "report.html", "examples.parquet"):
         assert (tmp_path / "live" / name).read_bytes() == (tmp_path / "again" / name).read_bytes(), name
     before, after = live.evaluation.results, evaluation.results
-    for column in (
-        "record",
-        "place",
-        "source",
-        "annotators",
-        "tokens",
-        "trimmed",
-        "finished",
-        "gold",
-        "members",
-    ):
+    for column in ("record", "place", "source", "annotators", "tokens", "trimmed", "finished", "gold", "members"):
         np.testing.assert_array_equal(getattr(before, column), getattr(after, column))
-    for column in (
-        "group",
-        "reward",
-        "length",
-        "rank",
-        "prompt",
-        "domain",
-        "first",
-        "second",
-        "win_prob",
-        "votes",
-    ):
+    for column in ("group", "reward", "length", "rank", "prompt", "domain", "first", "second", "win_prob", "votes"):
         np.testing.assert_array_equal(getattr(before.scored, column), getattr(after.scored, column))
-    assert (before.sources, before.annotator_sets, before.counts) == (
-        after.sources,
-        after.annotator_sets,
-        after.counts,
-    )
+    assert (before.sources, before.annotator_sets, before.counts) == (after.sources, after.annotator_sets, after.counts)
 
 
 def own(tmp_path, **columns):
@@ -153,10 +126,7 @@ def test_ranks_by_shares_are_those_of_scipy():
         ({"win_prob": [1.0, 1.5, 0.0]}, "row 1: key 'win_prob': is 1.5, not in 0..1"),
         ({"win_prob": [1.0, None, 0.0]}, "row 1: key 'win_prob': is missing or NaN"),
         ({"reward_a": ["good", "bad", "1"]}, "key 'reward_a': is not numbers"),
-        (
-            {"record": [0, 0, 1], "a": [0, 0, 0], "b": [1, 1, 1]},
-            "row 1: key 'reward_a': is not what it is in another",
-        ),
+        ({"record": [0, 0, 1], "a": [0, 0, 0], "b": [1, 1, 1]}, "row 1: key 'reward_a': is not what it is in another"),
     ],
 )
 def test_what_is_wrong_with_a_file_is_said(tmp_path, columns, message):

@@ -54,9 +54,7 @@ def test_wilson_is_scipys(count, number):
 @pytest.mark.parametrize("draw", [draw_reliability, draw_margins])
 def test_intervals_stay_inside_0_to_1(draw):
     canvas, _ = drawn(partial(draw, evaluation()))
-    ends = [
-        p[:, 1] for axes in canvas.axes for c in axes.collections for p in c.get_segments() if len(p) == 2
-    ]
+    ends = [p[:, 1] for axes in canvas.axes for c in axes.collections for p in c.get_segments() if len(p) == 2]
     assert len(ends) > 3
     assert all(0 <= end.min() <= end.max() <= 1 for end in ends)
 
@@ -99,9 +97,7 @@ def test_a_single_answer_stands_out_from_the_paper_and_the_legend_from_the_point
 
 
 def test_a_risk_coverage_curve_starts_where_the_table_does():
-    canvas, _ = drawn(
-        selective(evaluation(prompts=20)).figures[0].draw
-    )  # 60 pairs: 20 of them are more than 20 %
+    canvas, _ = drawn(selective(evaluation(prompts=20)).figures[0].draw)  # 60 pairs: 20 of them are more than 20 %
     assert canvas.axes[0].lines[0].get_xdata()[0] == pytest.approx(0.2)
 
 
@@ -123,9 +119,4 @@ def test_aggregators_with_one_curve_share_a_line_and_others_look_different():
     assert len({(line.get_linestyle(), line.get_marker()) for line in lines}) == len(lines) > 1
     same = replace(results, members=np.stack([flat, flat]))
     canvas, _ = drawn(best_of_n(replace(one, results=same)).figures[0].draw)
-    assert (
-        canvas.legends[0]
-        .get_texts()[1]
-        .get_text()
-        .startswith("gold, also picked by mean and median and worst")
-    )
+    assert canvas.legends[0].get_texts()[1].get_text().startswith("gold, also picked by mean and median and worst")

@@ -13,8 +13,7 @@ from rlhf.evaluation.report.sections.ood import shifts
 def scored(prompts, seed):
     rng = np.random.default_rng(seed)
     return Scored.from_groups(
-        group(rng.normal(size=3), rng.integers(0, 4, (3, 3)) / 3, prompt=f"{seed} {i}", votes=3)
-        for i in range(prompts)
+        group(rng.normal(size=3), rng.integers(0, 4, (3, 3)) / 3, prompt=f"{seed} {i}", votes=3) for i in range(prompts)
     )
 
 

@@ -80,9 +80,7 @@ def test_equals_the_losses_that_transformers_computes(folders):
             for r in encoded.responses
         ]
         np.testing.assert_allclose(scores.reward, expected, atol=2e-4)
-        np.testing.assert_array_equal(
-            scores.tokens, [len(encoded.prompt) + len(r) for r in encoded.responses]
-        )
+        np.testing.assert_array_equal(scores.tokens, [len(encoded.prompt) + len(r) for r in encoded.responses])
 
 
 @pytest.fixture

@@ -26,9 +26,7 @@ def test_every_line_is_explained_and_no_legend_covers_a_curve(tmp_path, monkeypa
         said = [text.get_text() for text in axis.get_legend().get_texts()]
         assert said[-2:] == ["a generation begins", "early stopping"]
         assert not axis.get_legend().get_window_extent().overlaps(axis.get_window_extent().shrunk(0.98, 0.98))
-    assert (
-        figure.axes[6].get_ylabel() == "share of votes"
-    )  # who voted, people or a simulation, is not known here
+    assert figure.axes[6].get_ylabel() == "share of votes"  # who voted, people or a simulation, is not known here
 
 
 def test_an_earlier_log_keeps_its_rows_under_another_name(tmp_path):
@@ -37,10 +35,7 @@ def test_an_earlier_log_keeps_its_rows_under_another_name(tmp_path):
     for text in ("one", "two"):
         path.write_text(text)
         keep_earlier(path)
-    assert {p.name: p.read_text() for p in tmp_path.iterdir()} == {
-        "metrics.1.csv": "one",
-        "metrics.2.csv": "two",
-    }
+    assert {p.name: p.read_text() for p in tmp_path.iterdir()} == {"metrics.1.csv": "one", "metrics.2.csv": "two"}
 
 
 @pytest.mark.slow

@@ -64,9 +64,7 @@ def test_votes_without_their_key_or_tasks_are_refused(voted):
     votes = folder / "step-000050.votes.jsonl"
     for wrong in ("step-000070", "step-fifty"):
         other = shutil.copy(votes, folder / f"{wrong}.votes.jsonl")
-        with pytest.raises(
-            RecordError, match=rf"{wrong}\.votes\.jsonl: no {wrong}\.key\.json beside it \(step-<n>"
-        ):
+        with pytest.raises(RecordError, match=rf"{wrong}\.votes\.jsonl: no {wrong}\.key\.json beside it \(step-<n>"):
             list(read_votes(folder))
         other.unlink()
     (folder / "step-000050.tasks.jsonl").rename(folder / "kept")
@@ -91,9 +89,7 @@ def test_votes_on_something_else_are_refused(voted):
             list(read_votes(folder))
 
     renamed = tuple(replace(c, id=f"x{c.id}") for c in first.completions)
-    refused(
-        [replace(first, completions=renamed, votes=())], r"key 'completions\.id': .*c0.* not both .*same step"
-    )
+    refused([replace(first, completions=renamed, votes=())], r"key 'completions\.id': .*c0.* not both .*same step")
     altered = (replace(first.completions[0], text="Better."), first.completions[1])
     refused([replace(first, completions=altered)], r"key 'completions\.text': .*another text.*same step")
     refused([replace(first, prompt="Else?")], "key 'prompt': .*the prompt has another text")
@@ -150,9 +146,7 @@ def test_a_policy_that_is_its_reference_draws_other_answers(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("oversight", [0, 6])
-def test_people_are_not_asked_where_nothing_differs_and_the_loop_goes_on(
-    tmp_path, capsys, monkeypatch, oversight
-):
+def test_people_are_not_asked_where_nothing_differs_and_the_loop_goes_on(tmp_path, capsys, monkeypatch, oversight):
     monkeypatch.setattr("rlhf.optimise.iterate.run._answers", lambda made, who: ["A."] * len(made.overseen))
     iterate(loop(tmp_path, oversight=oversight))
     said, folder = capsys.readouterr().out, tmp_path / "generation-0"
@@ -163,9 +157,7 @@ def test_people_are_not_asked_where_nothing_differs_and_the_loop_goes_on(
     write(folder / "records.jsonl", SimulatedAnnotators().vote(waiting))
     iterate(loop(tmp_path, oversight=oversight))
     assert (tmp_path / "generation-1" / "policy.pt").is_file()
-    simulated = replace(
-        loop(tmp_path / "simulated", oversight=oversight), label_source=SimulatedAnnotators().vote
-    )
+    simulated = replace(loop(tmp_path / "simulated", oversight=oversight), label_source=SimulatedAnnotators().vote)
     iterate(simulated)
     assert not list((tmp_path / "simulated").glob("*/step-*"))
 
@@ -181,9 +173,7 @@ def test_votes_on_a_policy_train_the_next_reward_model(train, exported, policy, 
     (tasks,) = (run / "oversight").glob("*.tasks.jsonl")
     records = list(read(tasks))
     splits = [HashSplit().split_of(r) for r in records]
-    assert {s: splits.count(s) >= 2 for s in ("train", "val", "test")} == dict.fromkeys(
-        ("train", "val", "test"), True
-    )
+    assert {s: splits.count(s) >= 2 for s in ("train", "val", "test")} == dict.fromkeys(("train", "val", "test"), True)
     key = json.loads((run / "oversight" / "step-000002.key.json").read_text())
     assert {w for who in key.values() for w in who.values()} == {"policy", "reference"}
     votes = run / "oversight" / "step-000002.votes.jsonl"

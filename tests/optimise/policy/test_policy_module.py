@@ -80,9 +80,7 @@ def test_log_probabilities_are_those_of_the_plain_model_on_either_side(tokenizer
             [(prompts[0], responses[0][0]), (prompts[0], [12]), (prompts[1], [13, 14, 15])]
         ):
             logits = model(torch.tensor([prompt + response])).logits[0].float() / 0.7
-            wanted = logits.log_softmax(-1)[len(prompt) - 1 : -1].gather(1, torch.tensor(response)[:, None])[
-                :, 0
-            ]
+            wanted = logits.log_softmax(-1)[len(prompt) - 1 : -1].gather(1, torch.tensor(response)[:, None])[:, 0]
             torch.testing.assert_close(logp[n][rows.response_mask[n]], wanted, atol=1e-5, rtol=1e-5)
 
 
@@ -92,9 +90,7 @@ def test_the_reference_is_the_model_before_training(tokenizer, adapter):
     before = copy.deepcopy(model).eval()
     policy = CausalPolicy(adapter.causal(model) if adapter else model)
     rows = spans([[5, 6]], [[[7, 8], [9, 10]]], pad_id=0)
-    assert (
-        float((policy.logp(rows) - policy.ref_logp(rows)).detach().abs().max()) < 1e-6
-    )  # nothing is trained yet
+    assert float((policy.logp(rows) - policy.ref_logp(rows)).detach().abs().max()) < 1e-6  # nothing is trained yet
     optimizer = torch.optim.Adam([p for p in policy.parameters() if p.requires_grad], lr=0.05)
     for _ in range(3):
         optimizer.zero_grad()
@@ -102,19 +98,14 @@ def test_the_reference_is_the_model_before_training(tokenizer, adapter):
         optimizer.step()
     torch.testing.assert_close(policy.ref_logp(rows), token_logp(before, rows))
     assert float((policy.logp(rows) - policy.ref_logp(rows)).detach().sum()) > 0.1
-    torch.testing.assert_close(
-        token_logp(policy.plain().eval(), rows), policy.logp(rows), atol=1e-4, rtol=1e-4
-    )
+    torch.testing.assert_close(token_logp(policy.plain().eval(), rows), policy.logp(rows), atol=1e-4, rtol=1e-4)
 
 
 def test_sampled_completions_have_the_log_probabilities_they_were_drawn_with(tokenizer):
     """The mean KL of a policy against itself is 0; against a changed reference, k1 and k3 agree within their errors."""
     policy = CausalPolicy(MODEL_SOURCE.causal(tokenizer))
     rollout_policy = CausalRolloutPolicy(
-        policy,
-        Renderer(tokenizer, max_length=200),
-        decoding=Decoding(temperature=0.8, top_p=1.0),
-        max_new_tokens=6,
+        policy, Renderer(tokenizer, max_length=200), decoding=Decoding(temperature=0.8, top_p=1.0), max_new_tokens=6
     )
     torch.manual_seed(0)
     with torch.no_grad():
@@ -151,9 +142,7 @@ def test_the_tabular_policys_kl_is_exact():
         torch.manual_seed(0)
         rollout = policy.rollout(TASKS, 20)
         found = sequence_kl(policy.logp(rollout), policy.ref_logp(rollout), rollout.mask)
-    assert float(found.mean()) == pytest.approx(
-        policy.kl(domains), abs=4 * float(found.std()) / len(found) ** 0.5
-    )
+    assert float(found.mean()) == pytest.approx(policy.kl(domains), abs=4 * float(found.std()) / len(found) ** 0.5)
 
 
 class Known:
@@ -169,9 +158,7 @@ class Known:
 
 def trained(policy, reward_sources, beta, steps, size=16, early_stopping=None):
     shaper = Shaper(Fixed(beta), mean)
-    module = PolicyModule(
-        policy, reward_sources, shaper, completions=4, early_stopping=early_stopping, **OPTIMIZING
-    )
+    module = PolicyModule(policy, reward_sources, shaper, completions=4, early_stopping=early_stopping, **OPTIMIZING)
     module.set_reward_scale(TASKS, 0)
     trainer = pl.Trainer(
         accelerator="cpu", max_steps=steps, max_epochs=-1, logger=False, enable_checkpointing=False,
@@ -188,10 +175,7 @@ def test_training_reaches_the_closed_form_policy_on_texts():
     """Reward 1 for polite answers: π* has log-odds of the reference + 1/(std·β); everything else stays as it was."""
     policy = TabularPolicy(GOLD)
     module = trained(
-        policy,
-        RewardSources(Known(lambda t: float("help" in t or "asking" in t or "nice day" in t))),
-        0.5,
-        120,
+        policy, RewardSources(Known(lambda t: float("help" in t or "asking" in t or "nice day" in t))), 0.5, 120
     )
     scale = float(module.proxy.std[0])
     polite = policy.table()[:, 1].detach()
@@ -252,18 +236,14 @@ def test_a_stopped_run_is_the_beginning_of_the_run_that_nothing_stops():
     assert step is not None
     assert stopped.warned["step"] == step == len(stopped.trace) < 40
     assert stopped.trace == whole.trace[:step]
-    told = trained(
-        TabularPolicy(GOLD), reward_sources, 0.0, 40, early_stopping=replace(early_stopping, stop=False)
-    )
+    told = trained(TabularPolicy(GOLD), reward_sources, 0.0, 40, early_stopping=replace(early_stopping, stop=False))
     assert (told.warned["step"], told.trace) == (step, whole.trace)
 
 
 @pytest.mark.parametrize(("stop", "steps"), [(True, 10), (False, 14)])
 def test_a_run_that_was_stopped_early_stays_stopped_when_it_is_resumed(tmp_path, stop, steps):
     def module(stop):
-        early_stopping = StoppingRule(
-            {"length": partial(above, column="length", level=0.0)}, window=5, stop=stop
-        )
+        early_stopping = StoppingRule({"length": partial(above, column="length", level=0.0)}, window=5, stop=stop)
         reward_sources = RewardSources(Known(lambda t: float(len(t))))
         made = PolicyModule(
             TabularPolicy(GOLD),
@@ -333,18 +313,12 @@ def test_a_linear_reward_learns_what_annotators_like():
 
 def test_oversight_is_blind_and_votes_come_back(tmp_path):
     tasks = TASKS[:12]
-    said = {
-        "policy": ["Good. " + str(i) for i in range(12)],
-        "reference": ["Bad."] * 12,
-        "previous": ["So."] * 12,
-    }
+    said = {"policy": ["Good. " + str(i) for i in range(12)], "reference": ["Bad."] * 12, "previous": ["So."] * 12}
     path = write_tasks(tmp_path, 50, tasks, said, seed=0)
     blind = list(read(path))
     assert "policy" not in path.read_text()
     assert all(not c.source for r in blind for c in r.completions)
-    assert (
-        len({tuple("Good" in c.text for c in r.completions) for r in blind}) > 1
-    )  # the order is not always the same
+    assert len({tuple("Good" in c.text for c in r.completions) for r in blind}) > 1  # the order is not always the same
     annotators = SimulatedAnnotators(
         gold=lambda r: [20.0 * c.text.startswith("Good") for c in r.completions], careless=0.0, position_bias=0.0,
         length_bias=0.0, tie_width=0.1,
@@ -411,27 +385,21 @@ def test_any_selector_chooses_pairs_of_new_answers(tmp_path):
     for name, selector in {
         "random": at_random, "logdet": log_det, "disagreement": disagreement, "policy": policy_aware,
     }.items():  # fmt: skip
-        chosen = PairSelection(selector, HashedFeatures)(
-            new, known, reward_source, 15, np.random.default_rng(0)
-        )
+        chosen = PairSelection(selector, HashedFeatures)(new, known, reward_source, 15, np.random.default_rng(0))
         picks[name] = [r.prompt_id for r in chosen]
         assert len(set(picks[name])) == 15
         assert all(len(r.completions) == 2 and not r.votes and r.prompt_id.startswith("new-") for r in chosen)
     assert len({tuple(sorted(ids)) for ids in picks.values()}) == 4
     members = {}
     for record in new:
-        spread = reward_source.score(
-            [record.prompt] * len(record.completions), [c.text for c in record.completions]
-        )[0]
+        spread = reward_source.score([record.prompt] * len(record.completions), [c.text for c in record.completions])[0]
         for i in range(len(record.completions)):
             for j in range(i + 1, len(record.completions)):
                 name = f"{record.prompt_id}/{record.completions[i].id}/{record.completions[j].id}"
                 members[name] = float((spread[:, i] - spread[:, j]).var())
     picked = np.mean([members[name] for name in picks["disagreement"]])
     assert picked > 2 * np.mean([members[name] for name in picks["random"]])
-    every = PairSelection(at_random, HashedFeatures)(
-        new, known, reward_source, 10_000, np.random.default_rng(0)
-    )
+    every = PairSelection(at_random, HashedFeatures)(new, known, reward_source, 10_000, np.random.default_rng(0))
     assert {r.prompt_id for r in every} == set(members)
 
 
@@ -450,10 +418,7 @@ def test_without_a_label_source_the_loop_waits_for_people(tmp_path, capsys):
     iterate(loop(tmp_path, label_source=None))
     assert (tmp_path / "generation-1" / "policy.pt").is_file()
     key = json.loads((folder / "step-000000.key.json").read_text())
-    assert {who for names in key.values() for who in names.values()} == {
-        "policy",
-        "reference",
-    }
+    assert {who for names in key.values() for who in names.values()} == {"policy", "reference"}
 
 
 def test_a_policy_in_training_is_a_policy_of_collecting():
@@ -465,14 +430,8 @@ def test_a_policy_in_training_is_a_policy_of_collecting():
 
 
 def test_people_see_neither_the_truth_nor_equal_answers(tmp_path):
-    said = {
-        "policy": ["Same.", "A.", "A."],
-        "reference": ["Same.", "B.", "B."],
-        "previous": ["Same.", "B.", "C."],
-    }
-    path = write_tasks(
-        tmp_path, 7, TASKS[:3], said, seed=0, gold=lambda prompts, texts: [len(texts)] * len(texts)
-    )
+    said = {"policy": ["Same.", "A.", "A."], "reference": ["Same.", "B.", "B."], "previous": ["Same.", "B.", "C."]}
+    path = write_tasks(tmp_path, 7, TASKS[:3], said, seed=0, gold=lambda prompts, texts: [len(texts)] * len(texts))
     blind = list(read(path))
     assert "gold" not in path.read_text()
     assert [(r.prompt_id, sorted(c.text for c in r.completions)) for r in blind] == [

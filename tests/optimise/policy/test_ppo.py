@@ -58,17 +58,13 @@ def test_the_clip_takes_the_gradient_only_where_it_leads_further_away(ratio, adv
 def test_advantages_are_those_of_a_naive_sum(seed, lam, gamma):
     """A_t = Σ_k (γλ)^k δ_{t+k}, completion by completion, over the tokens alone."""
     reward, value, mask = numbers(seed, 3, 5), numbers(seed + 1, 3, 5), masks(seed, 3, 5)
-    found = gae(
-        reward.masked_fill(~mask, torch.nan), value.masked_fill(~mask, torch.nan), mask, lam=lam, gamma=gamma
-    )
+    found = gae(reward.masked_fill(~mask, torch.nan), value.masked_fill(~mask, torch.nan), mask, lam=lam, gamma=gamma)
     for row in range(3):
         r, v = reward[row][mask[row]].tolist(), [*value[row][mask[row]].tolist(), 0.0]
         deltas = [r[t] + gamma * v[t + 1] - v[t] for t in range(len(r))]
         wanted = [sum((gamma * lam) ** (k - t) * deltas[k] for k in range(t, len(r))) for t in range(len(r))]
         assert found.advantage[row][mask[row]].tolist() == pytest.approx(wanted)
-        assert found.target[row][mask[row]].tolist() == pytest.approx(
-            [a + b for a, b in zip(wanted, v, strict=False)]
-        )
+        assert found.target[row][mask[row]].tolist() == pytest.approx([a + b for a, b in zip(wanted, v, strict=False)])
     assert bool((found.advantage[~mask] == 0).all())
 
 

@@ -38,20 +38,14 @@ class Counts:
 
     def score(self, prompts, texts):
         values = torch.tensor([float(t.count("e")) for t in texts])
-        return values[None], torch.stack(
-            [values, torch.tensor([len(t) / 50 for t in texts])], 1
-        ).double().numpy()
+        return values[None], torch.stack([values, torch.tensor([len(t) / 50 for t in texts])], 1).double().numpy()
 
 
 def module(policy=None, kind=PpoModule, lr=0.02, **options):
     optimizing = {"optimizer": partial(torch.optim.Adam, lr=lr), "schedule": constant}
     options = {"completions": 4, "early_stopping": None} | options
     made = kind(
-        policy or TabularPolicy(GOLD),
-        RewardSources(Counts()),
-        Shaper(Fixed(0.1), mean),
-        **options,
-        **optimizing,
+        policy or TabularPolicy(GOLD), RewardSources(Counts()), Shaper(Fixed(0.1), mean), **options, **optimizing
     )
     made.set_reward_scale(TASKS[:48], 0)
     return made
@@ -78,9 +72,7 @@ def language(tokenizer, adapter=None):
     model = MODEL_SOURCE.causal(tokenizer)
     policy = CausalPolicy(adapter.causal(model) if adapter else model)
     decoding = Decoding(temperature=1.0, top_p=1.0)
-    return CausalRolloutPolicy(
-        policy, Renderer(tokenizer, max_length=200), decoding=decoding, max_new_tokens=6
-    )
+    return CausalRolloutPolicy(policy, Renderer(tokenizer, max_length=200), decoding=decoding, max_new_tokens=6)
 
 
 def test_a_rollout_is_one_step_of_many_passes():

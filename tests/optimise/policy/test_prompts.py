@@ -39,9 +39,7 @@ def test_a_prompt_counts_where_the_policy_reads_less_than_all_of_it():
     with pytest.warns(
         UserWarning, match=r": 2 of 4 \(train\), 0 of 1 \(evaluated\); .*larger max_length.*smaller my\.key"
     ):
-        found = count_trimmed(
-            language_policy(whole[2] + 5), {"train": TASKS, "evaluated": TASKS[:1]}, key="my.key"
-        )
+        found = count_trimmed(language_policy(whole[2] + 5), {"train": TASKS, "evaluated": TASKS[:1]}, key="my.key")
     assert found == {
         "prompts/train/count": 4, "prompts/train/trimmed": 2,
         "prompts/evaluated/count": 1, "prompts/evaluated/trimmed": 0,
@@ -52,12 +50,7 @@ def test_nothing_is_said_where_nothing_is_lost():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert count_trimmed(language_policy(250), {"train": TASKS})["prompts/train/trimmed"] == 0
-        assert (
-            count_trimmed(TabularPolicy(ToyGold(ToyWorld(size=40))), {"train": TASKS})[
-                "prompts/train/trimmed"
-            ]
-            == 0
-        )
+        assert count_trimmed(TabularPolicy(ToyGold(ToyWorld(size=40))), {"train": TASKS})["prompts/train/trimmed"] == 0
 
 
 def counts(run):
@@ -92,9 +85,7 @@ def test_a_loop_says_it_too(train):
              "model.depth=1", "data.size=60", "task.plan.generations=1", "task.plan.steps=1", "task.plan.prompts=2",
              "task.plan.samples=4", "task.plan.k=2", "task.plan.labelled=2", "task.plan.reference_samples=32",
              "task.plan.eval_prompts=5", "task.plan.oversight=4", "shaping.rules.missing_eos=null"]  # fmt: skip
-    with pytest.warns(
-        UserWarning, match=r"5 of 5 \(evaluated\), 4 of 4 \(oversight\).*smaller policy\.max_new_tokens"
-    ):
+    with pytest.warns(UserWarning, match=r"5 of 5 \(evaluated\), 4 of 4 \(oversight\).*smaller policy\.max_new_tokens"):
         found = counts(train(*given, "max_length=20"))
     assert (found["evaluated"], found["oversight"]) == ((5, 5), (4, 4))
     assert counts(train(*given))["evaluated"] == (0, 5)

@@ -53,17 +53,13 @@ def test_a_fixed_beta_is_that_of_the_configuration():
 
 
 @pytest.mark.parametrize("change", [{"init": 0.2}, {"target": 8.0}, {"horizon": 2000}])
-@pytest.mark.parametrize(
-    "inside", [lambda c: c, PerPrompt, lambda c: PerDomain(PerPrompt(c), {"safety": 2.0})]
-)
+@pytest.mark.parametrize("inside", [lambda c: c, PerPrompt, lambda c: PerDomain(PerPrompt(c), {"safety": 2.0})])
 def test_an_adapted_beta_is_kept_for_the_settings_it_was_adapted_to(change, inside):
     old = after_updates(inside(Adaptive(**ADAPTIVE)))
     assert betas(silently(inside(Adaptive(**ADAPTIVE)), controller_state_of(old))) == betas(old)
     new = inside(Adaptive(**ADAPTIVE | change))
     ((name, value),) = change.items()
-    with pytest.warns(
-        UserWarning, match=rf"^shaping\.controller: {name}={value} \(was .*\): β starts from init="
-    ):
+    with pytest.warns(UserWarning, match=rf"^shaping\.controller: {name}={value} \(was .*\): β starts from init="):
         load_controller(new, controller_state_of(old))
     assert betas(new) == betas(inside(Adaptive(**ADAPTIVE | change))) != betas(old)
 
@@ -79,9 +75,7 @@ def test_annealing_goes_on_where_it_was_under_its_new_settings(change):
     same = Annealed(**ANNEALED, curve=partial(linear))  # as Hydra makes it
     assert betas(silently(same, controller_state_of(old))) == betas(old)
     new, wanted = Annealed(**ANNEALED | change), after_updates(Annealed(**ANNEALED | change))
-    with pytest.warns(
-        UserWarning, match=rf"^shaping\.controller: {next(iter(change))}=.*after 192 episodes β goes on"
-    ):
+    with pytest.warns(UserWarning, match=rf"^shaping\.controller: {next(iter(change))}=.*after 192 episodes β goes on"):
         load_controller(new, controller_state_of(old))
     assert betas(new) == betas(wanted) != betas(old)
 

@@ -23,9 +23,7 @@ def beta(controller) -> float:
     return float(controller.betas(TWO)[0])
 
 
-@pytest.mark.parametrize(
-    ("curve", "quarter"), [(linear, 0.775), (cosine, 0.1 + 0.9 * (1 + math.cos(math.pi / 4)) / 2)]
-)
+@pytest.mark.parametrize(("curve", "quarter"), [(linear, 0.775), (cosine, 0.1 + 0.9 * (1 + math.cos(math.pi / 4)) / 2)])
 def test_annealing_goes_from_high_to_low_and_stays(curve, quarter):
     controller = Annealed(1.0, 0.1, 100, curve)
     seen = [beta(controller)]

@@ -22,16 +22,10 @@ def test_a_resumed_run_has_the_beta_it_is_given(train, exported, capsys):
     assert betas(fixed) == pytest.approx([0.05] * 2)
     changed = train(*policy, "task.steps=4", f"ckpt={fixed}", "shaping.controller.beta=0.7")
     assert betas(changed) == pytest.approx([0.05] * 2 + [0.7] * 2)
-    with pytest.warns(
-        UserWarning, match="the checkpoint is of Fixed: Annealed starts from its configuration"
-    ):
+    with pytest.warns(UserWarning, match="the checkpoint is of Fixed: Annealed starts from its configuration"):
         annealed = train(*policy, "task.steps=3", f"ckpt={fixed}", "shaping=annealed")
     assert betas(annealed) == pytest.approx([0.05] * 2 + [0.2])
     capsys.readouterr()
-    with pytest.warns(
-        UserWarning, match="the checkpoint is of Annealed: Fixed starts from its configuration"
-    ):
-        train(
-            *policy, f"ckpt={annealed}", "shaping=fixed", "shaping.controller.beta=0.3", "task.dry_run=true"
-        )
+    with pytest.warns(UserWarning, match="the checkpoint is of Annealed: Fixed starts from its configuration"):
+        train(*policy, f"ckpt={annealed}", "shaping=fixed", "shaping.controller.beta=0.3", "task.dry_run=true")
     assert "beta 0.3," in capsys.readouterr().out

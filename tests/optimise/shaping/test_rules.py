@@ -55,10 +55,7 @@ AGGREGATORS = {
     "mean": (torch_ensemble.mean, lambda x: x.mean(0)),
     "median": (torch_ensemble.median, lambda x: np.median(x, 0)),
     "worst_case": (torch_ensemble.worst_case, lambda x: x.min(0)),
-    "uwo": (
-        partial(torch_ensemble.mean_minus_variance, weight=0.5),
-        lambda x: x.mean(0) - 0.5 * x.var(0, ddof=0),
-    ),
+    "uwo": (partial(torch_ensemble.mean_minus_variance, weight=0.5), lambda x: x.mean(0) - 0.5 * x.var(0, ddof=0)),
     "lcb": (partial(torch_ensemble.mean_minus_std, weight=2.0), lambda x: x.mean(0) - 2 * x.std(0, ddof=0)),
 }
 
@@ -103,10 +100,7 @@ def test_members_are_normalised_one_by_one():
         (torch_ensemble.mean, ensemble.mean),
         (torch_ensemble.median, ensemble.median),
         (torch_ensemble.worst_case, ensemble.worst_case),
-        (
-            partial(torch_ensemble.mean_minus_variance, weight=0.7),
-            partial(ensemble.mean_minus_variance, weight=0.7),
-        ),
+        (partial(torch_ensemble.mean_minus_variance, weight=0.7), partial(ensemble.mean_minus_variance, weight=0.7)),
     ],
 )
 @pytest.mark.parametrize("size", [1, 4, 5])

@@ -78,17 +78,12 @@ def test_order_batch_size_and_padding_side_change_nothing():
     shuffled = shape_rewards(scores[order], logp[order], ref[order], mask[order], 0.2, clip=1.0)
     assert torch.equal(shuffled.seq_reward, whole.seq_reward[order])
     alone = torch.cat(
-        [
-            shape_rewards(scores[[i]], logp[[i]], ref[[i]], mask[[i]], 0.2, clip=1.0).seq_reward
-            for i in range(6)
-        ]
+        [shape_rewards(scores[[i]], logp[[i]], ref[[i]], mask[[i]], 0.2, clip=1.0).seq_reward for i in range(6)]
     )
     assert torch.equal(alone, whole.seq_reward)
 
     def left(x):
-        return torch.stack(
-            [row.roll(int(mask.shape[1] - keep.sum())) for row, keep in zip(x, mask, strict=True)]
-        )
+        return torch.stack([row.roll(int(mask.shape[1] - keep.sum())) for row, keep in zip(x, mask, strict=True)])
 
     rolled = shape_rewards(scores, left(logp), left(ref), left(mask), 0.2, clip=1.0)
     torch.testing.assert_close(rolled.seq_reward, whole.seq_reward)
@@ -117,9 +112,7 @@ def test_subtracting_and_replacing_a_missing_end():
     fired = torch.tensor([True, False, True, False, False, False])
     term = torch.where(fired, -1.0, 0.0)
     subtracted = shape_rewards(scores, logp, ref, mask, 0.0, missing_eos=term)
-    replaced = shape_rewards(
-        scores, logp, ref, mask, 0.0, missing_eos=Term(term, fired), uncertainty=torch.ones(6)
-    )
+    replaced = shape_rewards(scores, logp, ref, mask, 0.0, missing_eos=Term(term, fired), uncertainty=torch.ones(6))
     torch.testing.assert_close(subtracted.seq_reward, scores + term)
     torch.testing.assert_close(replaced.seq_reward, torch.where(fired, -1.0, scores - 1))
 
@@ -134,9 +127,7 @@ def test_token_and_sequence_placement_have_the_same_sum():
 
 def policy(generator, depth=3, size=4):
     """A random autoregressive policy as log-probabilities of all sequences, token by token: [size^depth, depth]."""
-    tables = [
-        torch.randn(*[size] * (t + 1), generator=generator).double().log_softmax(-1) for t in range(depth)
-    ]
+    tables = [torch.randn(*[size] * (t + 1), generator=generator).double().log_softmax(-1) for t in range(depth)]
     every = list(product(range(size), repeat=depth))
     return torch.stack([torch.stack([tables[t][seq[: t + 1]] for t in range(depth)]) for seq in every])
 
@@ -150,10 +141,7 @@ def test_estimators_against_enumeration(seed):
     assert float(weight.sum()) == pytest.approx(1)
     true = float((weight * (logp.sum(1) - ref.sum(1))).sum())
     mask = torch.ones_like(logp, dtype=torch.bool)
-    found = {
-        name: float((weight * sequence_kl(logp, ref, mask, k).double()).sum())
-        for name, k in ESTIMATORS.items()
-    }
+    found = {name: float((weight * sequence_kl(logp, ref, mask, k).double()).sum()) for name, k in ESTIMATORS.items()}
     assert found["k1"] == pytest.approx(true, rel=1e-5)
     assert found["k3"] == pytest.approx(true, rel=1e-5)
     assert abs(found["k2"] - true) > 0.01 * true
@@ -220,10 +208,7 @@ def test_beta_per_completion_needs_its_correction():
         ({"beta": torch.ones(5)}, "beta has the shape"),
         ({"length": torch.full((6,), -torch.inf)}, "length is not finite"),
         ({"missing_eos": torch.ones(1)}, "missing_eos has the shape"),
-        (
-            {"format": Term(torch.full((6,), torch.nan), torch.zeros(6, dtype=torch.bool))},
-            "format is not finite",
-        ),
+        ({"format": Term(torch.full((6,), torch.nan), torch.zeros(6, dtype=torch.bool))}, "format is not finite"),
         ({"format": Term(torch.zeros(6), torch.zeros(1, dtype=torch.bool))}, "format.replaces"),
         ({"mask": torch.ones(6, 9)}, "mask is torch.float32"),
         ({"group": torch.zeros(5, dtype=torch.long)}, "group has the shape"),
@@ -240,9 +225,7 @@ def test_the_dry_run_shows_numbers_that_add_up():
     scores, logp, ref, mask = batch(9)
     shaped = shape_rewards(scores, logp, ref, mask, 0.1, length=torch.full((6,), -0.5))
     text = explain(shaped, 2, [f"t{i}" for i in range(9)], mask)
-    shown = {
-        line.split()[0]: float(line.split()[-1]) for line in text.splitlines() if line.split()[-1][0] in "+-"
-    }
+    shown = {line.split()[0]: float(line.split()[-1]) for line in text.splitlines() if line.split()[-1][0] in "+-"}
     parts = [shown[name] for name in shaped.parts]
     assert sum(parts) == pytest.approx(float(shaped.seq_reward[2]), abs=1e-3)
     assert shown["sum"] == pytest.approx(float(shaped.seq_reward[2]), abs=1e-3)
@@ -256,18 +239,13 @@ def test_the_dry_run_shows_the_score_that_a_rule_replaces():
     shaped = shape_rewards(scores, logp, ref, mask, 0.1, missing_eos=gone)
     assert torch.equal(shaped.raw, scores)
     text = explain(shaped, 2, [f"t{i}" for i in range(9)], mask)
-    assert (
-        f"raw score    {float(scores[2]):+.4f}, of which a rule or the clip leaves\n  score        +0.0000"
-        in text
-    )
+    assert f"raw score    {float(scores[2]):+.4f}, of which a rule or the clip leaves\n  score        +0.0000" in text
 
 
 def test_rules_that_replace_the_score_add_up():
     scores, logp, ref, mask = batch(9)
     everywhere = torch.ones(6, dtype=torch.bool)
-    terms = {
-        n: Term(torch.full((6,), v), everywhere) for n, v in {"missing_eos": -1.0, "length": -0.5}.items()
-    }
+    terms = {n: Term(torch.full((6,), v), everywhere) for n, v in {"missing_eos": -1.0, "length": -0.5}.items()}
     shaped = shape_rewards(scores, logp, ref, mask, 0.0, **terms)
     assert torch.allclose(shaped.seq_reward, torch.full((6,), -1.5))
 

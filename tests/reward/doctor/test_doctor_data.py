@@ -50,45 +50,15 @@ def voted(text):
 DEFECTS = [
     ("records without votes", "warn", without_votes({3}), {}, "collect votes"),
     ("duplicate records", "warn", [*SOUND, SOUND[2]], {}, "count twice"),
-    (
-        "ties",
-        "warn",
-        [record(i, winner="tie") if i < 20 else r for i, r in enumerate(SOUND)],
-        {},
-        "rao_kupper",
-    ),
+    ("ties", "warn", [record(i, winner="tie") if i < 20 else r for i, r in enumerate(SOUND)], {}, "rao_kupper"),
     ("first side wins", "warn", [record(2 * i + 1, prompt=f"Q {i}") for i in range(30)], {}, "shuffle"),
     ("identical pairs", "FAIL", [*SOUND[:-1], record(29, good="No.")], {}, "both sides to one text"),
     ("prompt leak", "FAIL", [*SOUND, record(32, prompt=" question 1? ")], {}, "split=near_duplicate"),
-    (
-        "answers too long",
-        "FAIL",
-        [*SOUND[:-4], *(record(i, good="x" * 200) for i in range(26, 30))],
-        {},
-        "max_length",
-    ),
-    (
-        "prompts trimmed",
-        "warn",
-        [*SOUND[:-2], *(record(i, prompt="q" * 200) for i in (28, 29))],
-        {},
-        "max_length",
-    ),
+    ("answers too long", "FAIL", [*SOUND[:-4], *(record(i, good="x" * 200) for i in range(26, 30))], {}, "max_length"),
+    ("prompts trimmed", "warn", [*SOUND[:-2], *(record(i, prompt="q" * 200) for i in (28, 29))], {}, "max_length"),
     ("special tokens in texts", "warn", [*SOUND[:-1], record(29, good="</s> ends a text")], {}, "escaping"),
-    (
-        "special tokens in texts",
-        "warn",
-        [*SOUND[:-1], record(29, prompt="What is <pad> for?")],
-        {},
-        "escaping",
-    ),
-    (
-        "one begin token",
-        "FAIL",
-        SOUND,
-        {"template": "{{ bos_token }}" + CLOSED},
-        "print the begin token once",
-    ),
+    ("special tokens in texts", "warn", [*SOUND[:-1], record(29, prompt="What is <pad> for?")], {}, "escaping"),
+    ("one begin token", "FAIL", SOUND, {"template": "{{ bos_token }}" + CLOSED}, "print the begin token once"),
     ("one end token", "FAIL", SOUND, {"template": CLOSED.replace("eos_token", "eos_token * 2")}, "close"),
     ("template", "FAIL", SOUND, {"template": CLOSED + "{% set day = strftime_now('%d') %}"}, "fixed date"),
 ]
@@ -97,9 +67,7 @@ DEFECTS = [
 @pytest.mark.parametrize(
     ("name", "verdict", "records", "options", "remedy"), DEFECTS, ids=[f"{d[0]}-{i}" for i, d in enumerate(DEFECTS)]
 )  # fmt: skip
-def test_a_planted_defect_is_told_by_its_check_alone_with_the_remedy(
-    found, name, verdict, records, options, remedy
-):
+def test_a_planted_defect_is_told_by_its_check_alone_with_the_remedy(found, name, verdict, records, options, remedy):
     told, table = found(*records, **options)
     assert told == {name: verdict}
     line, advice = [row for row in table.splitlines() if name in row or "->" in row]
@@ -128,9 +96,7 @@ def test_an_answer_without_an_end_token_is_told(found, monkeypatch):
     """The renderer closes every answer, so this defect is planted in the renderer."""
     from rlhf.data.render import Renderer
 
-    monkeypatch.setattr(
-        Renderer, "text", lambda self, prompt, response: f"Human: {prompt}\n\nAssistant: {response}"
-    )
+    monkeypatch.setattr(Renderer, "text", lambda self, prompt, response: f"Human: {prompt}\n\nAssistant: {response}")
     told, table = found(*SOUND)
     assert told["one end token"] == "FAIL"
     assert "60 of 60 rows end without one, 0 with" in table

@@ -89,9 +89,7 @@ HOOKS = [
 
 
 @pytest.mark.parametrize(
-    ("name", "hook"),
-    HOOKS,
-    ids=["width", "pad id 1", "pad id 0 on the right", "batch mean", "order", "noise"],
+    ("name", "hook"), HOOKS, ids=["width", "pad id 1", "pad id 0 on the right", "batch mean", "order", "noise"]
 )
 def test_a_planted_defect_is_told_by_its_check_alone(found, name, hook):
     assert found(hooked(hook)) == {name: "FAIL"}

@@ -154,9 +154,7 @@ PATHS = (
 
 
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: path.__name__.removeprefix("by_"))
-def test_every_path_goes_through_the_engine_within_its_budget_on_its_device(
-    path, exported, tmp_path, monkeypatch
-):
+def test_every_path_goes_through_the_engine_within_its_budget_on_its_device(path, exported, tmp_path, monkeypatch):
     expected = one_by_one(rlhf.load(exported()))
     seen = watch(monkeypatch, BUDGET)
     found = path(exported(), tmp_path, monkeypatch)
@@ -327,9 +325,7 @@ def test_a_policys_reward_reads_a_prompt_once_and_keeps_the_order_of_the_texts(e
     assert features.shape == (len(TEXTS), 32)
     assert features.dtype == np.float64
     alone = sum(tokens.input_ids.numel() for _, tokens, _ in seen.passes)
-    apart = 2 * sum(
-        len(g.prompt) * len(g.kept) + sum(map(len, g.responses)) for g in encoded(source.scorers[0])
-    )
+    apart = 2 * sum(len(g.prompt) * len(g.kept) + sum(map(len, g.responses)) for g in encoded(source.scorers[0]))
     assert alone < apart
     with pytest.raises(ValueError, match=r"task\.max_new_tokens"):
         source.score(["p"], ["y" * 2000])

@@ -25,11 +25,7 @@ PLAN = LabelBudget(start=10, batch=9, rounds=4)
 @pytest.fixture(scope="module")
 def built():
     built = build_pool(
-        ToyWorld(size=120, min_votes=5),
-        BalancedSplit(val=0.1, test=0.3),
-        ToyQualities(),
-        soft,
-        only_voted=True,
+        ToyWorld(size=120, min_votes=5), BalancedSplit(val=0.1, test=0.3), ToyQualities(), soft, only_voted=True
     )
     five = np.array([len(votes) >= 5 for votes in built.held_back])
     return replace(built, pool=replace(built.pool, selectable=built.pool.selectable & five))
@@ -42,9 +38,7 @@ def cast(*choices):
 def labelled(built, folder, votes):
     """Results, and pair -> its votes in the order they were obtained."""
     plan = replace(PLAN, votes=votes)
-    results = list(
-        SelectorRun("random", at_random, 3, built, LinearLearner(), HeldBack(), soft, plan, folder).rounds()
-    )
+    results = list(SelectorRun("random", at_random, 3, built, LinearLearner(), HeldBack(), soft, plan, folder).rounds())
     found = {}
     for event in Journal(folder / "journal.jsonl").of("votes"):
         found.setdefault(event["pair_id"], []).extend(event["votes"])
@@ -64,10 +58,7 @@ def test_owed_are_pairs_short_of_votes_or_split_and_with_room():
     room = np.array([5, 5, 5, 2, 5])
     have = {0: cast("a"), 1: cast("a", "b"), 2: cast("a", "a"), 3: cast("a", "b"), 4: cast(*"abtab")}
     found = Votes(per_pair=2, until_agreed=True).owed(have, room)
-    assert found == {
-        0: "another vote: 1 of 2 so far",
-        1: "another vote: 1 against 1 so far",
-    }
+    assert found == {0: "another vote: 1 of 2 so far", 1: "another vote: 1 against 1 so far"}
     assert list(Votes(per_pair=2).owed(have, room)) == [0]
     assert Votes().owed(have, room) == {}
 
@@ -90,21 +81,14 @@ def test_two_then_more_asks_again_where_votes_differ_and_nowhere_else(built, tmp
     assert more
     assert all(len({v["choice"] for v in votes[:2]}) == 2 for votes in more)
     reasons = [
-        p["reason"]
-        for e in Journal(tmp_path / "journal.jsonl").of("selected")
-        for p in e["pairs"]
-        if p["second"]
+        p["reason"] for e in Journal(tmp_path / "journal.jsonl").of("selected") for p in e["pairs"] if p["second"]
     ]
     assert any(r.startswith("another vote: 1 against 1") for r in reasons)
 
 
 @pytest.mark.parametrize(
     ("wrong", "said"),
-    [
-        ({"per_pair": 6}, "per_pair=6"),
-        ({"again": 1.0}, "again=1.0"),
-        ({"reliability": 0.5}, "reliability=0.5"),
-    ],
+    [({"per_pair": 6}, "per_pair=6"), ({"again": 1.0}, "again=1.0"), ({"reliability": 0.5}, "reliability=0.5")],
 )
 def test_impossible_plans_are_refused(wrong, said):
     with pytest.raises(ValueError, match=said):
@@ -131,6 +115,4 @@ def test_ways_to_spend_votes_are_compared_in_one_run_and_named_in_another(train,
     assert found == {"margin+two_then_more", "random+two_then_more"}
     with pytest.raises(SystemExit):
         train(*small, "task.compare_votes=[seven]")
-    assert (
-        "task.compare_votes names 'seven': one of five, one, open, two_then_more" in capsys.readouterr().err
-    )
+    assert "task.compare_votes names 'seven': one of five, one, open, two_then_more" in capsys.readouterr().err

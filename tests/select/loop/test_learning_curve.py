@@ -83,9 +83,7 @@ def test_no_gain_is_claimed_where_there_is_none():
             ]
         found = compare(curves(values["random"] + values["same"]))["same"]
         missed += (
-            not found["pair_accuracy/mean/difference/ci_low"]
-            <= 0
-            <= found["pair_accuracy/mean/difference/ci_high"]
+            not found["pair_accuracy/mean/difference/ci_low"] <= 0 <= found["pair_accuracy/mean/difference/ci_high"]
         )
     assert missed <= 9  # 3 of 60 are expected; 10 have odds below 1 in 1000
 
@@ -112,19 +110,14 @@ def test_files_round_trip_and_runs_combine(tmp_path):
     assert (tmp_path / "curve.png").stat().st_size > 10_000
     assert "| good | 8 |" in page.read_text()
     assert combine([], tmp_path) is None
-    assert reference_lines({"ceiling/nll": 0.5}) == {
-        "pair_accuracy": {},
-        "nll": {"all votes of the pool": 0.5},
-    }
+    assert reference_lines({"ceiling/nll": 0.5}) == {"pair_accuracy": {}, "nll": {"all votes of the pool": 0.5}}
     assert json.dumps(compare(curves(made)))
     assert table(compare(curves(made))).count("\n") == 4
 
 
 def test_the_figure_says_what_is_compared_how_surely_and_what_is_saved():
     found = curves(rows({"random": slow, "good": fast}, noise=0.02))
-    lines = reference_lines(
-        {"baseline/length": 0.55, "ceiling/pair_accuracy": 0.9, "ceiling/nll": 0.4, "other": 1.0}
-    )
+    lines = reference_lines({"baseline/length": 0.55, "ceiling/pair_accuracy": 0.9, "ceiling/nll": 0.4, "other": 1.0})
     numbers = compare(found)
     figure = draw(found, numbers, lines)
     left, right, lower, difference = figure.axes
@@ -150,8 +143,6 @@ def test_a_sweep_keeps_the_lines_of_its_runs(tmp_path, monkeypatch):
     for name, height in (("0", 0.5), ("1", 0.6)):
         (tmp_path / name).mkdir()
         write_rows(tmp_path / name / "curve.csv", rows({"random": slow, "good": fast}))
-        (tmp_path / name / "metrics.json").write_text(
-            json.dumps({"baseline/length": height, "compare/x/y": 1})
-        )
+        (tmp_path / name / "metrics.json").write_text(json.dumps({"baseline/length": height, "compare/x/y": 1}))
     combine(sorted(tmp_path.glob("*/curve.csv")), tmp_path)
     assert drawn == [{"pair_accuracy": {"longer answer": pytest.approx(0.55)}, "nll": {}}]

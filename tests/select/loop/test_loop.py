@@ -36,22 +36,12 @@ PLAN = LabelBudget(start=8, batch=6, rounds=3)
 
 @pytest.fixture(scope="module")
 def built():
-    return build_pool(
-        ToyWorld(size=120), BalancedSplit(val=0.1, test=0.3), ToyQualities(), soft, only_voted=True
-    )
+    return build_pool(ToyWorld(size=120), BalancedSplit(val=0.1, test=0.3), ToyQualities(), soft, only_voted=True)
 
 
 def selector_run(built, folder, *, selector=log_det, label_source=None, plan=PLAN, seed=1, learner=None):
     return SelectorRun(
-        "logdet",
-        selector,
-        seed,
-        built,
-        learner or LinearLearner(),
-        label_source or HeldBack(),
-        soft,
-        plan,
-        folder,
+        "logdet", selector, seed, built, learner or LinearLearner(), label_source or HeldBack(), soft, plan, folder
     )
 
 
@@ -85,9 +75,7 @@ class StopsAfter:
             yield row, votes
 
 
-@pytest.mark.parametrize(
-    "label_source", [HeldBack(), Simulated(SimulatedAnnotators)], ids=["held back", "simulated"]
-)
+@pytest.mark.parametrize("label_source", [HeldBack(), Simulated(SimulatedAnnotators)], ids=["held back", "simulated"])
 @pytest.mark.parametrize(
     "votes",
     [Votes(), Votes(again=0.34, per_pair=2), Votes(per_pair=2, until_agreed=True)],
@@ -138,18 +126,14 @@ def test_budgets_are_exact_and_labels_count_votes(built, tmp_path):
     assert [r["labels"] for r in results] == [8, 14, 20, 26]
     twice = list(selector_run(built, tmp_path / "b", plan=replace(PLAN, votes=Votes(again=0.5))).rounds())
     assert [r["labels"] for r in twice] == [8, 14, 20, 26]
-    again = [
-        p for e in Journal(tmp_path / "b" / "journal.jsonl").of("selected") for p in e["pairs"] if p["second"]
-    ]
+    again = [p for e in Journal(tmp_path / "b" / "journal.jsonl").of("selected") for p in e["pairs"] if p["second"]]
     assert len(again) == 9
     assert all(p["reason"].startswith("second vote") for p in again)
 
 
 def test_quotas_by_name_from_the_configuration(built, root):
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        cfg = compose(
-            "train", ["task=active", "selector=domain_quotas", "selector.shares={arithmetic:3,safety:1}"]
-        )
+        cfg = compose("train", ["task=active", "selector=domain_quotas", "selector.shares={arithmetic:3,safety:1}"])
     state = LabelState.empty(built.pool.width)
     assert {"arithmetic", "safety"} <= set(built.domains)
     selector = hydra.utils.instantiate(cfg.selector, _convert_="all")
@@ -168,9 +152,7 @@ def test_a_wrong_option_is_refused_before_the_first_vote_is_obtained(built, tmp_
 
 
 def test_the_pool_may_run_out(tmp_path):
-    small = build_pool(
-        ToyWorld(size=20), BalancedSplit(val=0.1, test=0.4), ToyQualities(), soft, only_voted=True
-    )
+    small = build_pool(ToyWorld(size=20), BalancedSplit(val=0.1, test=0.4), ToyQualities(), soft, only_voted=True)
     results = list(selector_run(small, tmp_path, plan=LabelBudget(start=5, batch=25, rounds=9)).rounds())
     votes = sum(1 for held in small.held_back if held)
     assert results[-1]["labels"] == votes
@@ -203,9 +185,7 @@ def test_people_answer_in_files_and_the_loop_goes_on(built, tmp_path):
     simulated = SimulatedAnnotators(votes_per_item=1)
 
     def visit():
-        return list(
-            selector_run(built, tmp_path, label_source=People(), plan=replace(PLAN, rounds=1)).rounds()
-        )
+        return list(selector_run(built, tmp_path, label_source=People(), plan=replace(PLAN, rounds=1)).rounds())
 
     with pytest.raises(Waiting, match=r"(?s)8 pairs wait.*annotate.py"):
         visit()
@@ -310,15 +290,7 @@ def test_ai_judges_are_asked_once_per_pair_whatever_happens(built, tmp_path):
 def test_costly_votes_are_asked_for_one_selector_only(built, tmp_path):
     both = {"safe": safe, "random": at_random}
     run = ActiveRun(
-        tmp_path,
-        None,
-        lambda seed: built,
-        both,
-        [3, 4],
-        LinearLearner(),
-        Ai(AiFeedback([Longer()])),
-        soft,
-        PLAN,
+        tmp_path, None, lambda seed: built, both, [3, 4], LinearLearner(), Ai(AiFeedback([Longer()])), soft, PLAN
     )
     assert (list(run.selectors), list(run.seeds)) == (["safe"], [3])
 
@@ -343,9 +315,7 @@ def test_votes_of_rankings_become_choices_on_pairs():
 
 def test_a_head_on_the_true_qualities_learns_and_a_network_too(built):
     rows = np.flatnonzero(built.pool.selectable)
-    share = np.array(
-        [soft(replace(built.task(r), votes=tuple(built.held_back[r]))).win_prob[0, 1] for r in rows]
-    )
+    share = np.array([soft(replace(built.task(r), votes=tuple(built.held_back[r]))).win_prob[0, 1] for r in rows])
     labels = Labels(rows, share, np.ones(len(rows)))
     for learner in (LinearLearner(), MlpLearner(steps=60, members=2)):
         trained = learner(built.pool, labels, 0)

@@ -23,9 +23,7 @@ def alone(pool, labels, part, decay, seed, head):
     for _ in range(head.steps):
         optimizer.zero_grad()
         rewards = network(features)[:, 0]
-        data = binary_cross_entropy_with_logits(
-            rewards[left] - rewards[right], share, weight=votes, reduction="sum"
-        )
+        data = binary_cross_entropy_with_logits(rewards[left] - rewards[right], share, weight=votes, reduction="sum")
         shrink = sum((p**2).sum() for p in network.parameters())
         ((data + decay / 2 * shrink) / len(share)).backward()
         optimizer.step()
@@ -67,10 +65,7 @@ def test_predictions_out_of_fold_do_not_see_the_prompt(labelled):
 
 def test_the_decay_with_the_lowest_loss_out_of_fold_is_taken(labelled):
     pool, labels = labelled
-    found = {
-        decay: MlpLearner(hidden=5, steps=40, decays=(decay,))(pool, labels, 0).nll
-        for decay in (0.3, 3.0, 300.0)
-    }
+    found = {decay: MlpLearner(hidden=5, steps=40, decays=(decay,))(pool, labels, 0).nll for decay in (0.3, 3.0, 300.0)}
     both = MlpLearner(hidden=5, steps=40, decays=tuple(found))(pool, labels, 0)
     assert both.nll == pytest.approx(min(found.values()), abs=1e-4)
     assert both.state.posterior.regularisation == min(found, key=found.get)

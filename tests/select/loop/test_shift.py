@@ -20,21 +20,15 @@ def trained(rng, rows=None):
 def test_the_two_sample_test_keeps_its_level_and_has_power():
     rng = np.random.default_rng(0)
     alarms = [
-        embedding_shift(rng.standard_normal((120, 10)), rng.standard_normal((300, 10)), rng)["classifier/p"]
-        < 0.05
+        embedding_shift(rng.standard_normal((120, 10)), rng.standard_normal((300, 10)), rng)["classifier/p"] < 0.05
         for _ in range(200)
     ]
     assert np.mean(alarms) < 0.11  # 5% and four standard errors
     moved = embedding_shift(rng.standard_normal((120, 10)) + 0.5, rng.standard_normal((300, 10)), rng)
     assert moved["classifier/auc"] > 0.8
     assert moved["classifier/p"] < 1e-6
-    constant = (
-        np.c_[rng.standard_normal((120, 3)), np.ones(120)],
-        np.c_[rng.standard_normal((300, 3)), np.zeros(300)],
-    )
-    assert (
-        embedding_shift(*constant, rng)["embedding/drift"] < 20
-    )  # a column without spread is not a huge drift
+    constant = (np.c_[rng.standard_normal((120, 3)), np.ones(120)], np.c_[rng.standard_normal((300, 3)), np.zeros(300)])
+    assert embedding_shift(*constant, rng)["embedding/drift"] < 20  # a column without spread is not a huge drift
 
 
 def test_random_labels_show_no_shift_and_extreme_ones_do():

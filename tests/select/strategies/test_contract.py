@@ -40,9 +40,7 @@ def test_selectors_are_found():
 
 
 @pytest.mark.parametrize("budget", [0, 1, 7, "all"])
-def test_the_budget_is_met_exactly_by_distinct_unlabelled_pairs_of_training_prompts(
-    selector, pool_and_state, budget
-):
+def test_the_budget_is_met_exactly_by_distinct_unlabelled_pairs_of_training_prompts(selector, pool_and_state, budget):
     pool, state = pool_and_state
     free = set(np.flatnonzero(pool.selectable)) - set(state.rows)
     size = len(free) if budget == "all" else budget
@@ -72,26 +70,20 @@ def test_the_order_of_the_rows_does_not_matter(selector, pool_and_state):
     columns = ("left", "right", "ids", "prompt", "domain", "cost", "selectable")
     shuffled = replace(pool, **{name: getattr(pool, name)[order] for name in columns})
     found = choose(selector, shuffled, replace(state, rows=place[state.rows]))
-    np.testing.assert_array_equal(
-        shuffled.ids[found.indices], pool.ids[choose(selector, pool, state).indices]
-    )
+    np.testing.assert_array_equal(shuffled.ids[found.indices], pool.ids[choose(selector, pool, state).indices])
 
 
 def test_swapping_the_sides_does_not_matter(selector, pool_and_state):
     pool, state = pool_and_state
     flip = np.random.default_rng(9).random(len(pool)) < 0.5
-    swapped = replace(
-        pool, left=np.where(flip, pool.right, pool.left), right=np.where(flip, pool.left, pool.right)
-    )
+    swapped = replace(pool, left=np.where(flip, pool.right, pool.left), right=np.where(flip, pool.left, pool.right))
     turned = flip[state.rows]
     other = replace(
         state,
         share=np.where(turned, 1 - state.share, state.share),
         out_of_fold=np.where(turned, 1 - state.out_of_fold, state.out_of_fold),
     )
-    np.testing.assert_array_equal(
-        choose(selector, swapped, other).indices, choose(selector, pool, state).indices
-    )
+    np.testing.assert_array_equal(choose(selector, swapped, other).indices, choose(selector, pool, state).indices)
 
 
 def test_a_reward_shifted_per_prompt_changes_nothing(selector):

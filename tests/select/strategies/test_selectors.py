@@ -15,15 +15,7 @@ from rlhf.select.strategies.diversity import facility_location, k_centre, prompt
 from rlhf.select.strategies.duels import delta_ucb, double_thompson, max_min_lcb
 from rlhf.select.strategies.error_focused import domain_quotas, error_focused, error_rates, second_votes
 from rlhf.select.strategies.log_det import greedy, log_det
-from rlhf.select.strategies.mixed import (
-    MixPart,
-    cold_start,
-    log_density_ratio,
-    mix,
-    policy_aware,
-    safe,
-    without_copies,
-)
+from rlhf.select.strategies.mixed import MixPart, cold_start, log_density_ratio, mix, policy_aware, safe, without_copies
 from rlhf.select.strategies.uncertainty import (
     bald,
     disagreement,
@@ -93,9 +85,7 @@ def test_near_copies_are_not_chosen_twice_by_log_det():
     assert {10, 11} <= set(found.indices)
     top = query(pool, LabelState.empty(3), 3, rng(), selector=fisher)
     assert not {10, 11} & set(top.indices)
-    distinct = query(
-        pool, LabelState.empty(3), 3, rng(), selector=lambda *a: without_copies(*a, selector=fisher)
-    )
+    distinct = query(pool, LabelState.empty(3), 3, rng(), selector=lambda *a: without_copies(*a, selector=fisher))
     assert {10, 11} <= set(distinct.indices)
 
 
@@ -106,9 +96,7 @@ def test_mutual_information_against_sampling_and_small_variance():
     def h(p):
         return -p * np.log(p) - (1 - p) * np.log(1 - p)
 
-    np.testing.assert_allclose(
-        mutual_information(mean, variance), h(draws.mean(0)) - h(draws).mean(0), atol=2e-3
-    )
+    np.testing.assert_allclose(mutual_information(mean, variance), h(draws.mean(0)) - h(draws).mean(0), atol=2e-3)
     w = expit(mean) * (1 - expit(mean))
     np.testing.assert_allclose(mutual_information(mean, np.full(3, 1e-4)), w * 1e-4 / 2, rtol=1e-2)
 
@@ -127,8 +115,7 @@ def test_disagreement_does_not_see_a_member_shifted_as_a_whole(pool_and_state):
     shifted = members + np.array([0.0, 5.0, -3.0, 100.0])[:, None]
     for selector in (disagreement, bald):
         chosen = [
-            query(replace(pool, members=m), state, 10, rng(), selector=selector).indices
-            for m in (members, shifted)
+            query(replace(pool, members=m), state, 10, rng(), selector=selector).indices for m in (members, shifted)
         ]
         np.testing.assert_array_equal(*chosen)
 
@@ -136,9 +123,7 @@ def test_disagreement_does_not_see_a_member_shifted_as_a_whole(pool_and_state):
 def test_laplace_power_draws_in_proportion():
     z = np.sqrt(np.array([[1.0], [2.0], [4.0]]))
     pool = PairPool(z, np.arange(3), None, np.arange(3), np.arange(3))
-    first = [
-        query(pool, LabelState.empty(1), 1, rng(s), selector=laplace_power).indices[0] for s in range(3000)
-    ]
+    first = [query(pool, LabelState.empty(1), 1, rng(s), selector=laplace_power).indices[0] for s in range(3000)]
     share = np.bincount(first, minlength=3) / 3000
     np.testing.assert_allclose(share, np.array([1, 2, 4]) / 7, atol=0.045)  # 5 standard errors
 
@@ -196,9 +181,7 @@ def test_errors_pull_labels_and_shrinkage_holds_them_back(pool_and_state):
     state = replace(state, out_of_fold=np.where(wrong == (state.share > 0.5), 0.1, 0.9))
     assert error_rates(pool, state, 1.0)[1] > 0.8
     loose, tight = (
-        query(
-            pool, state, 20, rng(), selector=lambda *a, k=k: error_focused(*a, prior_pairs=k, most=1.0)
-        ).indices
+        query(pool, state, 20, rng(), selector=lambda *a, k=k: error_focused(*a, prior_pairs=k, most=1.0)).indices
         for k in (1.0, 1e6)
     )
     assert (pool.domain[loose] == 1).sum() > 14
@@ -214,18 +197,13 @@ def test_domain_quotas(pool_and_state):
 def test_quotas_go_by_the_names_of_domains(pool_and_state):
     pool, state = pool_and_state
     named = replace(pool, domains=("advice", "code", "facts"))
-    found = query(
-        named, state, 12, rng(), selector=lambda *a: domain_quotas(*a, shares={"facts": 3, "code": 1})
-    )
+    found = query(named, state, 12, rng(), selector=lambda *a: domain_quotas(*a, shares={"facts": 3, "code": 1}))
     assert np.bincount(pool.domain[found.indices], minlength=3).tolist() == [0, 3, 9]
     assert {r.split(":")[0] for r in found.reasons} == {"quota of domain code", "quota of domain facts"}
     errors = query(named, state, 12, rng(), selector=error_focused)
     assert all(r.split()[2] in named.domains for r in errors.reasons)
     alone = replace(named, domain=np.full(len(pool), -1))
-    assert (
-        len(query(alone, state, 4, rng(), selector=lambda *a: domain_quotas(*a, shares={"no domain": 1})))
-        == 4
-    )
+    assert len(query(alone, state, 4, rng(), selector=lambda *a: domain_quotas(*a, shares={"no domain": 1}))) == 4
 
 
 @pytest.mark.parametrize(
@@ -235,18 +213,14 @@ def test_quotas_go_by_the_names_of_domains(pool_and_state):
 )  # fmt: skip
 def test_quotas_that_cannot_be_meant_name_the_domains(pool_and_state, shares, said):
     named = replace(pool_and_state[0], domains=("advice", "code", "facts"))
-    with pytest.raises(
-        RecordError, match=rf"^key 'selector\.shares': .*{said}.*the domains are advice, code, facts"
-    ):
+    with pytest.raises(RecordError, match=rf"^key 'selector\.shares': .*{said}.*the domains are advice, code, facts"):
         query(named, pool_and_state[1], 3, rng(), selector=lambda *a: domain_quotas(*a, shares=shares))
 
 
 def test_second_votes_go_where_the_answer_is_open(pool_and_state):
     pool, state = pool_and_state
     m = len(state.rows)
-    state = replace(
-        state, votes=np.where(np.arange(m) < 5, 5.0, 1.0), share=np.ones(m), out_of_fold=np.full(m, 0.9)
-    )
+    state = replace(state, votes=np.where(np.arange(m) < 5, 5.0, 1.0), share=np.ones(m), out_of_fold=np.full(m, 0.9))
     open_one = state.rows[10]
     state.out_of_fold[10] = 0.1  # the head contradicts the only vote
     found = second_votes(pool, state, 3, rng())
@@ -268,8 +242,7 @@ def test_duels_name_the_best_answers_where_the_head_is_sure():
     left, right = np.triu_indices(4, 1)
     pool = PairPool(rewards, left, right, np.arange(6), np.zeros(6, int))
     sure = replace(
-        LabelState.empty(1),
-        posterior=replace(LabelState.empty(1, regularisation=1e12).posterior, theta=np.ones(1)),
+        LabelState.empty(1), posterior=replace(LabelState.empty(1, regularisation=1e12).posterior, theta=np.ones(1))
     )
 
     def pair(duel):
@@ -292,9 +265,7 @@ def test_mixes_keep_their_shares_and_their_random_part_unbiased(pool_and_state):
         hits[found.indices[found.random]] += 1
     free = candidates(pool, state).rows
     expected = 1200 / len(free)
-    assert ((hits[free] - expected) ** 2 / expected).sum() < len(free) + 5 * np.sqrt(
-        2 * len(free)
-    )  # chi², 5 sigma
+    assert ((hits[free] - expected) ** 2 / expected).sum() < len(free) + 5 * np.sqrt(2 * len(free))  # chi², 5 sigma
     assert query(pool, state, 10, rng(), selector=safe).random.sum() == 2
     with pytest.raises(ValueError, match="shares"):
         mix(candidates(pool, state), 3, rng(), parts=[MixPart("none", 0.0, fisher)])

@@ -37,9 +37,7 @@ def scorer(exported):
     return rlhf.load(exported())
 
 
-def test_the_reward_functions_of_openrlhf_and_verl_get_the_same_rewards(
-    served, scorer, tmp_path, monkeypatch
-):
+def test_the_reward_functions_of_openrlhf_and_verl_get_the_same_rewards(served, scorer, tmp_path, monkeypatch):
     """As the two call them: from the file, one answer at a time, on the sets that we export."""
     monkeypatch.setenv("RLHF_SERVICE", served.url)
     monkeypatch.setenv("RLHF_END_TOKENS", "<|im_end|>")
@@ -50,12 +48,8 @@ def test_the_reward_functions_of_openrlhf_and_verl_get_the_same_rewards(
     assert export_prompts([*records, records[0]], tmp_path / "o.jsonl", openrlhf) == len(records)
     assert export_prompts(records, tmp_path / "v.jsonl", verl) == len(records)
     rows = zip(
-        load_dataset("json", data_files=str(tmp_path / "o.jsonl"), cache_dir=str(tmp_path / "cache"))[
-            "train"
-        ],
-        load_dataset("json", data_files=str(tmp_path / "v.jsonl"), cache_dir=str(tmp_path / "cache"))[
-            "train"
-        ],
+        load_dataset("json", data_files=str(tmp_path / "o.jsonl"), cache_dir=str(tmp_path / "cache"))["train"],
+        load_dataset("json", data_files=str(tmp_path / "v.jsonl"), cache_dir=str(tmp_path / "cache"))["train"],
         records,
         strict=True,
     )
@@ -65,9 +59,7 @@ def test_the_reward_functions_of_openrlhf_and_verl_get_the_same_rewards(
         normalised = float(scorer.calibration.normalise(expected))
         opening = "".join(f"<|{m['role']}|>{m['content']}" for m in one["input"])  # another template
         found = module.reward_func([f"{opening} {text}<|im_end|>"], [opening], [one["label"]])
-        assert torch.tensor([found["rewards"]]).tolist() == pytest.approx(
-            [normalised], abs=1e-6
-        )  # as it reads it
+        assert torch.tensor([found["rewards"]]).tolist() == pytest.approx([normalised], abs=1e-6)  # as it reads it
         assert float(found["extra_logs"]["raw_reward"]) == pytest.approx(expected, abs=1e-6)
         score = module.compute_score(
             data_source=two["data_source"], solution_str=text, extra_info=two["extra_info"],
@@ -86,9 +78,7 @@ def test_the_reward_functions_of_openrlhf_and_verl_get_the_same_rewards(
 def test_openrlhf_reads_the_exported_pairs(tmp_path):
     """`--data.prompt_key prompt --data.apply_chat_template`: prompt and answers are lists that it joins."""
     report = export_pairs(RECORDS, tmp_path / "pairs.jsonl", ties=drop, form=conversational)
-    data = load_dataset(
-        "json", data_files=str(tmp_path / "pairs.jsonl"), split="train", cache_dir=str(tmp_path)
-    )
+    data = load_dataset("json", data_files=str(tmp_path / "pairs.jsonl"), split="train", cache_dir=str(tmp_path))
     back = list(Source(read_openrlhf, path=str(tmp_path / "pairs.jsonl")).records())
     assert len(data) == len(back) == report["rows"] > 5
     for row, record in zip(data, back, strict=True):

@@ -98,9 +98,7 @@ def test_a_chat_does_not_fit_into_plain_texts():
 def test_what_is_exported_is_read_back(tmp_path, form, prompt):
     if form is standard and prompt is CHAT:
         return
-    report = export_pairs(
-        [record([(0, 1, "c1")], prompt=prompt)], tmp_path / "pairs.jsonl", ties=drop, form=form
-    )
+    report = export_pairs([record([(0, 1, "c1")], prompt=prompt)], tmp_path / "pairs.jsonl", ties=drop, form=form)
     assert report == json.loads((tmp_path / "pairs.jsonl.report.json").read_text())
     assert set(report) == set(COUNTS)
     (back,) = Source(read_pairs, path=str(tmp_path / "pairs.jsonl")).records()

@@ -31,9 +31,7 @@ def answer(text):
 
 def test_rewards_are_the_scores_of_python_in_both_formats(exported):
     reward, scorer = TrlReward([exported()]), rlhf.load(exported())
-    prompts = [p for p in PROMPTS for _ in range(3)][
-        ::-1
-    ]  # completions of one prompt apart from each other as well
+    prompts = [p for p in PROMPTS for _ in range(3)][::-1]  # completions of one prompt apart from each other as well
     prompts[0], prompts[5] = prompts[5], prompts[0]
     texts = [f"answer {i} " * (1 + i % 4) for i in range(len(prompts))]
     expected = [scorer.score(p, [t])[0] for p, t in zip(prompts, texts, strict=True)]
@@ -90,9 +88,7 @@ def test_members_of_one_run_are_normalised_on_reference_records(exported):
     folder, scorer = exported(1, members=3), rlhf.load(exported(1, members=3))
     records = list(ToyWorld(size=12).records())
     reference = torch.cat([scorer.members(r.prompt, [c.text for c in r.completions]) for r in records], 1)
-    reward = TrlReward(
-        [folder], shaping=Shaper(Fixed(0.0), worst_case), rows=every_member, reference=iter(records)
-    )
+    reward = TrlReward([folder], shaping=Shaper(Fixed(0.0), worst_case), rows=every_member, reference=iter(records))
     texts = ["Blue.", "No idea. " * 4]
     members = scorer.members("Why?", texts)
     normal = (members - reference.mean(1, keepdim=True)) / reference.std(1, correction=0, keepdim=True)

@@ -71,9 +71,7 @@ def accuracy(evaluation: Evaluation) -> Section:
         ("one annotator against the others", "ceiling/annotators"),
     )  # fmt: skip
     rows = [(name, estimate(m, key)) for name, key in names if key in m]
-    colours = [
-        BLUE if i == 0 else AMBER if "annotator" in name else FAINT for i, (name, _) in enumerate(rows)
-    ]
+    colours = [BLUE if i == 0 else AMBER if "annotator" in name else FAINT for i, (name, _) in enumerate(rows)]
     note = NOTE
     if m.get("baseline/majority", 0) > ONE_SIDED:
         note += " The file stores the winner on one side: always choosing that side means nothing."
@@ -130,9 +128,7 @@ def slices(evaluation: Evaluation) -> Section | None:
     return Section("Accuracy by slice", text, metrics, tables, [figure])
 
 
-def _worst_interval(
-    evaluation: Evaluation, right: Floats, candidates: list[tuple[str, str]]
-) -> tuple[float, float]:
+def _worst_interval(evaluation: Evaluation, right: Floats, candidates: list[tuple[str, str]]) -> tuple[float, float]:
     """Of the lowest accuracy among slices (kind, label), which of them is the lowest being unknown."""
     chosen = []
     for kind, code, names in _kinds(evaluation):
@@ -190,11 +186,7 @@ def _words(evaluation: Evaluation, m: Mapping[str, float]) -> str:
     if "pair_accuracy" not in m:
         return "No pair of this set has a right answer: its votes are even, or there are none."
     words = m.get("baseline/bag_of_words")
-    beside = (
-        ""
-        if words is None
-        else f" A bag of words that learned from the run's training votes reaches {words:.3f}."
-    )
+    beside = "" if words is None else f" A bag of words that learned from the run's training votes reaches {words:.3f}."
     if prompts < 2:
         beside += " One prompt says nothing about others, so there are no intervals."
     few = (

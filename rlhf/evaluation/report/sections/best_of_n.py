@@ -140,9 +140,7 @@ def _text(curve: Curve) -> str:
                "Within these n it does not surely turn over." if rose else
                "At no n it is surely above a random answer's.")
         )  # fmt: skip
-    said.append(
-        "log n - (n-1)/n bounds the KL divergence from above; answers that repeat move the policy less."
-    )
+    said.append("log n - (n-1)/n bounds the KL divergence from above; answers that repeat move the policy less.")
     return "\n\n".join(said)
 
 

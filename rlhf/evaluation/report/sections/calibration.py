@@ -17,17 +17,7 @@ from rlhf.evaluation.metrics.ood import clustered_auroc
 from rlhf.evaluation.metrics.pair_credit import credit
 from rlhf.evaluation.metrics.ranking import correlation
 from rlhf.evaluation.metrics.selective import accuracy_at, area, risk_coverage, selective_intervals
-from rlhf.evaluation.report.section import (
-    Cell,
-    Evaluation,
-    Figure,
-    Section,
-    Table,
-    cell,
-    known,
-    ranged,
-    with_interval,
-)
+from rlhf.evaluation.report.section import Cell, Evaluation, Figure, Section, Table, cell, known, ranged, with_interval
 from rlhf.evaluation.report.sections.ensemble_members import of_ensemble
 from rlhf.evaluation.report.style import AMBER, BLUE, FAINT, INK, SERIES, WIDTH, legend_below, plot, wilson
 from rlhf.stats.arrays import Floats, Ints
@@ -85,10 +75,7 @@ def calibration(evaluation: Evaluation) -> Section | None:
         "Calibration",
         "\n\n".join(part for part in words if part),
         known(metrics),
-        [
-            Table("Probabilities", ("", "after temperature", "before"), rows, note),
-            _fifths(evaluation, margin),
-        ],
+        [Table("Probabilities", ("", "after temperature", "before"), rows, note), _fifths(evaluation, margin)],
         [
             Figure("reliability", RELIABILITY, partial(draw_reliability, evaluation)),
             Figure("margin", MARGIN, partial(draw_margins, evaluation)),
@@ -152,9 +139,7 @@ def verdict(m: Mapping[str, float]) -> str:
     kinds = {"bins of equal width": "ece", "bins of equal counts": "ece/adaptive"}
     if any(f"{key}/ci_low" not in m or f"{key}/by_chance" not in m for key in kinds.values()):
         return ""
-    said = " and ".join(
-        f"{cell(m, key)} in {kind} (chance {m[f'{key}/by_chance']:.3f})" for kind, key in kinds.items()
-    )
+    said = " and ".join(f"{cell(m, key)} in {kind} (chance {m[f'{key}/by_chance']:.3f})" for kind, key in kinds.items())
     larger = [kind for kind, key in kinds.items() if m[f"{key}/ci_low"] > 0]
     sure = (
         "Neither is larger than chance explains: this set does not show that it is badly calibrated." if not larger
@@ -207,9 +192,7 @@ def draw_reliability(evaluation: Evaluation, canvas: Canvas) -> None:
     width = 0.5 / BINS * 0.8 / len(states)
     for i, (temperature, colour, label) in enumerate(states):
         table = reliability(expit(scored.difference / temperature), scored.win_prob, bins=BINS)
-        x, y, n = (
-            np.array(v) for v in zip(*((b.confidence, b.agreement, b.count) for b in table), strict=True)
-        )
+        x, y, n = (np.array(v) for v in zip(*((b.confidence, b.agreement, b.count) for b in table), strict=True))
         _points(axes, x, y, n, colour, label, linewidth=1.4)
         middle = 0.5 + (np.minimum(np.floor((x - 0.5) * 2 * BINS), BINS - 1) + 0.5) / (2 * BINS)
         below.bar(middle + (i - (len(states) - 1) / 2) * width, n, width=width, color=colour)

@@ -186,9 +186,7 @@ def _each(evaluation: Evaluation, each: Mapping[str, Mapping[str, float]]) -> Ta
         for name, m in each.items()
     ]  # fmt: skip
     raw = [name for name in each if name in evaluation.uncalibrated]
-    note = (
-        f"NLL in nats, Brier and ECE after each model's own temperature T. {of_ensemble(evaluation)}".strip()
-    )
+    note = f"NLL in nats, Brier and ECE after each model's own temperature T. {of_ensemble(evaluation)}".strip()
     if raw:
         note += f" There was nothing to fit T on for {', '.join(raw)}: T = 1, and the scale of its raw rewards decides."
     columns = ("", "accuracy", "NLL", "Brier", "ECE", "ECE by chance", "ECE before T", "T")
@@ -219,9 +217,7 @@ def _contestants(evaluation: Evaluation) -> Mapping[str, tuple[Floats, float]]:
             name: (results.members[m] * own.get(name, 1.0), own.get(name, t))
             for m, name in enumerate(results.member_names)
         }
-    return found | {
-        name: (reward, evaluation.temperatures.get(name, 1.0)) for name, reward in results.others.items()
-    }
+    return found | {name: (reward, evaluation.temperatures.get(name, 1.0)) for name, reward in results.others.items()}
 
 
 def _differences(found: list[Difference]) -> Table:

@@ -65,10 +65,7 @@ def shifts(evaluation: Evaluation) -> Section | None:
             if name in shifted
         }
         on_it = evaluate(
-            results.scored,
-            temperature=evaluation.temperature,
-            bootstrap=evaluation.samples,
-            seed=evaluation.seed,
+            results.scored, temperature=evaluation.temperature, bootstrap=evaluation.samples, seed=evaluation.seed
         )
         sizes = [len(e.scored.reward) for e in (results, evaluation.results)]
         metrics |= _rates(shift, found[shift]) | _shifted(shift, results, on_it)
@@ -215,10 +212,7 @@ def _draw_auroc(found: Mapping[str, Mapping[str, Detection]], canvas: Canvas) ->
 
 
 def _draw_roc(
-    evaluation: Evaluation,
-    ordinary: Mapping[str, Floats],
-    found: Mapping[str, Mapping[str, Detection]],
-    canvas: Canvas,
+    evaluation: Evaluation, ordinary: Mapping[str, Floats], found: Mapping[str, Mapping[str, Detection]], canvas: Canvas
 ) -> None:
     from sklearn.metrics import roc_curve
 

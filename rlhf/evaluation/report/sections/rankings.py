@@ -85,9 +85,7 @@ def _spread(values: Floats, cluster: Ints, *, samples: int, seed: int) -> tuple[
     if len(sums) < 2 or samples < 1:
         return np.nan, np.nan
     first, second, count = resampled_sums(sums, samples=samples, seed=seed).T
-    low, high = np.maximum(
-        bounds(np.sqrt(np.maximum(second / count - (first / count) ** 2, 0)), len(sums)), 0.0
-    )
+    low, high = np.maximum(bounds(np.sqrt(np.maximum(second / count - (first / count) ** 2, 0)), len(sums)), 0.0)
     return float(low), float(high)
 
 
@@ -117,7 +115,5 @@ def _draw_length(evaluation: Evaluation, canvas: Canvas) -> None:
         count = np.bincount(place, minlength=len(edges) - 1)
         some = count > 0
         x, y = (np.bincount(place, v, len(count))[some] / count[some] for v in (scored.length, scored.reward))
-        axes.plot(
-            x, y, color=AMBER, marker="o", markersize=4, label="mean in tenths of the answers by length"
-        )
+        axes.plot(x, y, color=AMBER, marker="o", markersize=4, label="mean in tenths of the answers by length")
         legend_below(canvas, axes)
