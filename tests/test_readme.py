@@ -50,8 +50,19 @@ def test_every_data_option_is_named():
 
 def test_every_file_on_the_map_exists():
     block = README.split("## The map")[1].split("```")[1]
-    for name in re.findall(r"[a-z_*]+\.py", block):
-        assert list(ROOT.glob(f"**/{name}")), name
+    room = ROOT
+    for line in block.splitlines():
+        folder = re.match(r"(  )?([a-z]+)/ ", line)
+        if folder:
+            room = ROOT / ("rlhf" if folder[1] else "") / folder[2]
+        for name in re.findall(r"[a-z_]+(?:\.py\b|/(?= ))", line):
+            assert (room / name).exists() or (ROOT / name).exists(), f"{room.name}: {name}"
+
+
+def test_the_map_has_every_package():
+    block = README.split("## The map")[1].split("```")[1]
+    rooms = [p.name for p in (ROOT / "rlhf").iterdir() if (p / "__init__.py").is_file()]
+    assert sorted(re.findall(r"^  ([a-z]+)/", block, re.M)) == sorted(rooms)
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda p: p.name)
