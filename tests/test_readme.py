@@ -55,8 +55,8 @@ def test_every_file_on_the_map_exists():
         folder = re.match(r"(  )?([a-z]+)/ ", line)
         if folder:
             room = ROOT / ("rlhf" if folder[1] else "") / folder[2]
-        for name in re.findall(r"[a-z_]+(?:\.py\b|/(?= ))", line):
-            assert (room / name).exists() or (ROOT / name).exists(), f"{room.name}: {name}"
+        for name in re.findall(r"[a-z_]+(?:\.py\b|/(?=[ ,;)]|$))", line[folder.end() :] if folder else line):
+            assert list(room.glob(f"**/{name.rstrip('/')}")) or (ROOT / name).exists(), f"{room.name}: {name}"
 
 
 def test_the_map_has_every_package():
