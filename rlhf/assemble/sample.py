@@ -63,9 +63,7 @@ def _said(report: dict[str, Any]) -> str:
 
 def _settings(cfg: DictConfig) -> dict[str, Any]:
     """What the samples depend on; filters and picks come after and may change between two attempts."""
-    keys = (
-        "data", "model", "backend", "sampler", "curation", "k", "min_distance", "attempts", "seed", "limit"
-    )  # fmt: skip
+    keys = ("data", "model", "backend", "sampler", "curation", "k", "min_distance", "attempts", "seed", "limit")
     return {key: OmegaConf.to_container(cfg, resolve=True)[key] for key in keys}  # type: ignore[index, call-overload]
 
 

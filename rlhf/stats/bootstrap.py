@@ -47,6 +47,10 @@ class Estimate(NamedTuple):
     low: float
     high: float
 
+    def keys(self, name: str) -> dict[str, float]:
+        """The number under `name`, its ends under `name/ci_low` and `name/ci_high`."""
+        return {name: self.value, f"{name}/ci_low": self.low, f"{name}/ci_high": self.high}
+
 
 def cluster_sums(values: Floats | Iterable[Floats], cluster: Ints) -> Floats:
     """Sums [C, S] over the pairs of each cluster [P] of the columns of values [P, S], or of S columns [P]."""
@@ -236,14 +240,19 @@ def stretched(units: Ints | int, level: float = 0.95) -> Floats:
     return np.where(np.asarray(units) < 2, 1.0, factor)
 
 
-def around(estimate: float, drawn: Floats, units: int, level: float = 0.95) -> tuple[float, float]:
-    """Percentile interval of resamples [samples], their first the estimate itself, moved by what `estimate` differs.
+def share(value: float, low: float, high: float, units: int) -> Estimate:
+    """A share with its interval, `unanimous` where all units agree, cut at 0 and 1."""
+    ends = unanimous(value, low, high, units)
+    return Estimate(value, max(0.0, float(ends[0])), min(1.0, float(ends[1])))
 
-    For a statistic that is resampled on a grid and reported without one: the grid's own error is in the first
-    number as in all the others.
+
+def share_around(value: float, drawn: Floats, units: int) -> Estimate:
+    """A `share` and its percentiles of resamples [1 + samples] on a grid, the first of them the share itself.
+
+    They are moved by what `value`, which has no grid, differs from the first: all have the grid's error alike.
     """
-    low, high = bounds(drawn[1:], units, level) + (estimate - drawn[0])
-    return float(low), float(high)
+    low, high = bounds(drawn[1:], units) + (value - drawn[0])
+    return share(value, low, high, units)
 
 
 def lowest_interval(tops: Floats, bottoms: Floats, units: int, level: float = 0.95) -> tuple[float, float]:

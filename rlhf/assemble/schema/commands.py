@@ -248,7 +248,7 @@ COMMANDS: dict[str, type[Command]] = {
     "sample": Sample,
     "annotate": Annotate,
     "serve": Serve,
-}  # fmt: skip
+}
 
 
 def store_defaults() -> None:

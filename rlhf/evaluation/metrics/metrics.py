@@ -30,6 +30,7 @@ from rlhf.stats.bootstrap import (
     lowest_interval,
     ratio,
     resampled_sums,
+    share,
     unanimous,
 )
 
@@ -75,7 +76,9 @@ def evaluate(scored: Scored, *, temperature: float = 1.0, bootstrap: int = 1000,
         out |= pair_metrics(scored, temperature) | by_group(scored, domain)
         if bootstrap:
             out |= pair_intervals(scored, temperature, bootstrap, seed)
-            out |= worst_domain_interval(scored, bootstrap, seed)
+            right, slices = credit(scored.difference, scored.win_prob), scored.domain[scored.pair_group]
+            ends = worst_slice([(right, slices)], scored.pair_prompt, samples=bootstrap, seed=seed)
+            out |= _ends("pair_accuracy/worst_domain", *ends)
     return {k: v for k, v in out.items() if math.isfinite(v)}
 
 
@@ -268,13 +271,6 @@ def by_group(scored: Scored, labels: Sequence[str | None], *, name: str = "domai
     return out | ({f"pair_accuracy/worst_{name}": min(worst)} if len(worst) > 1 else {})
 
 
-def worst_domain_interval(scored: Scored, samples: int, seed: int) -> dict[str, float]:
-    """Of `pair_accuracy/worst_domain`; see `rlhf.stats.bootstrap.lowest_interval`."""
-    right, domain = credit(scored.difference, scored.win_prob), scored.domain[scored.pair_group]
-    low, high = worst_slice([(right, domain)], scored.pair_prompt, samples=samples, seed=seed)
-    return _ends("pair_accuracy/worst_domain", low, high)
-
-
 def worst_slice(kinds: list[tuple[Floats, Ints]], cluster: Ints, *, samples: int, seed: int) -> tuple[float, float]:
     """Interval of the lowest accuracy among all slices of all kinds.
 
@@ -301,10 +297,8 @@ def worst_slice(kinds: list[tuple[Floats, Ints]], cluster: Ints, *, samples: int
         return np.nan, np.nan
     drawn = np.vstack([together.sum(0), resampled_sums(together, samples=samples, seed=seed)])
     fewest = int((together[:, slices:] > 0).sum(0).min())
-    low, high = lowest_interval(drawn[:, :slices], drawn[:, slices:], fewest)
     lowest = float(ratio(drawn[:1, :slices], drawn[:1, slices:]).min())
-    ends = unanimous(lowest, low, high, fewest)
-    return float(ends[0]), float(ends[1])
+    return share(lowest, *lowest_interval(drawn[:, :slices], drawn[:, slices:], fewest), fewest)[1:]
 
 
 def _ends(key: str, low: float, high: float) -> dict[str, float]:

@@ -18,7 +18,7 @@ from safetensors.numpy import load_file, save_file
 from scipy.special import expit, stdtrit
 
 from rlhf.stats.arrays import Bools, Floats, Ints
-from rlhf.stats.bootstrap import Estimate, around, binned_sums, cluster_sums, graded, resampled_sums, unanimous
+from rlhf.stats.bootstrap import Estimate, binned_sums, cluster_sums, graded, resampled_sums, share, share_around
 from rlhf.stats.ranks import ranks_of
 
 QUANTILES = 1001
@@ -160,9 +160,8 @@ def detection(
     rates = float(average_precision_score(truth, scores)), float(false[caught >= 0.95].min())
     drawn, count = _resampled(scores, truth == 1, cluster, samples, seed), len(np.unique(cluster))
     found = [Estimate(value, np.nan, np.nan) for value in rates]
-    for i, column in enumerate(drawn or ()):
-        low, high = unanimous(rates[i], *around(rates[i], column, count), count)
-        found[i] = Estimate(rates[i], max(0.0, float(low)), min(1.0, float(high)))
+    if drawn is not None:
+        found = [share_around(value, column, count) for value, column in zip(rates, drawn, strict=True)]
     return Detection(clustered_auroc(ordinary, shifted, prompts), *found)
 
 
@@ -207,5 +206,4 @@ def clustered_auroc(ordinary: Floats, shifted: Floats, prompts: tuple[Ints, Ints
         return Estimate(area, np.nan, np.nan)
     error = float(np.sqrt(len(sums) / (len(sums) - 1) * (sums**2).sum()))
     reach = error * float(stdtrit(len(sums) - 1, (1 + level) / 2))
-    ends = unanimous(area, area - reach, area + reach, len(sums))
-    return Estimate(area, max(0.0, float(ends[0])), min(1.0, float(ends[1])))
+    return share(area, area - reach, area + reach, len(sums))

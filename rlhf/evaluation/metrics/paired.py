@@ -21,6 +21,7 @@ from rlhf.stats.bootstrap import (
     Estimate,
     cluster_bootstrap,
     cluster_sums,
+    ratio,
     resampled_sums,
     stretched,
     unanimous,
@@ -123,8 +124,6 @@ class Robustness:
     right         [M, P] credit of every member on the pairs that have a right answer
     combined      [P] credit of their combination
     correlation   [M, M] correlation of their errors; NaN where a member makes none, or only errors
-    all_wrong     [P], 1 where every member is wrong: what no combination can mend
-    split         [P], 1 where members differ about the winner
     disagreement  [P], standard deviation over members (M - 1 in the denominator) of their reward differences
     auroc         how well disagreement singles out the errors of the combination, with its interval
     """
@@ -132,8 +131,6 @@ class Robustness:
     right: Floats
     combined: Floats
     correlation: Floats
-    all_wrong: Floats
-    split: Floats
     disagreement: Floats
     auroc: Estimate | None
 
@@ -153,23 +150,9 @@ def robustness(scored: Scored, members: Floats) -> Robustness | None:
     right = np.stack([credit(d, scored.win_prob[decided]) for d in difference])
     combined, cluster = credit_now[decided], scored.pair_prompt[decided]
     disagreement = (difference - difference[0]).std(0, ddof=1)  # exactly 0 where all are equal
-    wrong = combined < 0.5
-    auroc = None
+    wrong, auroc = combined < 0.5, None
     if wrong.any() and not wrong.all():
         auroc = clustered_auroc(disagreement[~wrong], disagreement[wrong], (cluster[~wrong], cluster[wrong]))
-    return Robustness(
-        right=right,
-        combined=combined,
-        correlation=_correlation(right),
-        all_wrong=(right < 0.5).all(0).astype(float),
-        split=(right.min(0) != right.max(0)).astype(float),
-        disagreement=disagreement,
-        auroc=auroc,
-    )
-
-
-def _correlation(right: Floats) -> Floats:
     centred = right - right.mean(1, keepdims=True)
     norm = np.sqrt((centred**2).sum(1))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.asarray(centred @ centred.T / np.outer(norm, norm))
+    return Robustness(right, combined, ratio(centred @ centred.T, np.outer(norm, norm)), disagreement, auroc)

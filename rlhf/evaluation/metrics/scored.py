@@ -6,6 +6,7 @@ from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +33,12 @@ class ScoredGroup:
     tie_prob: Floats
     observed: Bools
     votes: Floats
+
+
+OF_GROUP, OF_ITEM = ("prompt", "domain"), ("reward", "length", "rank")
+OF_PAIR = ("first", "second", "win_prob", "tie_prob", "votes")
+WHOLE = ("size", *OF_GROUP, "rank", "first", "second")
+"""Columns of a scored set; those that hold whole numbers."""
 
 
 @lru_cache(maxsize=64)
@@ -78,39 +85,26 @@ class Scored:
         Raises:
             ValueError: a reward is not finite.
         """
-        prompts: dict[str, int] = {}
-        domains: dict[str, int] = {}
-        of_group = {name: array("q") for name in ("prompt", "domain", "size", "pairs")}
-        of_item = {name: array("d") for name in ("reward", "length", "rank")}
-        of_pair = {name: array("d") for name in ("first", "second", "win_prob", "tie_prob", "votes")}
+        codes: dict[str, dict[str, int]] = {"prompt": {}, "domain": {}}
+        columns: dict[str, array[float]] = {name: array("d") for name in ("size", *OF_GROUP, *OF_ITEM, *OF_PAIR)}
         start = 0
         for g in groups:
             i, j = np.nonzero(g.observed & _above(len(g.reward)))
-            of_group["prompt"].append(prompts.setdefault(g.prompt, len(prompts)))
-            of_group["domain"].append(-1 if g.domain is None else domains.setdefault(g.domain, len(domains)))
-            of_group["size"].append(len(g.reward))
-            for name, part in (("reward", g.reward), ("length", g.length), ("rank", g.rank)):
-                of_item[name].extend(part.tolist())
-            of_pair["first"].extend((i + start).tolist())
-            of_pair["second"].extend((j + start).tolist())
-            for name, square in (("win_prob", g.win_prob), ("tie_prob", g.tie_prob), ("votes", g.votes)):
-                of_pair[name].extend(square[i, j].tolist())
+            for name in OF_GROUP:
+                key = getattr(g, name)
+                columns[name].append(-1 if key is None else codes[name].setdefault(key, len(codes[name])))
+            for name in OF_ITEM:
+                columns[name].extend(getattr(g, name).tolist())
+            pairs = {"first": i + start, "second": j + start} | {name: getattr(g, name)[i, j] for name in OF_PAIR[2:]}
+            for name, values in pairs.items():
+                columns[name].extend(values.tolist())
+            columns["size"].append(len(g.reward))
             start += len(g.reward)
-        sizes = np.asarray(of_group["size"], dtype=np.int64)
-        return cls(
-            group=np.repeat(np.arange(len(sizes)), sizes),
-            reward=np.asarray(of_item["reward"]),
-            length=np.asarray(of_item["length"]),
-            rank=np.asarray(of_item["rank"]).astype(np.int64),
-            prompt=np.asarray(of_group["prompt"], dtype=np.int64),
-            domain=np.asarray(of_group["domain"], dtype=np.int64),
-            first=np.asarray(of_pair["first"]).astype(np.int64),
-            second=np.asarray(of_pair["second"]).astype(np.int64),
-            win_prob=np.asarray(of_pair["win_prob"]),
-            tie_prob=np.asarray(of_pair["tie_prob"]),
-            votes=np.asarray(of_pair["votes"]),
-            domains=tuple(domains),
-        )
+        found: dict[str, Any] = {
+            name: np.asarray(v, dtype=np.int64 if name in WHOLE else np.float64) for name, v in columns.items()
+        }
+        sizes = found.pop("size")
+        return cls(group=np.repeat(np.arange(len(sizes)), sizes), domains=tuple(codes["domain"]), **found)
 
     @property
     def difference(self) -> Floats:

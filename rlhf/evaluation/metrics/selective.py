@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from rlhf.stats.arrays import Floats, Ints
-from rlhf.stats.bootstrap import around, binned_sums, graded, ratio, resampled_sums, unanimous
+from rlhf.stats.bootstrap import Estimate, binned_sums, graded, ratio, resampled_sums, share_around
 from rlhf.stats.ranks import ranks_of
 
 
@@ -40,8 +40,8 @@ def accuracy_at(confidence: Floats, right: Floats, coverage: float) -> float:
 
 def selective_intervals(
     confidence: Floats, right: Floats, cluster: Ints, coverages: Sequence[float], *, samples: int, seed: int
-) -> tuple[tuple[float, float], list[tuple[float, float]]]:
-    """95 % intervals of `area` and of `accuracy_at` every coverage, clusters resampled.
+) -> tuple[Estimate, list[Estimate]]:
+    """`area` and `accuracy_at` every coverage with 95 % intervals, clusters resampled.
 
     Pairs are resampled in grades of equal confidence or, where there are more of them, in a hundred quantiles of it;
     inside a grade the coverage is reached evenly.
@@ -54,7 +54,7 @@ def selective_intervals(
         samples, seed: of the bootstrap.
 
     Returns:
-        low and high of the area, and of the accuracy at every coverage; NaN for fewer than 2 clusters.
+        the area, and the accuracy at every coverage; intervals are NaN for fewer than 2 clusters.
     """
     used = np.isfinite(right)
     confidence, right = confidence[used], right[used]
@@ -64,7 +64,9 @@ def selective_intervals(
     credits[used] = right
     sums = np.hstack([binned_sums(v, place, grades, cluster) for v in (each_one, credits)])
     if len(sums) < 2 or samples < 1:
-        return (np.nan, np.nan), [(np.nan, np.nan)] * len(coverages)
+        values = (area(confidence, right), *(accuracy_at(confidence, right, c) for c in coverages))
+        whole, *several = (Estimate(value, np.nan, np.nan) for value in values)
+        return whole, several
     drawn = np.vstack([sums.sum(0), resampled_sums(sums, samples=samples, seed=seed)])
     each, good = drawn[:, :grades], drawn[:, grades:]
     answered, gained = np.cumsum(each, axis=1), np.cumsum(good, axis=1)
@@ -80,11 +82,6 @@ def selective_intervals(
         share = np.divide(missing, each[row, last], out=np.zeros(len(drawn)), where=each[row, last] > 0)
         reached = ratio(gained[row, last] - share * good[row, last], wanted)
         prompts = int((sums[:, : last[0] + 1].sum(1) > 0).sum())
-        found.append(_ends(accuracy_at(confidence, right, coverage), reached, prompts))
+        found.append(share_around(accuracy_at(confidence, right, coverage), reached, prompts))
     prompts = int((sums[:, :grades].sum(1) > 0).sum())
-    return _ends(area(confidence, right), areas, prompts), found
-
-
-def _ends(value: float, drawn: Floats, prompts: int) -> tuple[float, float]:
-    low, high = unanimous(value, *around(value, drawn, prompts), prompts)
-    return max(0.0, float(low)), min(1.0, float(high))
+    return share_around(area(confidence, right), areas, prompts), found

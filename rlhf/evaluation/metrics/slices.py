@@ -88,11 +88,8 @@ def difference_from_rest(right: Floats, inside: Bools, cluster: Ints, least: int
         sums = cluster_sums(influence, cluster)
         error = np.sqrt((sums**2).sum(0) * len(sums) / max(1, len(sums) - 1))
         p = 2 * ndtr(-np.abs(a - b) / error)
-    few = [
-        min(len(np.unique(cluster[inside[:, i]])), len(np.unique(cluster[outside[:, i]]))) < least
-        for i in range(inside.shape[1])
-    ]
-    return np.where(few, np.nan, p)
+    prompts = [(cluster_sums(side * 1.0, cluster) > 0).sum(0) for side in (inside, outside)]
+    return np.where(np.minimum(*prompts) < least, np.nan, p)
 
 
 def holm(p: Sequence[float]) -> list[float]:
@@ -132,11 +129,6 @@ def _quantile_classes(values: Floats, classes: int, digits: str) -> tuple[Ints, 
     edges = np.quantile(values, np.linspace(0, 1, classes + 1)) if len(values) else np.zeros(classes + 1)
     code = np.searchsorted(edges[1:-1], values, side="right").astype(np.int64)
     return code, [f"{i + 1}. {edges[i]:{digits}} to {edges[i + 1]:{digits}}" for i in range(classes)]
-
-
-def class_names(labels: Sequence[str]) -> list[str]:
-    """Names of ordered classes that are the same for every set, whatever its bounds: 1_of_5, 2_of_5, ..."""
-    return [f"{i}_of_{len(labels)}" for i in range(1, len(labels) + 1)]
 
 
 def better_length(scored: Scored) -> tuple[Ints, list[str]]:

@@ -149,11 +149,6 @@ def cell(metrics: Mapping[str, float], key: str) -> str | None:
     return ranged(*estimate(metrics, key))
 
 
-def with_interval(key: str, value: float, low: float, high: float) -> dict[str, float]:
-    """A number and its interval under their keys."""
-    return dict(zip((f"{key}{end}" for end in ENDS), (value, low, high), strict=True))
-
-
 def known(metrics: Mapping[str, float]) -> dict[str, float]:
     """Those that are finite: what is not known has no key."""
     return {key: value for key, value in metrics.items() if math.isfinite(value)}

@@ -93,7 +93,7 @@ def write_report(folder: Path, evaluation: Evaluation, sections: Sequence[Sectio
 
 def page(
     name: str, about: str, sections: Sequence[Section], metrics: Mapping[str, float], images: Mapping[str, bytes]
-) -> str:  # fmt: skip
+) -> str:
     """The whole of report.html.
 
     Args:

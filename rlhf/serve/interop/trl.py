@@ -192,10 +192,7 @@ class TrlReward:
         score, penalty = shaping.aggregate(normalise(members[:, read], *self.scale))
         terms: dict[str, Any] = {name: rule(seen) for name, rule in rules.items()}
         nothing = torch.zeros(seen.mask.shape)
-        return shape_rewards(
-            score, nothing, nothing, seen.mask, 0.0, clip=shaping.clip, uncertainty=penalty,
-            **terms,
-        )  # fmt: skip
+        return shape_rewards(score, nothing, nothing, seen.mask, 0.0, clip=shaping.clip, uncertainty=penalty, **terms)
 
     def _completions(self, texts: Sequence[str], ids: Sequence[Sequence[int]]) -> Completions:
         tokens = torch.nn.utils.rnn.pad_sequence([torch.tensor(list(row)) for row in ids], batch_first=True)

@@ -48,8 +48,8 @@ def test_members_by_hand():
     members = np.array([[1, 0, 1, 0, 0, 1, 0, 1], [1, 0, 0, 1, 1, 0, 0, 1]], dtype=float)
     found = robustness(scored, members)
     np.testing.assert_array_equal(found.right, [[1, 1, 0, 0], [1, 0, 1, 0]])
-    assert found.split.mean() == 0.5
-    assert found.all_wrong.mean() == 0.25
+    assert (found.right.min(0) != found.right.max(0)).mean() == 0.5
+    assert (found.right < 0.5).all(0).mean() == 0.25
     np.testing.assert_allclose(found.correlation, [[1, 0], [0, 1]], atol=1e-12)
     np.testing.assert_allclose(found.disagreement, [0, np.sqrt(2), np.sqrt(2), 0])
     assert robustness(scored, members[:1]) is None

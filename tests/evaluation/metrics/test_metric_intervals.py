@@ -210,12 +210,13 @@ def test_intervals_of_coverage_curves_are_those_of_resampling_every_pair(ties):
     right = (rng.random(600) < 1 / (1 + np.exp(-confidence))).astype(float)
     whole, (half,) = selective_intervals(confidence, right, cluster, [0.5], samples=400, seed=0)
     width = np.diff(again((confidence, right), cluster, area, rng))[0]
-    assert np.diff(whole)[0] == pytest.approx(width, rel=0.2)
-    assert whole[0] < area(confidence, right) < whole[1]
+    assert whole.high - whole.low == pytest.approx(width, rel=0.2)
+    assert whole.low < area(confidence, right) < whole.high
+    assert whole.value == area(confidence, right)
     if not ties:
         slow = again((confidence, right), cluster, lambda c, r: accuracy_at(c, r, 0.5), rng)
-        assert np.diff(half)[0] == pytest.approx(np.diff(slow)[0], rel=0.2)
-        np.testing.assert_allclose(half, slow, atol=0.015)
+        assert half.high - half.low == pytest.approx(np.diff(slow)[0], rel=0.2)
+        np.testing.assert_allclose(half[1:], slow, atol=0.015)
 
 
 def test_intervals_of_detection_rates_are_those_of_resampling_every_answer():

@@ -114,10 +114,10 @@ def test_members_that_are_one_member_do_not_disagree_and_their_errors_are_the_sa
     rng = np.random.default_rng(5)
     scored = Scored.from_groups([group(rng.normal(size=2), 1.0, prompt=str(i)) for i in range(60)])
     found = robustness(scored, np.stack([scored.reward] * 3))
-    assert found.split.mean() == 0
+    assert (found.right.min(0) != found.right.max(0)).mean() == 0
     assert found.disagreement.max() == pytest.approx(0)
     np.testing.assert_allclose(found.correlation, 1)
-    assert found.all_wrong.mean() == pytest.approx(1 - found.combined.mean())
+    assert (found.right < 0.5).all(0).mean() == pytest.approx(1 - found.combined.mean())
     assert robustness(scored, scored.reward[None]) is None
 
 

@@ -11,7 +11,6 @@ from rlhf.evaluation.metrics.pair_credit import credit
 from rlhf.evaluation.metrics.slices import (
     Slice,
     better_length,
-    class_names,
     holm,
     length_classes,
     margin_classes,
@@ -19,20 +18,10 @@ from rlhf.evaluation.metrics.slices import (
     source_pairs,
     vote_classes,
 )
-from rlhf.evaluation.report.section import (
-    Evaluation,
-    Section,
-    Table,
-    as_key,
-    cell,
-    estimate,
-    known,
-    p_value,
-    ranged,
-    with_interval,
-)
+from rlhf.evaluation.report.section import Evaluation, Section, Table, as_key, cell, estimate, known, p_value, ranged
 from rlhf.evaluation.report.style import AMBER, BLUE, FAINT, dot_figure
 from rlhf.stats.arrays import Floats, Ints
+from rlhf.stats.bootstrap import Estimate
 
 ONE_SIDED = 0.95
 """Where one side wins more often than this, the file was written that way."""
@@ -115,10 +104,11 @@ def slices(evaluation: Evaluation) -> Section | None:
     if candidates:
         worst, kind = min(candidates, key=lambda c: c[0].accuracy.value)
         ends = _worst_interval(evaluation, right, [(kind, p.label) for p, kind in candidates])
-        metrics |= known(with_interval("pair_accuracy/worst_part", worst.accuracy.value, *ends))
+        lowest = Estimate(worst.accuracy.value, *ends)
+        metrics |= known(lowest.keys("pair_accuracy/worst_part"))
         text = (
             f"{text}\n\nThe worst slice that is known beforehand, with at least {FEW} prompts: {kind} {worst.label}, "
-            f"{ranged(worst.accuracy.value, *ends)} on {worst.pairs} pairs. It is the lowest of {len(candidates)}, and "
+            f"{ranged(*lowest)} on {worst.pairs} pairs. It is the lowest of {len(candidates)}, and "
             "would be low by chance too: the interval holds for the worst slice whichever it is."
         )
     dotted = [(f"{kind}: {p.label}", p.accuracy) for kind, several in found.items() for p in several[:8]]
@@ -148,10 +138,10 @@ def _kinds(evaluation: Evaluation) -> Iterator[tuple[str, Ints, list[str]]]:
 
 
 def _names(kind: str, labels: list[str]) -> list[str]:
-    """In keys: without the bounds of this very set; a domain as the data writes it."""
-    if kind == "domain":
-        return labels
-    return class_names(labels) if kind in CUT else [as_key(label) for label in labels]
+    """In keys: ordered classes without the bounds of this very set; a domain as the data writes it."""
+    if kind in CUT:
+        return [f"{i}_of_{len(labels)}" for i in range(1, len(labels) + 1)]
+    return labels if kind == "domain" else [as_key(label) for label in labels]
 
 
 def _metrics(kind: str, several: list[Slice], taken: Mapping[str, float]) -> dict[str, float]:
@@ -159,7 +149,7 @@ def _metrics(kind: str, several: list[Slice], taken: Mapping[str, float]) -> dic
     out: dict[str, float] = {}
     for p in several:
         key = f"{as_key(kind)}/{p.name}"
-        out |= with_interval(f"pair_accuracy/{key}", *p.accuracy) | {f"n_pairs/{key}": p.pairs}
+        out |= p.accuracy.keys(f"pair_accuracy/{key}") | {f"n_pairs/{key}": p.pairs}
     return {key: value for key, value in known(out).items() if key not in taken}
 
 
@@ -171,7 +161,7 @@ def _baselines(evaluation: Evaluation) -> dict[str, float]:
     for name, values in ({"length": scored.length} | words).items():
         right = credit(values[scored.first] - values[scored.second], scored.win_prob)
         if np.isfinite(right).any():
-            out |= with_interval(f"baseline/{name}", *evaluation.pair_mean(right))
+            out |= evaluation.pair_mean(right).keys(f"baseline/{name}")
     return known(out)
 
 

@@ -12,20 +12,10 @@ from matplotlib.figure import Figure as Canvas
 from rlhf.evaluation.metrics.best_of_n import WIN, Curve
 from rlhf.evaluation.metrics.best_of_n import curve as curve_of
 from rlhf.evaluation.metrics.scored import Results
-from rlhf.evaluation.report.section import (
-    Cell,
-    Evaluation,
-    Figure,
-    Section,
-    Table,
-    as_key,
-    known,
-    plain,
-    ranged,
-    with_interval,
-)
+from rlhf.evaluation.report.section import Cell, Evaluation, Figure, Section, Table, as_key, known, plain, ranged
 from rlhf.evaluation.report.style import FAINT, SERIES, WIDTH, legend_below, plot
 from rlhf.stats.arrays import Floats, Ints
+from rlhf.stats.bootstrap import Estimate
 from rlhf.stats.ensemble import Aggregator, mean, mean_minus_variance, median, standardise, worst_case
 
 AGGREGATORS: tuple[Aggregator, ...] = (mean, median, worst_case, mean_minus_variance)
@@ -66,7 +56,7 @@ def best_of_n(evaluation: Evaluation, *, size: int | None = None) -> Section | N
     metrics = _metrics(curve)
     for name, variant in variants.items():
         for i, n in enumerate(variant.ns[1:], start=1):
-            metrics |= known(with_interval(f"best_of_n/{n}/gold/{name}", *variant.at("gold", i)))
+            metrics |= known(variant.at("gold", i).keys(f"best_of_n/{n}/gold/{name}"))
     tables = [_table(curve), *_fit_table(curve), *([_variant_table(curve, variants)] if variants else [])]
     figure = Figure("best_of_n", _caption(curve), partial(_draw, curve, variants))
     return Section("Best of n", _text(curve), metrics, tables, [figure])
@@ -112,11 +102,11 @@ def _metrics(curve: Curve) -> dict[str, float]:
         out[f"best_of_n/{n}/kl_bound"] = float(curve.kl_bound[i])
         for name in curve.value:
             if (n > 1 or name == "length") and (not name.endswith(WIN) or name == f"gold{WIN}"):
-                out |= known(with_interval(f"best_of_n/{n}/{name}", *curve.at(name, i)))
+                out |= known(curve.at(name, i).keys(f"best_of_n/{n}/{name}"))
     for name, fit in curve.fit.items():
         if name != "length":
-            found = with_interval(f"best_of_n/{name}/alpha", fit.alpha, *fit.alpha_interval)
-            found |= with_interval(f"best_of_n/{name}/beta", fit.beta, *fit.beta_interval)
+            found = Estimate(fit.alpha, *fit.alpha_interval).keys(f"best_of_n/{name}/alpha")
+            found |= Estimate(fit.beta, *fit.beta_interval).keys(f"best_of_n/{name}/beta")
             out |= known(found | {f"best_of_n/{name}/r2": fit.r2})
     return out
 

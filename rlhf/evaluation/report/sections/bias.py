@@ -5,18 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from rlhf.evaluation.metrics.bias import Probe, length_correlation, partial_length_correlation, probe
-from rlhf.evaluation.report.section import (
-    Cell,
-    Evaluation,
-    Figure,
-    Section,
-    Table,
-    cell,
-    known,
-    plain,
-    ranged,
-    with_interval,
-)
+from rlhf.evaluation.report.section import Cell, Evaluation, Figure, Section, Table, cell, known, plain, ranged
 from rlhf.evaluation.report.style import dot_figure
 from rlhf.stats.bootstrap import Estimate
 
@@ -117,4 +106,4 @@ def _cell(estimate: Estimate | None) -> Cell:
 
 
 def _metric(key: str, estimate: Estimate | None) -> dict[str, float]:
-    return {} if estimate is None else with_interval(key, *estimate)
+    return {} if estimate is None else estimate.keys(key)

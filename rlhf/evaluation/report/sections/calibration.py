@@ -16,8 +16,8 @@ from rlhf.evaluation.metrics.calibration import BINS, fit_temperature, fold, rel
 from rlhf.evaluation.metrics.ood import clustered_auroc
 from rlhf.evaluation.metrics.pair_credit import credit
 from rlhf.evaluation.metrics.ranking import correlation
-from rlhf.evaluation.metrics.selective import accuracy_at, area, risk_coverage, selective_intervals
-from rlhf.evaluation.report.section import Cell, Evaluation, Figure, Section, Table, cell, known, ranged, with_interval
+from rlhf.evaluation.metrics.selective import risk_coverage, selective_intervals
+from rlhf.evaluation.report.section import Cell, Evaluation, Figure, Section, Table, cell, known, ranged
 from rlhf.evaluation.report.sections.ensemble_members import of_ensemble
 from rlhf.evaluation.report.style import AMBER, BLUE, FAINT, INK, SERIES, WIDTH, legend_below, plot, wilson
 from rlhf.stats.arrays import Floats, Ints
@@ -100,12 +100,12 @@ def _margin(evaluation: Evaluation) -> dict[str, float]:
     out: dict[str, float] = {}
     if len(np.unique(margin)) > 1 and len(np.unique(share)) > 1:
         rho = correlation(margin, share, scored.pair_prompt, **evaluation.resamples)
-        out |= with_interval("margin/spearman_votes", *rho)
+        out |= rho.keys("margin/spearman_votes")
     right = credit(scored.difference, scored.win_prob)
     good, bad, cluster = right > 0.5, right < 0.5, scored.pair_prompt
     if good.any() and bad.any():
         auroc = clustered_auroc(margin[bad], margin[good], (cluster[bad], cluster[good]))
-        out |= with_interval("margin/auroc_right", *auroc)
+        out |= auroc.keys("margin/auroc_right")
     return out
 
 
@@ -238,23 +238,18 @@ def _points(axes: Any, x: Floats, y: Floats, n: Ints, colour: str, label: str, *
 def selective(evaluation: Evaluation) -> Section | None:
     """Accuracy where the model is sure: risk against coverage for every sign of doubt there is."""
     scored = evaluation.results.scored
-    everything, of_all = credit(scored.difference, scored.win_prob), _signals(evaluation)
-    decided = np.isfinite(everything)
+    right, signals = credit(scored.difference, scored.win_prob), _signals(evaluation)
+    decided = np.isfinite(right)
     if not decided.any():
         return None
-    right = everything[decided]
-    signals = {name: values[decided] for name, values in of_all.items()}
     rows: list[tuple[Cell, ...]] = []
     metrics: dict[str, float] = {}
-    for name, confidence in signals.items():
-        whole, ends = selective_intervals(
-            of_all[name], everything, scored.pair_prompt, COVERAGES, **evaluation.resamples
-        )
-        at = [(accuracy_at(confidence, right, c), *end) for c, end in zip(COVERAGES, ends, strict=True)]
+    for name, doubt in signals.items():
+        whole, at = selective_intervals(doubt, right, scored.pair_prompt, COVERAGES, **evaluation.resamples)
         key = f"selective/{name.replace(' ', '_')}"
-        metrics |= with_interval(f"{key}/aurc", area(confidence, right), *whole)
+        metrics |= whole.keys(f"{key}/aurc")
         for c, values in zip(COVERAGES[1:], at[1:], strict=True):  # all of them: pair_accuracy
-            metrics |= with_interval(f"{key}/accuracy_at_{100 * c:.0f}", *values)
+            metrics |= values.keys(f"{key}/accuracy_at_{100 * c:.0f}")
         rows.append((name, cell(metrics, f"{key}/aurc"), *(ranged(*values) for values in at)))
     shares = (f"{100 * c:.0f} % answered" for c in COVERAGES)
     table = Table("Accuracy at a coverage", ("doubt is shown by", "area (lower is better)", *shares), rows)
@@ -262,7 +257,9 @@ def selective(evaluation: Evaluation) -> Section | None:
         "Accuracy among the pairs the model is surest about, from 20 pairs or 20 % on. A line that falls to the right "
         "knows its errors; dotted: the accuracy on all."
     )
-    figure = Figure("risk_coverage", caption, partial(_draw_coverage, signals, right))
+    figure = Figure(
+        "risk_coverage", caption, partial(_draw_coverage, {k: v[decided] for k, v in signals.items()}, right[decided])
+    )
     return Section("Answering only when sure", "", known(metrics), [table], [figure])
 
 

@@ -25,7 +25,6 @@ from rlhf.evaluation.report.section import (
     known,
     p_value,
     ranged,
-    with_interval,
 )
 from rlhf.evaluation.report.style import BLUE, FAINT, INK, WIDTH, plot, wilson
 from rlhf.stats.arrays import Floats, Ints
@@ -60,8 +59,8 @@ def members(evaluation: Evaluation) -> Section | None:
     estimates = {
         "mean_accuracy": _mean(evaluation, found.right.mean(0)),
         "gain": gain,
-        "all_wrong": _mean(evaluation, found.all_wrong),
-        "split": _mean(evaluation, found.split),
+        "all_wrong": _mean(evaluation, (found.right < 0.5).all(0).astype(float)),
+        "split": _mean(evaluation, (found.right.min(0) != found.right.max(0)).astype(float)),
         **{f"{as_key(name)}/pair_accuracy": e for name, e in zip(names, each, strict=True)},
         "error_correlation": Estimate(correlation, *_spread(found.right, cluster, evaluation)),
     }
@@ -69,7 +68,7 @@ def members(evaluation: Evaluation) -> Section | None:
         estimates["disagreement_auroc"] = found.auroc
     metrics: dict[str, float] = {"members/n": len(each)}
     for name, e in estimates.items():
-        metrics |= with_interval(f"members/{name}", *e)
+        metrics |= e.keys(f"members/{name}")
     metrics = known(metrics)
     shown = (*zip(names, each, strict=True), ("together", _mean(evaluation, found.combined)))
     rows = [(name, ranged(*e)) for name, e in (*shown, ("together less the mean member", gain))]
@@ -164,7 +163,7 @@ def comparison(evaluation: Evaluation) -> Section | None:
     metrics: dict[str, float] = {}
     for d in found:
         key = f"compare/{as_key(d.first)}/{as_key(d.second)}"
-        metrics |= with_interval(f"{key}/accuracy", *d.accuracy) | with_interval(f"{key}/nll", *d.nll)
+        metrics |= d.accuracy.keys(f"{key}/accuracy") | d.nll.keys(f"{key}/nll")
         metrics |= {f"{key}/p": d.p, f"{key}/mcnemar_p": d.mcnemar, f"{key}/nll_p": d.nll_p}
     each = {name: _alone(evaluation, *contestants[name]) for name in contestants}
     metrics |= {f"model/{as_key(name)}/{key}": v for name, m in each.items() for key, v in m.items()}
@@ -184,7 +183,7 @@ def _each(evaluation: Evaluation, each: Mapping[str, Mapping[str, float]]) -> Ta
     rows = [
         (name, *(cell(m, key) for key in SHOWN), m.get("ece/by_chance"), m.get("ece_uncalibrated"), m["temperature"])
         for name, m in each.items()
-    ]  # fmt: skip
+    ]
     raw = [name for name in each if name in evaluation.uncalibrated]
     note = f"NLL in nats, Brier and ECE after each model's own temperature T. {of_ensemble(evaluation)}".strip()
     if raw:

@@ -12,19 +12,7 @@ from matplotlib.figure import Figure as Canvas
 from rlhf.evaluation.metrics.metrics import evaluate
 from rlhf.evaluation.metrics.ood import Detection, detection
 from rlhf.evaluation.metrics.scored import Results, Scored
-from rlhf.evaluation.report.section import (
-    ENDS,
-    Cell,
-    Evaluation,
-    Figure,
-    Section,
-    Table,
-    cell,
-    known,
-    plain,
-    ranged,
-    with_interval,
-)
+from rlhf.evaluation.report.section import ENDS, Cell, Evaluation, Figure, Section, Table, cell, known, plain, ranged
 from rlhf.evaluation.report.style import FAINT, GRID, INK, SERIES, WIDTH, dots, legend, plot
 from rlhf.stats.arrays import Floats, Ints
 
@@ -177,7 +165,7 @@ def _rates(shift: str, found: Mapping[str, Detection]) -> dict[str, float]:
     out: dict[str, float] = {}
     for name, d in found.items():
         for rate in ("auroc", "aupr", "fpr95"):
-            out |= with_interval(f"ood/{shift}/{name}/{rate}", *getattr(d, rate))
+            out |= getattr(d, rate).keys(f"ood/{shift}/{name}/{rate}")
     return out
 
 

@@ -8,10 +8,10 @@ import numpy as np
 from matplotlib.figure import Figure as Canvas
 
 from rlhf.evaluation.metrics.pair_credit import EVEN
-from rlhf.evaluation.report.section import Evaluation, Figure, Section, Table, cell, known, with_interval
+from rlhf.evaluation.report.section import Evaluation, Figure, Section, Table, cell, known
 from rlhf.evaluation.report.style import AMBER, BLUE, CELLS, WIDTH, legend_below, plain_ticks, plot
 from rlhf.stats.arrays import Floats, Ints
-from rlhf.stats.bootstrap import bounds, cluster_sums, resampled_sums
+from rlhf.stats.bootstrap import Estimate, bounds, cluster_sums, resampled_sums
 
 NAMES = {
     "top1": "top-1: the best answer has the highest reward",
@@ -61,11 +61,10 @@ def rewards(evaluation: Evaluation) -> Section | None:
     if not len(scored.reward):
         return None
     means = np.bincount(scored.group, scored.reward) / np.bincount(scored.group)
-    spread = _spread(means, scored.prompt, **evaluation.resamples)
-    metrics = with_interval("reward/std_between", float(means.std()), *spread)
+    metrics = _spread(means, scored.prompt, **evaluation.resamples).keys("reward/std_between")
     if len(scored.first):
         beyond = (np.abs(scored.difference / evaluation.temperature) > SATURATED).astype(float)
-        metrics |= with_interval("reward/saturated", *evaluation.pair_mean(beyond))
+        metrics |= evaluation.pair_mean(beyond).keys("reward/saturated")
     every = {**evaluation.metrics, **metrics}
     rows = [(name, cell(every, key)) for key, name in SPREADS.items()]
     text = (
@@ -78,15 +77,15 @@ def rewards(evaluation: Evaluation) -> Section | None:
     return Section("Rewards", text, known(metrics), [table], figures)
 
 
-def _spread(values: Floats, cluster: Ints, *, samples: int, seed: int) -> tuple[float, float]:
-    """95 % interval of the standard deviation of values [G], clusters resampled."""
-    centred = values - values.mean()
+def _spread(values: Floats, cluster: Ints, *, samples: int, seed: int) -> Estimate:
+    """The standard deviation of values [G], clusters resampled."""
+    centred, value = values - values.mean(), float(values.std())
     sums = cluster_sums([centred, centred**2, np.ones(len(values))], cluster)
     if len(sums) < 2 or samples < 1:
-        return np.nan, np.nan
+        return Estimate(value, np.nan, np.nan)
     first, second, count = resampled_sums(sums, samples=samples, seed=seed).T
     low, high = np.maximum(bounds(np.sqrt(np.maximum(second / count - (first / count) ** 2, 0)), len(sums)), 0.0)
-    return float(low), float(high)
+    return Estimate(value, float(low), float(high))
 
 
 def _draw_rewards(evaluation: Evaluation, canvas: Canvas) -> None:
