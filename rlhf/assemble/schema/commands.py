@@ -9,7 +9,16 @@ from hydra.core.config_store import ConfigStore
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
 
 from rlhf.assemble.schema.bounds import AtLeastTwo, Hint, Settings, Share, ShareOrZero, defaults_of
-from rlhf.assemble.schema.groups import Build, EarlyStopping, Learner, Policy, Selector, Shaping, Task, Votes
+from rlhf.assemble.schema.groups import (
+    Build,
+    EarlyStopping,
+    LearnerSettings,
+    PolicySettings,
+    Selector,
+    Shaping,
+    TaskSettings,
+    VotesSettings,
+)
 
 Monitored = Literal["val/nll", "val/pair_accuracy", "val/ece"]
 """What `rlhf.reward.checkpoint` can look at, said without importing torch."""
@@ -36,8 +45,7 @@ class Batches(Settings):
     batch_tokens: PositiveInt | None = key(None,
         "tokens per batch and process instead of batch_size prompts (each prompt counted once)")
     eval_batch_size: PositiveInt = key(64, "prompts per batch in validation and test")
-    min_prompt: NonNegativeInt = key(16,
-        "tokens of the prompt that stay when it is trimmed to make room for an answer")
+    min_prompt: NonNegativeInt = key(16, "tokens of the prompt that stay when it is trimmed to make room for an answer")
     workers: NonNegativeInt = key(0, "processes that collate batches beside training")
     cache: str = key("${runs}/cache", "prepared data, shared between runs; safe to delete")
 
@@ -89,15 +97,15 @@ class Train(Command):
     threads: Threads = key(None, "CPU threads of torch; null leaves torch's choice")
     runs: str = key("runs", "where run folders go")
     batches: Batches
-    task: Task
+    task: TaskSettings
     optimizer: Optimizer
     trainer: Trainer
     shaping: Shaping
     early_stopping: EarlyStopping
-    policy: Policy
+    policy: PolicySettings
     selector: Selector
-    votes: Votes
-    learner: Learner
+    votes: VotesSettings
+    learner: LearnerSettings
 
 
 class Optimised(Settings):
@@ -125,8 +133,7 @@ class Evaluate(Command):
         ("scores=<examples.parquet>", "scores that are there already, without a model"),
     )
 
-    run: Models = key("???",
-        "folder of a run, an exported model/, a Hugging Face reward model; [a,b,c] = an ensemble")
+    run: Models = key("???", "folder of a run, an exported model/, a Hugging Face reward model; [a,b,c] = an ensemble")
     scores: str | None = key(None,
         "instead of run: the examples.parquet of a report, or your own scores; evaluated without a model")
     against: Models = key([],
@@ -160,10 +167,7 @@ class Sample(Command):
     command: ClassVar = "python sample.py"
     examples: ClassVar = (
         ("limit=50 out=tasks.jsonl", "the toy world's policy, 50 prompts"),
-        (
-            "data=prompts data.path=<file> model=local model.path=<folder> out=<file>",
-            "your prompts, your model",
-        ),
+        ("data=prompts data.path=<file> model=local model.path=<folder> out=<file>", "your prompts, your model"),
         ("backend=endpoint backend.model=<name> out=<file>", "a model behind an API"),
         ("sampler=greedy k=2 out=<file>", "another decoding; two completions per prompt"),
         ("pick=best_of_n pick.reward.folder=<run> k=8 out=<file>", "the best of eight by a reward model"),
@@ -178,8 +182,7 @@ class Sample(Command):
     min_completions: NonNegativeInt = key(2,
         "records with fewer left after the filters are dropped; 1 for supervised data")
     max_new_tokens: PositiveInt = key(256, "length limit of a completion, in tokens")
-    max_length: AtLeastTwo = key(2048,
-        "tokens of prompt and completion together; longer prompts lose their beginning")
+    max_length: AtLeastTwo = key(2048, "tokens of prompt and completion together; longer prompts lose their beginning")
     template: str | None = key(None,
         "Jinja chat template; null = the tokenizer's; '{{ messages[-1].content }}' continues the text")
     stop: list[str] = key(["\n\nHuman:"], "texts that end a completion")
@@ -209,7 +212,7 @@ class Annotate(Command):
     cache: str = key("runs/cache", "answers of endpoints")
 
 
-class Limits(Settings):
+class LimitsSettings(Settings):
     """What the service takes at once."""
 
     max_bytes: PositiveInt
@@ -238,7 +241,7 @@ class Serve(Command):
     batch_tokens: PositiveInt = key(8192, "tokens per forward pass, a shared prompt counted once")
     shutdown_seconds: NonNegativeInt = key(30, "seconds that requests that were begun may still take after SIGTERM")
     log_level: str = key("info", "debug, info, warning: one line per request; texts are never logged")
-    limits: Limits
+    limits: LimitsSettings
 
 
 # fmt: on

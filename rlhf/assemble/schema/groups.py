@@ -31,7 +31,7 @@ Listed = WrapValidator(lambda given, check: given if isinstance(given, list) els
 """Of seeds: how many in active learning, the seeds themselves elsewhere."""
 
 
-class Decoding(Settings):
+class DecodingSettings(Settings):
     """How a policy in training is decoded."""
 
     temperature: PositiveFloat
@@ -66,12 +66,12 @@ class Plan(Settings):
     oversight: NonNegativeInt
 
 
-class Task(Settings):
+class TaskSettings(Settings):
     """What is trained; how many completions an algorithm needs is looked at in `rlhf.assemble.checks.rollouts`."""
 
     loss: DpoLoss
     lr: PositiveFloat | None
-    decoding: Decoding
+    decoding: DecodingSettings
     window: AtLeastTwo
     steps: PositiveInt
     prompts: PositiveInt
@@ -79,9 +79,7 @@ class Task(Settings):
     max_new_tokens: PositiveInt
     reference_samples: Scaling
     eval_prompts: PositiveInt
-    seeds: Annotated[
-        PositiveInt, WrapValidator(lambda given, check: given if isinstance(given, list) else check(given))
-    ]
+    seeds: Annotated[PositiveInt, Listed]
     """How many in active learning; the seeds themselves elsewhere."""
     skew: ShareOrZero | None
     plan: Plan
@@ -93,7 +91,7 @@ class Build(Settings):
     lr: PositiveFloat
 
 
-class Controller(Settings):
+class ControllerSettings(Settings):
     """`shaping.controller`, and those inside it."""
 
     init: PositiveFloat
@@ -103,7 +101,7 @@ class Controller(Settings):
     beta: NonNegativeFloat
     start: NonNegativeFloat
     end: NonNegativeFloat
-    controller: Controller
+    controller: ControllerSettings
 
 
 class Violation(Settings):
@@ -149,7 +147,7 @@ class Rule(Settings):
 class Shaping(Settings):
     """What is made of the reward."""
 
-    controller: Controller
+    controller: ControllerSettings
     estimator: Estimator
     placement: Placement
     clip: PositiveFloat | None
@@ -162,11 +160,11 @@ class EarlyStopping(Settings):
     window: AtLeastTwo
 
 
-class Policy(Settings):
+class PolicySettings(Settings):
     """The policy of task=iterate."""
 
     max_new_tokens: PositiveInt
-    decoding: Decoding
+    decoding: DecodingSettings
 
 
 class Selector(Settings):
@@ -193,7 +191,7 @@ class Selector(Settings):
     then: Selector
 
 
-class Votes(Settings):
+class VotesSettings(Settings):
     """How many votes a pair gets."""
 
     per_pair: PositiveInt
@@ -202,7 +200,7 @@ class Votes(Settings):
     reliability: Annotated[float, Gt(0.5), Lt(1)]
 
 
-class Learner(Settings):
+class LearnerSettings(Settings):
     """What active learning trains."""
 
     folds: AtLeastTwo
