@@ -69,7 +69,7 @@ def _command(command: str) -> Iterator[str]:
     yield "\n".join(wrap(schema.__doc__ or "", WIDTH))
     usage = "[group=option] [key=value]" if groups_of(CONF / f"{command}.yaml") else "[key=value]"
     yield f"Usage\n  {schema.command} {usage}     -m: one run per value, as in seed=0,1,2"
-    yield "Examples\n" + "\n".join(_example(schema.command, *each) for each in schema.examples)
+    yield "Examples\n" + "\n".join(f"  {schema.command} {given}\n      {meaning}" for given, meaning in schema.examples)
     groups = groups_of(CONF / f"{command}.yaml")
     if groups:
         yield "Groups: group=option, * is the default\n" + "\n".join(map(_group, groups))
@@ -87,10 +87,6 @@ def _option(group: str, path: Path) -> str:
     rows = option_rows(group, path)
     head = "\n".join(wrap(f"{group}={path.stem}: {meaning_of(path)}", WIDTH))
     return "\n".join([head, *map(_row, rows)])
-
-
-def _example(command: str, given: str, meaning: str) -> str:
-    return f"  {command} {given}\n      {meaning}"
 
 
 def _group(group: Group) -> str:

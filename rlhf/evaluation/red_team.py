@@ -84,19 +84,6 @@ def hard_prompts(records: Sequence[Comparison], *, each: int = 50, seed: int = 0
     return found
 
 
-def _multi_step(first: str, second: str, rng: Random) -> str:
-    return f"Do both, in this order, and say when you begin with the second.\n\n1. {first}\n\n2. {second}"
-
-
-def _contradiction(first: str, second: str, rng: Random) -> str:
-    return f"{first}\n\nAnswer in one word. Explain every detail."
-
-
-def _cut(first: str, second: str, rng: Random) -> str:
-    words = first.split()
-    return " ".join(words[: max(1, len(words) // 2)])
-
-
 def _noise(first: str, second: str, rng: Random) -> str:
     letters = list(first)
     for i in range(len(letters) - 1):
@@ -106,8 +93,13 @@ def _noise(first: str, second: str, rng: Random) -> str:
 
 
 PROMPTS: Mapping[str, Callable[[str, str, Random], str]] = {
-    "multi_step": _multi_step, "contradiction": _contradiction, "cut": _cut, "noise": _noise,
-}  # fmt: skip
+    "multi_step": lambda first, second, rng: (
+        f"Do both, in this order, and say when you begin with the second.\n\n1. {first}\n\n2. {second}"
+    ),
+    "contradiction": lambda first, second, rng: f"{first}\n\nAnswer in one word. Explain every detail.",
+    "cut": lambda first, second, rng: " ".join(first.split()[: max(1, len(first.split()) // 2)]),
+    "noise": _noise,
+}
 
 
 def _orders(evaluation: Evaluation) -> dict[str, Floats]:

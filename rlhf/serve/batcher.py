@@ -8,30 +8,18 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from rlhf.data.render import Encoded
-from rlhf.reward.scoring.engine import GroupScores
+from rlhf.reward.scoring.engine import GroupScores, ScoringEngine
 
 T = TypeVar("T")
 
 
 class Busy(RuntimeError):
     """More is waiting than `queue_tokens` allows; the client may try again."""
-
-
-class Engine(Protocol):
-    """What is needed of `rlhf.reward.scoring.engine.ScoringEngine`."""
-
-    batch_tokens: int
-
-    def score(self, groups: Sequence[Encoded]) -> Iterable[GroupScores]:
-        """Scores of every group."""
-
-    def tokens(self, group: Encoded) -> int:
-        """Tokens that a group takes up."""
 
 
 class Batcher:
@@ -42,7 +30,7 @@ class Batcher:
         queue_tokens: tokens that may wait, at most.
     """
 
-    def __init__(self, engine: Engine, *, queue_tokens: int) -> None:
+    def __init__(self, engine: ScoringEngine, *, queue_tokens: int) -> None:
         self.engine, self.queue_tokens = engine, queue_tokens
         self.waiting: deque[tuple[Encoded, asyncio.Future[GroupScores]]] = deque()
         self.waiting_tokens = 0

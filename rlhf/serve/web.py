@@ -56,16 +56,11 @@ class Service:
     """
 
     def __init__(self, scorer: Scorer, limits: Limits) -> None:
-        self.scorer, self.limits = scorer, limits
+        self.scorer, self.limits, self.calibration = scorer, limits, scorer.calibration
         self.batcher = Batcher(scorer.engine, queue_tokens=limits.queue_tokens)
         reference = scorer.reference
         self.layout = scorer.engine.layout_name  # tried before the first request
         self.knows_ordinary = reference is not None and DETECTOR in reference.typical
-
-    @property
-    def calibration(self) -> Any:
-        """Temperature and normalisation of the run."""
-        return self.scorer.calibration
 
     async def score(self, groups: Sequence[tuple[str, Prompt, Sequence[str]]]) -> list[dict[str, Any]]:
         """Scores of every group; the first of each triple is the name of its completions in the request.

@@ -29,6 +29,9 @@ SHARE, DIFFERENCE = (0.0, 1.0), (-1.0, 1.0)
 SAME = 1e-12
 """Intervals narrower than this show no spread."""
 
+LEVEL = 0.95
+"""How often an interval is to hold the truth."""
+
 GRADES = 100
 """Steps of a statistic that depends on an order, when it is resampled."""
 
@@ -112,13 +115,7 @@ def _drawn(clusters: int, samples: int, seed: int) -> NDArray[np.uint16]:
 
 
 def cluster_bootstrap(
-    numerators: Floats,
-    denominators: Floats,
-    *,
-    samples: int,
-    seed: int,
-    level: float = 0.95,
-    within: tuple[float, float] | None = None,
+    numerators: Floats, denominators: Floats, *, samples: int, seed: int, within: tuple[float, float] | None = None
 ) -> tuple[Floats, Floats]:
     """Percentile intervals of S ratios of sums over C clusters (Efron & Tibshirani 1993, ch. 13), stretched (`bounds`).
 
@@ -130,7 +127,6 @@ def cluster_bootstrap(
         denominators: [C, S] sums per cluster, not negative.
         samples: resamples.
         seed: same seed, same interval.
-        level: coverage.
         within: where the statistics can lie; intervals end there, and those that are the same in all clusters get
             `unanimous` ones.
 
@@ -146,12 +142,12 @@ def cluster_bootstrap(
     drawn = resampled_sums(np.hstack([numerators[:, enough], denominators[:, enough]]), samples=samples, seed=seed)
     tops, bottoms = np.split(drawn, 2, axis=1)
     units = (denominators > 0).sum(0)
-    low[enough], high[enough] = bounds(ratio(tops, bottoms), units[enough], level)
+    low[enough], high[enough] = bounds(ratio(tops, bottoms), units[enough])
     if within is None:
         return low, high
     low, high = np.maximum(low, within[0]), np.minimum(high, within[1])
     value = ratio(numerators.sum(0), denominators.sum(0))
-    return unanimous(value, low, high, units, within=within, level=level)
+    return unanimous(value, low, high, units, within=within)
 
 
 def cluster_mean(
@@ -179,11 +175,10 @@ def unanimous(
     clusters: Ints | int,
     *,
     within: tuple[float, float] = SHARE,
-    level: float = 0.95,
 ) -> tuple[Floats, Floats]:
     """Intervals where all clusters agree, so that resampling them shows no spread: high = low.
 
-    None of n clusters differs, so with probability `level` at most a share ε = 1 - ((1 - level)/2)^(1/n) of all
+    None of n clusters differs, so with probability `LEVEL` at most a share ε = 1 - ((1 - LEVEL)/2)^(1/n) of all
     clusters does (Clopper & Pearson 1934; close to 3.7/n), and these may have any value that is possible. A
     share of 1 then lies in [1 - ε, 1], which is the exact binomial interval over clusters; 6 of 6 give [0.541, 1].
 
@@ -191,12 +186,11 @@ def unanimous(
         value, low, high: [...] statistics and their resampled intervals.
         clusters: [...] n, how many clusters carry each.
         within: the lowest and the highest value that is possible.
-        level: coverage.
 
     Returns:
         low and high [...]; those with a spread, and NaN, as they were.
     """
-    rare = 1 - ((1 - level) / 2) ** (1 / np.maximum(clusters, 1))
+    rare = 1 - ((1 - LEVEL) / 2) ** (1 / np.maximum(clusters, 1))
     same = np.asarray(high) - np.asarray(low) < SAME
     below, above = value - rare * (value - within[0]), value + rare * (within[1] - np.asarray(value))
     return np.where(same, below, low), np.where(same, above, high)
@@ -209,7 +203,7 @@ def ratio(tops: Floats, bottoms: Floats) -> Floats:
     return found
 
 
-def bounds(drawn: Floats, units: Ints | int, level: float = 0.95) -> Floats:
+def bounds(drawn: Floats, units: Ints | int) -> Floats:
     """Low and high [2, ...] of resamples [samples, ...] of so many `units`, each drawn with the others; NaN left out.
 
     The percentiles, stretched about the median by `stretched(units)`: resamples of few units are too alike. In
@@ -217,18 +211,18 @@ def bounds(drawn: Floats, units: Ints | int, level: float = 0.95) -> Floats:
     18 and 31 units; stretched ones 93, 94, 95, 95, 94 and 95 times where clusters are normal, 90, 92, 93, 94, 94 and 94
     times where they are ratios over 1 to 40 pairs.
     """
-    tail = [(1 - level) / 2, 0.5, (1 + level) / 2]
+    tail = [(1 - LEVEL) / 2, 0.5, (1 + LEVEL) / 2]
     if np.isfinite(drawn).all():
         low, middle, high = np.quantile(drawn, tail, axis=0)
     else:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)  # a statistic that no resample defines stays NaN
             low, middle, high = np.nanquantile(drawn, tail, axis=0)
-    factor = stretched(units, level)
+    factor = stretched(units)
     return np.stack([middle - factor * (middle - low), middle + factor * (high - middle)])
 
 
-def stretched(units: Ints | int, level: float = 0.95) -> Floats:
+def stretched(units: Ints | int) -> Floats:
     """By how much percentiles of n = `units` resampled together fall short of a t interval: t_{n-1} √(n/(n-1)) / z.
 
     Resamples have the spread of the sample with divisor n, and their percentiles the tails of a normal distribution
@@ -236,7 +230,7 @@ def stretched(units: Ints | int, level: float = 0.95) -> Floats:
     units cannot reach beyond the sample). 1 for fewer than 2 units, of which no interval is shown.
     """
     n = np.maximum(np.asarray(units, dtype=np.float64), 2)
-    factor = stdtrit(n - 1, (1 + level) / 2) * np.sqrt(n / (n - 1)) / ndtri((1 + level) / 2)
+    factor = stdtrit(n - 1, (1 + LEVEL) / 2) * np.sqrt(n / (n - 1)) / ndtri((1 + LEVEL) / 2)
     return np.where(np.asarray(units) < 2, 1.0, factor)
 
 
@@ -255,7 +249,7 @@ def share_around(value: float, drawn: Floats, units: int) -> Estimate:
     return share(value, low, high, units)
 
 
-def lowest_interval(tops: Floats, bottoms: Floats, units: int, level: float = 0.95) -> tuple[float, float]:
+def lowest_interval(tops: Floats, bottoms: Floats, units: int) -> tuple[float, float]:
     """Interval of the lowest of S ratios, which slice is lowest being unknown: a simultaneous band.
 
     With t the level's quantile over resamples of max_s |a*_s - a_s| / se_s, all S true ratios lie within
@@ -267,7 +261,6 @@ def lowest_interval(tops: Floats, bottoms: Floats, units: int, level: float = 0.
     Args:
         tops, bottoms: [1 + samples, S], the sums themselves and then their resamples.
         units: clusters of the slice with the fewest; the band is `stretched` by them.
-        level: coverage.
 
     Returns:
         low and high, within 0..1; NaN where a slice's spread is not known.
@@ -278,12 +271,12 @@ def lowest_interval(tops: Floats, bottoms: Floats, units: int, level: float = 0.
     if not np.isfinite(error).all():
         return np.nan, np.nan
     away = np.abs(drawn - value) / np.where(error > 0, error, np.inf)
-    reach = error * np.quantile(np.nan_to_num(away).max(1), level) * stretched(units, level)
+    reach = error * np.quantile(np.nan_to_num(away).max(1), LEVEL) * stretched(units)
     return max(0.0, float((value - reach).min())), min(1.0, float((value + reach).min()))
 
 
 def ece_bounds(
-    gaps: Floats, drawn_gaps: Floats, pairs: float, drawn_pairs: Floats, units: int, level: float = 0.95
+    gaps: Floats, drawn_gaps: Floats, pairs: float, drawn_pairs: Floats, units: int
 ) -> tuple[float, float, float]:
     """Interval of a calibration error, and the error that a calibrated model would show on as many pairs.
 
@@ -298,7 +291,6 @@ def ece_bounds(
         gaps, drawn_gaps: [B] sums per bin over all clusters, and their resamples [samples, B].
         pairs, drawn_pairs: the number of pairs, and its resamples [samples].
         units: clusters.
-        level: coverage.
 
     Returns:
         low, high, and the mean of the noise alone.
@@ -306,7 +298,7 @@ def ece_bounds(
     estimate = float(np.abs(gaps).sum() / pairs)
     errors = np.abs(drawn_gaps).sum(1) / drawn_pairs
     noise = np.abs(drawn_gaps / drawn_pairs[:, None] - gaps / pairs).sum(1)
-    q_low, q_high = bounds(errors, units, level)
-    by_chance = estimate <= np.quantile(noise, level) * stretched(units, level)
+    q_low, q_high = bounds(errors, units)
+    by_chance = estimate <= np.quantile(noise, LEVEL) * stretched(units)
     low = 0.0 if by_chance else max(0.0, 2 * estimate - float(q_high))
     return low, min(1.0, max(estimate, 2 * estimate - float(q_low))), float(noise.mean())

@@ -8,17 +8,8 @@ from annotated_types import Ge, Gt, Le, Lt
 from hydra.core.config_store import ConfigStore
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
 
+from rlhf.assemble.schema import groups
 from rlhf.assemble.schema.bounds import AtLeastTwo, Hint, Settings, Share, ShareOrZero, defaults_of
-from rlhf.assemble.schema.groups import (
-    Build,
-    EarlyStopping,
-    LearnerSettings,
-    PolicySettings,
-    Selector,
-    Shaping,
-    TaskSettings,
-    VotesSettings,
-)
 
 Monitored = Literal["val/nll", "val/pair_accuracy", "val/ece"]
 """What `rlhf.reward.checkpoint` can look at, said without importing torch."""
@@ -53,7 +44,7 @@ class Batches(Settings):
 class Optimizer(Settings):
     """The optimizer, and what keeps weights and rewards near 0."""
 
-    build: Build
+    build: groups.Build
     weight_decay: NonNegativeFloat
     centring: NonNegativeFloat = key(0.01,
         "c of c * mean((r_i + r_j)^2): keeps rewards near 0 (Eisenstein et al. 2023, eq. 2)")
@@ -97,15 +88,15 @@ class Train(Command):
     threads: Threads = key(None, "CPU threads of torch; null leaves torch's choice")
     runs: str = key("runs", "where run folders go")
     batches: Batches
-    task: TaskSettings
+    task: groups.TaskSettings
     optimizer: Optimizer
     trainer: Trainer
-    shaping: Shaping
-    early_stopping: EarlyStopping
-    policy: PolicySettings
-    selector: Selector
-    votes: VotesSettings
-    learner: LearnerSettings
+    shaping: groups.Shaping
+    early_stopping: groups.EarlyStopping
+    policy: groups.PolicySettings
+    selector: groups.Selector
+    votes: groups.VotesSettings
+    learner: groups.LearnerSettings
 
 
 class Optimised(Settings):

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 
@@ -31,11 +30,11 @@ class BenchmarkItem:
     rejected: Floats
 
 
-class Benchmark(Protocol):
-    """Items to flat metrics, `<benchmark>/<part>`, in 0..1."""
-
-    def __call__(self, items: Sequence[BenchmarkItem], *, bootstrap: int = 1000, seed: int = 0) -> dict[str, float]:
-        """Intervals have `bootstrap` resamples of the prompts. Raises ValueError for items of another form."""
+Columns = Mapping[str, Floats]
+"""Name -> [I] numbers of the items."""
+Benchmark = Callable[..., dict[str, float]]
+"""`(items, *, bootstrap=1000, seed=0) -> metrics`: flat, `<benchmark>/<part>`, in 0..1, with intervals that resample
+the prompts so often. Raises ValueError for items of another form."""
 
 
 def items(scored: Iterable[tuple[Comparison, Floats]]) -> Iterator[BenchmarkItem]:
@@ -131,12 +130,7 @@ def subset_weights(places: Mapping[str, list[int]], weight: Mapping[str, float],
 
 
 def weighted_means(
-    items: Sequence[BenchmarkItem],
-    credits: Mapping[str, Floats],
-    weights: Mapping[str, Floats],
-    *,
-    bootstrap: int,
-    seed: int,
+    items: Sequence[BenchmarkItem], credits: Columns, weights: Columns, *, bootstrap: int, seed: int
 ) -> dict[str, float]:
     """Weighted means of credits, under every name, with intervals that resample prompts.
 
@@ -149,15 +143,15 @@ def weighted_means(
     Returns:
         `<name><suffix>`, and `<name>/ci_low`, `/ci_high` for the suffix "".
     """
-    names, columns = list(weights), np.stack(list(weights.values()), axis=1)
+    columns = np.stack(list(weights.values()), axis=1)
     out: dict[str, float] = {}
     for suffix, earned in credits.items():
         mean = earned @ columns / columns.sum(0)
-        out |= {f"{name}{suffix}": float(m) for name, m in zip(names, mean, strict=True)}
+        out |= {f"{name}{suffix}": float(m) for name, m in zip(weights, mean, strict=True)}
     codes = np.unique(np.asarray([item.prompt for item in items]), return_inverse=True)[1]
     tops, bottoms = cluster_sums(credits[""][:, None] * columns, codes), cluster_sums(columns, codes)
     low, high = cluster_bootstrap(tops, bottoms, samples=bootstrap, seed=seed, within=SHARE)
-    for i, name in enumerate(names):
+    for i, name in enumerate(weights):
         if np.isfinite(low[i]):
             out |= {f"{name}/ci_low": float(low[i]), f"{name}/ci_high": float(high[i])}
     return out

@@ -18,7 +18,7 @@ from safetensors.numpy import load_file, save_file
 from scipy.special import expit, stdtrit
 
 from rlhf.stats.arrays import Bools, Floats, Ints
-from rlhf.stats.bootstrap import Estimate, binned_sums, cluster_sums, graded, resampled_sums, share, share_around
+from rlhf.stats.bootstrap import LEVEL, Estimate, binned_sums, cluster_sums, graded, resampled_sums, share, share_around
 from rlhf.stats.ranks import ranks_of
 
 QUANTILES = 1001
@@ -188,7 +188,7 @@ def _resampled(scores: Floats, shifted: Bools, cluster: Ints, samples: int, seed
     return aupr, fpr95
 
 
-def clustered_auroc(ordinary: Floats, shifted: Floats, prompts: tuple[Ints, Ints], level: float = 0.95) -> Estimate:
+def clustered_auroc(ordinary: Floats, shifted: Floats, prompts: tuple[Ints, Ints]) -> Estimate:
     """Area under the ROC curve and its interval when examples of one prompt belong together (Obuchowski 1997).
 
     From the placements V (the share of the other side that an example beats), summed per cluster; on both sides
@@ -205,5 +205,5 @@ def clustered_auroc(ordinary: Floats, shifted: Floats, prompts: tuple[Ints, Ints
     if len(sums) < 2:
         return Estimate(area, np.nan, np.nan)
     error = float(np.sqrt(len(sums) / (len(sums) - 1) * (sums**2).sum()))
-    reach = error * float(stdtrit(len(sums) - 1, (1 + level) / 2))
+    reach = error * float(stdtrit(len(sums) - 1, (1 + LEVEL) / 2))
     return share(area, area - reach, area + reach, len(sums))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,28 +38,19 @@ class Slice:
 
 
 def slice_accuracy(
-    right: Floats,
-    code: Ints,
-    labels: Sequence[str],
-    cluster: Ints,
-    *,
-    samples: int,
-    seed: int,
-    names: Sequence[str] | None = None,
+    right: Floats, code: Ints, names: Mapping[str, str], cluster: Ints, *, samples: int, seed: int
 ) -> list[Slice]:
-    """Accuracy of every slice that has a pair with a right answer, in the order of the labels.
+    """Accuracy of every slice that has a pair with a right answer, in the order of their codes.
 
     Args:
         right: [P] credit of every pair, NaN = no right answer.
         code: [P] slice of every pair; -1 = none.
-        labels: what people read for the codes; the `SHOWN` largest are kept.
+        names: what people read for the codes -> what stands in keys; the `SHOWN` largest are kept.
         cluster: [P] prompt of every pair; prompts without a pair in any slice are drawn too, as everywhere.
         samples, seed: of the bootstrap.
-        names: in keys, where these are not the labels.
     """
-    names = labels if names is None else names
     used = np.isfinite(right) & (code >= 0)
-    count = np.bincount(code[used], minlength=len(labels))
+    count = np.bincount(code[used], minlength=len(names))
     kept = sorted(np.argsort(-count, kind="stable")[:SHOWN].tolist())
     kept = [c for c in kept if count[c]]
     if not kept:
@@ -68,13 +59,12 @@ def slice_accuracy(
     tops = cluster_sums(inside * np.where(used, right, 0.0)[:, None], cluster)
     bottoms = cluster_sums(inside * 1.0, cluster)
     low, high = cluster_bootstrap(tops, bottoms, samples=samples, seed=seed, within=SHARE)
-    columns = np.stack([tops.sum(0) / bottoms.sum(0), low, high], axis=1)
-    accuracies = [Estimate(*row) for row in columns.tolist()]
+    accuracies = [Estimate(*map(float, row)) for row in zip(tops.sum(0) / bottoms.sum(0), low, high, strict=True)]
     prompts = (bottoms > 0).sum(0)
     p = difference_from_rest(right[used], inside[used], cluster[used])
+    label, name = list(names), list(names.values())
     return [
-        Slice(labels[c], names[c], int(count[c]), int(prompts[i]), found, float(p[i]))
-        for i, (c, found) in enumerate(zip(kept, accuracies, strict=True))
+        Slice(label[c], name[c], int(count[c]), int(prompts[i]), accuracies[i], float(p[i])) for i, c in enumerate(kept)
     ]
 
 

@@ -78,7 +78,7 @@ def test_a_part_like_the_rest_is_called_different_at_its_level():
 def test_parts_are_means_over_their_pairs_and_pairs_without_a_right_answer_are_left_out():
     right = np.array([1.0, 0.0, 0.5, np.nan, 1.0])
     code = np.array([0, 0, 1, 1, -1])
-    slices = slice_accuracy(right, code, ["a", "b"], np.arange(5), samples=50, seed=0)
+    slices = slice_accuracy(right, code, {"a": "a", "b": "b"}, np.arange(5), samples=50, seed=0)
     assert [(p.label, p.pairs, p.accuracy.value) for p in slices] == [("a", 2, 0.5), ("b", 1, 0.5)]
     assert np.isnan(slices[0].p)  # two prompts are too few for a test
 

@@ -86,8 +86,8 @@ def slices(evaluation: Evaluation) -> Section | None:
         return None
     found: dict[str, list[Slice]] = {}
     for kind, code, labels in _kinds(evaluation):
-        names = _names(kind, labels)
-        several = slice_accuracy(right, code, labels, scored.pair_prompt, names=names, **evaluation.resamples)
+        names = dict(zip(labels, _names(kind, labels), strict=True))
+        several = slice_accuracy(right, code, names, scored.pair_prompt, **evaluation.resamples)
         if len(several) > 1:
             found[kind] = several
     if not found:
