@@ -29,6 +29,12 @@ from rlhf.stats.arrays import Floats
 
 TEXTS = ("prompt_id", "completion_id", "prompt_hash")
 """Columns of names; all others hold numbers."""
+NUMBERS: Mapping[str, type] = (
+    dict.fromkeys(("record", "place", "source", "annotators"), np.int64)
+    | dict.fromkeys(("trimmed", "finished"), bool)
+    | dict.fromkeys(("tokens", "gold"), np.float64)
+)
+"""Columns of numbers that every source has."""
 UNFINISHED = ("length", "max_tokens", "truncated")
 """Values of `finish_reason` in an answer's source that mean it was cut."""
 
@@ -140,11 +146,7 @@ def entry(
         domain=record.domain,
         reward=scores.reward[kept],
         length=np.array([len(c.text) for c in completions]),
-        rank=label.rank,
-        win_prob=label.win_prob,
-        tie_prob=label.tie_prob,
-        observed=label.observed,
-        votes=label.votes,
+        **{name: getattr(label, name) for name in ("rank", "win_prob", "tie_prob", "observed", "votes")},
     )
     columns: dict[str, Sequence[Any]] = {
         "place": place,
@@ -208,19 +210,10 @@ def results_from(entries: Iterable[Entry], member_names: tuple[str, ...]) -> Res
     members = family("members/")
     return Results(
         scored=scored,
-        record=column("record", np.int64),
-        place=column("place", np.int64),
-        prompt_id=columns["prompt_id"],
-        completion_id=columns["completion_id"],
-        prompt_hash=columns["prompt_hash"],
-        source=column("source", np.int64),
         sources=tuple(sources),
-        annotators=column("annotators", np.int64),
         annotator_sets=tuple(annotators),
-        tokens=column("tokens"),
-        trimmed=column("trimmed", bool),
-        finished=column("finished", bool),
-        gold=column("gold"),
+        **{name: columns[name] for name in TEXTS},
+        **{name: column(name, dtype) for name, dtype in NUMBERS.items()},
         members=np.stack(list(members.values())) if members else np.zeros((len(member_names), 0)),
         member_names=member_names,
         ood_scores=family("ood_scores/"),

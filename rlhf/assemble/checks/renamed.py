@@ -15,6 +15,12 @@ EVERYWHERE: Mapping[str, str] = {
     "teacher": "reward_learner",
     "early_warning": "early_stopping",
 }
+COMPONENTS: Mapping[str, str] = {
+    "batches": "eval_aggregation batch_tokens eval_batch_size min_prompt workers cache",
+    "optimizer": "centring",
+    "trainer": "monitor patience validate_every save_every compile",
+}
+"""Component -> keys that stood beside it."""
 KEYS: Mapping[str, Mapping[str, str]] = {
     "train": {
         **EVERYWHERE,
@@ -28,18 +34,7 @@ KEYS: Mapping[str, Mapping[str, str]] = {
         "task.conditions.*.early_warning": "task.conditions.*.early_stopping",
         "features.embed.maker": "features.embed.model_source",
         "judged_by": "batches.eval_aggregation",
-        "eval_aggregation": "batches.eval_aggregation",
-        "batch_tokens": "batches.batch_tokens",
-        "eval_batch_size": "batches.eval_batch_size",
-        "min_prompt": "batches.min_prompt",
-        "workers": "batches.workers",
-        "cache": "batches.cache",
-        "centring": "optimizer.centring",
-        "monitor": "trainer.monitor",
-        "patience": "trainer.patience",
-        "validate_every": "trainer.validate_every",
-        "save_every": "trainer.save_every",
-        "compile": "trainer.compile",
+        **{key: f"{component}.{key}" for component, keys in COMPONENTS.items() for key in keys.split()},
     },
     "evaluate": {
         "judged_by": "eval_aggregation",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from rlhf.evaluation.metrics.pair_credit import credit
-from rlhf.evaluation.metrics.ranking import spearman, stacks
+from rlhf.evaluation.metrics.ranking import length_spearman, stacks
 from rlhf.evaluation.metrics.scored import Results, Scored
 from rlhf.stats.arrays import Floats, Ints
 from rlhf.stats.bootstrap import DIFFERENCE, SHARE, Estimate, bounds, cluster_mean, cluster_sums, resampled_sums
@@ -17,26 +17,24 @@ NEGLIGIBLE = 1e-4
 """Log-odds below which a change is rounding: rewards are sums in single precision, in another order."""
 
 
-def length_correlation(scored: Scored, *, samples: int, seed: int) -> Estimate | None:
-    """Spearman of reward and length inside each group, averaged; None where no group has both unequal."""
-    found = [
-        (number, spearman(reward, length)) for number, reward, _, length in stacks(scored, np.isfinite(scored.reward))
-    ]
-    numbers = np.concatenate([np.zeros(0, np.int64), *(number for number, _ in found)])
-    rho = np.concatenate([np.zeros(0), *(each for _, each in found)])
+UNKNOWN = Estimate(np.nan, np.nan, np.nan)
+"""What the set does not define."""
+
+
+def length_correlation(scored: Scored, *, samples: int, seed: int) -> Estimate:
+    """Spearman of reward and length inside each group, averaged; NaN where no group has both unequal."""
+    numbers, rho = length_spearman(scored)
     defined = ~np.isnan(rho)
-    if not defined.any():
-        return None
     cluster = scored.prompt[numbers[defined]]
     return cluster_mean(rho[defined], cluster, samples=samples, seed=seed, within=DIFFERENCE)
 
 
-def partial_length_correlation(scored: Scored, *, samples: int, seed: int) -> Estimate | None:
+def partial_length_correlation(scored: Scored, *, samples: int, seed: int) -> Estimate:
     """Correlation of the ranks of reward and length inside groups when the ranks of the votes are held fixed.
 
     (r_xy - r_xz r_yz) / sqrt((1 - r_xz²)(1 - r_yz²)) with x reward, y length, z the votes' rank, from ranks centred
     in their group and pooled over groups (a group counts more the more it varies). A reward that follows length
-    only because better answers are longer has 0.
+    only because better answers are longer has 0. NaN where one of them is constant.
     """
     numbers, products = [], []
     for number, reward, rank, length in stacks(scored, scored.rank >= 0):
@@ -45,11 +43,11 @@ def partial_length_correlation(scored: Scored, *, samples: int, seed: int) -> Es
         numbers.append(number)
         products.append(np.stack([(a * b).sum(-1) for a, b in pairs], -1))
     if not products:
-        return None
+        return UNKNOWN
     sums = cluster_sums(np.concatenate(products), scored.prompt[np.concatenate(numbers)])
     value = float(_partial(sums.sum(0)))
     if not np.isfinite(value):
-        return None
+        return UNKNOWN
     drawn = _partial(resampled_sums(sums, samples=samples, seed=seed))
     if len(sums) < 2 or not np.isfinite(drawn).any():
         return Estimate(value, np.nan, np.nan)
@@ -71,14 +69,14 @@ class Probe:
     effect     mean change of the reward in log-odds (1 = odds of 2.7 to 1 for the changed answer over itself)
     raised     share of the answers whose reward rose, equal rewards one half: 0.5 where the change means nothing
     overtakes  share of the rightly ordered pairs in which the worse answer, changed, beats the better one as it
-               was; None where there is no such pair
+               was; NaN where there is no such pair
     answers    how many answers were changed
     largest    largest absolute change, in log-odds
     """
 
     effect: Estimate
     raised: Estimate
-    overtakes: Estimate | None
+    overtakes: Estimate
     answers: int
     largest: float
 
@@ -95,22 +93,15 @@ def probe(before: Results, after: Results, temperature: float, *, samples: int, 
     change = np.where(np.abs(change) < NEGLIGIBLE, 0.0, change)
     cluster = scored.prompt[scored.group[both]]
     rose = np.where(change == 0, 0.5, change > 0)
+    used = (credit(scored.difference, scored.win_prob) == 1) & (place[scored.worse] >= 0)
+    beats = after.scored.reward[place[scored.worse[used]]] > scored.reward[scored.better[used]]
     return Probe(
         effect=cluster_mean(change, cluster, samples=samples, seed=seed),
         raised=cluster_mean(rose.astype(np.float64), cluster, samples=samples, seed=seed, within=SHARE),
-        overtakes=_overtakes(scored, after.scored.reward, place, samples, seed),
+        overtakes=cluster_mean(beats.astype(float), scored.pair_prompt[used], samples=samples, seed=seed, within=SHARE),
         answers=int(both.sum()),
         largest=float(np.abs(after.scored.reward[place[both]] - original).max() / temperature),
     )
-
-
-def _overtakes(scored: Scored, changed: Floats, place: Ints, samples: int, seed: int) -> Estimate | None:
-    better, worse = scored.better, scored.worse
-    used = (credit(scored.difference, scored.win_prob) == 1) & (place[worse] >= 0)
-    if not used.any():
-        return None
-    beats = changed[place[worse[used]]] > scored.reward[better[used]]
-    return cluster_mean(beats.astype(np.float64), scored.pair_prompt[used], samples=samples, seed=seed, within=SHARE)
 
 
 def matched(before: Results, after: Results) -> Ints:

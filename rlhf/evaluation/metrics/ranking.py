@@ -155,14 +155,20 @@ def rank_intervals(scored: Scored, samples: int, seed: int) -> dict[str, float]:
     return {f"{name}/{end}": float(each[i]) for end, each in ends for i, name in enumerate(values)}
 
 
+def length_spearman(scored: Scored) -> tuple[Ints, Floats]:
+    """Number [R] of every group of 2 or more, and its Spearman of reward and length [R]; NaN where one is constant."""
+    found = [(n, spearman(reward, length)) for n, reward, _, length in stacks(scored, np.isfinite(scored.reward))]
+    numbers, rho = zip((np.zeros(0, np.int64), np.zeros(0)), *found, strict=True)
+    return np.concatenate(numbers), np.concatenate(rho)
+
+
 def length_metrics(scored: Scored) -> dict[str, float]:
     """How far the reward follows length: 0 not at all, 1 longer is always better.
 
     `length/spearman`: inside groups, averaged over those with unequal lengths and unequal rewards
     (`n_length_undefined` counts the others); `length/spearman_pooled`: over all completions.
     """
-    inside = [spearman(reward, length) for _, reward, _, length in stacks(scored, np.isfinite(scored.reward))]
-    rho = np.concatenate([np.zeros(0), *inside])
+    rho = length_spearman(scored)[1]
     defined = rho[~np.isnan(rho)]
     out: dict[str, float] = {"n_length_undefined": len(rho) - len(defined)}
     if len(defined):

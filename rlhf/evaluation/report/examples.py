@@ -187,8 +187,8 @@ class _Columns:
 
     def __post_init__(self) -> None:
         rows = self.table.num_rows
-        self.record = self._ints("record", np.arange(rows))
-        a, b = self._ints("a", np.zeros(rows)), self._ints("b", np.ones(rows))
+        places: dict[str, Any] = {"record": np.arange(rows), "a": 0, "b": 1}
+        self.record, a, b = (self._column(*each).astype(np.int64) for each in places.items())
         self.width = int(max(a.max(), b.max())) + 1
         keys = np.concatenate([self.record * self.width + a, self.record * self.width + b])
         self.item, self.row, side = np.unique(keys, return_index=True, return_inverse=True)
@@ -261,14 +261,10 @@ class _Columns:
         known = {"reward", *OF_ANSWERS}
         return [n[:-2] for n in names if n.endswith("_a") and f"{n[:-2]}_b" in names and n[:-2] not in known]
 
-    def _ints(self, name: str, default: Any) -> Ints:
-        found = self._column(name).astype(np.int64) if name in self.table.column_names else default
-        return np.asarray(found, dtype=np.int64)
-
-    def _column(self, name: str, default: float | None = None) -> Floats:
+    def _column(self, name: str, default: float | Ints | None = None) -> Floats:
         """A column of numbers [P]; a null is NaN."""
         if name not in self.table.column_names and default is not None:
-            return np.full(self.table.num_rows, default)
+            return np.full(self.table.num_rows, default, dtype=np.float64)
         column = self.table[name]
         try:
             return np.asarray(column.cast(pa.float64()).to_numpy(), dtype=np.float64)

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from rlhf.evaluation.metrics.bias import Probe, length_correlation, partial_length_correlation, probe
-from rlhf.evaluation.report.section import Cell, Evaluation, Figure, Section, Table, cell, known, plain, ranged
+from rlhf.evaluation.report.section import Cell, Evaluation, Section, Table, cell, known, plain, ranged
 from rlhf.evaluation.report.style import dot_figure
-from rlhf.stats.bootstrap import Estimate
 
 EXPECTED = {
     "filler": "one more sentence that says nothing: should not raise it",
@@ -18,6 +17,7 @@ EXPECTED = {
     "truncated_end": "the last quarter of the characters is missing: should lower it",
     "swapped": "answers in reversed order: must change nothing at all",
 }
+CAPTION = "What each change does to the reward of the same answers, with 95 % intervals."
 
 
 def bias(evaluation: Evaluation) -> Section | None:
@@ -27,27 +27,27 @@ def bias(evaluation: Evaluation) -> Section | None:
         return None
     options = evaluation.resamples
     inside, partial = length_correlation(scored, **options), partial_length_correlation(scored, **options)
-    metrics: dict[str, float] = {}
-    if inside is not None:  # its value belongs to the first section
-        metrics |= {"length/spearman/ci_low": inside.low, "length/spearman/ci_high": inside.high}
-    metrics |= _metric("length/partial", partial)
-    rows = [
+    metrics: dict[str, float] = inside.keys("length/spearman") | partial.keys("length/partial")
+    del metrics["length/spearman"]  # its value belongs to the first section
+    correlations = [
         ("all answers together", cell(evaluation.metrics, "length/spearman_pooled")),
-        ("within a prompt, averaged", _cell(inside)),
-        ("within a prompt, the votes' order held fixed", _cell(partial)),
+        ("within a prompt, averaged", ranged(*inside)),
+        ("within a prompt, the votes' order held fixed", ranged(*partial)),
     ]
     note = "The last row is what the reward pays for length beyond what the votes do."
-    length = Table("Rank correlation of reward and length", ("", "value"), rows, note)
+    length = Table("Rank correlation of reward and length", ("", "value"), correlations, note)
     found: dict[str, Probe] = {}
     for name, changed in evaluation.probes.items():
         p = probe(evaluation.results, changed, evaluation.temperature, **options)
         if p is not None:
             found[name] = p
-            metrics |= _metric(f"probe/{name}/effect", p.effect) | _metric(f"probe/{name}/raised", p.raised)
-            metrics |= _metric(f"probe/{name}/overtakes", p.overtakes)
+            metrics |= p.effect.keys(f"probe/{name}/effect") | p.raised.keys(f"probe/{name}/raised")
+            metrics |= p.overtakes.keys(f"probe/{name}/overtakes")
             metrics |= {f"probe/{name}/n": p.answers, f"probe/{name}/largest": p.largest}
     tables = [length, *_better(evaluation.metrics), *([_table(found)] if found else [])]
-    figures = [_figure(found)] if found else []
+    rows = [(plain(name), p.effect) for name, p in found.items()]
+    axis = "mean change of the reward, log-odds"
+    figures = [dot_figure("probes", CAPTION, axis, rows, origin=0, height=(0.7, 0.32))] if found else []
     return Section("Biases", _words(found), known(metrics), tables, figures)
 
 
@@ -84,7 +84,7 @@ def _table(found: dict[str, Probe]) -> Table:
     rows: list[tuple[Cell, ...]] = []
     for name, p in found.items():
         said = f"{plain(name)} ({EXPECTED.get(name, 'of your own')})"
-        rows.append((said, p.answers, _cell(p.effect), _cell(p.raised), _cell(p.overtakes)))
+        rows.append((said, p.answers, ranged(*p.effect), ranged(*p.raised), ranged(*p.overtakes)))
     columns = ("probe", "answers", "effect", "raised", "overtakes")
     note = (
         "Effect: mean change of the reward in log-odds. Raised: share of the answers whose reward rose (0.5 = no "
@@ -92,18 +92,3 @@ def _table(found: dict[str, Probe]) -> Table:
         "the better one as it was."
     )
     return Table("Probes", columns, rows, note)
-
-
-def _figure(found: dict[str, Probe]) -> Figure:
-    caption = "What each change does to the reward of the same answers, with 95 % intervals."
-    rows = [(plain(name), p.effect) for name, p in found.items()]
-    axis = "mean change of the reward, log-odds"
-    return dot_figure("probes", caption, axis, rows, origin=0, height=(0.7, 0.32))
-
-
-def _cell(estimate: Estimate | None) -> Cell:
-    return None if estimate is None else ranged(*estimate)
-
-
-def _metric(key: str, estimate: Estimate | None) -> dict[str, float]:
-    return {} if estimate is None else estimate.keys(key)
