@@ -4,11 +4,9 @@ Everything heavy is imported inside functions, so that a mistyped override answe
 """
 
 from rlhf.assemble.annotate import annotate
-from rlhf.assemble.checks.plain_errors import plain_errors
-from rlhf.assemble.checks.suggestions import suggestions
-from rlhf.assemble.comparison import SweepTableCallback
+from rlhf.assemble.checks.suggestions import plain_errors, suggestions
 from rlhf.assemble.evaluate import evaluate
-from rlhf.assemble.loggers import no_logger, wandb_logger
+from rlhf.assemble.loggers import SweepTableCallback, no_logger, wandb_logger
 from rlhf.assemble.run import train
 from rlhf.assemble.sample import sample
 from rlhf.assemble.schema.commands import store_defaults

@@ -183,11 +183,16 @@ def evaluation_run(cfg: DictConfig, fabric: Any) -> EvaluationRun:
             learn(source, data.parts)
     others = [source_of(cfg, entry, fabric.device) for entry in listed(cfg.against)]
     name_apart([*runs, *listed(cfg.against)], [*sources, *others])
+    beside: list[ScoreSource] = []
+    if cfg.bag_of_words and data.trained_on is not None:  # the baseline, trained on what the run was trained on
+        from rlhf.evaluation.bag_of_words import BagOfWords
+
+        beside.append(BagOfWords(data.trained_on.records(), data.aggregation))
     made = {group: present(cfg[group]) for group in ("shifts", "shifted", "probes", "sections")}
     scoring = Pass(
         sources[0] if single else Ensemble(sources, "ensemble"),
         data.aggregation,
-        [*others, *_bag_of_words(cfg, data)],
+        [*others, *beside],
         perturbed_records=cfg.perturbed_records,
         block=cfg.block,
         rank=fabric.global_rank,
@@ -253,15 +258,6 @@ def _held_apart(data: _Data) -> dict[str, RecordStream]:
     if evaluated.splitter.needs_fit:  # it knows only the prompts it has read
         return sets
     return {name: SplitRecords(source, evaluated.splitter, data.part) for name, source in sets.items()}
-
-
-def _bag_of_words(cfg: DictConfig, data: _Data) -> list[ScoreSource]:
-    """The baseline, trained on what the run was trained on."""
-    if not cfg.bag_of_words or data.trained_on is None:
-        return []
-    from rlhf.evaluation.bag_of_words import BagOfWords
-
-    return [BagOfWords(data.trained_on.records(), data.aggregation)]
 
 
 def check_names(entries: Sequence[Any], key: str) -> None:

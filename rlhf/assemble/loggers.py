@@ -1,4 +1,4 @@
-"""What a run says, and where: W&B, the console."""
+"""What a run says, and where: W&B, the console, the table of a sweep."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
@@ -105,3 +106,20 @@ def quiet() -> None:
         "Checkpoint directory .* exists and is not empty",
     ):
         warnings.filterwarnings("ignore", f".*{known}.*")
+
+
+class SweepTableCallback(Callback):
+    """Hydra callback: at the end of a sweep, one table over its jobs."""
+
+    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        """Write comparison.csv and comparison.md at the sweep's root; learning curves too, where jobs left some."""
+        from rlhf.evaluation.sweep_table import write_comparison
+
+        root = Path(config.hydra.sweep.dir)
+        for path in write_comparison(root):
+            print(f"comparison: {path}", flush=True)
+        curves = sorted(root.glob("*/curve.csv"))
+        if curves:
+            from rlhf.select.loop.learning_curve import combine
+
+            print(f"comparison: {combine(curves, root)}", flush=True)

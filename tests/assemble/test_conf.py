@@ -8,8 +8,8 @@ from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 
 from rlhf.assemble import CONF
-from rlhf.assemble.checks.options import option, option_names
 from rlhf.assemble.checks.suggestions import _suggest
+from rlhf.assemble.schema.options import option, option_names
 from rlhf.records import RecordError
 
 GROUPS = ("adapter", "aggregation", "data", "debug", "experiment", "head", "logger", "loss", "model",

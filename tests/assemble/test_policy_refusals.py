@@ -13,8 +13,8 @@ import torch
 
 from rlhf.annotate.judges import gold_of
 from rlhf.assemble import CONF
-from rlhf.assemble.checks.plain_errors import BadInput, plain_errors
 from rlhf.assemble.checks.rollouts import COMPARED, check_rollouts
+from rlhf.assemble.checks.suggestions import BadInput, plain_errors
 from rlhf.assemble.resume import folder_to_go_on_in
 from rlhf.assemble.schema.bounds import check_ranges
 from rlhf.assemble.schema.commands import Train

@@ -5,7 +5,7 @@ from golden_rows import BAD, GOLDEN, GOOD, HH, MORE, SYSTEM, USER, WHOLE, Q, bes
 from hydra.utils import instantiate
 
 import rlhf.data.importers as importers
-from rlhf.assemble.checks.options import option, option_names
+from rlhf.assemble.schema.options import option, option_names
 from rlhf.data.source import Source
 from rlhf.labels.aggregation import soft
 from rlhf.records import parse, prompt_hash

@@ -6,7 +6,7 @@ from pathlib import Path
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-from rlhf.assemble.checks.options import option
+from rlhf.assemble.schema.options import option
 
 ROOT = Path(__file__).parents[2]
 

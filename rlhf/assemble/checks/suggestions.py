@@ -1,4 +1,4 @@
-"""What a mistyped override was probably meant to be."""
+"""What a mistyped override was probably meant to be; a mistake in the input told without the stack of the program."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from itertools import pairwise
 from typing import Any
 
 import hydra
-from hydra.errors import HydraException
+from hydra.errors import CompactHydraException, HydraException, InstantiationException
 from omegaconf import OmegaConf
 
 from rlhf.assemble.checks.renamed import current, renamed
 from rlhf.assemble.help import page, task_groups
 from rlhf.assemble.schema.bounds import defaults_of
 from rlhf.assemble.schema.commands import Optimised
-from rlhf.assemble.schema.options import CONF, options_of
+from rlhf.assemble.schema.options import CONF, option_names
+from rlhf.records import RecordError
 
 FLAGS = (
     "hydra-help", "version", "cfg", "resolve", "package", "run", "multirun", "shell-completion", "config-path",
@@ -69,7 +70,7 @@ def _suggest(config_name: str, arguments: Sequence[str]) -> Iterator[str]:
     sound, answered = [], set()
     for override in groups:
         key, _, values = override.partition("=")
-        options = [path.stem for path in options_of(key)]
+        options = option_names(key)
         wrong = [v for v in values.split(",") if v not in (*options, "null")]
         sound += [] if wrong else [f"{key}={values.split(',')[0]}"]
         for value in wrong:
@@ -123,3 +124,23 @@ def _keys(plain: Any, prefix: str = "") -> list[str]:
     for key, value in inside.items():
         found += _keys(value, f"{prefix}{key}.") if isinstance(value, dict | list) else []
     return found
+
+
+class BadInput(CompactHydraException):
+    """What was wrong with file, line, key, and the remedy; Hydra prints it alone unless HYDRA_FULL_ERROR=1."""
+
+
+@contextmanager
+def plain_errors() -> Iterator[None]:
+    """Raise a RecordError, or that a file is not there, as BadInput; whatever else goes wrong keeps its stack.
+
+    One of something that the configuration names is told without Hydra's words around it.
+    """
+    try:
+        yield
+    except InstantiationException as error:
+        if isinstance(error.__cause__, RecordError | FileNotFoundError):
+            raise BadInput(f"\n{error.__cause__}") from error
+        raise
+    except (RecordError, FileNotFoundError) as error:
+        raise BadInput(f"\n{error}") from error

@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from functools import cache
 from itertools import takewhile
 from pathlib import Path
+from typing import Any
 
+import hydra
 import yaml
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import DictConfig, OmegaConf
+
+from rlhf.records import RecordError
 
 CONF = Path(__file__).parents[3] / "conf"
 CHOICE = re.compile(r"^  - /?(?P<name>[a-z_]+)(?:@_global_\.\w+)?: (?P<option>\S+)(?:\s+# (?P<meaning>.*))?$", re.M)
@@ -43,6 +51,32 @@ def groups_of(path: Path) -> list[Group]:
 def options_of(group: str) -> list[Path]:
     """The files of a group's options, by name."""
     return sorted((CONF / group).glob("*.yaml"))
+
+
+def option_names(group: str) -> list[str]:
+    """What `group=` can be, in alphabetical order; the bases, in a folder of their own, are none."""
+    return [path.stem for path in options_of(group)]
+
+
+def option(group: str, name: str) -> DictConfig:
+    """What `group=name` puts under `group`; interpolations stay as they are written.
+
+    Raises:
+        RecordError: the group has no such option.
+    """
+    known = option_names(group)
+    if name not in known:
+        raise RecordError(f"{group} has no option {name!r}: one of {', '.join(known)}")
+    return OmegaConf.create(_composed(group, name))
+
+
+@cache
+def _composed(group: str, name: str) -> dict[str, Any]:
+    """Composed by Hydra, which may be running or not."""
+    running = GlobalHydra.instance().is_initialized()
+    with nullcontext() if running else hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        composed = hydra.compose(overrides=[f"+{group}={name}"])
+    return OmegaConf.to_container(composed[group])  # type: ignore[return-value]
 
 
 def meaning_of(path: Path) -> str:

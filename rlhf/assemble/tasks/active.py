@@ -12,8 +12,8 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from rlhf.assemble.checks.options import option, option_names
 from rlhf.assemble.resume import folder_to_go_on_in
+from rlhf.assemble.schema.options import option, option_names
 from rlhf.assemble.tasks.reward import reward_run, run_folder, trainer_of
 from rlhf.records import RecordError
 
@@ -100,11 +100,9 @@ def _named(selector: str, votes: str) -> str:
 
 def _options(names: Sequence[str], group: str) -> dict[str, Any]:
     """Name -> configuration of options of a group, as their files have them."""
-    known = option_names(group)
-    for name in names:
-        if name not in known:
-            key = "compare_votes" if group == "votes" else "compare_with"
-            raise RecordError(f"task.{key} names {name!r}: one of {', '.join(known)}")
+    key, known = "compare_votes" if group == "votes" else "compare_with", option_names(group)
+    if unknown := [name for name in names if name not in known]:
+        raise RecordError(f"task.{key} names {unknown[0]!r}: one of {', '.join(known)}")
     return {name: option(group, name) for name in names}
 
 

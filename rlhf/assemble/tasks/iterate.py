@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
-from rlhf.assemble.checks.options import option
 from rlhf.assemble.checks.rollouts import at_key, check_completions, check_rollouts, check_seeds
 from rlhf.assemble.loggers import job_loggers
 from rlhf.assemble.resume import folder_to_go_on_in
 from rlhf.assemble.schema.bounds import check_ranges
 from rlhf.assemble.schema.commands import Train
+from rlhf.assemble.schema.options import option
 from rlhf.assemble.tasks.policy import causal_rollout_policy, gold_of
 from rlhf.assemble.tasks.reward import reward_run, run_folder
 from rlhf.assemble.tasks.tuning import optimizing

@@ -58,9 +58,10 @@ def policy_run(cfg: DictConfig) -> PolicyRun:
         early_stopping=hydra.utils.instantiate(cfg.early_stopping, _convert_="all"),
         **optimizing(cfg),
     )
+    previous = _rollout_policy(cfg, str(cfg.task.previous)).eval() if cfg.task.previous else None
     return PolicyRun(
         folder, data, module, trainer, checkpoint, cfg.seed, cfg.task.reference_samples, cfg.task.eval_prompts,
-        oversight=hydra.utils.instantiate(cfg.task.oversight), previous=_previous(cfg), dry_run=cfg.task.dry_run,
+        oversight=hydra.utils.instantiate(cfg.task.oversight), previous=previous, dry_run=cfg.task.dry_run,
     )  # fmt: skip
 
 
@@ -119,7 +120,3 @@ def _rollout_policy(cfg: DictConfig, path: str | None = None) -> Any:
     decoding = hydra.utils.instantiate(cfg.task.decoding)
     tokens = cfg.task.max_new_tokens
     return causal_rollout_policy(cfg, decoding=decoding, max_new_tokens=tokens, path=path, key="task.decoding")
-
-
-def _previous(cfg: DictConfig) -> Any:
-    return _rollout_policy(cfg, str(cfg.task.previous)).eval() if cfg.task.previous else None

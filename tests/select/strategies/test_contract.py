@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from pools import pool_of, state_of
 
-from rlhf.assemble.checks.options import option, option_names
+from rlhf.assemble.schema.options import option, option_names
 from rlhf.select import LabelState, PairPool, query
 
 NAMES = option_names("selector")

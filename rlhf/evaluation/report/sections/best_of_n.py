@@ -113,9 +113,10 @@ def _metrics(curve: Curve) -> dict[str, float]:
 
 def _text(curve: Curve) -> str:
     last, n = len(curve.ns) - 1, curve.ns[-1]
+    fewer = f" ({_counted(curve.n_left_out)} left out for having fewer)" if curve.n_left_out else ""
     said = [
         f"Of {n} answers the one with the highest reward is picked, on {_counted(curve.n_prompts)} with at least {n} "
-        f"different answers{_fewer(curve.n_left_out)}. The reward promises a gain of "
+        f"different answers{fewer}. The reward promises a gain of "
         f"{_cell(curve, 'proxy', last)} log-odds over a random answer."
     ]
     if "gold" in curve.value:
@@ -136,10 +137,6 @@ def _text(curve: Curve) -> str:
 
 def _counted(prompts: int) -> str:
     return "1 prompt" if prompts == 1 else f"{prompts} prompts"
-
-
-def _fewer(prompts: int) -> str:
-    return f" ({_counted(prompts)} left out for having fewer)" if prompts else ""
 
 
 def _cell(curve: Curve, name: str, i: int) -> str:

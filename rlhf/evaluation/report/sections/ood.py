@@ -16,6 +16,8 @@ from rlhf.evaluation.report.section import ENDS, Cell, Evaluation, Figure, Secti
 from rlhf.evaluation.report.style import FAINT, GRID, INK, SERIES, WIDTH, dots, legend, plot
 from rlhf.stats.arrays import Floats, Ints
 
+Found = Mapping[str, Mapping[str, Detection]]
+"""Shift -> detector -> how well it tells."""
 DETECTORS = {
     "mahalanobis": "distance of the pooled state from training, shrunk covariance",
     "laplace": "variance of the reward under a posterior of the last layer",
@@ -40,23 +42,25 @@ def shifts(evaluation: Evaluation) -> Section | None:
     sets = {name: e for name, e in evaluation.shifts.items() if len(e.scored.reward)}
     if not sets:
         return None
-    ordinary = scores(evaluation.results, evaluation.results, evaluation.temperature)
+    t = evaluation.temperature
+    ordinary = scores(evaluation.results, evaluation.results, t)
     found: dict[str, dict[str, Detection]] = {}
     metrics: dict[str, float] = {}
     effects = [_effect("as it is", evaluation.results, evaluation.metrics)]
     for shift, results in sets.items():
-        shifted = scores(results, evaluation.results, evaluation.temperature)
+        shifted = scores(results, evaluation.results, t)
         prompts = _prompts(evaluation.results, results)
         found[shift] = {
             name: detection(ordinary[name], shifted[name], prompts, **evaluation.resamples)
             for name in ordinary
             if name in shifted
         }
-        on_it = evaluate(
-            results.scored, temperature=evaluation.temperature, bootstrap=evaluation.samples, seed=evaluation.seed
-        )
+        on_it = evaluate(results.scored, temperature=t, bootstrap=evaluation.samples, seed=evaluation.seed)
         sizes = [len(e.scored.reward) for e in (results, evaluation.results)]
-        metrics |= _rates(shift, found[shift]) | _shifted(shift, results, on_it)
+        for name, d in found[shift].items():
+            for rate in ("auroc", "aupr", "fpr95"):
+                metrics |= getattr(d, rate).keys(f"ood/{shift}/{name}/{rate}")
+        metrics |= _shifted(shift, results, on_it)
         metrics[f"ood/{shift}/base_rate"] = sizes[0] / sum(sizes)
         effects.append(_effect(shift, results, on_it))
     names = [d for d in DETECTORS if any(d in f for f in found.values())]
@@ -71,7 +75,7 @@ def shifts(evaluation: Evaluation) -> Section | None:
     return Section("Out of distribution", text, known(metrics), tables, figures)
 
 
-def _best(found: Mapping[str, Mapping[str, Detection]]) -> str:
+def _best(found: Found) -> str:
     """The best detector of every shift, and whether it surely beats length alone."""
     said = []
     for shift, several in found.items():
@@ -88,12 +92,7 @@ def _best(found: Mapping[str, Mapping[str, Detection]]) -> str:
     return "Best detector on each shift, chosen on this very set: " + "; ".join(said) + "."
 
 
-def _tables(
-    effects: list[tuple[Cell, ...]],
-    found: Mapping[str, Mapping[str, Detection]],
-    names: list[str],
-    metrics: Mapping[str, float],
-) -> list[Table]:
+def _tables(effects: list[tuple[Cell, ...]], found: Found, names: list[str], m: Mapping[str, float]) -> list[Table]:
     columns = ("", "answers", "pairs", "accuracy", "ECE", "ECE by chance", "mean reward")
     note = (
         "A shift that changes texts keeps the votes of the original answers. By chance: the ECE that a calibrated "
@@ -104,7 +103,7 @@ def _tables(
             f"{plain(shift)}: {name}",
             ranged(*several[name].auroc),
             ranged(*several[name].aupr),
-            metrics[f"ood/{shift}/base_rate"],
+            m[f"ood/{shift}/base_rate"],
             ranged(*several[name].fpr95),
         )
         for shift, several in found.items()
@@ -161,14 +160,6 @@ def _prompts(ordinary: Results, shifted: Results) -> tuple[Ints, Ints]:
     return codes[0], codes[1]
 
 
-def _rates(shift: str, found: Mapping[str, Detection]) -> dict[str, float]:
-    out: dict[str, float] = {}
-    for name, d in found.items():
-        for rate in ("auroc", "aupr", "fpr95"):
-            out |= getattr(d, rate).keys(f"ood/{shift}/{name}/{rate}")
-    return out
-
-
 def _shifted(shift: str, results: Results, on_it: Mapping[str, float]) -> dict[str, float]:
     keys = [f"{key}{end}" for key in ("pair_accuracy", "ece", "nll", "reward/mean") for end in ENDS]
     keys.append("ece/by_chance")
@@ -186,7 +177,7 @@ def _colour(detector: str) -> str:
     return SERIES[order.index(detector) if detector in order else -1]
 
 
-def _draw_auroc(found: Mapping[str, Mapping[str, Detection]], canvas: Canvas) -> None:
+def _draw_auroc(found: Found, canvas: Canvas) -> None:
     rows = [(shift, name, d.auroc) for shift, several in found.items() for name, d in several.items()]
     canvas.set_size_inches(WIDTH, 0.6 + 0.24 * len(rows))
     axes = plot(canvas, "AUROC", "")
@@ -199,9 +190,7 @@ def _draw_auroc(found: Mapping[str, Mapping[str, Detection]], canvas: Canvas) ->
     axes.set_xlim(-0.02, 1.02)
 
 
-def _draw_roc(
-    evaluation: Evaluation, ordinary: Mapping[str, Floats], found: Mapping[str, Mapping[str, Detection]], canvas: Canvas
-) -> None:
+def _draw_roc(evaluation: Evaluation, ordinary: Mapping[str, Floats], found: Found, canvas: Canvas) -> None:
     from sklearn.metrics import roc_curve
 
     wide = min(3, len(found))
