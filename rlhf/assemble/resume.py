@@ -74,16 +74,12 @@ def folder_to_go_on_in(cfg: DictConfig, folder: Path, *, leaves: str = "arms", f
                 "give the same settings, or start a new run"
             )
         return given
-    configs = Path(cfg.runs).glob("**/.hydra/config.yaml")
-    for config in sorted([folder / ".hydra" / "config.yaml", *configs], key=_changed, reverse=True):
+    configs = [folder / ".hydra" / "config.yaml", *Path(cfg.runs).glob("**/.hydra/config.yaml")]
+    for config in sorted(filter(Path.is_file, configs), key=lambda path: path.stat().st_mtime, reverse=True):
         found = config.parent.parent
-        if config.is_file() and any(found.glob(leaves)) and _lasting(stored_config(config), free) == wanted:
+        if any(found.glob(leaves)) and _lasting(stored_config(config), free) == wanted:
             return found
     raise FileNotFoundError(f"ckpt=last: no run of this task under {cfg.runs}/ has these settings ({leaves} in it)")
-
-
-def _changed(path: Path) -> float:
-    return path.stat().st_mtime if path.is_file() else 0.0
 
 
 def _lasting(cfg: DictConfig, free: Sequence[str]) -> dict[str, Any]:

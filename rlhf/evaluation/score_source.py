@@ -83,8 +83,8 @@ class Ensemble:
         return [self._together(parts) for parts in zip(*(s.score(records) for s in self.sources), strict=True)]
 
     def _together(self, parts: Sequence[Scores]) -> Scores:
-        pairs = zip(self.sources, parts, strict=True)
-        members = np.stack([_log_odds(s.calibration, part.reward) for s, part in pairs])
+        scales = [(0.0, 1.0) if (c := s.calibration) is None else (c.reward_mean, c.temperature) for s in self.sources]
+        members = np.stack([(part.reward - mean) / t for part, (mean, t) in zip(parts, scales, strict=True)])
         shared = set.intersection(*(set(p.ood_scores) for p in parts))
         return Scores(
             reward=members.mean(0),
@@ -93,7 +93,3 @@ class Ensemble:
             ood_scores={d: np.mean([p.ood_scores[d] for p in parts], axis=0) for d in sorted(shared)},
             trimmed=any(p.trimmed for p in parts),
         )
-
-
-def _log_odds(calibration: Calibration | None, reward: Floats) -> Floats:
-    return reward if calibration is None else (reward - calibration.reward_mean) / calibration.temperature

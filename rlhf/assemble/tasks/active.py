@@ -40,6 +40,7 @@ def active_run(cfg: DictConfig) -> ActiveRun:
     only_voted = cfg.task.only_voted
     if only_voted is None:
         only_voted = label_source.holds_back
+    learner = hydra.utils.instantiate(cfg.learner, _convert_="all")
     selectors, plan = _selectors(cfg), hydra.utils.instantiate(cfg.task.plan)
     plans = {
         _named(next(iter(selectors)), name): replace(plan, votes=hydra.utils.instantiate(other))
@@ -54,7 +55,7 @@ def active_run(cfg: DictConfig) -> ActiveRun:
         pool_builder=_pool_builder(cfg, only_voted),
         selectors=selectors | others,
         seeds=range(cfg.seed, cfg.seed + cfg.task.seeds),
-        learner=_learner(cfg),
+        learner=replace(learner, build=partial(learner.build, cfg)) if "build" in cfg.learner else learner,
         label_source=label_source,
         aggregation=hydra.utils.instantiate(cfg.aggregation, _convert_="all"),
         plan=plan,
@@ -77,20 +78,12 @@ def labelled_run(cfg: DictConfig, *, folder: Path, source: Any) -> RewardRun:
     return replace(run, export=False)
 
 
-def _learner(cfg: DictConfig) -> Any:
-    """The learner; one that trains whole models is given the configuration to build their runs from."""
-    learner = hydra.utils.instantiate(cfg.learner, _convert_="all")
-    return replace(learner, build=partial(learner.build, cfg)) if "build" in cfg.learner else learner
-
-
 def _selectors(cfg: DictConfig) -> dict[str, Any]:
     """The selector in question under its option's name, then those it is compared with, as their files have them."""
     name = str(HydraConfig.get().runtime.choices["selector"])
-    found = {name: hydra.utils.instantiate(cfg.selector, _convert_="all")}
-    for other, selector in _options(cfg.task.compare_with, "selector").items():
-        if other not in found:
-            found[other] = hydra.utils.instantiate(selector, _convert_="all")
-    return found
+    others = {other: own for other, own in _options(cfg.task.compare_with, "selector").items() if other != name}
+    every = {name: cfg.selector} | others
+    return {key: hydra.utils.instantiate(own, _convert_="all") for key, own in every.items()}
 
 
 def _named(selector: str, votes: str) -> str:

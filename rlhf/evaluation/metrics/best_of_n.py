@@ -222,7 +222,9 @@ def curve(
         alike = [taking[i] for i in here]
         proxy = np.stack([proxies[p] for p in alike])
         followed = [np.stack([several[p] for p in alike]) for several in values.values()]
-        rows[here] = best_of_each(ns, proxy, _columns(proxy, followed))
+        beaten = [(ranks_of(v) - 0.5) / count for v in followed]  # the share of answers, equal ones counting half
+        columns = [proxy, *(column for pair in zip(followed, beaten, strict=True) for column in pair)]
+        rows[here] = best_of_each(ns, proxy, np.stack(columns, axis=2))
     flat = rows.transpose(0, 2, 1).reshape(len(taking), -1)
     low, high = cluster_bootstrap(flat, np.ones_like(flat), samples=bootstrap, seed=seed)
     mean, low, high = (x.reshape(len(names), len(ns)) for x in (flat.mean(0), low, high))
@@ -231,8 +233,8 @@ def curve(
     if len(ns) > 3 and len(taking) >= FIT_FROM:  # two distances fit any two numbers
         gains = {n: rows[:, :, i] - rows[:, :1, i] for i, n in enumerate(names) if not n.endswith(WIN)}
         fits = {name: gao_fit(kl, gain, bootstrap=bootstrap, seed=seed) for name, gain in gains.items()}
-    named = [dict(zip(names, column, strict=True)) for column in (mean, low, high)]
-    return Curve(ns, kl, named[0], named[1], named[2], fits, len(taking), len(proxies) - len(taking))
+    value, lower, upper = (dict(zip(names, column, strict=True)) for column in (mean, low, high))
+    return Curve(ns, kl, value, lower, upper, fits, len(taking), len(proxies) - len(taking))
 
 
 def gao_fit(kl: Floats, gain: Floats, *, bootstrap: int = 1000, seed: int = 0) -> BestOfNFit:
@@ -256,9 +258,3 @@ def gao_fit(kl: Floats, gain: Floats, *, bootstrap: int = 1000, seed: int = 0) -
     r2 = 1 - missed / spread if spread else np.nan
     intervals = [(float(a), float(b)) for a, b in zip(low, high, strict=True)]
     return BestOfNFit(float(alpha), float(beta), r2, *intervals)
-
-
-def _columns(proxy: Floats, values: Sequence[Floats]) -> Floats:
-    """Proxy [G, N], then every value and its share of answers beaten [G, N, 1 + 2V]; equal ones count half."""
-    beaten = [(ranks_of(v) - 0.5) / v.shape[1] for v in values]
-    return np.stack([proxy, *(x for pair in zip(values, beaten, strict=True) for x in pair)], axis=2)

@@ -149,17 +149,12 @@ def reliability(probability: Floats, win_prob: Floats, *, bins: int = BINS, adap
     ]
 
 
-def ece(probability: Floats, win_prob: Floats, *, bins: int = BINS) -> float:
-    """Expected calibration error Σ_b n_b/n · |agreement_b - confidence_b| (Naeini et al. 2015); 0 is perfect."""
-    return _error(reliability(probability, win_prob, bins=bins))
+def ece(probability: Floats, win_prob: Floats, *, bins: int = BINS, adaptive: bool = False) -> float:
+    """Expected calibration error Σ_b n_b/n · |agreement_b - confidence_b| (Naeini et al. 2015); 0 is perfect.
 
-
-def adaptive_ece(probability: Floats, win_prob: Floats, *, bins: int = BINS) -> float:
-    """The same over bins of equal count, which no crowded bin dominates (Nixon et al. 2019)."""
-    return _error(reliability(probability, win_prob, bins=bins, adaptive=True))
-
-
-def _error(table: list[Bin]) -> float:
+    Adaptive: over bins of equal count, which no crowded bin dominates (Nixon et al. 2019).
+    """
+    table = reliability(probability, win_prob, bins=bins, adaptive=adaptive)
     total = sum(b.count for b in table)
     return sum(b.count * abs(b.agreement - b.confidence) for b in table) / total if total else 0.0
 

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from scipy.special import entr, expit
 
-from rlhf.evaluation.metrics.calibration import BINS, adaptive_ece, ece, equal_count, equal_width, fold, nll
+from rlhf.evaluation.metrics.calibration import BINS, ece, equal_count, equal_width, fold, nll
 from rlhf.evaluation.metrics.pair_credit import credit, held_out_votes
 from rlhf.evaluation.metrics.ranking import correlation, length_metrics, rank_intervals, rank_metrics
 from rlhf.evaluation.metrics.scored import Scored
@@ -140,9 +140,9 @@ def pair_metrics(scored: Scored, temperature: float) -> dict[str, float]:
         **ceiling,
         **proper,
         "ece": ece(probability, scored.win_prob),
-        "ece/adaptive": adaptive_ece(probability, scored.win_prob),
+        "ece/adaptive": ece(probability, scored.win_prob, adaptive=True),
         "ece_uncalibrated": ece(before, scored.win_prob),
-        "ece/adaptive_uncalibrated": adaptive_ece(before, scored.win_prob),
+        "ece/adaptive_uncalibrated": ece(before, scored.win_prob, adaptive=True),
     }
 
 

@@ -58,19 +58,8 @@ def write_examples(path: Path, evaluation: Evaluation) -> int:
     <model>_a, <model>_b          rewards of the other models
     chars_*, tokens_*, trimmed (the prompt lost its beginning), finished_* (False: the answer was cut)
     """
-    count = len(evaluation.results.scored.first)
-    schema = columns(evaluation, np.arange(0)).schema.with_metadata({ABOUT: json.dumps(_about(evaluation))})
-    with pq.ParquetWriter(path, schema) as writer:
-        for start in range(0, count, CHUNK):
-            block = columns(evaluation, np.arange(start, min(count, start + CHUNK)))
-            writer.write_table(block.cast(schema))
-    return count
-
-
-def _about(evaluation: Evaluation) -> dict[str, Any]:
-    """What the columns do not say."""
-    results = evaluation.results
-    return {
+    results, count = evaluation.results, len(evaluation.results.scored.first)
+    about = {
         "name": evaluation.name,
         "temperatures": {evaluation.name: evaluation.temperature} | dict(evaluation.temperatures),
         "uncalibrated": sorted(evaluation.uncalibrated),
@@ -80,6 +69,12 @@ def _about(evaluation: Evaluation) -> dict[str, Any]:
         "others": list(results.others),
         "counts": dict(results.counts),
     }
+    schema = columns(evaluation, np.arange(0)).schema.with_metadata({ABOUT: json.dumps(about)})
+    with pq.ParquetWriter(path, schema) as writer:
+        for start in range(0, count, CHUNK):
+            block = columns(evaluation, np.arange(start, min(count, start + CHUNK)))
+            writer.write_table(block.cast(schema))
+    return count
 
 
 def columns(evaluation: Evaluation, pairs: Ints) -> pa.Table:

@@ -17,6 +17,8 @@ from rlhf.stats.bootstrap import Estimate
 
 WIDTH = 4.8
 """Inches: on a phone the letters are still large enough to read."""
+LABEL = 34
+"""Letters of a row's label, at most."""
 LETTERS = 13
 """Of a legend, per inch: the widest are fewer, most are more."""
 NARROW, DECADES = 10, 200
@@ -49,7 +51,7 @@ def dots(axes: Any, rows: Sequence[tuple[str, Estimate]], colours: Sequence[str]
         if np.isfinite(low) and np.isfinite(high):
             axes.plot([low, high], [row, row], color=colour, linewidth=2.2, alpha=0.45, solid_capstyle="round")
         axes.plot([value], [row], "o", color=colour, markersize=5.5)
-    axes.set_yticks(range(len(rows)), [_short(label) for label, _ in rows])
+    axes.set_yticks(range(len(rows)), [label if len(label) <= LABEL else f"{label[: LABEL - 1]}…" for label, _ in rows])
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.grid(axis="y", visible=False)
 
@@ -107,7 +109,3 @@ def wilson(share: Floats, number: Ints) -> tuple[Floats, Floats]:
     middle = (share + z**2 / (2 * number)) / (1 + z**2 / number)
     half = z / (1 + z**2 / number) * np.sqrt(share * (1 - share) / number + z**2 / (4 * number**2))
     return np.clip(middle - half, 0, share), np.clip(middle + half, share, 1)
-
-
-def _short(label: str, most: int = 34) -> str:
-    return label if len(label) <= most else label[: most - 1] + "…"

@@ -166,13 +166,11 @@ def log_to_wandb(run: Any, report: Report) -> None:
             )
         for table in section.tables:
             rows = [[printed(cell) for cell in row] for row in table.rows]
-            heads: list[Any] = _unique([c.strip() or "part" for c in table.columns])
+            names = [c.strip() or "part" for c in table.columns]
+            heads: list[Any] = [name if names.index(name) == i else f"{name} {i}" for i, name in enumerate(names)]
             logged[f"tables/{section.title}/{table.title}"] = wandb.Table(columns=heads, data=rows)
     few = columns(report.evaluation, np.arange(min(LOGGED, len(report.evaluation.results.scored.first))))
-    names: list[Any] = list(few.column_names)
-    logged["examples"] = wandb.Table(columns=names, data=[list(row.values()) for row in few.to_pylist()])
+    logged["examples"] = wandb.Table(
+        columns=list(few.column_names), data=[list(row.values()) for row in few.to_pylist()]
+    )
     run.log(logged)
-
-
-def _unique(names: Sequence[str]) -> list[str]:
-    return [name if names.index(name) == i else f"{name} {i}" for i, name in enumerate(names)]

@@ -117,7 +117,10 @@ def pairs(
             if first == second:
                 counts["pairs_identical"] += 1
                 continue
-            for chosen, rejected in _ordered(float(label.win_prob[i, j]), i, j, ties, counts):
+            tied = bool(np.isclose(label.win_prob[i, j], 0.5, rtol=0, atol=1e-12))
+            counts["pairs_tied"] += tied
+            ordered = ties(i, j) if tied else [(i, j) if label.win_prob[i, j] > 0.5 else (j, i)]
+            for chosen, rejected in ordered:
                 counts["rows"] += 1
                 yield form(record.prompt, record.completions[chosen].text, record.completions[rejected].text)
         counts["records"] += 1
@@ -150,13 +153,6 @@ def write_rows(rows: Iterable[dict[str, Any]], path: str | Path) -> int:
         number = sum(bool(file.write(json.dumps(row, ensure_ascii=False) + "\n")) for row in rows)
     partial.replace(path)
     return number
-
-
-def _ordered(win_prob: float, i: int, j: int, ties: Ties, counts: Counter[str]) -> Ordered:
-    if np.isclose(win_prob, 0.5, rtol=0, atol=1e-12):
-        counts["pairs_tied"] += 1
-        return ties(i, j)
-    return [(i, j)] if win_prob > 0.5 else [(j, i)]
 
 
 def _answer(text: str) -> dict[str, str]:

@@ -49,14 +49,10 @@ def export_prompts(records: Iterable[Comparison], path: str | Path, row: Row) ->
     Returns:
         The number of rows.
     """
-    seen: set[str] = set()
-
-    def new(record: Comparison) -> bool:
-        before = len(seen)
-        seen.add(prompt_hash(record.prompt))
-        return len(seen) > before
-
-    return write_rows(map(row, filter(new, records)), path)
+    first: dict[str, Comparison] = {}
+    for record in records:
+        first.setdefault(prompt_hash(record.prompt), record)
+    return write_rows(map(row, first.values()), path)
 
 
 def _written(prompt: Prompt) -> str:

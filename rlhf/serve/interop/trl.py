@@ -133,7 +133,7 @@ class TrlReward:
         if self.shaping is None:
             rewards = members[0]
         elif bool(read.any()):
-            shaped = self._shaped(self.shaping, members, read, texts, completion_ids)
+            shaped = self._shaped(members, read, texts, completion_ids)
             rewards[read] = shaped.seq_reward
             self._log(log_metric, {k: float(v.mean()) for k, v in shaped.parts.items() if k != "kl"})
         self._log(log_metric, {"unreadable": float((~read).sum())})
@@ -167,15 +167,12 @@ class TrlReward:
         return Scale(torch.tensor([c.reward_mean for c in known]), torch.tensor([c.reward_std or 1.0 for c in known]))
 
     def _shaped(
-        self,
-        shaping: Shaper,
-        members: Float[Tensor, "M N"],
-        read: Tensor,
-        texts: Sequence[str],
-        ids: Sequence[Sequence[int]] | None,
+        self, members: Float[Tensor, "M N"], read: Tensor, texts: Sequence[str], ids: Sequence[Sequence[int]] | None
     ) -> ShapedReward:
         """Shaped rewards of the completions that could be read; no KL."""
-        assert self.scale is not None
+        shaping, scale = self.shaping, self.scale
+        assert shaping is not None
+        assert scale is not None
         rules = {name: rule for name, rule in shaping.rules.items() if rule is not None}
         if rules and ids is None:
             raise ValueError("rules read tokens: completion_ids is missing (TRL gives it)")
@@ -189,7 +186,7 @@ class TrlReward:
         seen = self._completions(
             [texts[i] for i in rows], [[0]] * len(rows) if ids is None or not rules else [ids[i] for i in rows]
         )
-        score, penalty = shaping.aggregate(normalise(members[:, read], *self.scale))
+        score, penalty = shaping.aggregate(normalise(members[:, read], *scale))
         terms: dict[str, Any] = {name: rule(seen) for name, rule in rules.items()}
         nothing = torch.zeros(seen.mask.shape)
         return shape_rewards(score, nothing, nothing, seen.mask, 0.0, clip=shaping.clip, uncertainty=penalty, **terms)

@@ -2,6 +2,7 @@
 
 import json
 import warnings
+from functools import partial
 
 import numpy as np
 import pytest
@@ -10,10 +11,12 @@ from scipy.special import expit
 from scored_sets import of_pairs
 from sklearn.linear_model import LogisticRegression
 
-from rlhf.evaluation.metrics.calibration import Calibration, adaptive_ece, ece, fit_temperature, nll, reliability
+from rlhf.evaluation.metrics.calibration import Calibration, ece, fit_temperature, nll, reliability
 from rlhf.evaluation.metrics.metrics import evaluate
 from rlhf.evaluation.report.section import Evaluation
 from rlhf.evaluation.report.sections.calibration import calibration, verdict
+
+adaptive_ece = partial(ece, adaptive=True)
 
 
 def votes(difference, temperature, rng):
