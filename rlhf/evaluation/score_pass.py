@@ -39,6 +39,10 @@ UNFINISHED = ("length", "max_tokens", "truncated")
 """Values of `finish_reason` in an answer's source that mean it was cut."""
 
 
+Block = list[tuple[int, Comparison]]
+"""Records that are scored together, with their numbers in the data."""
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
     """What is kept of one record in one set.
@@ -96,28 +100,20 @@ class Pass:
         for number, block in enumerate(_blocks(records, self.block)):
             if number % self.world_size != self.rank:
                 continue
-            originals = [record for _, record in block]
-            yield from self._scored(name, [n for n, _ in block], originals, originals, self.others)
+            yield from self._scored(name, block, [record for _, record in block], self.others)
             chosen = [(n, r) for n, r in block if total and (n + 1) * some // total > n * some // total]
             for set_name, perturb in self.perturbations.items() if chosen else ():
-                numbers, kept = [n for n, _ in chosen], [r for _, r in chosen]
-                changed = [perturb(r, random_of(r, set_name)) for r in kept]
-                yield from self._scored(set_name, numbers, kept, changed, ())
+                changed = [perturb(r, random_of(r, set_name)) for _, r in chosen]
+                yield from self._scored(set_name, chosen, changed, ())
 
     def _scored(
-        self,
-        name: str,
-        numbers: Sequence[int],
-        originals: Sequence[Comparison],
-        records: Sequence[Comparison],
-        others: Sequence[ScoreSource],
+        self, name: str, block: Block, records: Sequence[Comparison], others: Sequence[ScoreSource]
     ) -> Iterator[Entry]:
         found = self.source.score(records)
         beside = {other.name: other.score(records) for other in others}
-        for i, number in enumerate(numbers):
+        for i, (number, original) in enumerate(block):
             rewards = {other: scores[i].reward for other, scores in beside.items()}
-            label = self.aggregation(originals[i])
-            yield entry(number, name, originals[i], records[i], label, found[i], rewards)
+            yield entry(number, name, original, records[i], self.aggregation(original), found[i], rewards)
 
 
 def entry(
@@ -228,7 +224,7 @@ def _read(path: Path) -> Iterator[Entry]:
             yield pickle.load(file)
 
 
-def _blocks(records: Iterable[Comparison], size: int) -> Iterator[list[tuple[int, Comparison]]]:
+def _blocks(records: Iterable[Comparison], size: int) -> Iterator[Block]:
     """Numbered records, `size` at a time."""
     numbered = enumerate(records)
     while block := list(islice(numbered, size)):

@@ -123,20 +123,16 @@ def pair_metrics(scored: Scored, temperature: float) -> dict[str, float]:
     first_wins = _mean((scored.win_prob > 0.5)[decided].astype(float))
     accuracies = {key: found[key] for key in found if key.startswith("pair_accuracy")}
     proper = {key: found[key] for key in found if key.startswith(("nll", "brier"))}
-    counts = {
-        f"n_{side}_won": int((decided & (terms[f"pair_accuracy/{side}_won"][1] > 0)).sum())
-        for side in ("longer", "shorter")
-    }
-    ceiling = {}
-    if held_out is not None and held_out[1].any():
-        ceiling = {"ceiling/annotators": float(held_out[0].sum() / held_out[1].sum())}
+    won = {side: int((decided & (terms[f"pair_accuracy/{side}_won"][1] > 0)).sum()) for side in ("longer", "shorter")}
+    known = held_out is not None and held_out[1].any()
+    ceiling = {"ceiling/annotators": float(held_out[0].sum() / held_out[1].sum())} if held_out and known else {}
     probability, before = (expit(scored.difference / t) for t in (temperature, 1.0))
     return {
         **accuracies,
         "baseline/length": _mean(credit(scored.longer, scored.win_prob)),
         "baseline/majority": max(first_wins, 1 - first_wins),
         "n_gold_ties": int((~decided).sum()),
-        **counts,
+        **{f"n_{side}_won": count for side, count in won.items()},
         **ceiling,
         **proper,
         "ece": ece(probability, scored.win_prob),

@@ -19,6 +19,7 @@ from rlhf.stats.arrays import Floats, Ints
 from rlhf.stats.bootstrap import (
     DIFFERENCE,
     Estimate,
+    ResampleOptions,
     cluster_bootstrap,
     cluster_sums,
     ratio,
@@ -64,41 +65,35 @@ def differences(
         cluster: [P] prompt of every pair.
         samples, seed: of the bootstrap.
     """
-    found = [
-        _difference(a, b, right[a] - right[b], loss[a] - loss[b], cluster, samples=samples, seed=seed)
-        for a, b in combinations(right, 2)
-    ]
-    p, mcnemar, nll_p = (holm([getattr(d, name) for d in found]) for name in ("p", "mcnemar", "nll_p"))
-    return [replace(d, p=p[i], mcnemar=mcnemar[i], nll_p=nll_p[i]) for i, d in enumerate(found)]
-
-
-def _difference(
-    first: str, second: str, lead: Floats, worse: Floats, cluster: Ints, *, samples: int, seed: int
-) -> Difference:
-    """Two models from their difference in credit [P], NaN where undecided, and in NLL [P]; p-values as they are."""
     from scipy.stats import binomtest  # slow to import, and wanted where models are compared only
 
-    decided = np.isfinite(lead)
-    lead = np.where(decided, lead, 0.0)
-    tops = cluster_sums(np.column_stack([lead, worse]), cluster)
-    bottoms = cluster_sums(np.column_stack([decided, np.ones(len(lead))]).astype(float), cluster)
-    low, high = cluster_bootstrap(tops, bottoms, samples=samples, seed=seed)
-    value = float(tops[:, 0].sum() / max(1.0, bottoms[:, 0].sum()))
-    prompts = int((bottoms[:, 0] > 0).sum())
-    ends = unanimous(value, low[0], high[0], prompts, within=DIFFERENCE)
-    only_first, only_second = int((lead > 0.75).sum()), int((lead < -0.75).sum())
-    discordant = only_first + only_second
-    return Difference(
-        first,
-        second,
-        accuracy=Estimate(value, float(ends[0]), float(ends[1])),
-        p=bootstrap_p(tops[:, 0], samples=samples, seed=seed),
-        mcnemar=float(binomtest(only_first, discordant).pvalue) if discordant else 1.0,
-        only_first=only_first,
-        only_second=only_second,
-        nll=Estimate(float(worse.mean()), float(low[1]), float(high[1])),
-        nll_p=bootstrap_p(tops[:, 1], samples=samples, seed=seed),
-    )
+    resamples: ResampleOptions = {"samples": samples, "seed": seed}
+    found = []
+    for first, second in combinations(right, 2):
+        lead, worse = right[first] - right[second], loss[first] - loss[second]
+        decided = np.isfinite(lead)
+        lead = np.where(decided, lead, 0.0)
+        tops = cluster_sums(np.column_stack([lead, worse]), cluster)
+        bottoms = cluster_sums(np.column_stack([decided, np.ones(len(lead))]).astype(float), cluster)
+        low, high = cluster_bootstrap(tops, bottoms, **resamples)
+        value, prompts = float(tops[:, 0].sum() / max(1.0, bottoms[:, 0].sum())), int((bottoms[:, 0] > 0).sum())
+        ends = unanimous(value, low[0], high[0], prompts, within=DIFFERENCE)
+        only_first, only_second = int((lead > 0.75).sum()), int((lead < -0.75).sum())
+        discordant = only_first + only_second
+        one = Difference(
+            first,
+            second,
+            accuracy=Estimate(value, float(ends[0]), float(ends[1])),
+            p=bootstrap_p(tops[:, 0], **resamples),
+            mcnemar=float(binomtest(only_first, discordant).pvalue) if discordant else 1.0,
+            only_first=only_first,
+            only_second=only_second,
+            nll=Estimate(float(worse.mean()), float(low[1]), float(high[1])),
+            nll_p=bootstrap_p(tops[:, 1], **resamples),
+        )
+        found.append(one)
+    p, mcnemar, nll_p = (holm([getattr(d, name) for d in found]) for name in ("p", "mcnemar", "nll_p"))
+    return [replace(d, p=p[i], mcnemar=mcnemar[i], nll_p=nll_p[i]) for i, d in enumerate(found)]
 
 
 def bootstrap_p(sums: Floats, *, samples: int, seed: int) -> float:

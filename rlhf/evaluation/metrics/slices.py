@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.special import ndtr
 
 from rlhf.evaluation.metrics.pair_credit import EVEN
-from rlhf.evaluation.metrics.scored import Scored
+from rlhf.evaluation.metrics.scored import Results, Scored
 from rlhf.stats.arrays import Bools, Floats, Ints
 from rlhf.stats.bootstrap import SHARE, Estimate, cluster_bootstrap, cluster_sums
 
@@ -91,6 +91,17 @@ def holm(p: Sequence[float]) -> list[float]:
     out = np.full(len(values), np.nan)
     out[order] = np.minimum(steps, 1.0)
     return out.tolist()
+
+
+def slice_kinds(results: Results, temperature: float) -> Iterator[tuple[str, Ints, list[str]]]:
+    """Every kind of slice, its code [P] of every pair (-1 = none), and the labels of the codes."""
+    scored = results.scored
+    yield "domain", scored.domain[scored.pair_group], list(scored.domains)
+    yield ("source pair", *source_pairs(scored, results.source, results.sources))
+    yield ("length", *length_classes(scored))
+    yield ("votes", *vote_classes(scored))
+    yield ("margin", *margin_classes(scored.difference / temperature))
+    yield ("better answer", *better_length(scored))
 
 
 def vote_classes(scored: Scored) -> tuple[Ints, list[str]]:

@@ -37,8 +37,6 @@ ABOUT = b"rlhf"
 """Key of the file's own words, as JSON: which model, its temperature, which columns are what."""
 OF_ANSWERS = ("completion", "source", "reward", "members", "gold", "chars", "tokens", "finished", "rank")
 """Columns that come twice, `_a` and `_b`; all others that do are detectors or other models."""
-
-
 NEEDED = ("prompt_id", "reward_a", "reward_b", "win_prob", "chars_a", "chars_b")
 EQUAL = 1e-12
 """Mean vote shares that differ by no more than this share a rank."""

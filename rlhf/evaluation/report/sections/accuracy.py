@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 
 from rlhf.evaluation.metrics.metrics import worst_slice
 from rlhf.evaluation.metrics.pair_credit import credit
-from rlhf.evaluation.metrics.slices import (
-    Slice,
-    better_length,
-    holm,
-    length_classes,
-    margin_classes,
-    slice_accuracy,
-    source_pairs,
-    vote_classes,
-)
+from rlhf.evaluation.metrics.slices import Slice, holm, slice_accuracy, slice_kinds
 from rlhf.evaluation.report.section import Evaluation, Section, Table, as_key, cell, estimate, known, p_value, ranged
 from rlhf.evaluation.report.style import AMBER, BLUE, FAINT, dot_figure
-from rlhf.stats.arrays import Floats, Ints
+from rlhf.stats.arrays import Floats
 from rlhf.stats.bootstrap import Estimate
 
 ONE_SIDED = 0.95
@@ -85,7 +76,7 @@ def slices(evaluation: Evaluation) -> Section | None:
     if not np.isfinite(right).any():
         return None
     found: dict[str, list[Slice]] = {}
-    for kind, code, labels in _kinds(evaluation):
+    for kind, code, labels in slice_kinds(evaluation.results, evaluation.temperature):
         names = dict(zip(labels, _names(kind, labels), strict=True))
         several = slice_accuracy(right, code, names, scored.pair_prompt, **evaluation.resamples)
         if len(several) > 1:
@@ -121,20 +112,10 @@ def slices(evaluation: Evaluation) -> Section | None:
 def _worst_interval(evaluation: Evaluation, right: Floats, candidates: list[tuple[str, str]]) -> tuple[float, float]:
     """Of the lowest accuracy among slices (kind, label), which of them is the lowest being unknown."""
     chosen = []
-    for kind, code, names in _kinds(evaluation):
+    for kind, code, names in slice_kinds(evaluation.results, evaluation.temperature):
         kept = np.array([(kind, name) in candidates for name in names] + [False])
         chosen.append((right, np.where(kept[code], code, -1)))
     return worst_slice(chosen, evaluation.results.scored.pair_prompt, **evaluation.resamples)
-
-
-def _kinds(evaluation: Evaluation) -> Iterator[tuple[str, Ints, list[str]]]:
-    results, scored = evaluation.results, evaluation.results.scored
-    yield "domain", scored.domain[scored.pair_group], list(scored.domains)
-    yield ("source pair", *source_pairs(scored, results.source, results.sources))
-    yield ("length", *length_classes(scored))
-    yield ("votes", *vote_classes(scored))
-    yield ("margin", *margin_classes(scored.difference / evaluation.temperature))
-    yield ("better answer", *better_length(scored))
 
 
 def _names(kind: str, labels: list[str]) -> list[str]:

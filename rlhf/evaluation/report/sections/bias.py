@@ -38,8 +38,7 @@ def bias(evaluation: Evaluation) -> Section | None:
     length = Table("Rank correlation of reward and length", ("", "value"), correlations, note)
     found: dict[str, Probe] = {}
     for name, changed in evaluation.probes.items():
-        p = probe(evaluation.results, changed, evaluation.temperature, **options)
-        if p is not None:
+        if (p := probe(evaluation.results, changed, evaluation.temperature, **options)) is not None:
             found[name] = p
             metrics |= p.effect.keys(f"probe/{name}/effect") | p.raised.keys(f"probe/{name}/raised")
             metrics |= p.overtakes.keys(f"probe/{name}/overtakes")

@@ -25,8 +25,6 @@ BINS = (8, 40)
 """Bars of the histogram of rewards: twice the root of the number of pairs, within these."""
 MANY = 20
 """From so many distinct lengths on, reward against length is drawn as a density."""
-
-
 SPREADS = {
     "reward/mean": "mean",
     "reward/std": "standard deviation",
