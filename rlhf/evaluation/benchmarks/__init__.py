@@ -5,10 +5,8 @@ scripts differ in what they do; here they get half the credit (or their share of
 that was, and `<key>/strict` is the same number with no credit for ties, as RewardBench 1 and RM-Bench count.
 """
 
+from rlhf.evaluation.benchmarks.formats import llmbar, rewardbench, rewardbench2, rm_bench
 from rlhf.evaluation.benchmarks.items import Benchmark, BenchmarkItem, items
-from rlhf.evaluation.benchmarks.pairs import llmbar, rewardbench
-from rlhf.evaluation.benchmarks.rewardbench2 import rewardbench2
-from rlhf.evaluation.benchmarks.rm_bench import rm_bench
 from rlhf.evaluation.benchmarks.section import BenchmarkSection
 
 __all__ = [

@@ -13,7 +13,7 @@ import json
 import warnings
 from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -46,11 +46,8 @@ def every_member(scores: GroupScores) -> Float[Tensor, "M N"]:
     return scores.rows
 
 
-class Scale(NamedTuple):
-    """Mean and standard deviation [M] that members are normalised with."""
-
-    mean: Float[Tensor, " M"]
-    std: Float[Tensor, " M"]
+Scale = tuple[Float[Tensor, " M"], Float[Tensor, " M"]]
+"""Mean and standard deviation [M] that members are normalised with."""
 
 
 class TrlReward:
@@ -160,11 +157,11 @@ class TrlReward:
             prompts = [r.prompt for r in reference for _ in r.completions]
             members = self._members(prompts, [c.text for r in reference for c in r.completions])
             members = members[:, ~members.isnan().any(0)]
-            return Scale(members.mean(1), members.std(1, correction=0))
+            return members.mean(1), members.std(1, correction=0)
         if any(len(self.rows(next(s.engine.score([NOTHING])))) > 1 for s in self.scorers):
             raise ValueError("a run's calibration knows no single members: reference=<records> gives their scale")
         known = [scorer.calibration for scorer in self.scorers]
-        return Scale(torch.tensor([c.reward_mean for c in known]), torch.tensor([c.reward_std or 1.0 for c in known]))
+        return torch.tensor([c.reward_mean for c in known]), torch.tensor([c.reward_std or 1.0 for c in known])
 
     def _shaped(
         self, members: Float[Tensor, "M N"], read: Tensor, texts: Sequence[str], ids: Sequence[Sequence[int]] | None

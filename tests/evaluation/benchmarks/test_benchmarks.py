@@ -79,7 +79,7 @@ def test_no_partial_score_without_all_four_sections():
 
 def test_published_sizes_of_subsets():
     """2,985 pairs: the published counts, with 447 for math-prm instead of its weight."""
-    from rlhf.evaluation.benchmarks.pairs import SECTIONS
+    from rlhf.evaluation.benchmarks.formats import SECTIONS
 
     counts = {name: n for section in SECTIONS.values() for name, n in section.items()}
     assert sum(counts.values()) - counts["math-prm"] + 447 == 2985

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from rlhf.evaluation.benchmarks import BenchmarkItem, rewardbench
-from rlhf.evaluation.benchmarks.pairs import SUBSETS
+from rlhf.evaluation.benchmarks.formats import SUBSETS
 
 
 def whole_rewardbench(*prior):
