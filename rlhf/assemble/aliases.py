@@ -97,8 +97,6 @@ TARGETS: Mapping[str, str] = {
     "rlhf.studies.best_of_n.BestOfN": "rlhf.studies.best_of_n.BestOfNStudy",
 }
 """Old target -> new target, where more than the module changed."""
-
-
 OF_POLICIES = ("algorithm", "shaping", "reward")
 """Keys that every run once had, and that today belong to the tasks that optimise a policy."""
 

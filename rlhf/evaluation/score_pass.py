@@ -37,8 +37,6 @@ NUMBERS: Mapping[str, type] = (
 """Columns of numbers that every source has."""
 UNFINISHED = ("length", "max_tokens", "truncated")
 """Values of `finish_reason` in an answer's source that mean it was cut."""
-
-
 Block = list[tuple[int, Comparison]]
 """Records that are scored together, with their numbers in the data."""
 

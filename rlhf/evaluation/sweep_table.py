@@ -59,8 +59,10 @@ def compare(folders: Sequence[Path], keys: Sequence[str] = KEYS) -> list[Job]:
 
 def write_comparison(root: Path) -> tuple[Path, Path]:
     """Write comparison.csv and comparison.md over the jobs below `root`; returns both paths."""
-    folders = [p.parent.parent for p in root.rglob(".hydra/overrides.yaml")]
-    keys = _sweep_metrics(sorted(folders, key=_order)) or KEYS
+    folders = sorted((p.parent.parent for p in root.rglob(".hydra/overrides.yaml")), key=_order)
+    paths = [path for folder in folders if (path := folder / SWEEP_METRICS_FILE).is_file()]
+    named = dict.fromkeys(key for path in paths for key in json.loads(path.read_text(encoding="utf-8")))
+    keys = tuple(named) or KEYS
     jobs = compare(folders, keys)
     columns = ["job", "status", "overrides", *_settings(jobs, keys), *keys, "folder"]
     table, page = root / "comparison.csv", root / "comparison.md"
@@ -72,12 +74,6 @@ def write_comparison(root: Path) -> tuple[Path, Path]:
 def _settings(jobs: Sequence[Job], keys: Sequence[str]) -> list[str]:
     """The keys that any job overrides, in order of appearance."""
     return list(dict.fromkeys(key for job in jobs for key in job if key not in (*keys, *FIXED)))
-
-
-def _sweep_metrics(folders: Sequence[Path]) -> tuple[str, ...]:
-    """The keys that any of the runs names to be compared by, in order of appearance."""
-    paths = [path for folder in folders if (path := folder / SWEEP_METRICS_FILE).is_file()]
-    return tuple(dict.fromkeys(key for path in paths for key in json.loads(path.read_text(encoding="utf-8"))))
 
 
 def _markdown(jobs: Sequence[Job], keys: Sequence[str]) -> str:

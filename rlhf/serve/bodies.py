@@ -12,8 +12,6 @@ from rlhf.records import Prompt, RecordError, parse_prompt
 
 ROLES = ("system", "developer", "user", "assistant", "tool")
 """Whose turns a chat may hold."""
-
-
 EMPTY = "is empty or nothing but white space"
 
 
@@ -63,8 +61,6 @@ def _prompt(raw: Any) -> Prompt:
 
 PromptField = Annotated[Any, PlainValidator(_prompt, json_schema_input_type=str | list[Turn])]
 """Plain text, or the turns of a chat so far."""
-
-
 Text = Annotated[str, AfterValidator(_readable)]
 
 

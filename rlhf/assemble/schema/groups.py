@@ -25,8 +25,6 @@ Scaling = Annotated[int, Ge(32)]
 Estimator = Literal["k1", "k2", "k3"]
 Placement = Literal["token", "sequence"]
 """What `rlhf.optimise.shaping.shape` knows, said without importing torch."""
-
-
 Listed = WrapValidator(lambda given, check: given if isinstance(given, list) else check(given))
 """Of seeds: how many in active learning, the seeds themselves elsewhere."""
 

@@ -15,8 +15,6 @@ from rlhf.stats.ranks import ranks_of
 
 NEGLIGIBLE = 1e-4
 """Log-odds below which a change is rounding: rewards are sums in single precision, in another order."""
-
-
 UNKNOWN = Estimate(np.nan, np.nan, np.nan)
 """What the set does not define."""
 
