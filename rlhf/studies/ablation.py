@@ -20,9 +20,7 @@ from rlhf.studies.study import cell
 
 LoopOf = Callable[[Path, int], Loop]
 """`(folder, seed) -> loop`, fresh."""
-COLUMNS = (
-    "gold", "peak_gold", "lost", "reward", "kl", "length", "disagreement", "distance", "steps", "warnings"
-)  # fmt: skip
+COLUMNS = ("gold", "peak_gold", "lost", "reward", "kl", "length", "disagreement", "distance", "steps", "warnings")
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,8 @@
 """Overoptimisation by best-of-n, and how far ensembles help (Gao et al. 2023; Coste et al. 2024).
 
 A reward model learned from votes on ordinary answers picks the best of n sampled ones
-(`rlhf.evaluation.metrics.best_of_n`: without
-bias; log n - (n-1)/n is the exact KL here, because no two answers are alike). Compared with the single model are
-aggregators of an ensemble: mean, worst case, mean - λ · variance.
+(`rlhf.evaluation.metrics.best_of_n`: without bias; log n - (n-1)/n is the exact KL here, because no two answers are
+alike). Compared with the single model are aggregators of an ensemble: mean, worst case, mean - λ · variance.
 """
 
 from __future__ import annotations

@@ -183,9 +183,7 @@ def _summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
 
 def table(metrics: Mapping[str, float], signs: Sequence[str]) -> str:
     """Markdown: a row per world and sign."""
-    head = [
-        "world", "sign, level", "gold over the end", "short of the peak", "in time", "before the peak", "false"
-    ]  # fmt: skip
+    head = ["world", "sign, level", "gold over the end", "short of the peak", "in time", "before the peak", "false"]
     rows = []
     for world in dict.fromkeys(key.split("/")[0] for key in metrics):
         for sign in signs:

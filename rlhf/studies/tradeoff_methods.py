@@ -40,9 +40,7 @@ from rlhf.toy.tabular_policy import TabularPolicy
 
 @dataclass(frozen=True)
 class TradeoffWorld:
-    """One seed: records with votes, prompts to train on and to evaluate with, the truth, a reward model of the
-    records.
-    """
+    """One seed: records with votes, prompts to train on and to evaluate with, the truth, a reward model of the records."""
 
     records: Sequence[Comparison]
     tasks: Sequence[Task]

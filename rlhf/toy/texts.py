@@ -14,9 +14,7 @@ CAPITALS = {
     "Poland": "Warsaw", "Austria": "Vienna", "Ireland": "Dublin", "Portugal": "Lisbon", "Finland": "Helsinki",
     "Hungary": "Budapest", "Nepal": "Kathmandu", "Ghana": "Accra", "Qatar": "Doha",
 }  # fmt: skip
-SIZES = (
-    "ant", "bee", "mouse", "frog", "cat", "dog", "goat", "pig", "cow", "car", "bus", "house", "church", "hill",
-)  # fmt: skip
+SIZES = ("ant", "bee", "mouse", "frog", "cat", "dog", "goat", "pig", "cow", "car", "bus", "house", "church", "hill")
 WORDS = (
     "blue", "river", "stone", "apple", "quiet", "seven", "candle", "winter", "orange", "silver", "garden", "paper",
     "window", "bridge", "yellow", "music",

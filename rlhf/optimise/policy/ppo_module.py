@@ -229,7 +229,7 @@ class PpoModule(PolicyModule):
             (self.trainer.world_size > 1, "one process: trainer.devices=1, or algorithm=rloo"),
             (self.trainer.accumulate_grad_batches > 1, "trainer.accumulate_grad_batches=1, and more task.prompts"),
             (scaler is not None, "trainer.precision=bf16-mixed or 32-true"),
-        ):  # fmt: skip
+        ):
             if wrong:
                 raise RecordError("ppo takes gradient steps of its own", key="algorithm", remedy=remedy)
 

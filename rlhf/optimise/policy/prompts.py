@@ -112,7 +112,7 @@ def count_trimmed(
             f"prompts that lose their beginning before the policy reads them: {said}; whoever scores its answers may "
             f"see them whole (max_length is for prompt and completion: a larger max_length, or a smaller {key})",
             stacklevel=2,
-        )  # fmt: skip
+        )
     counts: dict[str, float] = {}
     for name, n in found.items():
         counts |= {f"prompts/{name}/count": float(len(groups[name])), f"prompts/{name}/trimmed": float(n)}

@@ -17,9 +17,7 @@ from rlhf.stats.arrays import Floats, Ints
 
 @dataclass(frozen=True)
 class Labels:
-    """What has been obtained: rows [m] of the pool, each once; share [m] for the left; votes [m], 0 where none
-    counts.
-    """
+    """What has been obtained: rows [m] of the pool, each once; share [m] for the left; votes [m], 0 where none counts."""
 
     rows: Ints
     share: Floats

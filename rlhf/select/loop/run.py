@@ -20,9 +20,7 @@ from rlhf.select.loop.selector_run import SelectorRun, pair_metrics
 from rlhf.select.pool_builder import BuiltPool
 from rlhf.select.strategies.selector import Selector
 
-OF_A_ROUND = (
-    "selector", "seed", "round", "labels", "cost", "ece", "regularisation", "out_of_fold_nll", "seconds"
-)  # fmt: skip
+OF_A_ROUND = ("selector", "seed", "round", "labels", "cost", "ece", "regularisation", "out_of_fold_nll", "seconds")
 """What shift.json says of a round beside the shift."""
 
 

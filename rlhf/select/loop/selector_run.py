@@ -240,9 +240,7 @@ class SelectorRun:
         return [entry for part in entries for entry in part]
 
     def _entries(self, found: Selection, counts: Sequence[int] | None = None) -> list[dict[str, Any]]:
-        """What the journal keeps of a choice: new pairs with the votes to obtain on each, or one more vote on old
-        ones.
-        """
+        """What the journal keeps of a choice: new pairs with the votes to obtain on each, or one more vote on old ones."""
         return [
             {
                 "pair_id": str(self.built.pool.ids[row]),
@@ -253,10 +251,9 @@ class SelectorRun:
                 "count": count,
             }
             for row, utility, reason, random, count in zip(
-                found.indices, found.utilities, found.reasons, found.random, counts or [1] * len(found),
-                strict=True,
+                found.indices, found.utilities, found.reasons, found.random, counts or [1] * len(found), strict=True
             )
-        ]  # fmt: skip
+        ]
 
     # ------------------------------------------------------------------------------------------- labels
 

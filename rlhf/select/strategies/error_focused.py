@@ -63,9 +63,8 @@ def error_rates(pool: PairPool, state: LabelState, prior_pairs: float) -> dict[i
 
 
 def second_votes(
-    pool: PairPool, state: LabelState, budget: int, rng: Rng, *, reliability: float = 0.8,
-    most_votes: int = 5,
-) -> Selection:  # fmt: skip
+    pool: PairPool, state: LabelState, budget: int, rng: Rng, *, reliability: float = 0.8, most_votes: int = 5
+) -> Selection:
     """Which labelled pairs deserve another vote: where votes and head together leave the answer most open.
 
     log-odds of the answer = logit p + (for - against) log γ/(1-γ), p out of fold, γ the chance that a vote is right

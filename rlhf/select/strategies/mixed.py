@@ -54,9 +54,8 @@ def mix(candidates: Candidates, budget: int, rng: Rng, *, parts: Sequence[MixPar
 
 
 def cold_start(
-    candidates: Candidates, budget: int, rng: Rng, *, then: Selector, labels: int = 30,
-    first: Selector = at_random,
-) -> Selection:  # fmt: skip
+    candidates: Candidates, budget: int, rng: Rng, *, then: Selector, labels: int = 30, first: Selector = at_random
+) -> Selection:
     """`first` until so many pairs are labelled, `then` afterwards; a batch that crosses the line is split.
 
     Args:
@@ -102,9 +101,8 @@ def without_copies(
 
 
 def policy_aware(
-    candidates: Candidates, budget: int, rng: Rng, *, power: float = 1.0, temperature: float = 1.0,
-    sample: int = 20_000,
-) -> Selection:  # fmt: skip
+    candidates: Candidates, budget: int, rng: Rng, *, power: float = 1.0, temperature: float = 1.0, sample: int = 20_000
+) -> Selection:
     """Laplace-power among answers like the current policy's: P ∝ w s² · ρ^power, ρ the density ratio policy / pool.
 
     ρ of a pair is the geometric mean over its answers of P(policy | φ) / P(pool | φ), by logistic regression on their

@@ -45,7 +45,7 @@ def fill(candidates: Candidates, found: Selection, budget: int, rng: Rng, why: s
 
 def in_groups(
     candidates: Candidates, groups: Ints, quota: Ints, within: Selector, rng: Rng, reason: Callable[[int, str], str]
-) -> Selection:  # fmt: skip
+) -> Selection:
     """Of every group 0, 1, ... as many as its quota, chosen by `within`.
 
     Args:
