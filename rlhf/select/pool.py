@@ -10,7 +10,7 @@ s_i² = z_iᵀ H⁻¹ z_i. Differences are formed in blocks, so that memory stay
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -235,14 +235,9 @@ class Candidates:
         """The candidates without these rows of the pool."""
         return self.only(~np.isin(self.rows, chosen))
 
-    def blocks(self) -> Iterator[Floats]:
-        """Differences of the candidates, a block at a time."""
-        for start in range(0, len(self), BLOCK):
-            yield self.pool.z(self.rows[start : start + BLOCK])
-
     def each(self, measure: Callable[[Floats], Floats]) -> Floats:
         """`measure` of the differences [b, d], block by block, put together."""
-        found = [measure(z) for z in self.blocks()]
+        found = [measure(self.pool.z(self.rows[start : start + BLOCK])) for start in range(0, len(self), BLOCK)]
         return np.concatenate(found) if found else np.zeros(0)
 
     @cached_property

@@ -9,10 +9,11 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
+from rlhf.data.source import RecordSource
 from rlhf.data.splits import Splitter
 from rlhf.labels.label import Aggregation
 from rlhf.labels.vote_table import levels
@@ -40,13 +41,6 @@ class Answer:
 
 Features = Callable[[Sequence[Answer]], Floats]
 """Answers to features [N, d]; whatever is fitted is fitted on `train` answers, without labels."""
-
-
-class PoolSource(Protocol):
-    """Anything that gives records from the start."""
-
-    def records(self) -> Iterable[Comparison]:
-        """The records from the start."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +88,7 @@ class BuiltPool:
 
 
 def build_pool(
-    source: PoolSource, splitter: Splitter, features: Features, eval_aggregation: Aggregation, *, only_voted: bool
+    source: RecordSource, splitter: Splitter, features: Features, eval_aggregation: Aggregation, *, only_voted: bool
 ) -> BuiltPool:
     """Read the records, form the pairs, compute the features.
 

@@ -21,53 +21,43 @@ from rlhf.records import RecordError
 from rlhf.stats.arrays import Floats
 from rlhf.stats.ensemble import Aggregator, standardise
 from rlhf.studies.feature_world import WIDTH, FeatureWorld, Members, train
-from rlhf.studies.study import Findings, Row, cell, ends_of, over_worlds, whole, within
+from rlhf.studies.study import Findings, Row, Study, cell, ends_of, over_worlds, whole, within
 
 SINGLE = "single"
 """Picked by the single model."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Picking:
-    """Settings of every world.
+class Picking(Study):
+    """What is learned and picked in a world.
 
-    worlds          how many
-    votes           training pairs per world, one vote each
     sharpness       P(i preferred to j) = σ(sharpness · (gold_i - gold_j)) before flipping; None = the better one
     voted_spread    standard deviation of the answers that were voted on
     sampled_spread  of those that are sampled; larger, so that the best of many lie where no votes are
-    steps           of training
-    members         of the ensemble
     aggregators     name -> `(members [M, N], standardised over the sampled answers) -> reward [N]`
     answers         sampled per world; n goes up to this
-    seed            of the first world
-    bootstrap       resamples of worlds behind every interval
-
-    Raises:
-        RecordError: a setting out of its range.
     """
 
-    worlds: int
-    votes: int
     sharpness: float | None
     voted_spread: float
     sampled_spread: float
-    steps: int
-    members: int
     aggregators: Mapping[str, Aggregator]
     answers: int
-    seed: int
-    bootstrap: int
 
     def __post_init__(self) -> None:
-        for key, least in (("worlds", 1), ("votes", 2), ("steps", 1), ("members", 2), ("answers", 8)):
-            whole(key, getattr(self, key), least)
+        super().__post_init__()
+        whole("answers", self.answers, 8)
         for key in ("voted_spread", "sampled_spread"):
             within(key, getattr(self, key), 0, above=True)
         if self.sharpness is not None:
             within("sharpness", self.sharpness, 0, above=True)
         if SINGLE in self.aggregators:
             raise RecordError(f"'{SINGLE}' is the single model", key="task.study.aggregators", remedy="another name")
+
+    @property
+    def ways(self) -> list[str]:
+        """By what is picked."""
+        return [SINGLE, *self.aggregators]
 
     @property
     def ns(self) -> tuple[int, ...]:
@@ -146,13 +136,9 @@ class BestOfNStudy(Picking):
         metrics |= over_worlds([a | b for a, b in zip(rows, lost, strict=True)], bootstrap=self.bootstrap)
         sweep_metrics = [f"{SINGLE}/gold/{self.ns[-1]}", f"{SINGLE}/lost_after_peak"]
         sweep_metrics += [f"{way}/lead/{self.ns[-1]}" for way in self.aggregators]
-        figure = draw(metrics, self.ns, self.ways, self._title())
+        title = f"{self.votes:,} votes, {self.noise:.0%} flipped, {self.worlds} worlds"
+        figure = draw(metrics, self.ns, self.ways, title)
         return Findings(metrics, sweep_metrics, *self._table(metrics), figure)
-
-    @property
-    def ways(self) -> list[str]:
-        """By what is picked."""
-        return [SINGLE, *self.aggregators]
 
     def _fit(self, way: str, gains: Any) -> Row:
         fit = gao_fit(kl_bound(np.array(self.ns)), gains, bootstrap=self.bootstrap)
@@ -175,9 +161,6 @@ class BestOfNStudy(Picking):
                 f"{metrics[f'{way}/r2']:.3f}",
             ])  # fmt: skip
         return columns, rows
-
-    def _title(self) -> str:
-        return f"{self.votes:,} votes, {self.noise:.0%} flipped, {self.worlds} worlds"
 
 
 def draw(metrics: Mapping[str, float], ns: Sequence[int], ways: Sequence[str], title: str) -> Figure:

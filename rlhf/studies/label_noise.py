@@ -77,7 +77,7 @@ class LabelNoise(Picking):
         columns = ["flipped", "by", *(x for name in names.values() for x in (name, "over one model"))]
         table = []
         for level in self.noise:
-            for way in (SINGLE, *self.aggregators):
+            for way in self.ways:
                 row = [f"{level:.0%}", plain(way)]
                 for key in names:
                     digits = 3 if key == "accuracy" else 2

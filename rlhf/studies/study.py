@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -40,24 +41,39 @@ class Findings:
     figure: Figure
 
 
-class Study(Protocol):
-    """One claim. `worlds` are independent, world i is that of seed `seed + i`."""
+@dataclass(frozen=True, kw_only=True)
+class Study(ABC):
+    """One claim on reward models learned from votes, and the settings of every study.
 
-    @property
-    def name(self) -> str:
-        """Of the files: `<name>.md`, `<name>.png`."""
+    name       of the files: `<name>.md`, `<name>.png`
+    worlds     how many; they are independent, world i is that of seed `seed + i`
+    votes      training pairs per world, one vote each
+    steps      of training
+    members    of the ensemble
+    seed       of the first world
+    bootstrap  resamples of worlds behind every interval
 
-    @property
-    def worlds(self) -> int:
-        """How many."""
+    Raises:
+        RecordError: a setting out of its range.
+    """
 
-    @property
-    def seed(self) -> int:
-        """Of the first world."""
+    name: ClassVar[str]
+    worlds: int
+    votes: int
+    steps: int
+    members: int
+    seed: int
+    bootstrap: int
 
+    def __post_init__(self) -> None:
+        for key, least in (("worlds", 1), ("votes", 2), ("steps", 1), ("members", 2)):
+            whole(key, getattr(self, key), least)
+
+    @abstractmethod
     def one(self, seed: int) -> Row:
         """Measure one world."""
 
+    @abstractmethod
     def found(self, rows: Sequence[Row]) -> Findings:
         """What holds over the worlds."""
 

@@ -19,7 +19,7 @@ from rlhf.evaluation.metrics.pair_credit import credit
 from rlhf.evaluation.report.style import AMBER, BLUE, legend_below, plot
 from rlhf.stats.arrays import Floats
 from rlhf.studies.feature_world import FeatureWorld, train
-from rlhf.studies.study import Findings, Row, cell, ends_of, over_worlds, whole, within
+from rlhf.studies.study import Findings, Row, Study, cell, ends_of, over_worlds, whole, within
 
 MODELS = ("single", "ensemble")
 SWEEP_METRICS = ("temperature", "accuracy/after", "ece/before", "ece/after", "nll/after")
@@ -27,43 +27,28 @@ MEASURES = ("accuracy", "ece", "nll", "brier")
 
 
 @dataclass(frozen=True, kw_only=True)
-class TemperatureScaling:
-    """The study.
+class TemperatureScaling(Study):
+    """The study: `Study`, of whose ensemble the rewards are averaged, and
 
-    worlds      how many
-    votes       training pairs per world, one vote each
     noise       share of all votes that is flipped, 0..0.5
     sharpness   P(i preferred to j) = σ(sharpness · (gold_i - gold_j)) before flipping
     spread      standard deviation of the answers
-    steps       of training
-    members     of the ensemble, whose rewards are averaged
     held_out    votes that the temperature is fitted on
     fresh       votes that everything is measured on
-    seed        of the first world
-    bootstrap   resamples of worlds behind every interval
-
-    Raises:
-        RecordError: a setting out of its range.
     """
 
-    worlds: int
-    votes: int
     noise: float
     sharpness: float
     spread: float
-    steps: int
-    members: int
     held_out: int
     fresh: int
-    seed: int
-    bootstrap: int
 
     name = "temperature"
 
     def __post_init__(self) -> None:
-        least = {"worlds": 1, "votes": 2, "steps": 1, "members": 2, "held_out": 2, "fresh": 2}
-        for key, number in least.items():
-            whole(key, getattr(self, key), number)
+        super().__post_init__()
+        whole("held_out", self.held_out, 2)
+        whole("fresh", self.fresh, 2)
         within("noise", self.noise, 0, 0.5)
         within("sharpness", self.sharpness, 0, above=True)
         within("spread", self.spread, 0, above=True)

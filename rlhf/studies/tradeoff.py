@@ -16,7 +16,7 @@ from rlhf.records.tables import markdown, write_csv
 from rlhf.reward.files import log_end, write_json
 from rlhf.studies.ablation import interval, with_ends
 from rlhf.studies.study import cell
-from rlhf.studies.tradeoff_methods import BestOfNMethod, Method, TradeoffWorld, Untrained
+from rlhf.studies.tradeoff_methods import BestOfNMethod, Method, TradeoffWorld, untrained
 from rlhf.toy.gold import ToyGold
 from rlhf.toy.tabular_policy import TabularPolicy
 
@@ -70,13 +70,9 @@ def run_tradeoff(run: TradeoffRun) -> dict[str, float]:
 
 
 def compare(
-    methods: Mapping[str, Method],
-    worlds: Sequence[TradeoffWorld],
-    make: Callable[[ToyGold], TabularPolicy],
-    folder: Path,
-    *,
-    contrasts: Sequence[tuple[str, str]] = (),
-) -> dict[str, float]:
+    methods: Mapping[str, Method], worlds: Sequence[TradeoffWorld], make: Callable[[ToyGold], TabularPolicy],
+    folder: Path, *, contrasts: Sequence[tuple[str, str]] = (),
+) -> dict[str, float]:  # fmt: skip
     """Every method on every world, each from the same start; intervals are 95%, over the worlds.
 
     Leaves tradeoff.csv (a row per run), tradeoff.md (a row per method, then the contrasts), tradeoff.png, metrics.json.
@@ -99,14 +95,13 @@ def compare(
     if len(worlds) < 2:
         raise ValueError(f"task.seeds={len(worlds)}: an interval needs at least 2")
     rows: list[dict[str, Any]] = []
-    every: dict[str, Method] = {START: Untrained(), **methods}
+    every: dict[str, Method] = {START: untrained, **methods}
     for world in worlds:
         for name, method in every.items():
             rows.append({"method": name, "seed": world.seed} | vars(method(world, make(world.gold))))
             write_csv(folder / "tradeoff.csv", rows)
     metrics = summary(rows, contrasts)
-    names = (START, *methods)
-    text = table(metrics, names, len(worlds)) + "\n" + contrast_table(metrics, contrasts)
+    text = table(metrics, list(every), len(worlds)) + "\n" + contrast_table(metrics, contrasts)
     (folder / "tradeoff.md").write_text(text, encoding="utf-8")
     write_json(folder / "metrics.json", metrics)
     draw(folder / "tradeoff.png", metrics, golds(rows))
@@ -159,12 +154,11 @@ def table(metrics: Mapping[str, float], names: Sequence[str], worlds: int) -> st
     ]  # fmt: skip
     rows = []
     for name in names:
-        row = [name, *(_cell(metrics, f"{name}/{column}") for column in ("gold", "kl", "sd"))]
-        below = f"{name}/below"
-        ends = f"[{metrics[below + '/low']:.2f}, {metrics[below + '/high']:.2f}]"
-        row.append(f"{round(metrics[below] * worlds)} of {worlds} {ends}")
+        row = [name, *(cell(metrics, f"{name}/{column}", 2, ends="") for column in ("gold", "kl", "sd"))]
+        below = cell(metrics, f"{name}/below", 2, ends="")
+        row.append(f"{round(metrics[f'{name}/below'] * worlds)} of {worlds} {below.partition(' ')[2]}")
         row += [f"{metrics[f'{name}/{c}']:.0f}" for c in ("length", "samples", "per_answer")]
-        rows.append([*row, _cell(metrics, f"{name}/seconds", 1)])
+        rows.append([*row, cell(metrics, f"{name}/seconds", 1, ends="")])
     return markdown(head, rows)
 
 
@@ -174,12 +168,8 @@ def contrast_table(metrics: Mapping[str, float], contrasts: Sequence[tuple[str, 
     for one, other in contrasts:
         key = f"{one} less {other}/gold"
         holds = metrics[f"{key}/low"] <= 0 <= metrics[f"{key}/high"]
-        rows.append([one, other, _cell(metrics, key), "not told apart" if holds else ""])
+        rows.append([one, other, cell(metrics, key, 2, ends=""), "not told apart" if holds else ""])
     return markdown(["gold of", "less that of", "difference", ""], rows) if rows else ""
-
-
-def _cell(metrics: Mapping[str, float], key: str, digits: int = 2) -> str:
-    return cell(metrics, key, digits, ends="")
 
 
 def draw(path: Path, metrics: Mapping[str, float], gold: Mapping[str, Sequence[float]]) -> None:

@@ -21,7 +21,6 @@ from torch import Tensor
 from rlhf.collect.prompts import Task
 from rlhf.data.batch import Target
 from rlhf.evaluation.metrics.best_of_n import best_of
-from rlhf.labels.aggregation import soft
 from rlhf.optimise.policy.module import PolicyModule, RewardSources
 from rlhf.optimise.policy.prompts import draw_batches
 from rlhf.optimise.policy.rollout import isolated_seed
@@ -35,12 +34,13 @@ from rlhf.reward.losses import dpo
 from rlhf.reward.schedule import constant
 from rlhf.studies.feature_world import pair_target
 from rlhf.toy.gold import ToyGold
+from rlhf.toy.linear_reward import labelled_pairs
 from rlhf.toy.tabular_policy import TabularPolicy
 
 
 @dataclass(frozen=True)
 class TradeoffWorld:
-    """One seed: records with votes, prompts to train on and to evaluate with, the truth, a reward model of the records."""
+    """One seed: records with votes, prompts to train on and to evaluate with, the truth, a reward model."""
 
     records: Sequence[Comparison]
     tasks: Sequence[Task]
@@ -95,14 +95,9 @@ class TrainedMethod:
         """Train, then evaluate."""
         begun = time.process_time()
         module = self.algorithm(
-            policy,
-            RewardSources(world.reward_source),
-            Shaper(Fixed(self.beta), mean),
-            completions=self.completions,
-            early_stopping=None,
-            optimizer=partial(torch.optim.Adam, lr=self.learning_rate),
-            schedule=constant,
-        )
+            policy, RewardSources(world.reward_source), Shaper(Fixed(self.beta), mean), early_stopping=None,
+            completions=self.completions, optimizer=partial(torch.optim.Adam, lr=self.learning_rate), schedule=constant,
+        )  # fmt: skip
         module.set_reward_scale([world.tasks[i % len(world.tasks)] for i in range(256)], world.seed)
         batches = draw_batches(world.tasks, self.steps, self.prompts, np.random.default_rng((world.seed, 5)))
         torch.manual_seed(world.seed)
@@ -174,13 +169,9 @@ class BestOfNMethod:
         return MethodOutcome(gold, math.log(self.n) - (self.n - 1) / self.n, length, 0, self.n, seconds)
 
 
-@dataclass(frozen=True)
-class Untrained:
+def untrained(world: TradeoffWorld, policy: TabularPolicy) -> MethodOutcome:
     """The reference as it is."""
-
-    def __call__(self, world: TradeoffWorld, policy: TabularPolicy) -> MethodOutcome:
-        """Evaluate."""
-        return _evaluated(world, policy, 0, 0.0)
+    return _evaluated(world, policy, 0, 0.0)
 
 
 def _evaluated(world: TradeoffWorld, policy: TabularPolicy, samples: int, seconds: float) -> MethodOutcome:
@@ -194,14 +185,5 @@ def _evaluated(world: TradeoffWorld, policy: TabularPolicy, samples: int, second
 
 def _targets(records: Sequence[Comparison]) -> tuple[Tensor, Tensor, Target]:
     """Places of both completions of every labelled pair, and the pairs as targets of K = 2."""
-    first, second, win, votes = [], [], [], []
-    start = 0
-    for record in records:
-        label = soft(record)
-        for i, j in label.pairs():
-            first.append(start + i)
-            second.append(start + j)
-            win.append(float(label.win_prob[i, j]))
-            votes.append(float(label.votes[i, j]))
-        start += len(record.completions)
+    _, first, second, win, _, votes = zip(*labelled_pairs(records), strict=True)
     return torch.tensor(first), torch.tensor(second), pair_target(win, votes)

@@ -5,7 +5,7 @@ For experiments over many seeds, where the subject is what a policy does to a le
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -96,20 +96,27 @@ class LinearReward:
         return np.hstack(columns)
 
 
-def _pairs(records: Sequence[Comparison], features: Floats) -> tuple[Floats, Floats, Floats, Ints]:
-    """Differences of features, winners, weights, and the record of every labelled pair, each once per outcome."""
-    rows, won, weight, group = [], [], [], []
+def labelled_pairs(records: Sequence[Comparison]) -> Iterator[tuple[int, int, int, float, float, float]]:
+    """Every labelled pair: its record, the rows of both among all completions, both shares of the votes, the votes."""
     start = 0
     for number, record in enumerate(records):
         label = soft(record)
         for i, j in label.pairs():
-            for outcome, share in ((1.0, label.win_prob[i, j]), (0.0, label.win_prob[j, i])):
-                if share > 0:
-                    rows.append(features[start + i] - features[start + j])
-                    won.append(outcome)
-                    weight.append(float(share * label.votes[i, j]))
-                    group.append(number)
+            shares = float(label.win_prob[i, j]), float(label.win_prob[j, i])
+            yield number, start + i, start + j, *shares, float(label.votes[i, j])
         start += len(record.completions)
+
+
+def _pairs(records: Sequence[Comparison], features: Floats) -> tuple[Floats, Floats, Floats, Ints]:
+    """Differences of features, winners, weights, and the record of every labelled pair, each once per outcome."""
+    rows, won, weight, group = [], [], [], []
+    for number, first, second, win, lose, votes in labelled_pairs(records):
+        for outcome, share in ((1.0, win), (0.0, lose)):
+            if share > 0:
+                rows.append(features[first] - features[second])
+                won.append(outcome)
+                weight.append(share * votes)
+                group.append(number)
     if len(set(won)) < 2:
         raise ValueError("the records hold no labelled pair: nothing to learn a reward from")
     return np.stack(rows), np.array(won), np.array(weight), np.array(group)

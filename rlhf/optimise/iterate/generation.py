@@ -140,13 +140,9 @@ def reward_sources_of(loop: Loop, records: Sequence[Comparison]) -> RewardSource
 def module_of(loop: Loop, reward_sources: RewardSources, number: int) -> PolicyModule:
     """The module of a generation, its rewards scaled on samples of the reference."""
     module = loop.algorithm(
-        loop.policy,
-        reward_sources,
-        loop.shaper,
-        completions=loop.plan.completions,
-        early_stopping=loop.early_stopping,
-        **loop.optimizing,
-    )
+        loop.policy, reward_sources, loop.shaper, completions=loop.plan.completions,
+        early_stopping=loop.early_stopping, **loop.optimizing,
+    )  # fmt: skip
     tasks = [loop.tasks[i % len(loop.tasks)] for i in range(loop.plan.reference_samples)]
     module.set_reward_scale(tasks, loop.seed + number)
     return module
@@ -179,9 +175,8 @@ class ExactGold(pl.Callback):
 
 def optimise(loop: Loop, module: PolicyModule, number: int) -> None:
     """The steps of the generation; the trace gets `exact_gold` where it is known."""
-    batches = draw_batches(
-        loop.tasks, loop.plan.steps, loop.plan.prompts, np.random.default_rng((loop.seed, 7, number))
-    )
+    rng = np.random.default_rng((loop.seed, 7, number))
+    batches = draw_batches(loop.tasks, loop.plan.steps, loop.plan.prompts, rng)
     torch.manual_seed(loop.seed * 1009 + number)
     trainer = loop.trainer(loop.plan.steps)
     trainer.callbacks += [ExactGold(loop.policy, loop.eval_tasks), EveryStep(loop.progress, len(loop.trace))]

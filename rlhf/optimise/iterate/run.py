@@ -9,7 +9,7 @@ people have voted.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -93,9 +93,11 @@ def iterate(loop: Loop) -> dict[str, float]:
             reward_sources = reward_sources_of(loop, records)
     metrics |= {f"reference/{name}": value for name, value in rows["reference"].items()}
     write_traces(loop.folder / "traces.csv", loop.trace)
-    write_generations(loop.folder / "generations.csv", rows)
-    ends = [*loop.starts[1:], len(loop.trace)]
-    votes = dict(zip(ends, _votes(loop), strict=False))
+    table = [{"generation": name} | row for name, row in rows.items()]
+    write_csv(loop.folder / "generations.csv", table, ["generation", *rows["reference"]])
+    folders = (loop.folder / f"generation-{n}" for n in range(loop.plan.generations))
+    rates = [win_rates(voted) for folder in folders for _, voted in read_votes(folder)]
+    votes = dict(zip([*loop.starts[1:], len(loop.trace)], rates, strict=False))
     draw_traces(loop.folder / "traces.png", loop.trace, votes, generations=loop.starts, stopped=loop.stopped)
     if loop.trace and "gold" in loop.trace[0]:
         blocks = range(0, len(loop.trace), 10)
@@ -117,13 +119,9 @@ def _answers(loop: Loop, who: str) -> list[str]:
 
 
 def _label(
-    loop: Loop,
-    folder: Path,
-    known: Sequence[Comparison],
-    reward_sources: RewardSources,
-    previous: list[str] | None,
+    loop: Loop, folder: Path, known: Sequence[Comparison], reward_sources: RewardSources, previous: list[str] | None,
     number: int,
-) -> list[Comparison] | None:
+) -> list[Comparison] | None:  # fmt: skip
     """The generation's records with votes, its oversight's among them; None where people have not voted yet."""
     votes = folder / f"step-{number:06d}.votes.jsonl"
     tasks = folder / f"step-{number:06d}.tasks.jsonl"
@@ -170,20 +168,9 @@ def _sampled(loop: Loop, number: int, rng: np.random.Generator) -> list[Comparis
     return records
 
 
-def write_generations(path: Path, rows: Mapping[str, Trace]) -> None:
-    """One row per generation, after the reference's: the columns of the trace on held-out prompts."""
-    table = [{"generation": name} | row for name, row in rows.items()]
-    write_csv(path, table, ["generation", *rows["reference"]])
-
-
 def _true_rewards(record: Comparison, gold: Gold) -> dict[str, float]:
     values = gold([record.prompt] * len(record.completions), [c.text for c in record.completions])
     return {c.id: value for c, value in zip(record.completions, values, strict=True)}
-
-
-def _votes(loop: Loop) -> list[dict[str, float]]:
-    folders = (loop.folder / f"generation-{n}" for n in range(loop.plan.generations))
-    return [win_rates(records) for folder in folders for _, records in read_votes(folder)]
 
 
 def _ask(folder: Path, number: int) -> str:

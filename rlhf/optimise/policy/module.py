@@ -72,24 +72,14 @@ class PolicyModule(ResumableModule):
     least = 2
 
     def __init__(
-        self,
-        policy: Any,
-        reward_sources: RewardSources,
-        shaper: Shaper,
-        *,
-        completions: int,
-        early_stopping: StoppingRule | None,
-        **options: Any,
-    ) -> None:
+        self, policy: Any, reward_sources: RewardSources, shaper: Shaper, *, completions: int,
+        early_stopping: StoppingRule | None, **options: Any,
+    ) -> None:  # fmt: skip
         super().__init__(**options)
         self.check_completions(completions)
         self.policy: Any = policy
-        self.reward_sources, self.shaper, self.completions, self.early_stopping = (
-            reward_sources,
-            shaper,
-            completions,
-            early_stopping,
-        )
+        self.reward_sources, self.shaper = reward_sources, shaper
+        self.completions, self.early_stopping = completions, early_stopping
         self.proxy: ProxyReward | None = None
         self.watch: ProxyReward | None = None
         self.trace: list[Trace] = []
@@ -115,9 +105,8 @@ class PolicyModule(ResumableModule):
             rollout = self.policy.rollout(tasks, 1, reference=True)
         texts, prompts = list(rollout.completions.texts), [task.prompt for task in tasks]
         self.proxy = ProxyReward(self.reward_sources.proxy, prompts, texts)
-        self.watch = (
-            None if self.reward_sources.watch is None else ProxyReward(self.reward_sources.watch, prompts, texts)
-        )
+        watch = self.reward_sources.watch
+        self.watch = None if watch is None else ProxyReward(watch, prompts, texts)
         self.reference = self.score_rollout(rollout, tasks, self.policy.ref_logp(rollout))[1]
         if self.early_stopping is not None:
             self.early_stopping.check(self.reference)
@@ -196,18 +185,15 @@ class PolicyModule(ResumableModule):
         self.log_dict({f"train/{name}": value for name, value in row.items()}, batch_size=size)
         shown: Trace = {name: row[name] for name in ("kl", "reward", "gold") if name in row}
         self.log_dict(shown, batch_size=size, prog_bar=True)
-        looks = self.early_stopping is not None and self.warned is None
-        reason = self.early_stopping(self.trace, self.reference) if looks and self.early_stopping else None
-        if reason is not None:
+        rule = self.early_stopping
+        if rule is not None and self.warned is None and (reason := rule(self.trace, self.reference)):
             self.warned = {"step": len(self.trace), "reason": reason}
-            self.trainer.should_stop = self.trainer.should_stop or self._stopped()
+            self.trainer.should_stop |= rule.stop
 
     def on_train_start(self) -> None:
         """A run that was stopped early stays stopped, for as long as `early_stopping.stop` holds."""
-        self.trainer.should_stop = self.trainer.should_stop or self._stopped()
-
-    def _stopped(self) -> bool:
-        return self.warned is not None and self.early_stopping is not None and self.early_stopping.stop
+        if self.warned is not None and self.early_stopping is not None:
+            self.trainer.should_stop |= self.early_stopping.stop
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Also the controller, the trace and why it stopped."""

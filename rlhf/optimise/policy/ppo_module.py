@@ -37,11 +37,9 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 
 from rlhf.collect.prompts import Task
-from rlhf.optimise.policy.early_stopping import StoppingRule
-from rlhf.optimise.policy.module import PolicyModule, RewardSources
+from rlhf.optimise.policy.module import PolicyModule
 from rlhf.optimise.policy.rollout import Rollout
 from rlhf.optimise.shaping.shape import k3, sequence_kl
-from rlhf.optimise.shaping.shaper import Shaper
 from rlhf.records import RecordError
 from rlhf.reward.schedule import parameter_groups
 
@@ -55,13 +53,9 @@ class Advantages(NamedTuple):
 
 @torch.no_grad()
 def gae(
-    reward: Float[Tensor, "B T"],
-    value: Float[Tensor, "B T"],
-    mask: Bool[Tensor, "B T"],
-    *,
-    lam: float,
+    reward: Float[Tensor, "B T"], value: Float[Tensor, "B T"], mask: Bool[Tensor, "B T"], *, lam: float,
     gamma: float = 1.0,
-) -> Advantages:
+) -> Advantages:  # fmt: skip
     """Generalised advantages. Masked places are not steps: the next step of a token is the next unmasked one.
 
     Args:
@@ -94,13 +88,9 @@ class Surrogate(NamedTuple):
 
 
 def clipped_surrogate(
-    logp: Float[Tensor, "B T"],
-    old_logp: Float[Tensor, "B T"],
-    advantage: Float[Tensor, "B T"],
-    mask: Bool[Tensor, "B T"],
-    *,
-    clip: float,
-) -> Surrogate:
+    logp: Float[Tensor, "B T"], old_logp: Float[Tensor, "B T"], advantage: Float[Tensor, "B T"],
+    mask: Bool[Tensor, "B T"], *, clip: float,
+) -> Surrogate:  # fmt: skip
     """The clipped surrogate loss, summed over tokens, averaged over completions.
 
     The clip removes the gradient of a token where ρ > 1 + ε and A > 0, or ρ < 1 - ε and A < 0: where the step would
@@ -166,7 +156,7 @@ class PpoModule(PolicyModule):
     The head is in the checkpoints, so that a resumed run goes on bit for bit, and not in the exported policy.
 
     Args:
-        policy, reward_sources, shaper, early_stopping, options: as in `PolicyModule`.
+        policy, sources, options: as in `PolicyModule`, reward sources and shaper among them.
         completions: per prompt, >= 1: values are the baseline, a completion needs no others to be compared with.
         epochs: passes over every rollout.
         minibatches: gradient steps per pass.
@@ -181,23 +171,10 @@ class PpoModule(PolicyModule):
     least = 1
 
     def __init__(
-        self,
-        policy: Any,
-        reward_sources: RewardSources,
-        shaper: Shaper,
-        *,
-        completions: int,
-        early_stopping: StoppingRule | None,
-        epochs: int = 4,
-        minibatches: int = 4,
-        clip: float = 0.2,
-        lam: float = 1.0,
-        value_lr: float = 1e-3,
-        **options: Any,
-    ) -> None:
-        super().__init__(
-            policy, reward_sources, shaper, completions=completions, early_stopping=early_stopping, **options
-        )
+        self, policy: Any, *sources: Any, epochs: int = 4, minibatches: int = 4, clip: float = 0.2, lam: float = 1.0,
+        value_lr: float = 1e-3, **options: Any,
+    ) -> None:  # fmt: skip
+        super().__init__(policy, *sources, **options)
         if epochs < 1 or minibatches < 1:
             raise RecordError(f"epochs={epochs}, minibatches={minibatches}: both are at least 1", key="algorithm")
         self.epochs, self.minibatches, self.clip, self.lam = epochs, minibatches, clip, lam
@@ -239,11 +216,8 @@ class PpoModule(PolicyModule):
         self.policy.eval()  # dropout would make the ratio another number than 1 before the first step
         batch, reward, row = self._experience(tasks)
         size = len(batch.old_logp)
-        parts = [
-            rows.to(batch.old_logp.device)
-            for _ in range(self.epochs)
-            for rows in torch.randperm(size).chunk(self.minibatches)
-        ]
+        parts = [rows for _ in range(self.epochs) for rows in torch.randperm(size).chunk(self.minibatches)]
+        parts = [rows.to(batch.old_logp.device) for rows in parts]
         clipped = []
         for rows in parts[:-1]:
             loss, share, _ = self._pass(batch, rows)

@@ -19,7 +19,7 @@ import math
 import warnings
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -37,24 +37,8 @@ class Context:
     domains: Sequence[str | None]
 
 
-class Controller(Protocol):
-    """Gives β and learns from the KL that followed."""
-
-    def betas(self, context: Context) -> Float[Tensor, " P"]:
-        """β of every prompt."""
-
-    def update(self, kl: float, episodes: int) -> None:
-        """Hear the mean KL per sequence of a batch of `episodes` completions."""
-
-    def state_dict(self) -> dict[str, Any]:
-        """What was learned, and under `settings` what a change of would make it worthless."""
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from the state of such a controller (see `load_controller`)."""
-
-
-class Uniform:
-    """A controller with the same `beta` for every prompt."""
+class Controller:
+    """Gives β, `beta` for every prompt, and learns from the KL that followed: nothing, unless a subclass does."""
 
     beta: float
 
@@ -62,25 +46,25 @@ class Uniform:
         """β of every prompt."""
         return torch.full_like(context.spread, self.beta)
 
+    def update(self, kl: float, episodes: int) -> None:
+        """Hear the mean KL per sequence of a batch of `episodes` completions."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """What was learned, and under `settings` what a change of would make it worthless."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from the state of such a controller (see `load_controller`)."""
+
 
 @dataclass
-class Fixed(Uniform):
+class Fixed(Controller):
     """The same β always. Raises RecordError where it is negative."""
 
     beta: float
 
     def __post_init__(self) -> None:
         _positive("beta", self.beta, zero=True)
-
-    def update(self, kl: float, episodes: int) -> None:
-        """Nothing to learn."""
-
-    def state_dict(self) -> dict[str, Any]:
-        """Nothing: β is configuration."""
-        return {}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Nothing: β is that of the configuration."""
 
 
 def linear(done: float) -> float:
@@ -94,7 +78,7 @@ def cosine(done: float) -> float:
 
 
 @dataclass
-class Annealed(Uniform):
+class Annealed(Controller):
     """β from high to low over a number of episodes, then constant.
 
     Args:
@@ -149,7 +133,7 @@ class Annealed(Uniform):
 
 
 @dataclass
-class Adaptive(Uniform):
+class Adaptive(Controller):
     """β ← β · (1 + clip(KL / target - 1, ±0.2) · n / horizon) after n episodes (Ziegler et al. 2019, eq. 3).
 
     Args:
@@ -198,7 +182,7 @@ class Adaptive(Uniform):
         return {"init": self.init, "target": self.target, "horizon": self.horizon}
 
 
-class Wrapper:
+class Wrapper(Controller):
     """A controller that changes the β of the one inside it, and learns nothing itself."""
 
     controller: Controller

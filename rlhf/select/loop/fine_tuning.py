@@ -20,7 +20,7 @@ from rlhf.reward.checkpoint import load_weights
 from rlhf.reward.training import RewardRun, train_reward
 from rlhf.select.embeddings import hidden_states
 from rlhf.select.laplace import GRID
-from rlhf.select.loop.learners import Labels, LinearLearner, TrainedRound, with_features
+from rlhf.select.loop.learners import Labels, Learner, LinearLearner, TrainedRound, with_features
 from rlhf.select.pool import PairPool
 from rlhf.select.pool_builder import BuiltPool
 
@@ -47,7 +47,7 @@ class LabelledRecords:
 
 
 @dataclass(frozen=True)
-class FineTune:
+class FineTune(Learner):
     """A learner that trains trunk and head.
 
     Args:

@@ -40,6 +40,10 @@ class Order:
     already: int = 0
 
 
+Obtained = Iterator[tuple[int, list[Vote]]]
+"""(row, votes) of one order after the other."""
+
+
 class Waiting(Exception):
     """Votes are not there yet; the message says what to do, then the run goes on where it stopped."""
 
@@ -57,9 +61,7 @@ class LabelSource(ABC):
         return np.full(len(built.pool), 10**6)
 
     @abstractmethod
-    def votes(
-        self, built: BuiltPool, orders: Sequence[Order], *, seed: int, round_: int, folder: Path
-    ) -> Iterator[tuple[int, list[Vote]]]:
+    def votes(self, built: BuiltPool, orders: Sequence[Order], *, seed: int, round_: int, folder: Path) -> Obtained:
         """(row, votes) of every order, in any order; fewer votes than asked for where there are no more."""
 
 
@@ -73,9 +75,7 @@ class HeldBack(LabelSource):
         """As many as the data holds."""
         return np.array([len(votes) for votes in built.held_back])
 
-    def votes(
-        self, built: BuiltPool, orders: Sequence[Order], *, seed: int, round_: int, folder: Path
-    ) -> Iterator[tuple[int, list[Vote]]]:
+    def votes(self, built: BuiltPool, orders: Sequence[Order], *, seed: int, round_: int, folder: Path) -> Obtained:
         """The next votes of every pair."""
         for order in orders:
             held = built.held_back[order.row]
@@ -97,9 +97,7 @@ class Simulated(LabelSource):
         """One per person."""
         return np.full(len(built.pool), self.annotators(seed=0).people)
 
-    def votes(
-        self, built: BuiltPool, orders: Sequence[Order], *, seed: int, round_: int, folder: Path
-    ) -> Iterator[tuple[int, list[Vote]]]:
+    def votes(self, built: BuiltPool, orders: Sequence[Order], *, seed: int, round_: int, folder: Path) -> Obtained:
         """Votes of people drawn at random."""
         people = self.annotators(seed=seed)
         for order in orders:
@@ -119,9 +117,7 @@ class Ai(LabelSource):
     feedback: AiFeedback
     costly = True
 
-    def votes(
-        self, built: BuiltPool, orders: Sequence[Order], *, seed: int, round_: int, folder: Path
-    ) -> Iterator[tuple[int, list[Vote]]]:
+    def votes(self, built: BuiltPool, orders: Sequence[Order], *, seed: int, round_: int, folder: Path) -> Obtained:
         """Votes as they come in."""
         tasks = [built.task(order.row) for order in orders]
         for order, record in zip(orders, self.feedback.vote(tasks), strict=True):
@@ -138,9 +134,7 @@ class People(LabelSource):
 
     costly = True
 
-    def votes(
-        self, built: BuiltPool, orders: Sequence[Order], *, seed: int, round_: int, folder: Path
-    ) -> Iterator[tuple[int, list[Vote]]]:
+    def votes(self, built: BuiltPool, orders: Sequence[Order], *, seed: int, round_: int, folder: Path) -> Obtained:
         """What has come back.
 
         Raises:

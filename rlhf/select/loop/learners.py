@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from rlhf.stats.arrays import Floats, Ints
 
 @dataclass(frozen=True)
 class Labels:
-    """What has been obtained: rows [m] of the pool, each once; share [m] for the left; votes [m], 0 where none counts."""
+    """What was obtained: rows [m] of the pool, each once; share [m] for the left; votes [m], 0 where none counts."""
 
     rows: Ints
     share: Floats
@@ -44,20 +44,20 @@ class TrainedRound:
     nll: float
 
 
-class Learner(Protocol):
+class Learner(ABC):
     """Trains on labels."""
 
     def begin(self, built: BuiltPool, folder: Path) -> Learner:
-        """The learner for one selector's run, which may keep files in the folder."""
-        ...
+        """The learner for one selector's run, which may keep files in the folder; itself where it keeps nothing."""
+        return self
 
+    @abstractmethod
     def __call__(self, pool: PairPool, labels: Labels, seed: int) -> TrainedRound:
         """The model after this round."""
-        ...
 
 
 @dataclass(frozen=True)
-class LinearLearner:
+class LinearLearner(Learner):
     """The exact Bradley-Terry head on frozen features; λ by cross-validation over prompts, every round anew.
 
     Args:
@@ -69,10 +69,6 @@ class LinearLearner:
     folds: int = 4
     grid: Sequence[float] = GRID
     fixed: float | None = None
-
-    def begin(self, built: BuiltPool, folder: Path) -> LinearLearner:
-        """Itself: it keeps nothing from round to round."""
-        return self
 
     def __call__(self, pool: PairPool, labels: Labels, seed: int) -> TrainedRound:
         """The head, and the labels' predictions out of fold."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -14,14 +13,13 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from rlhf.evaluation.metrics.calibration import nll
 from rlhf.select.laplace import fit
-from rlhf.select.loop.learners import Labels, LinearLearner, TrainedRound, with_features
+from rlhf.select.loop.learners import Labels, Learner, LinearLearner, TrainedRound, with_features
 from rlhf.select.pool import PairPool
-from rlhf.select.pool_builder import BuiltPool
 from rlhf.stats.arrays import Floats, Ints
 
 
 @dataclass(frozen=True)
-class MlpLearner:
+class MlpLearner(Learner):
     """r(φ) = w · tanh(W φ + b), trained on all labels every round; weight decay by cross-validation over prompts.
 
     Selectors see the hidden layer as features and the members' rewards; the posterior is the last layer's. All networks
@@ -45,10 +43,6 @@ class MlpLearner:
     decays: Sequence[float] = (0.3, 1.0, 3.0, 10.0, 30.0)
     folds: int = 3
     warm_until: int = 20
-
-    def begin(self, built: BuiltPool, folder: Path) -> MlpLearner:
-        """Itself: networks start anew every round."""
-        return self
 
     def __call__(self, pool: PairPool, labels: Labels, seed: int) -> TrainedRound:
         """The networks, and the labels' predictions out of fold."""

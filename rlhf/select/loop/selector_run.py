@@ -174,14 +174,12 @@ class SelectorRun:
                 yield self.journal.of("result", number)[0]
                 continue
             if number and trained is None:
-                trained = learner(self.built.pool, self._labels_so_far(), self._seed(number - 1))
+                trained = learner(self.built.pool, self._labels_so_far(), 1000 * self.seed + number - 1)
             if not self._obtain(number, trained):
                 break
             started = time.perf_counter()
-            trained = learner(self.built.pool, self._labels_so_far(), self._seed(number))
+            trained = learner(self.built.pool, self._labels_so_far(), 1000 * self.seed + number)
             yield self._measure(number, trained, time.perf_counter() - started)
-
-    # ---------------------------------------------------------------------------------------- obtaining
 
     def _obtain(self, number: int, trained: TrainedRound | None) -> bool:
         """Choose and obtain the votes of a round; False where nothing is left to obtain."""
@@ -191,7 +189,8 @@ class SelectorRun:
             self.journal.add("selected", number, pairs=pairs)
         self._replay(number)
         there = {event["pair_id"] for event in self.journal.of("votes", number)}
-        orders = [self._order(pair) for pair in pairs if pair["pair_id"] not in there]
+        asked = [(self.row[pair["pair_id"]], pair["count"]) for pair in pairs if pair["pair_id"] not in there]
+        orders = [Order(row, count, len(self.votes.get(row, []))) for row, count in asked]
         if orders:
             given = self.label_source.votes(self.built, orders, seed=self.seed, round_=number, folder=self.folder)
             for row, votes in given:
@@ -200,10 +199,6 @@ class SelectorRun:
                 self._keep(self.journal.add("votes", number, pair_id=name, votes=raw))
         self.journal.sync()
         return bool(pairs)
-
-    def _order(self, pair: Mapping[str, Any]) -> Order:
-        row = self.row[pair["pair_id"]]
-        return Order(row, pair["count"], len(self.votes.get(row, [])))
 
     def _choose(self, number: int, trained: TrainedRound | None) -> list[dict[str, Any]]:
         plan, rng = self.plan, self._rng(number)
@@ -240,7 +235,7 @@ class SelectorRun:
         return [entry for part in entries for entry in part]
 
     def _entries(self, found: Selection, counts: Sequence[int] | None = None) -> list[dict[str, Any]]:
-        """What the journal keeps of a choice: new pairs with the votes to obtain on each, or one more vote on old ones."""
+        """What the journal keeps of a choice: new pairs and the votes to obtain on each, or a vote more on old ones."""
         return [
             {
                 "pair_id": str(self.built.pool.ids[row]),
@@ -254,8 +249,6 @@ class SelectorRun:
                 found.indices, found.utilities, found.reasons, found.random, counts or [1] * len(found), strict=True
             )
         ]
-
-    # ------------------------------------------------------------------------------------------- labels
 
     def _replay(self, number: int) -> None:
         """Take over what the journal says was chosen and obtained in a round."""
@@ -290,8 +283,6 @@ class SelectorRun:
     def _record(self, row: int) -> Any:
         return replace(self.built.task(row), votes=tuple(self.votes[row]))
 
-    # ------------------------------------------------------------------------------------------ measuring
-
     def _measure(self, number: int, trained: TrainedRound, seconds: float) -> dict[str, Any]:
         built = self.built
         labelled: Bools = self.random[trained.state.rows]
@@ -309,9 +300,6 @@ class SelectorRun:
             "seconds": seconds,
         }
         return self.journal.add("result", number, **numbers, shift=drift)
-
-    def _seed(self, number: int) -> int:
-        return 1000 * self.seed + number
 
     def _rng(self, number: int) -> np.random.Generator:
         return np.random.default_rng((self.seed, number, crc32(self.name.split(WITH)[0].encode())))

@@ -65,8 +65,7 @@ def fisher(
 ) -> Selection:  # fmt: skip
     """log(1 + w s²): twice what m votes of reliability γ on this pair alone tell about the head, in nats."""
     utility = np.log1p(vote_information(candidates, reliability, votes) * candidates.variance)
-    worth = per_cost(candidates, utility, cost_power)
-    return best(candidates, worth, budget, "information: log(1 + w s²)", rng)
+    return best(candidates, per_cost(candidates, utility, cost_power), budget, "information: log(1 + w s²)", rng)
 
 
 def laplace_power(
@@ -91,14 +90,12 @@ def laplace_power(
 def gradient_norm(candidates: Candidates, budget: int, rng: Rng, *, cost_power: float = 0.0) -> Selection:
     """Expected length of the loss gradient (Settles & Craven 2008): E|∇ℓ| = p(1-p)|z| + (1-p)p|z| = 2w|z|."""
     utility = 2 * candidates.weight * candidates.each(lambda z: np.linalg.norm(z, axis=1))
-    worth = per_cost(candidates, utility, cost_power)
-    return best(candidates, worth, budget, "expected gradient 2w|z| =", rng)
+    return best(candidates, per_cost(candidates, utility, cost_power), budget, "expected gradient 2w|z| =", rng)
 
 
 def max_gap(candidates: Candidates, budget: int, rng: Rng, *, cost_power: float = 0.0) -> Selection:
     """Largest |μ|: pairs that seem decided. For preference data of policies; rarely for reward models."""
-    utility = per_cost(candidates, np.abs(candidates.margin), cost_power)
-    return best(candidates, utility, budget, "gap |μ| =", rng)
+    return best(candidates, per_cost(candidates, np.abs(candidates.margin), cost_power), budget, "gap |μ| =", rng)
 
 
 def vote_information(candidates: Candidates, reliability: float, votes: float) -> Floats:
