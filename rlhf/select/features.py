@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import HashingVectorizer
+from sklearn.pipeline import make_pipeline
 
 from rlhf.records import prompt_text
 from rlhf.select.pool_builder import Answer
@@ -102,25 +103,21 @@ class HashedWords:
     columns: int = 2**14
     ngrams: tuple[int, int] = (1, 2)
     dims: int = 256
-    _basis: TruncatedSVD | None = field(default=None, init=False, repr=False, compare=False)
+    _basis: Any = field(default=None, init=False, repr=False, compare=False)
 
     def fit(self, texts: Sequence[tuple[str, str]]) -> None:
         """Learn the basis, unless there is one."""
         if self._basis is None:
-            counts = self._counts(texts)
-            self._basis = TruncatedSVD(min(self.dims, counts.shape[0] - 1), random_state=0).fit(counts)
+            hashing = HashingVectorizer(
+                n_features=self.columns, ngram_range=tuple(self.ngrams), binary=True, norm=None, alternate_sign=False
+            )
+            reducing = TruncatedSVD(min(self.dims, len(texts) - 1), random_state=0)
+            self._basis = make_pipeline(hashing, reducing).fit([answer for _, answer in texts])
 
     def __call__(self, texts: Sequence[tuple[str, str]]) -> Floats:
         """Embeddings [N, D]."""
         self.fit(texts)
-        assert self._basis is not None
-        return np.asarray(self._basis.transform(self._counts(texts)), np.float32)
-
-    def _counts(self, texts: Sequence[tuple[str, str]]) -> Any:
-        hashing = HashingVectorizer(
-            n_features=self.columns, ngram_range=tuple(self.ngrams), binary=True, norm=None, alternate_sign=False
-        )
-        return hashing.transform([answer for _, answer in texts])
+        return np.asarray(self._basis.transform([answer for _, answer in texts]), np.float32)
 
 
 def _centred(values: Floats, group: Ints) -> Floats:

@@ -9,7 +9,7 @@ chosen anew every round, for every selector alike, by cross-validation over prom
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -74,10 +74,6 @@ class Posterior:
     def prior(cls, width: int, regularisation: float = 1.0) -> Posterior:
         """N(0, I / λ)."""
         return cls(np.zeros(width), np.sqrt(regularisation) * np.eye(width), regularisation)
-
-    def mean(self, z: Floats) -> Floats:
-        """μ of differences z [..., d]."""
-        return np.asarray(z @ self.theta)
 
     @cached_property
     def inverse_factor(self) -> Floats:
@@ -174,7 +170,10 @@ def tune(
     rotated, _ = _row_space(z)
     steps = sorted(grid, reverse=True)
     predicted = np.full((len(steps), len(z)), np.nan)
-    for train, test in _folds(groups, folds, seed):
+    prompts = len(np.unique(groups))
+    kind, units = (GroupKFold, prompts) if prompts > 1 else (KFold, len(groups))
+    cut = kind(min(folds, units), shuffle=True, random_state=seed)
+    for train, test in cut.split(groups, groups=groups if prompts > 1 else None):
         theta: Floats = np.zeros(rotated.shape[1])
         for i, step in enumerate(steps):
             theta = newton(rotated[train], share[train], votes[train], step * unit, theta, ENOUGH)
@@ -182,13 +181,6 @@ def tune(
     mean = (nll(predicted, share) * votes).sum(1) / votes.sum()
     best = int(np.argmin(mean))
     return Tuned(steps[best] * unit, float(mean[best]), np.asarray(expit(predicted[best])))
-
-
-def _folds(groups: Ints, folds: int, seed: int) -> Iterator[tuple[Ints, Ints]]:
-    prompts = len(np.unique(groups))
-    grouped, several = prompts > 1, min(folds, prompts if prompts > 1 else len(groups))
-    cut = (GroupKFold if grouped else KFold)(several, shuffle=True, random_state=seed)
-    yield from cut.split(groups, groups=groups if grouped else None)
 
 
 def _row_space(z: Floats) -> tuple[Floats, Floats]:

@@ -94,7 +94,6 @@ class PairPool:
             raise ValueError(f"pool.domain has the code {self.domain.max()}, pool.domains {len(self.domains)} names")
 
     def __len__(self) -> int:
-        """Number of pairs n."""
         return len(self.left)
 
     @property
@@ -184,7 +183,6 @@ class Selection:
     random: Bools
 
     def __len__(self) -> int:
-        """Number of pairs k."""
         return len(self.indices)
 
     @classmethod
@@ -221,7 +219,6 @@ class Candidates:
         self.pool, self.state, self.rows = pool, state, rows
 
     def __len__(self) -> int:
-        """Number of candidates."""
         return len(self.rows)
 
     def only(self, places: Ints | Bools) -> Candidates:
@@ -243,7 +240,7 @@ class Candidates:
     @cached_property
     def margin(self) -> Floats:
         """μ [n], left less right."""
-        return self.each(self.state.posterior.mean)
+        return self.each(lambda z: z @ self.state.posterior.theta)
 
     @cached_property
     def probability(self) -> Floats:

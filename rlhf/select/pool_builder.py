@@ -170,10 +170,10 @@ class PairTable:
         return row
 
     def add(self, record: Comparison, i: int, j: int) -> str:
-        """Add a pair; its name."""
+        """Add a pair of a record's completions; its name."""
         self.pairs.append((record, i, j))
         self.sides.append((self.row(record, i), self.row(record, j)))
-        return name_of(record, i, j)
+        return f"{record.prompt_id}/{record.completions[i].id}/{record.completions[j].id}"
 
     def pool(self, features: Features, ids: Sequence[str], selectable: Bools, **columns: Any) -> PairPool:
         """The pool, with further columns of `PairPool`."""
@@ -187,11 +187,6 @@ class PairTable:
             length=np.array([len(a.text) for a in self.answers], float),
             selectable=selectable, domains=domains, **columns,
         )  # fmt: skip
-
-
-def name_of(record: Comparison, i: int, j: int) -> str:
-    """The name of a pair of a record's completions."""
-    return f"{record.prompt_id}/{record.completions[i].id}/{record.completions[j].id}"
 
 
 def different(record: Comparison) -> Iterator[tuple[int, int]]:

@@ -10,6 +10,7 @@ The world is built to turn over; it shows the mechanism and what mitigates it, i
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -71,14 +72,9 @@ def single(rewards: Floats) -> Floats:
 
 
 def rl_curve(
-    world: GaussianWorld,
-    aggregate: Aggregator,
-    *,
-    beta: float = 0.0,
-    steps: int = 400,
-    group: int = 64,
+    world: GaussianWorld, aggregate: Aggregator, *, beta: float = 0.0, steps: int = 400, group: int = 64,
     lr: float = 0.1,
-) -> tuple[Floats, Floats, Floats]:
+) -> tuple[Floats, Floats, Floats]:  # fmt: skip
     """RLOO on μ: KL (exact), mean gold and mean proxy at every step.
 
     The reward of a point is aggregate(members) - β · log N(x; μ, I) / N(x; 0, I), k1 in the reward; the baseline is the
@@ -111,8 +107,7 @@ def best_of_n_curve(world: GaussianWorld, aggregate: Aggregator, ns: Ints, *, pr
     return total / prompts
 
 
-@dataclass(frozen=True)
-class RlFit:
+class RlFit(NamedTuple):
     """Of `fit_rl`: α, β, the share of variance explained, and the d of the peak (inf where there is none)."""
 
     alpha: float

@@ -65,7 +65,7 @@ class LabelNoise(Picking):
                     out |= {f"{here}/lead/{key}": v - measured[SINGLE][key] for key, v in found.items()}
         for level in self.noise[1:]:
             for way in self.aggregators:
-                for key in self._keys:
+                for key in self._names:
                     now, first = (out[f"noise={x:g}/{way}/lead/{key}"] for x in (level, self.noise[0]))
                     out[f"noise={level:g}/{way}/added/{key}"] = now - first
         return out
@@ -73,7 +73,7 @@ class LabelNoise(Picking):
     def found(self, rows: Sequence[Row]) -> Findings:
         """A row per level and way."""
         metrics = over_worlds(rows, bootstrap=self.bootstrap)
-        names = {"accuracy": "accuracy"} | {f"gold/{n}": f"gold, n = {n}" for n in self.at}
+        names = self._names
         columns = ["flipped", "by", *(x for name in names.values() for x in (name, "over one model"))]
         table = []
         for level in self.noise:
@@ -91,8 +91,8 @@ class LabelNoise(Picking):
         return Findings(metrics, sweep_metrics, columns, table, figure)
 
     @property
-    def _keys(self) -> list[str]:
-        return ["accuracy", *(f"gold/{n}" for n in self.at)]
+    def _names(self) -> dict[str, str]:
+        return {"accuracy": "accuracy"} | {f"gold/{n}": f"gold, n = {n}" for n in self.at}
 
     def _measured(self, seed: int, level: float) -> dict[str, Row]:
         world, rng, model = self.learned(seed, level)

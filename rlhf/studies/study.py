@@ -182,21 +182,17 @@ def ends_of(metrics: Mapping[str, float], key: str) -> list[float]:
 def whole(key: str, value: object, least: int) -> None:
     """Refuse a setting that is no whole number from `least` on. Raises RecordError with the key."""
     if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise RecordError(f"{value!r} is no whole number from {least} on", key=_key(key), remedy=_once(value, least))
+        raise _refusal(key, value, f"whole number from {least} on", least)
 
 
 def within(key: str, value: object, low: float, high: float = math.inf, *, above: bool = False) -> None:
     """Refuse a setting that is no number in low..high, or, where `above`, low itself. Raises RecordError."""
-    if isinstance(value, int | float) and low <= value <= high and not (above and value == low):
-        return
-    said = f"above {low:g}" if above else f"from {low:g}" + (f" to {high:g}" if high < math.inf else " on")
-    raise RecordError(f"{value!r} is no number {said}", key=_key(key), remedy=_once(value, low))
+    if not isinstance(value, int | float) or not low <= value <= high or (above and value == low):
+        said = f"above {low:g}" if above else f"from {low:g}" + (f" to {high:g}" if high < math.inf else " on")
+        raise _refusal(key, value, f"number {said}", low)
 
 
-def _key(key: str) -> str:
-    return f"task.study.{key}"
-
-
-def _once(value: object, least: float) -> str:
+def _refusal(key: str, value: object, wanted: str, least: float) -> RecordError:
     several = isinstance(value, list | tuple)
-    return "one number per run; `-m key=a,b` runs several" if several else f"a number such as {max(least, 1):g}"
+    remedy = "one number per run; `-m key=a,b` runs several" if several else f"a number such as {max(least, 1):g}"
+    return RecordError(f"{value!r} is no {wanted}", key=f"task.study.{key}", remedy=remedy)

@@ -32,7 +32,8 @@ def read_qualities(task: ToyTask, text: str) -> dict[str, float]:
     right = REFUSALS if task.right in REFUSALS else (task.right,)
     cores = (*right, task.wrong, *OFF_TOPIC)
     places = {c: p for c in cores if (p := plain.find(c[:1].upper() + c[1:])) >= 0}
-    said = min(places, key=lambda c: (places[c], -len(c))) if places else _first_sentence(plain)
+    first = re.split(r"(?<=[.!?])", plain.lstrip(), maxsplit=1)[0]
+    said = min(places, key=lambda c: (places[c], -len(c))) if places else first
     times = plain.count(said) if said else 0
     sentences = re.split(r"(?<=[.!?])\s+", plain.replace(said, "") if said else plain)
     rest = [s for s in sentences if s.strip(" .!?,")]
@@ -45,11 +46,6 @@ def read_qualities(task: ToyTask, text: str) -> dict[str, float]:
         "repetitive": float(times > 1 or len(different) < len(rest)),
         "off_topic": float(said in OFF_TOPIC),
     }
-
-
-def _first_sentence(text: str) -> str | None:
-    found = re.match(r"\s*([^.!?]*[.!?]?)", text)
-    return (found.group(1) or None) if found else None
 
 
 @dataclass

@@ -45,15 +45,9 @@ class LinearReward:
     """
 
     def __init__(
-        self,
-        records: Sequence[Comparison],
-        *,
-        members: int = 5,
-        ridge: float = 1.0,
-        words: int = 300,
-        seed: int = 0,
+        self, records: Sequence[Comparison], *, members: int = 5, ridge: float = 1.0, words: int = 300, seed: int = 0,
         reads: ToyGold | None = None,
-    ) -> None:
+    ) -> None:  # fmt: skip
         self.reads = reads
         prompts = [r.prompt for r in records for _ in r.completions]
         texts = [c.text for r in records for c in r.completions]

@@ -35,13 +35,9 @@ class ToyModel(Tiny):
         """Byte-pair tokens; the same on every machine."""
         pad, begin, end = self.special
         return PreTrainedTokenizerFast(
-            tokenizer_object=Tokenizer.from_str(_learned(self.vocabulary, self.special)),
-            pad_token=pad,
-            bos_token=begin,
-            eos_token=end,
-            model_max_length=self.max_length,
-            clean_up_tokenization_spaces=False,
-        )
+            tokenizer_object=Tokenizer.from_str(_learned(self.vocabulary, self.special)), pad_token=pad,
+            bos_token=begin, eos_token=end, model_max_length=self.max_length, clean_up_tokenization_spaces=False,
+        )  # fmt: skip
 
 
 @lru_cache(maxsize=4)
@@ -50,11 +46,9 @@ def _learned(vocabulary: int, special: tuple[str, ...]) -> str:
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=vocabulary,
-        special_tokens=list(special),
+        vocab_size=vocabulary, special_tokens=list(special), show_progress=False,
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
-        show_progress=False,
-    )
+    )  # fmt: skip
     texts = ["Human: \n\nAssistant:"]
     for record in ToyWorld(size=TEXTS).records():
         texts += [prompt_text(record.prompt), *(" " + c.text for c in record.completions)]

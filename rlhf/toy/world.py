@@ -103,14 +103,9 @@ class ToyWorld:
                 remedy=f"1 <= min <= max <= data.annotators={self.annotators}",
             )
         self.people = pool(
-            self.annotators,
-            careless=self.careless,
-            temperature=self.temperature,
-            tie_width=self.tie_width,
-            position_bias=self.position_bias,
-            length_bias=self.length_bias,
-            seed=self.seed,
-        )
+            self.annotators, careless=self.careless, temperature=self.temperature, tie_width=self.tie_width,
+            position_bias=self.position_bias, length_bias=self.length_bias, seed=self.seed,
+        )  # fmt: skip
 
     def shifts(self) -> dict[str, ToyWorld]:
         """Worlds that a model of this one was not trained on: the domain held apart, another sampler's answers."""
@@ -196,14 +191,9 @@ class _RecordBuilder:
             source = {"model": "toy", "temperature": 1.0, "seed": self.world.seed}
             meta = {"qualities": qualities, "gold": round(gold, 6)}
             completions.append(Completion(f"c{len(completions)}", text, source, meta))
-        return Comparison(
-            prompt_id=f"toy{self.world.seed}-{'ood' if self.world.ood else 'id'}-{self.index}",
-            prompt=prompt,
-            completions=tuple(completions),
-            votes=self.votes(completions),
-            domain=self.domain,
-            meta={"difficulty": "hard" if self.hard else "easy", "prompt_hash": prompt_hash(prompt)},
-        )
+        name = f"toy{self.world.seed}-{'ood' if self.world.ood else 'id'}-{self.index}"
+        meta = {"difficulty": "hard" if self.hard else "easy", "prompt_hash": prompt_hash(prompt)}
+        return Comparison(name, prompt, tuple(completions), self.votes(completions), self.domain, meta)
 
     def styled(self, p: float) -> float:
         """The probability after the world's style is added to its log-odds."""
@@ -253,14 +243,10 @@ class _RecordBuilder:
         """One annotator compares two answers."""
         gold, lengths, first = self.seen(shown)
         better = person.choose(gold, lengths, first, self.uniform)
-        return Vote(
-            person.name,
-            "simulated",
-            seconds=person.seconds(sum(lengths), self.uniform),
-            pair=(shown[0].id, shown[1].id),
-            choice="tie" if better is None else shown[better].id,
-            meta={"first": shown[first].id},
-        )
+        choice = "tie" if better is None else shown[better].id
+        seconds, pair = person.seconds(sum(lengths), self.uniform), (shown[0].id, shown[1].id)
+        meta = {"first": shown[first].id}
+        return Vote(person.name, "simulated", seconds=seconds, pair=pair, choice=choice, meta=meta)
 
     def seen(self, shown: list[Completion]) -> tuple[list[float], list[int], int]:
         """Gold rewards, lengths, and which answer is shown first."""

@@ -10,7 +10,7 @@ import torch
 
 from rlhf.collect.prompts import Task
 from rlhf.studies.tradeoff import compare, deviation, share
-from rlhf.studies.tradeoff_methods import BestOfNMethod, MethodOutcome, TradeoffWorld, Untrained
+from rlhf.studies.tradeoff_methods import BestOfNMethod, MethodOutcome, TradeoffWorld, untrained
 from rlhf.toy.gold import ToyGold
 from rlhf.toy.linear_reward import LinearReward
 from rlhf.toy.tabular_policy import TabularPolicy
@@ -73,7 +73,7 @@ def test_every_method_is_compared_with_the_same_start(tmp_path):
 
 def test_best_of_n_by_the_truth_is_the_best_and_of_one_the_start():
     (world,) = worlds(5)
-    start = Untrained()(world, TabularPolicy(world.gold))
+    start = untrained(world, TabularPolicy(world.gold))
 
     class Truth:
         def score(self, prompts, texts):

@@ -86,13 +86,14 @@ def loop_of(cfg: DictConfig, folder: Path, seed: int) -> Loop:
     from rlhf.optimise.iterate.generation import Loop
     from rlhf.optimise.iterate.pair_selection import PairSelection
     from rlhf.optimise.policy.prompts import hold_out
+    from rlhf.optimise.shaping.kl_controllers import check_domains
 
     cfg = OmegaConf.merge(cfg, {"seed": seed})  # type: ignore[assignment]
     source, records = world_of(cfg, seed)
     prompts = hold_out(records, cfg.task.held_out)
     gold = gold_of(source)
     shaper = hydra.utils.instantiate(cfg.shaping, _convert_="all")
-    shaper.check({r.domain for r in records})
+    check_domains(shaper.controller, {r.domain for r in records})
     return Loop(
         folder=folder,
         policy=hydra.utils.instantiate(cfg.policy)(gold, partial(causal_rollout_policy, cfg)),

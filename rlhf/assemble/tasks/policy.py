@@ -31,6 +31,7 @@ def policy_run(cfg: DictConfig) -> PolicyRun:
     from rlhf.optimise.policy.module import RewardSources
     from rlhf.optimise.policy.prompts import PromptData
     from rlhf.optimise.policy.train import PolicyRun
+    from rlhf.optimise.shaping.kl_controllers import check_domains
     from rlhf.optimise.shaping.reward_source import RunReward
 
     check_completions(cfg.algorithm, cfg.task.completions, "task.completions")
@@ -40,7 +41,7 @@ def policy_run(cfg: DictConfig) -> PolicyRun:
     splitter = hydra.utils.instantiate(cfg.split)
     data = PromptData(source.records(), splitter, batch_size=cfg.task.prompts, seed=cfg.seed)
     shaper = hydra.utils.instantiate(cfg.shaping, _convert_="all")
-    shaper.check({task.domain for tasks in data.tasks.values() for task in tasks.values()})
+    check_domains(shaper.controller, {task.domain for tasks in data.tasks.values() for task in tasks.values()})
     policy = _rollout_policy(cfg)
     trainer = trainer_of(cfg, folder, checkpoint, steps=cfg.task.steps)
     on, watch = trainer.strategy.root_device, listed(cfg.task.watch)

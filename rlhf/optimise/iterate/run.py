@@ -20,7 +20,7 @@ from rlhf.collect.sampling import Completer
 from rlhf.optimise.iterate.generation import Loop, evaluated, load, module_of, optimise, reward_sources_of, save
 from rlhf.optimise.iterate.progress import Progress
 from rlhf.optimise.policy.figures import draw_traces
-from rlhf.optimise.policy.module import Gold, RewardSources, Trace, averages
+from rlhf.optimise.policy.module import Gold, RewardSources, Trace
 from rlhf.optimise.policy.oversight import read_votes, win_rates, with_gold, write_tasks
 from rlhf.optimise.policy.prompts import count_trimmed
 from rlhf.optimise.policy.rollout import CollectPolicy, isolated_seed
@@ -100,8 +100,8 @@ def iterate(loop: Loop) -> dict[str, float]:
     votes = dict(zip([*loop.starts[1:], len(loop.trace)], rates, strict=False))
     draw_traces(loop.folder / "traces.png", loop.trace, votes, generations=loop.starts, stopped=loop.stopped)
     if loop.trace and "gold" in loop.trace[0]:
-        blocks = range(0, len(loop.trace), 10)
-        metrics["peak_gold"] = max(averages(loop.trace[i : i + 10])["gold"] for i in blocks)
+        blocks = (loop.trace[i : i + 10] for i in range(0, len(loop.trace), 10))
+        metrics["peak_gold"] = max(sum(row["gold"] for row in block) / len(block) for block in blocks)
     if loop.trace and all("exact_gold" in row for row in loop.trace):
         metrics["exact_peak_gold"] = max(metrics["exact_gold"], *(row["exact_gold"] for row in loop.trace))
     metrics |= {"steps": float(len(loop.trace)), "warnings": float(len(loop.stopped))}

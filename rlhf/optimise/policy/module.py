@@ -220,12 +220,6 @@ class PolicyModule(ResumableModule):
             )  # fmt: skip
 
 
-def averages(trace: Sequence[Mapping[str, float]], window: int = 10) -> dict[str, float]:
-    """Means of every column over the last steps."""
-    last = trace[-window:]
-    return {name: sum(row[name] for row in last) / len(last) for name in last[0]} if last else {}
-
-
 def advantages(reward: Float[Tensor, "P G"]) -> Float[Tensor, "P G"]:
     """A_i = R_i - mean of the others of the prompt; a group with a reward that is not finite teaches nothing (0).
 

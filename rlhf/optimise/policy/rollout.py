@@ -171,8 +171,7 @@ class CollectPolicy:
 
     Args:
         policy: is asked for one completion at a time.
-        name: for the provenance.
-        checkpoint: for the provenance.
+        name, checkpoint: for the provenance.
     """
 
     policy: RolloutPolicy

@@ -153,15 +153,9 @@ def shape_rewards(  # noqa: PLR0913  # the terms of one sum
     rewards = rewards.scatter_add(1, last[:, None], rest[:, None])
     tokens = (logp - ref_logp).float().where(mask, torch.zeros(()).to(logp))
     return ShapedReward(
-        token_rewards=rewards,
-        seq_reward=sum_of(list(parts.values())),
-        kl_seq=kl.sum(1),
-        kl_tok_mean=tokens.sum() / mask.sum(),
-        parts=parts,
-        beta=betas,
-        raw=scores,
-        clipped=clipped,
-    )
+        token_rewards=rewards, seq_reward=sum_of(list(parts.values())), kl_seq=kl.sum(1),
+        kl_tok_mean=tokens.sum() / mask.sum(), parts=parts, beta=betas, raw=scores, clipped=clipped,
+    )  # fmt: skip
 
 
 def sum_of(parts: Sequence[Float[Tensor, " B"]]) -> Float[Tensor, " B"]:

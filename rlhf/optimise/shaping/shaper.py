@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from rlhf.optimise.shaping.ensemble import Aggregator, spread
-from rlhf.optimise.shaping.kl_controllers import Context, Controller, check_domains
+from rlhf.optimise.shaping.kl_controllers import Context, Controller
 from rlhf.optimise.shaping.rules import Completions, Term
 from rlhf.optimise.shaping.shape import ESTIMATORS, PLACEMENTS, ShapedReward, k1, shape_rewards
 from rlhf.records import RecordError
@@ -54,39 +54,20 @@ class Shaper:
                 stacklevel=3,
             )
 
-    def check(self, known: Collection[str | None]) -> None:
-        """Raise RecordError where the controller names a domain that is not among those of the data."""
-        check_domains(self.controller, known)
-
     def __call__(
-        self,
-        members: Float[Tensor, "M B"],
-        logp: Float[Tensor, "B T"],
-        ref_logp: Float[Tensor, "B T"],
-        mask: Bool[Tensor, "B T"],
-        completions: Completions,
-        group: Int[Tensor, " B"],
-        domains: Sequence[str | None],
-    ) -> ShapedReward:
-        """The shaped reward.
+        self, members: Float[Tensor, "M B"], logp: Float[Tensor, "B T"], ref_logp: Float[Tensor, "B T"],
+        mask: Bool[Tensor, "B T"], completions: Completions, group: Int[Tensor, " B"], domains: Sequence[str | None],
+    ) -> ShapedReward:  # fmt: skip
+        """The shaped reward of normalised `members`; logp, ref_logp, mask as in `shape_rewards`.
 
-        Args:
-            members: normalised rewards.
-            logp, ref_logp, mask: as in `shape_rewards`.
-            completions: the completions.
-            group: prompt 0..P-1 of every completion.
-            domains: of the P prompts.
+        `group` says which prompt 0..P-1 every completion answers, `domains` the domain of each of these.
         """
         score, penalty = self.aggregate(members)
         terms = {name: rule(completions) for name, rule in self.rules.items() if rule is not None}
-        doubt = _mean_of_groups(spread(members), group, len(domains))
+        total = torch.zeros(len(domains), device=members.device).index_add(0, group, spread(members).float())
+        doubt = total / torch.bincount(group, minlength=len(domains)).clamp(min=1)
         beta = self.controller.betas(Context(doubt, domains))[group]
         return shape_rewards(
             score, logp, ref_logp, mask, beta, estimator=self.estimator, placement=self.placement, clip=self.clip,
             uncertainty=penalty, group=group, **terms,
         )  # fmt: skip
-
-
-def _mean_of_groups(values: Tensor, group: Tensor, number: int) -> Tensor:
-    total = torch.zeros(number, device=values.device).index_add(0, group, values.float())
-    return total / torch.bincount(group, minlength=number).clamp(min=1)

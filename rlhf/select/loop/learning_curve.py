@@ -78,11 +78,8 @@ def curves(rows: Iterable[Row]) -> dict[str, Curves]:
 
 
 def baseline(names: Iterable[str]) -> str:
-    """The selector that others are compared with: `random`, or `random+<votes>` where every selector gets its votes
-    in that way.
-    """
-    given = sorted(names)
-    return next((n for n in given if n.split("+")[0] == BASELINE), BASELINE)
+    """The selector that others are compared with: `random`, or `random+<votes>` where all get their votes that way."""
+    return next((n for n in sorted(names) if n.split("+")[0] == BASELINE), BASELINE)
 
 
 def compare(found: Mapping[str, Curves], *, against: str | None = None, seed: int = 0) -> dict[str, dict[str, float]]:
@@ -193,15 +190,9 @@ Lines = Mapping[str, Mapping[str, float]]
 
 def reference_lines(reference: Mapping[str, float]) -> dict[str, dict[str, float]]:
     """What costs no choice: the longer answer, and a head on all votes of the pool, where they are known."""
-    lines: dict[str, dict[str, float]] = {"pair_accuracy": {}, "nll": {}}
-    for metric, key, name in (
-        ("pair_accuracy", "baseline/length", "longer answer"),
-        ("pair_accuracy", "ceiling/pair_accuracy", "all votes of the pool"),
-        ("nll", "ceiling/nll", "all votes of the pool"),
-    ):
-        if key in reference:
-            lines[metric][name] = reference[key]
-    return lines
+    keys = {metric: {"all votes of the pool": f"ceiling/{metric}"} for metric in METRICS}
+    keys["pair_accuracy"] = {"longer answer": "baseline/length"} | keys["pair_accuracy"]
+    return {m: {name: reference[k] for name, k in names.items() if k in reference} for m, names in keys.items()}
 
 
 def write_comparison(
@@ -253,13 +244,9 @@ def draw(found: Mapping[str, Curves], numbers: Mapping[str, Mapping[str, float]]
 
 
 def _differences(
-    axis: Any,
-    found: Mapping[str, Curves],
-    numbers: Mapping[str, Mapping[str, float]],
-    against: str,
-    metric: str,
+    axis: Any, found: Mapping[str, Curves], numbers: Mapping[str, Mapping[str, float]], against: str, metric: str,
     styles: Mapping[str, Mapping[str, Any]],
-) -> None:
+) -> None:  # fmt: skip
     """Paired differences on the seeds that both have; the legend says what is saved at equal quality."""
     base = found[against]
     for name, own in found.items():

@@ -20,7 +20,7 @@ from rlhf.select.strategies.uncertainty import laplace_power
 from rlhf.stats.arrays import Floats, Ints, Rng
 
 SAMPLE = 100_000
-"""Most candidates that k-centre, clustering and facility location look at; of more, a random part."""
+"""Most candidates that k-centre, clusters and BADGE look at (their `sample`); of more, a random part."""
 
 PROMPTS = 20_000
 """Prompts on which clusters of prompts are fitted; all of them join the nearest."""
@@ -30,9 +30,6 @@ def k_centre(candidates: Candidates, budget: int, rng: Rng, *, sample: int = SAM
     """Response diversity: always the difference that is farthest from all labelled and chosen ones.
 
     Greedy k-centre (Gonzalez 1985; core-set, Sener & Savarese 2018), within twice the best radius.
-
-    Args:
-        sample: most candidates looked at.
     """
     option("sample", sample, 1)
     part = some(candidates, max(sample, budget), rng)
@@ -85,11 +82,7 @@ def facility_location(
 
 
 def clusters(candidates: Candidates, budget: int, rng: Rng, *, sample: int = SAMPLE) -> Selection:
-    """One representative, the nearest to the centre, of each of `budget` clusters of the differences.
-
-    Args:
-        sample: most candidates looked at.
-    """
+    """One representative, the nearest to the centre, of each of `budget` clusters of the differences."""
     part = some(candidates, max(sample, budget), rng)
     z = matrix(part) * part.side[:, None].astype(np.float32)
     if budget >= len(part):
@@ -106,9 +99,6 @@ def badge(candidates: Candidates, budget: int, rng: Rng, *, sample: int = SAMPLE
     """Gradients under the predicted label, (1 - max(p, 1-p)) z towards the winner, spread by k-means++.
 
     Ash et al. (2020): plain D² sampling, one trial per centre.
-
-    Args:
-        sample: most candidates looked at.
     """
     part = some(candidates, max(sample, budget), rng)
     unsure = np.minimum(part.probability, 1 - part.probability)

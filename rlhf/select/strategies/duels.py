@@ -7,11 +7,12 @@ These choose for a policy that learns from the pairs; for a reward model random 
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 
 from rlhf.select.checks import option
 from rlhf.select.pool import Candidates, Selection
 from rlhf.select.strategies.selector import chosen
-from rlhf.stats.arrays import Floats, Ints, Rng
+from rlhf.stats.arrays import Floats, Rng
 
 
 def double_thompson(candidates: Candidates, budget: int, rng: Rng) -> Selection:
@@ -77,13 +78,7 @@ def _one_per_prompt(candidates: Candidates, utility: Floats, budget: int, rng: R
     """Best pairs of all prompts first, then all second-best ones, prompts in random order within each turn."""
     prompt = candidates.pool.prompt[candidates.rows]
     order = np.lexsort((np.arange(len(prompt)), -utility, prompt))
-    turn = _place_in_group(prompt[order])
+    turn = pd.Series(order).groupby(prompt[order]).cumcount().to_numpy()
     luck = rng.permutation(int(candidates.pool.prompt.max()) + 1)[prompt[order]]
     places = order[np.lexsort((luck, turn))][:budget]
     return chosen(candidates, places, utility[places], reason)
-
-
-def _place_in_group(sorted_codes: Ints) -> Ints:
-    """0, 1, 2, ... within every run of equal codes."""
-    starts = np.flatnonzero(np.append(True, sorted_codes[1:] != sorted_codes[:-1]))
-    return np.arange(len(sorted_codes)) - np.repeat(starts, np.diff(np.append(starts, len(sorted_codes))))

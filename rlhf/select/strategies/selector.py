@@ -49,11 +49,9 @@ def in_groups(
     """Of every group 0, 1, ... as many as its quota, chosen by `within`.
 
     Args:
-        candidates: of all groups.
         groups: [n] of every candidate.
         quota: [g], none above the size of the group.
         within: how pairs are chosen in a group.
-        rng: of `within`.
         reason: (group, reason of `within`) -> reason.
     """
     parts = []
