@@ -80,13 +80,9 @@ class Posterior:
         """L⁻¹ [d, d]: one product per block of pairs is faster than solving for each."""
         return np.asarray(solve_triangular(self.factor, np.eye(len(self.theta)), lower=True))
 
-    def whiten(self, z: Floats) -> Floats:
-        """L⁻¹ z for z [n, d], with H = LLᵀ: squared lengths are posterior variances."""
-        return np.asarray(z @ self.inverse_factor.T)
-
     def variance(self, z: Floats) -> Floats:
         """s² [n] = zᵀ H⁻¹ z of differences z [n, d]."""
-        white = self.whiten(z)
+        white = z @ self.inverse_factor.T  # H = LLᵀ: squared lengths are posterior variances
         return np.asarray(np.einsum("nd,nd->n", white, white))
 
     def covariance(self) -> Floats:

@@ -50,11 +50,7 @@ def read_qualities(task: ToyTask, text: str) -> dict[str, float]:
 
 @dataclass
 class ToyGold:
-    """Gold rewards of texts, by prompt.
-
-    Args:
-        world: whose prompts these are.
-    """
+    """Gold rewards of texts, by prompt of the world."""
 
     world: ToyWorld
     _known: dict[Prompt, tuple[ToyTask, str, bool]] = field(default_factory=dict, init=False, repr=False)

@@ -23,11 +23,7 @@ TEXTS = 2000
 
 @dataclass(frozen=True)
 class ToyModel(Tiny):
-    """As `Tiny`.
-
-    Args:
-        vocabulary: number of tokens, at most.
-    """
+    """As `Tiny`, with a `vocabulary` of so many tokens, at most."""
 
     vocabulary: int = 1000
 

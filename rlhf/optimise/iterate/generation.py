@@ -157,9 +157,7 @@ def exact_gold(policy: Any, tasks: Sequence[Task], *, reference: bool = False) -
 class ExactGold(pl.Callback):
     """Adds `exact_gold` to the rows of the trace: that of the policy on whose samples the step is taken.
 
-    Args:
-        policy: the policy.
-        tasks: held-out prompts that evaluate; nobody votes on answers to them.
+    Its mean is over `tasks`, held-out prompts that evaluate; nobody votes on answers to them.
     """
 
     def __init__(self, policy: Any, tasks: Sequence[Task]) -> None:

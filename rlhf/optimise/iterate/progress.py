@@ -72,12 +72,7 @@ class Progress:
 
 
 class EveryStep(pl.Callback):
-    """Tells every row of a module's trace as soon as it is there.
-
-    Args:
-        progress: is told.
-        before: steps of the generations before this one.
-    """
+    """Tells `progress` every row of a module's trace as soon as it is there; `before`: steps before this generation."""
 
     def __init__(self, progress: Progress, before: int) -> None:
         self.progress, self.before = progress, before

@@ -116,11 +116,7 @@ def clipped_surrogate(
 
 
 class ValueHead(nn.Module):
-    """V(s) = w · s + b, 0 at the start: rewards have mean 0 on the reference, so that is the right value there.
-
-    Args:
-        width: of the states.
-    """
+    """V(s) = w · s + b, 0 at the start: rewards have mean 0 on the reference, so that is the right value there."""
 
     def __init__(self, width: int) -> None:
         super().__init__()

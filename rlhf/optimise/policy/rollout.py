@@ -166,12 +166,9 @@ def isolated_seed(seed: int) -> Iterator[None]:
 
 @dataclass
 class CollectPolicy:
-    """A policy in training as one of the policies that `rlhf.collect` samples from: every completion under a seed of
-    its own.
+    """A policy in training as one that `rlhf.collect` samples from: every completion under a seed of its own.
 
-    Args:
-        policy: is asked for one completion at a time.
-        name, checkpoint: for the provenance.
+    It is asked for one completion at a time; `name` and `checkpoint` are for the provenance.
     """
 
     policy: RolloutPolicy

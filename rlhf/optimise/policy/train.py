@@ -66,14 +66,6 @@ def overseen(run: PolicyRun, oversight: Oversight) -> list[Task]:
     return shares({split: run.data.prompts(split) for split in ("train", "val", "test")}, oversight.prompts)
 
 
-def trimmed_prompts(run: PolicyRun) -> dict[str, float]:
-    """How many prompts the policy cannot read whole; see `count_trimmed`."""
-    groups = {"train": run.data.prompts("train"), "evaluated": run.data.prompts("test")[: run.eval_prompts]}
-    if run.oversight is not None:
-        groups["oversight"] = overseen(run, run.oversight)
-    return count_trimmed(run.module.policy, groups)
-
-
 def ask_all(run: PolicyRun, tasks: Sequence[Task], *, seed: int) -> dict[str, list[str]]:
     """What policy, reference and previous generation answer, each drawn with random numbers of its own.
 
@@ -99,8 +91,11 @@ def train_policy(run: PolicyRun) -> dict[str, float]:
     """
     note_wandb(run.module, run.trainer)
     list(read_votes(run.folder / "oversight"))  # bad votes are refused before anything is trained
-    prompts = trimmed_prompts(run)
     tasks = run.data.prompts("train")
+    groups = {"train": tasks, "evaluated": run.data.prompts("test")[: run.eval_prompts]}
+    if run.oversight is not None:
+        groups["oversight"] = overseen(run, run.oversight)
+    prompts = count_trimmed(run.module.policy, groups)
     run.module.set_reward_scale([tasks[i % len(tasks)] for i in range(run.reference_samples)], run.seed)
     if run.dry_run:
         print(dry_run(run))
@@ -165,11 +160,8 @@ def dry_run(run: PolicyRun) -> str:
         tokens = [tokenizer.decode([i]) for i in rollout.completions.tokens[0].tolist()]
     cut = ", which the policy reads without its beginning" if run.module.policy.trimmed(tasks[:1]) else ""
     head = f"policy: {who}\nprompt{cut}: {tasks[0].prompt}\ncompletion: {rollout.completions.texts[0]}\n"
-    return (
-        head
-        + explain(shaped, 0, tokens, rollout.mask)
-        + f"\nbatch: {json.dumps({k: round(v, 4) for k, v in row.items()})}"
-    )
+    batch = json.dumps({k: round(v, 4) for k, v in row.items()})
+    return f"{head}{explain(shaped, 0, tokens, rollout.mask)}\nbatch: {batch}"
 
 
 def write_traces(path: Path, trace: Sequence[Mapping[str, float]]) -> None:

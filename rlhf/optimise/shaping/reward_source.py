@@ -35,8 +35,7 @@ class ProxyScore(NamedTuple):
 
 
 class ProxyReward:
-    """A reward source made comparable: every member has mean 0 and std 1 on samples of the reference policy (Ziegler
-    2019).
+    """A reward source made comparable: every member has mean 0 and std 1 on samples of the reference (Ziegler 2019).
 
     Args:
         source: the reward model.

@@ -146,8 +146,10 @@ def shape_rewards(  # noqa: PLR0913  # the terms of one sum
         parts["score"] = parts["score"] + clipped
     if group is None and bool((betas != betas[:1]).any()):
         raise ValueError("beta differs between completions: group= says which belong to one prompt")
-    if group is not None and _differs_within(betas, group):
-        parts["beta"] = -betas
+    if group is not None:
+        lowest = betas.new_full((int(group.max()) + 1,), torch.inf).scatter_reduce(0, group, betas, "amin")
+        if bool((betas != lowest[group]).any()):  # differs within a prompt
+            parts["beta"] = -betas
     rest = sum_of([part for name, part in parts.items() if name != "kl"])
     rewards = _choose(PLACEMENTS, placement, "placement")(-betas[:, None] * kl, last)
     rewards = rewards.scatter_add(1, last[:, None], rest[:, None])
@@ -234,12 +236,6 @@ def _fits(name: str, values: Tensor, scores: Tensor) -> Tensor:
     if not bool(torch.isfinite(values).all()):
         raise ValueError(f"{name} is not finite")
     return values.float().to(scores.device)
-
-
-def _differs_within(betas: Tensor, group: Tensor) -> bool:
-    size = int(group.max()) + 1
-    low = torch.full((size,), torch.inf, device=betas.device).scatter_reduce(0, group, betas, "amin")
-    return bool((betas != low[group]).any())
 
 
 def _choose(known: Mapping[str, Callable[..., Tensor]], name: str, what: str) -> Callable[..., Tensor]:

@@ -85,11 +85,7 @@ class HeldBack(LabelSource):
 
 @dataclass(frozen=True)
 class Simulated(LabelSource):
-    """Simulated annotators (`rlhf.annotate.simulated`) on completions whose gold reward is known.
-
-    Args:
-        annotators: called with seed=..., gives the pool of people.
-    """
+    """Simulated annotators on completions whose gold reward is known; `annotators(seed=...)` gives the pool of them."""
 
     annotators: Callable[..., SimulatedAnnotators]
 
@@ -108,11 +104,7 @@ class Simulated(LabelSource):
 
 @dataclass(frozen=True)
 class Ai(LabelSource):
-    """AI judges; every pair gets all their votes at once, whatever number was ordered.
-
-    Args:
-        feedback: the judges (`rlhf.annotate.ai_feedback`).
-    """
+    """AI judges; every pair gets all their votes at once, whatever number was ordered."""
 
     feedback: AiFeedback
     costly = True

@@ -41,10 +41,11 @@ class Curves:
     labels: Floats
     values: Mapping[str, Floats]
 
-    def of_seeds(self, seeds: Ints) -> Curves:
-        """These seeds, which must all be there, in this order."""
-        places = [int(np.flatnonzero(self.seeds == seed)[0]) for seed in seeds]
-        return Curves(seeds, self.labels, {k: v[places] for k, v in self.values.items()})
+    def shared(self, other: Curves) -> Curves:
+        """Cut to the seeds and the rounds that the other curves have too."""
+        seeds, places, _ = np.intersect1d(self.seeds, other.seeds, return_indices=True)
+        labels = self.labels[: len(other.labels)]
+        return Curves(seeds, labels, {k: v[places, : len(labels)] for k, v in self.values.items()})
 
 
 def write_rows(path: Path, rows: Iterable[Row]) -> None:
@@ -96,19 +97,18 @@ def compare(found: Mapping[str, Curves], *, against: str | None = None, seed: in
         for metric, values in own.values.items():
             numbers |= {f"{metric}/final": float(values[:, -1].mean()), f"{metric}/mean": float(values.mean())}
         if name != against and against in found:
-            both = np.intersect1d(own.seeds, found[against].seeds)
-            rounds = min(len(own.labels), len(found[against].labels))
-            if len(both) and np.allclose(own.labels[:rounds], found[against].labels[:rounds], rtol=0.05):
-                numbers |= _paired(own.of_seeds(both), found[against].of_seeds(both), rounds, seed)
+            mine, base = own.shared(found[against]), found[against].shared(own)
+            if len(mine.seeds) and np.allclose(mine.labels, base.labels, rtol=0.05):
+                numbers |= _paired(mine, base, seed)
         out[name] = numbers
     return out
 
 
-def _paired(own: Curves, base: Curves, rounds: int, seed: int) -> dict[str, float]:
+def _paired(own: Curves, base: Curves, seed: int) -> dict[str, float]:
     out: dict[str, float] = {"paired_seeds": len(own.seeds)}
     draws = np.random.default_rng(seed).integers(len(own.seeds), size=(RESAMPLES, len(own.seeds)))
     for metric, more_is_better in METRICS.items():
-        a, b = own.values[metric][:, :rounds], base.values[metric][:, :rounds]
+        a, b = own.values[metric], base.values[metric]
         for key, gap in (("final", a[:, -1] - b[:, -1]), ("mean", (a - b).mean(1))):
             name = f"{metric}/{key}/difference"
             out[name] = float(gap.mean())
@@ -116,10 +116,10 @@ def _paired(own: Curves, base: Curves, rounds: int, seed: int) -> dict[str, floa
             if len(gap) > 1:
                 out |= _ends(name, t_interval(gap))
         sign = 1 if more_is_better else -1
-        name, labels = f"labels_saved/{metric}", own.labels[:rounds]
-        out[name] = saved(sign * a.mean(0), sign * b.mean(0), labels)
+        name = f"labels_saved/{metric}"
+        out[name] = saved(sign * a.mean(0), sign * b.mean(0), own.labels)
         if len(own.seeds) > 1:
-            resampled = [saved(sign * a[d].mean(0), sign * b[d].mean(0), labels) for d in draws]
+            resampled = [saved(sign * a[d].mean(0), sign * b[d].mean(0), own.labels) for d in draws]
             out |= _ends(name, expanded(np.array(resampled), len(own.seeds)))
     return out
 
@@ -248,18 +248,15 @@ def _differences(
     styles: Mapping[str, Mapping[str, Any]],
 ) -> None:  # fmt: skip
     """Paired differences on the seeds that both have; the legend says what is saved at equal quality."""
-    base = found[against]
-    for name, own in found.items():
-        both = np.intersect1d(own.seeds, base.seeds)
-        rounds = min(len(own.labels), len(base.labels))
-        if name == against or not len(both):
+    for name, curve in found.items():
+        own, base = curve.shared(found[against]), found[against].shared(curve)
+        if name == against or not len(own.seeds):
             continue
-        gap = [curve.of_seeds(both).values[metric][:, :rounds] for curve in (own, base)]
         key, known = f"labels_saved/{metric}", numbers.get(name, {})
         label = f"{name}: {known[key]:+.0%} of the votes saved" if key in known else name
         if f"{key}/ci_low" in known:
             label += f" [{known[f'{key}/ci_low']:+.0%}, {known[f'{key}/ci_high']:+.0%}]"
-        _band(axis, own.labels[:rounds], gap[0] - gap[1], {"label": label, **styles[name]})
+        _band(axis, own.labels, own.values[metric] - base.values[metric], {"label": label, **styles[name]})
     if axis.get_legend_handles_labels()[0]:
         axis.legend(fontsize=8)
 

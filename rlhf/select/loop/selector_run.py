@@ -221,18 +221,16 @@ class SelectorRun:
         votes = self.plan.votes
         room = self.label_source.room(self.built)
         owed = dict(islice(votes.owed(self.votes, room).items(), self.plan.batch))
-        none = np.zeros(len(owed), bool)
-        entries = [self._entries(
-            Selection(np.array(list(owed), dtype=np.int64), np.full(len(owed), np.nan), list(owed.values()), none)
-        )]  # fmt: skip
+        rows, unknown = np.array(list(owed), dtype=np.int64), np.full(len(owed), np.nan)
+        entries = self._entries(Selection(rows, unknown, list(owed.values()), np.zeros(len(owed), bool)))
         more = min(round(votes.again * self.plan.batch), self.plan.batch - len(owed))
         if more:
             free = room > [len(self.votes.get(r, [])) for r in range(len(pool))]
             free[list(owed)] = False
             found = second_votes(replace(pool, selectable=pool.selectable & free), state, more, rng,
                                  reliability=votes.reliability, most_votes=votes.most)  # fmt: skip
-            entries.append(self._entries(found))
-        return [entry for part in entries for entry in part]
+            entries += self._entries(found)
+        return entries
 
     def _entries(self, found: Selection, counts: Sequence[int] | None = None) -> list[dict[str, Any]]:
         """What the journal keeps of a choice: new pairs and the votes to obtain on each, or a vote more on old ones."""

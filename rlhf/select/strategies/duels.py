@@ -1,6 +1,7 @@
 """Which two answers of a prompt to compare: duelling choices. One pair per prompt, then the next.
 
-Bounds are on differences, μ ± β s, so that a reward shifted as a whole changes nothing. Prompts come in random order.
+Bounds are on differences, μ ± β s, so that a reward shifted as a whole changes nothing; β is `confidence` >= 0, in
+standard deviations. Prompts come in random order.
 These choose for a policy that learns from the pairs; for a reward model random pairs are a strong rival.
 """
 
@@ -32,11 +33,7 @@ def double_thompson(candidates: Candidates, budget: int, rng: Rng) -> Selection:
 
 
 def max_min_lcb(candidates: Candidates, budget: int, rng: Rng, *, confidence: float = 1.0) -> Selection:
-    """The answer whose worst lower bound is highest, against the rival that gives it (MaxMinLCB, Pásztor et al. 2024).
-
-    Args:
-        confidence: β >= 0, standard deviations.
-    """
+    """The answer whose worst lower bound is highest, with the rival that gives it (MaxMinLCB, Pásztor et al. 2024)."""
     option("confidence", confidence, 0)
     spread = confidence * np.sqrt(candidates.variance)
     low_left, low_right = candidates.margin - spread, -candidates.margin - spread
@@ -57,11 +54,7 @@ def max_min_lcb(candidates: Candidates, budget: int, rng: Rng, *, confidence: fl
 
 
 def delta_ucb(candidates: Candidates, budget: int, rng: Rng, *, confidence: float = 1.0) -> Selection:
-    """The pair that may be farthest apart: max |μ| + β s (DeltaUCB, ActiveUltraFeedback 2026).
-
-    Args:
-        confidence: β >= 0, standard deviations.
-    """
+    """The pair that may be farthest apart: max |μ| + β s (DeltaUCB, ActiveUltraFeedback 2026)."""
     option("confidence", confidence, 0)
     utility = np.abs(candidates.margin) + confidence * np.sqrt(candidates.variance)
     return _one_per_prompt(candidates, utility, budget, rng, "delta upper bound: |μ| + βs =")

@@ -33,9 +33,6 @@ def mix(candidates: Candidates, budget: int, rng: Rng, *, parts: Sequence[MixPar
 
     A part that draws at random comes first whatever its place in the list, so that its sample stays unbiased.
 
-    Args:
-        parts: the parts.
-
     Raises:
         RecordError: no part, or shares that are negative or all 0.
     """
@@ -144,11 +141,7 @@ def log_density_ratio(candidates: Candidates, sample: int, rng: Rng) -> Floats:
 
 
 def safe(candidates: Candidates, budget: int, rng: Rng, *, random_share: float = 0.2) -> Selection:
-    """The default: Laplace-power and a random share, which is an unbiased monitor of everything the rest distorts.
-
-    Args:
-        random_share: of the batch, 0..1.
-    """
+    """The default: Laplace-power, and a share 0..1 at random: an unbiased monitor of everything the rest distorts."""
     option("random_share", random_share, 0, 1)
     parts = (MixPart("random share", random_share, at_random), MixPart("uncertainty", 1 - random_share, laplace_power))
     return mix(candidates, budget, rng, parts=parts)

@@ -36,10 +36,8 @@ def disagreement(
 ) -> Selection:
     """Variance over members of the reward difference; a reward shifted as a whole changes nothing.
 
-    The members are the ensemble's (`pool.members`) where there is one, else draws from the posterior.
-
-    Args:
-        members: draws from the posterior, 2 or more.
+    The members are the ensemble's (`pool.members`) where there is one, else that many draws, 2 or more, from the
+    posterior.
     """
     option("members", members, 2)
     utility = member_margins(candidates, members, rng).var(0)
@@ -78,7 +76,6 @@ def laplace_power(
 
     Args:
         temperature: T > 0; small = always the best, large = at random.
-        reliability: γ of an annotator.
     """
     option("temperature", temperature, 0, above=True)
     utility = vote_information(candidates, reliability, 1.0) * candidates.variance
