@@ -12,7 +12,6 @@ from rlhf.optimise.shaping.reward_source import RewardSource
 from rlhf.records import Comparison
 from rlhf.select.features import HashedWords, Reduced
 from rlhf.select.loop.learners import Labels, LinearLearner
-from rlhf.select.pool import PairPool
 from rlhf.select.pool_builder import Features, PairTable, different
 from rlhf.select.querying import query
 from rlhf.select.strategies.selector import Selector, at_random
@@ -55,7 +54,13 @@ class PairSelection:
                 votes.append((float(label.win_prob[i, j]), float(label.votes[i, j])))
         for record in new:
             names += [table.add(record, i, j) for i, j in different(record)]
-        pool = self._pool(table, names, len(votes), reward_source)
+        # all pairs, of which the first ones are labelled; the answers of the others are the target
+        ids = [f"{n:08d}-{name}" for n, name in enumerate(names)]
+        prompts, texts = [a.prompt for a in table.answers], [a.text for a in table.answers]
+        members = reward_source.score(prompts, texts)[0].double().numpy()
+        pool = table.pool(self.features(), ids, np.arange(len(names)) >= len(votes), members=members)
+        sides = {row for pair in table.sides[len(votes) :] for row in pair}
+        pool = replace(pool, target=pool.features[sorted(sides)])
         share, count = np.array(votes).reshape(-1, 2).T
         labels = Labels(np.arange(len(votes)), share, count)
         trained = LinearLearner()(pool, labels, int(rng.integers(2**31)))
@@ -63,15 +68,6 @@ class PairSelection:
         chosen = query(trained.pool, trained.state, budget, rng, selector=self.selector).indices
         found = [(names[row], *table.pairs[row]) for row in chosen.tolist()]
         return [
-            replace(record, prompt_id=name, completions=tuple(record.completions[k] for k in (i, j)), votes=())
+            replace(record, prompt_id=name, completions=(record.completions[i], record.completions[j]), votes=())
             for name, record, i, j in found
         ]
-
-    def _pool(self, table: PairTable, names: Sequence[str], known: int, reward_source: RewardSource) -> PairPool:
-        """The pool of all pairs, of which the first ones are labelled; the answers of the others are the target."""
-        ids = [f"{n:08d}-{name}" for n, name in enumerate(names)]
-        asked = [(a.prompt, a.text) for a in table.answers]
-        members = reward_source.score([p for p, _ in asked], [text for _, text in asked])[0].double().numpy()
-        pool = table.pool(self.features(), ids, np.arange(len(names)) >= known, members=members)
-        sides = {row for pair in table.sides[known:] for row in pair}
-        return replace(pool, target=pool.features[sorted(sides)])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -67,10 +68,9 @@ def _draw_votes(axis: Axes, votes: Mapping[int, Mapping[str, float]]) -> None:
         name = f"policy/{other}"
         steps = [s for s in sorted(votes) if name in votes[s]]
         if steps:
-            values = [votes[s][name] for s in steps]
-            low = [v - votes[s][f"{name}/ci_low"] for v, s in zip(values, steps, strict=True)]
-            high = [votes[s][f"{name}/ci_high"] - v for v, s in zip(values, steps, strict=True)]
-            axis.errorbar(steps, values, [low, high], marker="o", capsize=3, label=f"policy against {other}")
+            share, low, high = np.array([[votes[s][name + end] for s in steps] for end in ("", "/ci_low", "/ci_high")])
+            ends = [share - low, high - share]
+            axis.errorbar(steps, share, ends, marker="o", capsize=3, label=f"policy against {other}")
             _legend(axis)
     axis.axhline(0.5, color="grey", linewidth=0.5)
     axis.set(xlabel="step", ylabel="share of votes", ylim=(0, 1))
