@@ -125,9 +125,8 @@ def _last_words(answers: Iterable[Mapping[str, Any]], tasks: int, key: str) -> l
 
 
 def _shown(
-    ordered: Iterable[tuple[Comparison, Item, list[str]]], form: Form, criteria: tuple[str, ...],
-    scale: tuple[int, int],
-) -> list[dict[str, Any]]:  # fmt: skip
+    ordered: Iterable[tuple[Comparison, Item, list[str]]], form: Form, criteria: tuple[str, ...], scale: tuple[int, int]
+) -> list[dict[str, Any]]:
     """The tasks as the page has them: no ids, no sources."""
     return [
         {"assignment": number, **shown(record, order, form=form, criteria=criteria, scale=scale)}

@@ -29,7 +29,7 @@ from rlhf.annotate.agreement import (
     krippendorff_alpha,
     percent_agreement,
     percent_interval,
-)  # fmt: skip
+)
 from rlhf.annotate.overlap import shared
 from rlhf.annotate.quality import bonus, displayed, quality
 from rlhf.labels.aggregation import count
@@ -104,7 +104,7 @@ def agreement(vote_table: VoteTable, options: ReportOptions) -> dict[str, float]
 
 def _alphas(
     key: str, counts: Ints, cluster: Ints, levels: Iterable[str], values: list[float] | None, options: ReportOptions
-) -> dict[str, float]:  # fmt: skip
+) -> dict[str, float]:
     """Krippendorff's alpha of every level with its interval."""
     found: dict[str, float] = {}
     for level in levels:

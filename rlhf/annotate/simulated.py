@@ -149,7 +149,7 @@ class SimulatedAnnotators:
 
     def _vote(
         self, person: int, gold: list[float], shown: Sequence[Completion], first: int, rng: np.random.Generator
-    ) -> Vote:  # fmt: skip
+    ) -> Vote:
         lengths = [len(c.text) for c in shown]
         number = self._answered.get(person, 0)
 

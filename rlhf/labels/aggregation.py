@@ -45,7 +45,7 @@ class Counts:
 
 def soft(
     record: Comparison, *, criterion: str | None = None, pseudocount: float = 0.0, attributes: Sequence[str] = ()
-) -> Label:  # fmt: skip
+) -> Label:
     """The share of the votes as the label: p_ij = (wins_ij + ties_ij / 2 + a) / (votes_ij + 2a).
 
     Gold checks do not count. Completions are ranked by their mean p over the opponents they were compared with

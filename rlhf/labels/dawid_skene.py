@@ -210,7 +210,7 @@ def _only(record: Comparison, criterion: str | None, *, checks: bool = False) ->
 
 def adjudicated(
     record: Comparison, *, experts: Sequence[str], criterion: str | None = None, attributes: Sequence[str] = ()
-) -> Label:  # fmt: skip
+) -> Label:
     """`soft`, but on pairs that an expert voted on only the experts' votes count.
 
     Args:

@@ -24,9 +24,7 @@ UNKNOWN = -1
 """Where a column has no value: no side recorded, no gold answer, no domain."""
 
 VERDICT_COLUMNS = ("unit", "annotator", "verdict", "shown_first", "seconds", "share", "check")
-UNIT_COLUMNS = (
-    "prompt", "domain", "criterion", "gold", "session", "longer", "characters", "record", "first", "second",
-)  # fmt: skip
+UNIT_COLUMNS = ("prompt", "domain", "criterion", "gold", "session", "longer", "characters", "record", "first", "second")
 
 
 @dataclass(frozen=True)

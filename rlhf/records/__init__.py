@@ -15,7 +15,7 @@ from rlhf.records.types import (
     Vote,
     as_messages,
     prompt_text,
-)  # fmt: skip
+)
 
 __all__ = [
     "KINDS", "LIKERT", "Comparison", "Completion", "Kind", "Message", "OnBad", "Prompt", "RecordError", "Vote",

@@ -16,7 +16,7 @@ from rlhf.data.importers.research import (
     rankme,
     ukpconvarg,
     ukpconvarg_source,
-)  # fmt: skip
+)
 
 __all__ = [
     "helpsteer", "hh_rlhf", "jsonl", "llamafactory", "llmbar", "llmbar_pairs", "nemo_ranks", "oasst", "openrlhf",
