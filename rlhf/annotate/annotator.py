@@ -17,10 +17,8 @@ import numpy as np
 Uniform = Callable[[], float]
 """Gives the next uniform number in (0, 1)."""
 
-LENGTH_SCALE = 45.0
-"""Standard deviation of the answers' lengths, in characters."""
-READING_SPEED = 25.0
-"""Characters per second of a careful reader."""
+LENGTH_SCALE = 45.0  # standard deviation of the answers' lengths, in characters
+READING_SPEED = 25.0  # characters per second of a careful reader
 
 
 @dataclass(frozen=True, slots=True)

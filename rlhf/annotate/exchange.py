@@ -88,12 +88,10 @@ def from_label_studio(records: Iterable[Comparison], tasks: Iterable[Mapping[str
         place = f"task {task.get('id', number)}"
         data = task.get("data", {})
         if "prompt_id" not in data or "pair" not in data:
-            problem, remedy = "has no prompt_id and pair", "import what we exported"
-            raise RecordError(problem, key="data", place=place, remedy=remedy)
+            raise RecordError("has no prompt_id and pair", key="data", place=place, remedy="import what we exported")
         (a, b), key = data["pair"], data.get("task", data["prompt_id"])
         if not {a, b} <= known.get(key, set()):
-            problem = f"is about {a} and {b} of {key}, which tasks= does not hold"
-            raise RecordError(problem, place=place, remedy=SAME)
+            raise RecordError(f"is about {a} and {b} of {key}, which tasks= does not hold", place=place, remedy=SAME)
         for annotation in task.get("annotations", []):
             if not annotation.get("was_cancelled"):
                 given.setdefault(key, []).append(_choice(annotation, a, b, place))

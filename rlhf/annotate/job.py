@@ -59,8 +59,7 @@ class Job:
         on_voted()
         if not any(record.votes for record in read(partial)):
             remedy = "a task needs two completions at least; see what annotates them"
-            problem = "nobody voted on any of these tasks"
-            raise RecordError(problem, place=str(tasks), key="tasks", remedy=remedy)
+            raise RecordError("nobody voted on any of these tasks", place=str(tasks), key="tasks", remedy=remedy)
         partial.replace(self.out)
         print(f"votes on {number} records: {self.out}")
         self.finish(lambda: read(self.out), Path(f"{self.out}.report.json"))

@@ -11,10 +11,8 @@ from rlhf.labels.vote_table import VoteTable
 from rlhf.stats.arrays import Floats, Ints
 
 VERDICTS = 3
-COPY_UNITS = 20
-"""Units that two annotators must share before they can be called copies."""
-COPY_ERROR = 0.01
-"""Chance that any honest pair is called copies."""
+COPY_UNITS = 20  # units that two annotators must share before they can be called copies
+COPY_ERROR = 0.01  # chance that any honest pair is called copies
 
 
 @dataclass(frozen=True)

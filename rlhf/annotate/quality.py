@@ -19,16 +19,11 @@ from rlhf.stats.arrays import Bools, Floats, Ints
 
 Number = TypeVar("Number", np.floating, np.int64)
 
-ERROR = 0.01
-"""Chance that anybody is flagged by one test where all are honest (shared over annotators)."""
-LONGER = 30
-"""Characters by which an answer must be longer to count in the length bias."""
-FAST = -2.5
-"""Standard deviations of log time, given the length, below which a vote counts as too fast."""
-LOW = 0.05
-"""How far below the median annotator's an agreement with the others must surely lie to be flagged."""
-FAST_SHARE = 0.2
-"""Share of votes too fast from which an annotator is flagged."""
+ERROR = 0.01  # chance that anybody is flagged by one test where all are honest (shared over annotators)
+LONGER = 30  # characters by which an answer must be longer to count in the length bias
+FAST = -2.5  # standard deviations of log time, given the length, below which a vote counts as too fast
+LOW = 0.05  # how far below the median annotator's an agreement with the others must surely lie to be flagged
+FAST_SHARE = 0.2  # share of votes too fast from which an annotator is flagged
 GOLD_LOW = 0.65
 """An annotator is flagged when the accuracy on gold items is below this with probability 0.95 (flat Beta prior)."""
 

@@ -38,14 +38,10 @@ from rlhf.records import Comparison
 from rlhf.records.tables import write_csv
 from rlhf.stats.arrays import Ints
 
-SLICES = 50
-"""Domains and criteria shown one by one, the largest first."""
-COHEN_PAIRS = 20
-"""Pairs of annotators with the most units in common whose kappa is shown."""
-COHEN_UNITS = 20
-"""Units that two annotators must share for a kappa."""
-CALIBRATION = "calibration"
-"""`meta.session` of records that everybody votes on before the real work begins."""
+SLICES = 50  # domains and criteria shown one by one, the largest first
+COHEN_PAIRS = 20  # pairs of annotators with the most units in common whose kappa is shown
+COHEN_UNITS = 20  # units that two annotators must share for a kappa
+CALIBRATION = "calibration"  # `meta.session` of records that everybody votes on before the real work begins
 
 
 @dataclass(frozen=True)

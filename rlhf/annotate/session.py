@@ -47,8 +47,7 @@ class AnnotationPlan:
     def __post_init__(self) -> None:
         check_form(self.form)
         if self.overlap < 1:
-            remedy = "1 or more; 3 to 5 is usual"
-            raise RecordError(f"is {self.overlap}", key="annotator.overlap", remedy=remedy)
+            raise RecordError(f"is {self.overlap}", key="annotator.overlap", remedy="1 or more; 3 to 5 is usual")
         if not 0 <= self.gold_share < 1:
             raise RecordError(f"is {self.gold_share:g}", key="annotator.gold_share", remedy="0 up to 1")
 

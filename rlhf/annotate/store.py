@@ -18,8 +18,7 @@ from sqlalchemy import Engine
 from sqlalchemy.engine import Connection, Row
 
 OPEN, DONE, SKIPPED, EXPIRED = "open", "done", "skipped", "expired"
-BEFORE = "before"
-"""State of an item that the person has voted on before the project began: never given to them."""
+BEFORE = "before"  # state of an item that the person has voted on before the project began: never given to them
 
 Choose = Callable[[Connection, int], "Row[Any] | None"]
 """The next item (id, completions) for a person, chosen inside the transaction; None = nothing left."""
@@ -27,8 +26,7 @@ Room = Callable[[Connection, int], bool]
 """Whether an item may have one more person, inside the transaction."""
 Order = Callable[[int, int, list[str]], list[str]]
 """Completions of (item, person) in the order of the slots."""
-ASSIGNING = 7_270_001
-"""Number of PostgreSQL's advisory lock under which items are given out, one at a time."""
+ASSIGNING = 7_270_001  # number of PostgreSQL's advisory lock under which items are given out, one at a time
 
 tables = sa.MetaData()
 

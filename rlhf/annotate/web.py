@@ -25,8 +25,7 @@ POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; "
     "form-action 'none'; base-uri 'none'; frame-ancestors 'none'"
 )
-LONGEST = 100_000
-"""Bytes of an answer, at most."""
+LONGEST = 100_000  # bytes of an answer, at most
 
 
 def app(session: Session, *, guidelines: str, options: ReportOptions) -> FastAPI:

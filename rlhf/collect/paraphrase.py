@@ -14,8 +14,7 @@ from rlhf.records import RecordError
 
 INSTRUCTION = "Say the following in other words. Keep its meaning, answer with the new text alone.\n\n{}"
 WORD = re.compile(r"\d+(?:[.,]\d+)*|\w+")
-LONG = 4
-"""Letters of a word that carries meaning, at least."""
+LONG = 4  # letters of a word that carries meaning, at least
 
 
 def keeps_facts(text: str, said: str, *, words: float = 0.5) -> bool:
@@ -67,8 +66,7 @@ class Paraphrase:
 
     def __post_init__(self) -> None:
         if self.tries < 1:
-            remedy = "3 answers are sampled by default"
-            raise RecordError("at least 1", key=f"tries={self.tries}", remedy=remedy)
+            raise RecordError("at least 1", key=f"tries={self.tries}", remedy="3 answers are sampled by default")
         if "{}" not in self.instruction:
             raise RecordError("has no {} where the text goes", key="instruction", remedy=INSTRUCTION)
 

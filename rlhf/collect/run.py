@@ -53,8 +53,7 @@ class SamplingRun:
             RecordError: `out` exists, or a partial run with other settings is beside it.
         """
         if self.out.exists():
-            remedy = "out=<another file>, or move it away"
-            raise RecordError("exists already", place=str(self.out), remedy=remedy)
+            raise RecordError("exists already", place=str(self.out), remedy="out=<another file>, or move it away")
         self.out.parent.mkdir(parents=True, exist_ok=True)
         with self.out.with_name(self.out.name + ".dropped.jsonl").open("w", encoding="utf-8") as file:
             if isinstance(source, Source):

@@ -19,8 +19,7 @@ from rlhf.models.pretrained import load_causal
 from rlhf.records import Prompt
 
 BLOCK = 1 << 20
-LOADING = threading.Lock()
-"""transformers cannot load two models at once: weights of one can stay empty."""
+LOADING = threading.Lock()  # transformers cannot load two models at once: weights of one can stay empty
 
 
 @dataclass

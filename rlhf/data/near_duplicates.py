@@ -23,17 +23,13 @@ from rlhf.stats.arrays import Ints
 
 Hashes = NDArray[np.uint64]
 
-RUN = 5
-"""Words (or characters) in a shingle."""
+RUN = 5  # words (or characters) in a shingle
 
-SHORT = 2 * RUN
-"""Prompts with fewer words than this are cut into runs of characters."""
+SHORT = 2 * RUN  # prompts with fewer words than this are cut into runs of characters
 
-REACH = 16
-"""How many later members of its bucket a prompt is compared with: a bucket of b costs 16 b, not b^2."""
+REACH = 16  # how many later members of its bucket a prompt is compared with: a bucket of b costs 16 b, not b^2
 
-BLOCK = 4096
-"""Shingles hashed at once; bounds the scratch memory of one signature at BLOCK * bands * rows * 8 bytes."""
+BLOCK = 4096  # shingles hashed at once; bounds the scratch memory of one signature at BLOCK * bands * rows * 8 bytes
 
 _MIX = np.uint64(0x9E3779B97F4A7C15)
 

@@ -52,8 +52,7 @@ COUNTS = (
     "tokens",
 )  # fmt: skip
 
-TRACKED = 1_000_000
-"""Duplicates are looked for among this many records (8-byte hashes), so that memory has a bound."""
+TRACKED = 1_000_000  # duplicates are looked for among this many records (8-byte hashes), so that memory has a bound
 
 
 @dataclass

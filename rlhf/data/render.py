@@ -37,8 +37,7 @@ PLAIN_ENCODER = (
 )
 """For encoders: [CLS] prompt [SEP] answer [SEP]."""
 
-FIXED_DATE = "26 Jul 2024"
-"""Templates that print today's date get this one, so that a score does not depend on the day."""
+FIXED_DATE = "26 Jul 2024"  # templates that print today's date get this one, so that a score does not depend on the day
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,8 +22,7 @@ Rows = Iterator[tuple[str, Mapping[str, Any]]]
 
 Importer = Callable[[Rows, OnBad], Iterator[Comparison]]
 
-SKIPPED_SHOWN = 100
-"""How many skipped rows keep their message; all are counted."""
+SKIPPED_SHOWN = 100  # how many skipped rows keep their message; all are counted
 
 
 class RecordSource(Protocol):
@@ -162,8 +161,7 @@ def _files(path: str | list[str]) -> list[Path]:
             names = sorted(glob.glob(str(part))) if glob.has_magic(str(part)) else [part]
             found += [Path(name) for name in names]
     if not found:
-        remedy = f"data.path must match {', '.join(READERS)}"
-        raise RecordError("no data file found", place=str(path), remedy=remedy)
+        raise RecordError("no data file found", place=str(path), remedy=f"data.path must match {', '.join(READERS)}")
     return found
 
 

@@ -9,10 +9,8 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-BUCKETS = 64
-"""Files that rows are spread over by the first bits of their hash; one of them is in memory while counting."""
-HELD = 16_384
-"""Rows in memory before they are written."""
+BUCKETS = 64  # files that rows are spread over by the first bits of their hash; one of them is in memory while counting
+HELD = 16_384  # rows in memory before they are written
 
 
 class Spill:

@@ -80,8 +80,7 @@ class FittedSplit:
         """The split of a record that `fit` has seen. Raises RecordError for another one."""
         key = self._key(record)
         if key not in self._split:
-            problem = "was not in the data that the splitter read"
-            raise RecordError(problem, remedy="call fit on all the records first")
+            raise RecordError("was not in the data that the splitter read", remedy="call fit on all the records first")
         return self._split[key]
 
     def _key(self, record: Comparison) -> str:

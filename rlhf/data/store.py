@@ -29,8 +29,7 @@ from rlhf.data.prepare import SCHEMA, Row
 from rlhf.data.split_report import SPLITS
 from rlhf.stats.arrays import Ints
 
-CHUNK = 1000
-"""Rows per Arrow record batch."""
+CHUNK = 1000  # rows per Arrow record batch
 ROOT = Path(__file__).parent.parent
 
 

@@ -16,11 +16,9 @@ from rlhf.labels.vote_table import levels
 from rlhf.records import Comparison, RecordError, Vote
 from rlhf.stats.arrays import Bools, Floats, Ints
 
-OVERALL = "overall"
-"""The criterion that decides where a record has votes on it and no other one is asked for."""
+OVERALL = "overall"  # the criterion that decides where a record has votes on it and no other one is asked for
 
-EQUAL = 1e-12
-"""Mean win probabilities that differ by no more than this share a rank."""
+EQUAL = 1e-12  # mean win probabilities that differ by no more than this share a rank
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +59,7 @@ def soft(
         RecordError: an option out of its range.
     """
     if pseudocount < 0:
-        problem = f"is {pseudocount:g}"
-        raise RecordError(problem, key="aggregation.pseudocount", remedy="0, or positive to smooth")
+        raise RecordError(f"is {pseudocount:g}", key="aggregation.pseudocount", remedy="0, or positive to smooth")
     counts = count(record, criterion)
     return label_of(record, counts, *shares(counts, pseudocount), counts.votes > 0, attributes)
 
@@ -202,8 +199,7 @@ def _rank(p: Floats, observed: Bools) -> Ints:
 def _ratings(record: Comparison, attributes: Sequence[str]) -> Floats:
     """Mean Likert rating [K, A] of each completion on each attribute, NaN where nobody rated it."""
     if isinstance(attributes, str):
-        remedy = f"write [{attributes}]"
-        raise RecordError("must be a list of criteria", key="aggregation.attributes", remedy=remedy)
+        raise RecordError("must be a list of criteria", key="aggregation.attributes", remedy=f"write [{attributes}]")
     ids = record.places
     score = np.full((len(ids), len(attributes)), np.nan)
     for a, attribute in enumerate(attributes):

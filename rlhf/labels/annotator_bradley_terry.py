@@ -145,8 +145,7 @@ class AnnotatorBradleyTerry:
     def __post_init__(self) -> None:
         for name in ("score_sd", "reliability_sd"):
             if getattr(self, name) <= 0:
-                problem = f"is {getattr(self, name):g}"
-                raise RecordError(problem, key=f"aggregation.{name}", remedy="more than 0")
+                raise RecordError(f"is {getattr(self, name):g}", key=f"aggregation.{name}", remedy="more than 0")
 
     def fit(self, records: Iterable[Comparison]) -> Aggregation:
         """Fit scores and annotators; only these records can be labelled."""

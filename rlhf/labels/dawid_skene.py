@@ -19,8 +19,7 @@ from rlhf.labels.vote_table import UNKNOWN, VoteTable, collect, levels
 from rlhf.records import Comparison, RecordError
 from rlhf.stats.arrays import Floats
 
-VERDICTS = 3
-"""The first is better, a tie, the second is better."""
+VERDICTS = 3  # the first is better, a tie, the second is better
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,7 @@ from rlhf.stats.arrays import Bools, Floats, Ints
 FIRST, TIE, SECOND = 0, 1, 2
 """Verdicts on a pair, in the order of an ordinal scale: the first is better, a tie, the second is better."""
 
-UNKNOWN = -1
-"""Where a column has no value: no side recorded, no gold answer, no domain."""
+UNKNOWN = -1  # where a column has no value: no side recorded, no gold answer, no domain
 
 VERDICT_COLUMNS = ("unit", "annotator", "verdict", "shown_first", "seconds", "share", "check")
 UNIT_COLUMNS = ("prompt", "domain", "criterion", "gold", "session", "longer", "characters", "record", "first", "second")

@@ -29,8 +29,7 @@ from transformers import AttentionInterface
 
 from rlhf.data.batch import Packed
 
-ATTENTION = "rlhf_blocks"
-"""Name of this attention in transformers' `attn_implementation`."""
+ATTENTION = "rlhf_blocks"  # name of this attention in transformers' `attn_implementation`
 
 _flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 _flash_backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward

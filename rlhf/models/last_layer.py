@@ -17,8 +17,7 @@ from torch import Tensor, nn
 
 from rlhf.models.block_attention import AttentionPlan
 
-CACHES = ("past_key_values", "layer_past")
-"""Names under which transformers' layers take a cache of keys and values."""
+CACHES = ("past_key_values", "layer_past")  # names under which transformers' layers take a cache of keys and values
 
 
 def read_only(layer: nn.Module) -> None:

@@ -6,8 +6,7 @@ import re
 from difflib import get_close_matches
 from pathlib import Path
 
-HUB = re.compile(r"[\w.-]+(/[\w.-]+)?")
-"""`name` or `organisation/name`; everything else is a path."""
+HUB = re.compile(r"[\w.-]+(/[\w.-]+)?")  # `name` or `organisation/name`; everything else is a path
 SHOWN = 3
 
 

@@ -9,8 +9,7 @@ from typing import Any
 
 from rlhf.records.types import KINDS, LIKERT, Comparison, Completion, Message, Prompt, RecordError, Vote
 
-LARGEST = 1e300
-"""Numbers in a record are smaller than this: JSON knows no infinity, and Python's reader does."""
+LARGEST = 1e300  # numbers in a record are smaller than this: JSON knows no infinity, and Python's reader does
 
 
 def _keys(raw: Any, what: str, *, required: Sequence[str], optional: Sequence[str]) -> Mapping[str, Any]:
@@ -25,8 +24,7 @@ def _keys(raw: Any, what: str, *, required: Sequence[str], optional: Sequence[st
             raise RecordError(f"unknown key in {what}", key=key, remedy=remedy)
     for key in required:
         if key not in raw:
-            remedy = f"every {what} needs {', '.join(required)}"
-            raise RecordError(f"missing from {what}", key=key, remedy=remedy)
+            raise RecordError(f"missing from {what}", key=key, remedy=f"every {what} needs {', '.join(required)}")
     return raw
 
 
@@ -87,12 +85,10 @@ def _pairwise(raw: Mapping[str, Any], ids: Sequence[str]) -> dict[str, Any]:
         raise RecordError(f"is {choice!r}", key="votes.choice", remedy=f"one of {pair[0]}, {pair[1]}, tie")
     margin = _number(raw.get("margin", 0.0), "votes.margin")
     if margin < 0:
-        remedy = "swap choice, or write 0 for none"
-        raise RecordError("must not be negative", key="votes.margin", remedy=remedy)
+        raise RecordError("must not be negative", key="votes.margin", remedy="swap choice, or write 0 for none")
     p = raw.get("p")
     if p is not None and not 0 <= (p := _number(p, "votes.p")) <= 1:
-        remedy = "the probability that the first is better, 0 to 1"
-        raise RecordError(f"is {p:g}", key="votes.p", remedy=remedy)
+        raise RecordError(f"is {p:g}", key="votes.p", remedy="the probability that the first is better, 0 to 1")
     return {"pair": tuple(pair), "choice": choice, "margin": margin, "p": p}
 
 
@@ -124,8 +120,7 @@ def _likert(raw: Mapping[str, Any], ids: Sequence[str], scale: tuple[float, floa
 def _known(named: Iterable[Any], ids: Sequence[str], key: str) -> None:
     for i in named:
         if i not in ids:
-            remedy = f"ids here: {', '.join(ids)}"
-            raise RecordError(f"no completion has the id {i!r}", key=key, remedy=remedy)
+            raise RecordError(f"no completion has the id {i!r}", key=key, remedy=f"ids here: {', '.join(ids)}")
 
 
 def _vote(raw: Any, ids: Sequence[str], scale: tuple[float, float]) -> Vote:

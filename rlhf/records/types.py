@@ -12,8 +12,7 @@ from typing import Any, Literal, TypedDict
 
 Kind = Literal["human", "ai", "simulated"]
 KINDS = ("human", "ai", "simulated")
-LIKERT = (1.0, 5.0)
-"""The Likert scale a file has when its header does not say otherwise."""
+LIKERT = (1.0, 5.0)  # the Likert scale a file has when its header does not say otherwise
 
 
 class Message(TypedDict):

@@ -15,8 +15,7 @@ from torch import Tensor
 from rlhf.data.batch import Target
 from rlhf.reward.pairs import scores
 
-LARGEST_TIED = 10
-"""Largest K for which ties are averaged exactly: 2^K sets of remaining completions are enumerated."""
+LARGEST_TIED = 10  # largest K for which ties are averaged exactly: 2^K sets of remaining completions are enumerated
 
 
 def plackett_luce(

@@ -54,8 +54,7 @@ def _texts(prompt: Any, chosen: str, rejected: str, key: str, more: dict[str, An
     if prompt is None:
         prompt = _common_text(chosen, rejected)
         if not prompt.strip():
-            remedy = f"give a '{key}', or texts that both begin with it"
-            raise RecordError("there is no prompt", key=key, remedy=remedy)
+            raise RecordError("there is no prompt", key=key, remedy=f"give a '{key}', or texts that both begin with it")
         chosen, rejected = chosen[len(prompt) :], rejected[len(prompt) :]
     elif not isinstance(prompt, str):
         prompt = raw.messages(prompt, key)

@@ -199,8 +199,7 @@ def entries(row: Row, key: str, fields: str) -> list[list[Any]]:
     annotations = listed(row, key)
     for n, annotation in enumerate(annotations):
         if not isinstance(annotation, list) or len(annotation) != len(fields.split()):
-            remedy = f"[{', '.join(fields.split())}]"
-            raise RecordError(f"is {annotation!r}", key=f"{key}[{n}]", remedy=remedy)
+            raise RecordError(f"is {annotation!r}", key=f"{key}[{n}]", remedy=f"[{', '.join(fields.split())}]")
     return annotations
 
 

@@ -12,8 +12,7 @@ from rlhf.data.importers.raw import Row, entries, hard_pair, listed, need, numbe
 from rlhf.data.source import Rows, Source, each
 from rlhf.records import Comparison, OnBad, RecordError, lines, parse, prompt_hash
 
-CRITERIA = ("informativeness", "naturalness", "quality")
-"""What RankME's texts are rated on."""
+CRITERIA = ("informativeness", "naturalness", "quality")  # what RankME's texts are rated on
 SCALE = (1.0, 6.0)
 """Lowest and highest rating of RankME; hand it to `rlhf.records.write` as `likert` when writing these records."""
 
@@ -257,8 +256,7 @@ def _argued(row: Row, texts: Mapping[tuple[str, str], Row]) -> Comparison:
     for key, name in (("a", a), ("b", b)):
         if (prompt_id, name) not in texts:
             problem = f"no argument {name!r} under prompt {prompt_id!r}"
-            remedy = "data.responses_path must hold the texts of the same debates"
-            raise RecordError(problem, key=key, remedy=remedy)
+            raise RecordError(problem, key=key, remedy="data.responses_path must hold the texts of the same debates")
     both = [texts[prompt_id, a], texts[prompt_id, b]]
     gold = row.get("gold")
     raw = {

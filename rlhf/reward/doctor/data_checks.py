@@ -13,8 +13,7 @@ from rlhf.data.datamodule import PreferenceData
 from rlhf.data.render import Renderer
 from rlhf.records import Comparison, prompt_text
 
-SAMPLE = 200
-"""Records that the checks of rendering look at."""
+SAMPLE = 200  # records that the checks of rendering look at
 
 
 @dataclass(frozen=True)

@@ -21,12 +21,9 @@ from rlhf.reward.export import ExportError, export
 from rlhf.reward.module import RewardModule
 from rlhf.reward.training import RewardRun
 
-GROUPS = 8
-"""Groups of the training split that the checks use."""
-PADDING = 8
-"""Tokens of padding that even the longest row gets, as far as `max_length` allows."""
-TOLERANCE = 1e-4
-"""Largest difference between two ways to score the same text, relative to 1 + |score|, in float32."""
+GROUPS = 8  # groups of the training split that the checks use
+PADDING = 8  # tokens of padding that even the longest row gets, as far as `max_length` allows
+TOLERANCE = 1e-4  # largest difference between two ways to score the same text, relative to 1 + |score|, in float32
 
 
 def check_padding_token(run: RewardRun) -> Check:

@@ -25,8 +25,7 @@ SCHEMA = pa.schema(
     }
 )
 """`reward` is null for a completion too long to be read; `members` is empty where there is one head."""
-WRITTEN_TOGETHER = 1000
-"""Rows of one write."""
+WRITTEN_TOGETHER = 1000  # rows of one write
 
 
 def score_pool(scorer: Scorer, source: RecordStream, folder: str | Path) -> pa.Table:
