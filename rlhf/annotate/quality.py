@@ -6,20 +6,18 @@ behind them are corrected for the number of annotators (Bonferroni; gold items f
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from typing import TypeVar
+from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+import pandas as pd
 from scipy import stats
 
-from rlhf.annotate.overlap import copies
 from rlhf.labels.vote_table import FIRST, SECOND, TIE, UNKNOWN, VoteTable
 from rlhf.stats.arrays import Bools, Floats, Ints
 
-Number = TypeVar("Number", np.floating, np.int64)
-
 ERROR = 0.01  # chance that anybody is flagged by one test where all are honest (shared over annotators)
+COPY_UNITS = 20  # units that two annotators must share before they can be called copies
+COPY_ERROR = 0.01  # chance that any honest pair is called copies
 LONGER = 30  # characters by which an answer must be longer to count in the length bias
 FAST = -2.5  # standard deviations of log time, given the length, below which a vote counts as too fast
 LOW = 0.05  # how far below the median annotator's an agreement with the others must surely lie to be flagged
@@ -28,9 +26,10 @@ GOLD_LOW = 0.65
 """An annotator is flagged when the accuracy on gold items is below this with probability 0.95 (flat Beta prior)."""
 
 
-@dataclass(frozen=True)
-class Quality:
-    """One row per annotator [A]; NaN where there is nothing to say.
+def quality(vote_table: VoteTable) -> pd.DataFrame:
+    """One row per annotator, indexed by name; NaN where there is nothing to say.
+
+    Gold items count for gold accuracy, and for nothing that compares annotators.
 
     votes             verdicts given (a ranking of K gives K (K - 1) / 2)
     majority          share equal to the most frequent verdict of the unit, where it is alone and others voted
@@ -43,88 +42,71 @@ class Quality:
     run               longest run of the same side, or of alternating sides, in the order of voting; `run_p` its chance
     copies            1 where some other annotator gives the same verdicts beyond what their quality explains
     """
-
-    votes: Floats
-    majority: Floats
-    leave_one_out: Floats
-    gold_votes: Floats
-    gold_accuracy: Floats
-    ties: Floats
-    first_side: Floats
-    first_side_p: Floats
-    longer: Floats
-    seconds: Floats
-    fast: Floats
-    run: Floats
-    run_p: Floats
-    copies: Floats
-
-    def rows(self, annotators: tuple[str, ...]) -> list[dict[str, object]]:
-        """The table with names and flags; numbers that are NaN are None."""
-        flagged = self.flags()
-        rows: list[dict[str, object]] = []
-        for a, name in enumerate(annotators):
-            numbers = {f.name: float(getattr(self, f.name)[a]) for f in fields(self)}
-            clean = {k: round(v, 6) if np.isfinite(v) else None for k, v in numbers.items()}
-            rows.append({"annotator": name, **clean, "flags": " ".join(flagged[a])})
-        return rows
-
-    def flags(self) -> list[list[str]]:
-        """Why to look at each annotator: gold, side, fast, pattern, copies, low."""
-        level = ERROR / max(len(self.votes), 1)
-        wrong = self.gold_votes - np.nan_to_num(self.gold_accuracy) * self.gold_votes
-        right = self.gold_votes - wrong
-        with np.errstate(invalid="ignore"):
-            tests = {
-                "gold": (self.gold_votes >= 5) & (stats.beta.cdf(GOLD_LOW, 1 + right, 1 + wrong) > 0.95),
-                "side": self.first_side_p < level,
-                "fast": (self.fast > FAST_SHARE) & (self.votes >= 10),
-                "pattern": self.run_p < level,
-                "copies": self.copies > 0,
-                "low": _below_the_others(self.leave_one_out, self.votes, level),
-            }
-        return [[name for name, test in tests.items() if test[a]] for a in range(len(self.votes))]
-
-
-def quality(vote_table: VoteTable) -> Quality:
-    """The table of all annotators; gold items count for gold accuracy, and for nothing that compares annotators."""
     people = len(vote_table.annotators)
     real = vote_table.of(~vote_table.check)
-    first_side, side_p = _side(vote_table, people)
-    run, run_p = _runs(vote_table, people)
+    counts, others = real.counts, real.counts[real.unit]
+    others[np.arange(len(others)), real.verdict] -= 1
+    majority = np.where(counts.sum(1) > 1, winner(counts), UNKNOWN)[real.unit]
+    alone = _equal(real, winner(others), people)
     gold = vote_table.gold[vote_table.unit]
-    known = gold != UNKNOWN
-    alone = _leave_one_out(real, people)
-    return Quality(
-        votes=np.bincount(vote_table.annotator, minlength=people).astype(float),
-        majority=_with_majority(real, people),
-        leave_one_out=alone,
-        gold_votes=np.bincount(vote_table.annotator[known], minlength=people).astype(float),
-        gold_accuracy=_equal(vote_table, gold, people),
-        ties=_mean(vote_table.verdict == TIE, vote_table.annotator, people),
-        first_side=first_side,
-        first_side_p=side_p,
-        longer=_longer(vote_table, people),
-        seconds=_seconds(vote_table, people),
-        fast=_fast(vote_table, people),
-        run=run,
-        run_p=run_p,
-        copies=copies(real, alone, people),
-    )
+    first_side, first_side_p = _side(vote_table, people)
+    run, run_p = _runs(vote_table, people)
+    columns = {
+        "votes": np.bincount(vote_table.annotator, minlength=people).astype(float),
+        "majority": _equal(real, majority, people),
+        "leave_one_out": alone,
+        "gold_votes": np.bincount(vote_table.annotator[gold != UNKNOWN], minlength=people).astype(float),
+        "gold_accuracy": _equal(vote_table, gold, people),
+        "ties": _mean(vote_table.verdict == TIE, vote_table.annotator, people),
+        "first_side": first_side,
+        "first_side_p": first_side_p,
+        "longer": _longer(vote_table, people),
+        "seconds": pd.Series(vote_table.seconds).groupby(vote_table.annotator).median().reindex(range(people)).values,
+        "fast": _fast(vote_table, people),
+        "run": run,
+        "run_p": run_p,
+        "copies": copies(real, alone, people),
+    }
+    return pd.DataFrame(columns, index=list(vote_table.annotators))
 
 
-def bonus(quality: Quality, *, per_vote: float, floor: float = 0.6) -> Floats:
+def flags(quality: pd.DataFrame) -> list[list[str]]:
+    """Why to look at each annotator of `quality`: gold, side, fast, pattern, copies, low."""
+    q, level = quality.reset_index(drop=True), ERROR / max(len(quality), 1)
+    wrong = q.gold_votes - q.gold_accuracy.fillna(0) * q.gold_votes
+    right = q.gold_votes - wrong
+    tests: dict[str, Bools] = {
+        "gold": (q.gold_votes >= 5) & (stats.beta.cdf(GOLD_LOW, 1 + right, 1 + wrong) > 0.95),
+        "side": q.first_side_p < level,
+        "fast": (q.fast > FAST_SHARE) & (q.votes >= 10),
+        "pattern": q.run_p < level,
+        "copies": q.copies > 0,
+        "low": _below_the_others(q.leave_one_out.to_numpy(), q.votes.to_numpy(), level),
+    }
+    return [[name for name, found in tests.items() if found[a]] for a in range(len(q))]
+
+
+def rows(quality: pd.DataFrame) -> list[dict[str, object]]:
+    """The table with names and flags; numbers that are NaN are None."""
+    found: list[dict[str, object]] = []
+    for (name, row), why in zip(quality.to_dict("index").items(), flags(quality), strict=True):
+        clean = {k: round(v, 6) if np.isfinite(v) else None for k, v in row.items()}
+        found.append({"annotator": name, **clean, "flags": " ".join(why)})
+    return found
+
+
+def bonus(quality: pd.DataFrame, *, per_vote: float, floor: float = 0.6) -> Floats:
     """Bonus [A] in the unit of `per_vote`: votes · per_vote · (q - floor) / (1 - floor), never negative.
 
-    q is the lower end of Wilson's 90% interval of the gold accuracy, or of the leave-one-out agreement where there are
-    fewer than 10 gold votes: few votes earn little. Nobody with a flag gets one before somebody has looked.
+    q is the lower end of Wilson's 90% interval of the gold accuracy, or of the leave-one-out agreement where
+    there are fewer than 10 gold votes: few votes earn little. Nobody with a flag gets one before somebody has looked.
     """
-    gold = quality.gold_votes >= 10
+    gold = (quality.gold_votes >= 10).to_numpy()
     share = np.where(gold, quality.gold_accuracy, quality.leave_one_out)
     number = np.where(gold, quality.gold_votes, quality.votes)
     low = wilson_low(np.nan_to_num(share), np.maximum(number, 1))
-    worth = np.clip((low - floor) / (1 - floor), 0, 1) * quality.votes * per_vote
-    clean = np.array([not f for f in quality.flags()], dtype=bool)
+    worth = np.clip((low - floor) / (1 - floor), 0, 1) * quality.votes.to_numpy() * per_vote
+    clean = np.array([not f for f in flags(quality)], dtype=bool)
     return np.where(clean & np.isfinite(share), worth, 0.0)
 
 
@@ -146,17 +128,6 @@ def winner(counts: Ints) -> Ints:
     """[U] the most frequent verdict; UNKNOWN where two share the lead or nobody voted."""
     ordered = np.sort(counts, axis=1)
     return np.where(ordered[:, -1] > ordered[:, -2], counts.argmax(1), UNKNOWN)
-
-
-def _with_majority(vote_table: VoteTable, people: int) -> Floats:
-    counts = vote_table.counts
-    return _equal(vote_table, np.where(counts.sum(1) > 1, winner(counts), UNKNOWN)[vote_table.unit], people)
-
-
-def _leave_one_out(vote_table: VoteTable, people: int) -> Floats:
-    others = vote_table.counts[vote_table.unit]
-    others[np.arange(len(others)), vote_table.verdict] -= 1
-    return _equal(vote_table, winner(others), people)
 
 
 def _equal(vote_table: VoteTable, right: Ints, people: int) -> Floats:
@@ -181,12 +152,6 @@ def _longer(vote_table: VoteTable, people: int) -> Floats:
     counts = (np.abs(gap) >= LONGER) & (vote_table.verdict != TIE)
     chose_longer = (vote_table.verdict == FIRST) == (gap > 0)
     return _mean(chose_longer[counts], vote_table.annotator[counts], people)
-
-
-def _seconds(vote_table: VoteTable, people: int) -> Floats:
-    timed = np.isfinite(vote_table.seconds)
-    own = _split(vote_table.seconds[timed], vote_table.annotator[timed], people)
-    return np.array([np.median(times) if len(times) else np.nan for times in own])
 
 
 def _fast(vote_table: VoteTable, people: int) -> Floats:
@@ -216,7 +181,8 @@ def _runs(vote_table: VoteTable, people: int) -> tuple[Floats, Floats]:
     sides = (shown[decided] == FIRST).astype(np.int64)
     often = max(sides.mean(), 1 - sides.mean()) if len(sides) else 0.5
     longest, chance = np.full(people, np.nan), np.full(people, np.nan)
-    for a, own in enumerate(_split(sides, vote_table.annotator[decided], people)):
+    for a, own in pd.Series(sides).groupby(vote_table.annotator[decided]):
+        own = own.to_numpy()
         if len(own) > 1:
             alternating = own ^ (np.arange(len(own)) % 2)
             longest[a] = max(_longest(own), _longest(alternating))
@@ -247,8 +213,64 @@ def _mean(values: Bools, annotator: Ints, people: int) -> Floats:
     return np.where(number > 0, total / np.maximum(number, 1), np.nan)
 
 
-def _split(values: NDArray[Number], annotator: Ints, people: int) -> list[NDArray[Number]]:
-    """The values of each annotator, in their order."""
-    order = np.argsort(annotator, kind="stable")
-    bounds = np.cumsum(np.bincount(annotator, minlength=people))[:-1]
-    return np.split(values[order], bounds)
+@dataclass(frozen=True)
+class Shared:
+    """P pairs of annotators with units in common, most units first; an annotator's last verdict on a unit counts.
+
+    a, b        codes of the two [P], a < b
+    tables      [P, 3, 3] units by what a (row) and b (column) said
+    """
+
+    a: Ints
+    b: Ints
+    tables: Ints
+    _starts: Ints
+    _unit: Ints
+    _first: Ints
+    _second: Ints
+
+    def units(self, pair: int) -> tuple[Ints, Ints, Ints]:
+        """The units that a pair shares, and what each of the two said of them."""
+        rows = slice(self._starts[pair], self._starts[pair] + self.tables[pair].sum())
+        return self._unit[rows], self._first[rows], self._second[rows]
+
+
+def shared(vote_table: VoteTable, least: int) -> Shared:
+    """All pairs of annotators with at least `least` units in common."""
+    people = len(vote_table.annotators)
+    key = vote_table.unit * people + vote_table.annotator
+    last = len(key) - 1 - np.unique(key[::-1], return_index=True)[1]  # ordered by unit, then annotator
+    unit, who, verdict = vote_table.unit[last], vote_table.annotator[last], vote_table.verdict[last]
+    left, right = [np.zeros(0, dtype=np.int64)], [np.zeros(0, dtype=np.int64)]
+    for step in range(1, int(np.bincount(unit).max(initial=1))):
+        same = np.flatnonzero(unit[step:] == unit[:-step])
+        left.append(same)
+        right.append(same + step)
+    first, second = np.concatenate(left), np.concatenate(right)
+    codes, group, number = np.unique(who[first] * people + who[second], return_inverse=True, return_counts=True)
+    kept = np.flatnonzero(number >= least)
+    kept = kept[np.argsort(-number[kept], kind="stable")]
+    cells = group * 3**2 + verdict[first] * 3 + verdict[second]
+    tables = np.bincount(cells, minlength=len(codes) * 3**2).reshape(-1, 3, 3)
+    order = np.argsort(group, kind="stable")
+    starts = np.concatenate([[0], np.cumsum(number)])[kept]
+    rows = (unit[first[order]], verdict[first[order]], verdict[second[order]])
+    return Shared(codes[kept] // people, codes[kept] % people, tables[kept], starts, *rows)
+
+
+def copies(vote_table: VoteTable, alone: Floats, people: int) -> Floats:
+    """Who gives the same verdicts as somebody else more often than the better of the two agrees with the majority.
+
+    Two who vote independently agree less often than each agrees with the majority, unless units are easy; a pair is
+    suspicious when it agrees on more units than a binomial with that share allows, corrected for all pairs.
+    """
+    marked = np.zeros(people)
+    pairs = shared(vote_table, COPY_UNITS)
+    if not len(pairs.a):
+        return marked
+    share = np.fmax(np.fmax(alone[pairs.a], alone[pairs.b]), 0.5)
+    equal, number = np.trace(pairs.tables, axis1=1, axis2=2), pairs.tables.sum((1, 2))
+    chance = stats.binom.sf(equal - 1, number, np.minimum(share, 0.999))
+    suspicious = chance < COPY_ERROR / len(pairs.a)
+    marked[np.concatenate([pairs.a[suspicious], pairs.b[suspicious]])] = 1
+    return marked

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from rlhf.annotate.agreement import (
     LEVELS,
@@ -30,8 +31,7 @@ from rlhf.annotate.agreement import (
     percent_agreement,
     percent_interval,
 )
-from rlhf.annotate.overlap import shared
-from rlhf.annotate.quality import bonus, displayed, quality
+from rlhf.annotate.quality import bonus, displayed, quality, rows, shared
 from rlhf.labels.aggregation import count
 from rlhf.labels.vote_table import FIRST, SECOND, TIE, UNKNOWN, Ratings, VoteTable, VoteTableBuilder, table
 from rlhf.records import Comparison
@@ -183,30 +183,24 @@ def next_votes(vote_table: VoteTable, limit: int) -> list[dict[str, object]]:
     worth = np.array([1.0, 0.5, 0.0])
     spread = alpha @ worth**2 / total - (alpha @ worth / total) ** 2
     value = np.where(votes > 0, spread / (total + 1) ** 2, -1.0)
-    rows = []
+    found = []
     for unit in np.argsort(-value, kind="stable")[: min(limit, int((votes > 0).sum()))]:
         said = {"first_better": FIRST, "ties": TIE, "second_better": SECOND}
         numbers = {name: int(counts[unit, verdict]) for name, verdict in said.items()}
-        rows.append(_unit(vote_table, unit) | numbers | {"value": round(float(value[unit]), 6)})
-    return rows
+        found.append(_unit(vote_table, unit) | numbers | {"value": round(float(value[unit]), 6)})
+    return found
 
 
 def spot_check(vote_table: VoteTable, each: int, seed: int) -> list[dict[str, object]]:
     """`each` random verdicts of every annotator: unbiased, unlike looking where trouble is suspected."""
     order = np.random.default_rng(seed).permutation(len(vote_table.unit))
-    taken = np.zeros(len(vote_table.annotators), dtype=np.int64)
-    chosen = []
-    for v in order:
-        who = vote_table.annotator[v]
-        if taken[who] < each:
-            taken[who] += 1
-            chosen.append(int(v))
-    rows = []
-    for v in sorted(chosen, key=lambda v: (vote_table.annotator[v], v)):
+    chosen = pd.Series(vote_table.annotator[order], index=order).groupby(vote_table.annotator[order]).head(each)
+    found = []
+    for v, who in chosen.sort_index().sort_values(kind="stable").items():
         unit = _unit(vote_table, vote_table.unit[v])
         said = (unit["first"], "tie", unit["second"])[vote_table.verdict[v]]
-        rows.append({"annotator": vote_table.annotators[vote_table.annotator[v]], **unit, "said": said})
-    return rows
+        found.append({"annotator": vote_table.annotators[who], **unit, "said": said})
+    return found
 
 
 def _unit(vote_table: VoteTable, unit: int) -> dict[str, object]:
@@ -219,12 +213,12 @@ def _unit(vote_table: VoteTable, unit: int) -> dict[str, object]:
 
 def annotator_rows(vote_table: VoteTable, options: ReportOptions) -> list[dict[str, object]]:
     """annotators.csv: quality, flags and bonus, flagged and least agreeing first."""
-    found = quality(vote_table)
-    rows = found.rows(vote_table.annotators)
+    table = quality(vote_table)
+    found = rows(table)
     if options.per_vote > 0:
-        for row, amount in zip(rows, bonus(found, per_vote=options.per_vote).tolist(), strict=True):
+        for row, amount in zip(found, bonus(table, per_vote=options.per_vote).tolist(), strict=True):
             row["bonus"] = round(amount, 2)
-    return sorted(rows, key=lambda r: (r["flags"] == "", r["leave_one_out"] or 0.0))
+    return sorted(found, key=lambda r: (r["flags"] == "", r["leave_one_out"] or 0.0))
 
 
 def disputed(records: Iterable[Comparison], agreement: float) -> Iterator[Comparison]:

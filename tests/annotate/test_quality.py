@@ -8,7 +8,8 @@ import pytest
 
 from rlhf.annotate.job import Job, report_only
 from rlhf.annotate.judges import gold_of
-from rlhf.annotate.quality import bonus, quality
+from rlhf.annotate.quality import bonus, quality, rows
+from rlhf.annotate.quality import flags as flags_of
 from rlhf.annotate.report import ReportOptions, disputed, next_votes, spot_check
 from rlhf.annotate.simulated import SimulatedAnnotators, gold_in_meta
 from rlhf.data.importers import jsonl
@@ -25,7 +26,7 @@ def tasks(size=300):
 def flags(size=300, **options):
     pool = SimulatedAnnotators(people=20, votes_per_item=5, careless=0.0, **options)
     vote_table = collect(pool.vote(tasks(size))).vote_table()
-    found = quality(vote_table).flags()
+    found = flags_of(quality(vote_table))
     return {name: set(found[a]) for a, name in enumerate(vote_table.annotators)}
 
 
@@ -47,11 +48,11 @@ def test_gold_accuracy_reads_the_known_answers_and_flags_who_fails_them():
     records = [Comparison(f"p{i}", f"q{i}", completions, tuple(votes), meta={"gold": "x"}) for i in range(8)]
     vote_table = collect(records).vote_table()
     q = quality(vote_table)
-    rows = {r["annotator"]: r for r in q.rows(vote_table.annotators)}
-    assert rows["good"]["gold_accuracy"] == 1
-    assert rows["good"]["flags"] == ""
-    assert rows["bad"]["gold_accuracy"] == 0
-    assert rows["bad"]["flags"] == "gold"
+    found = {r["annotator"]: r for r in rows(q)}
+    assert found["good"]["gold_accuracy"] == 1
+    assert found["good"]["flags"] == ""
+    assert found["bad"]["gold_accuracy"] == 0
+    assert found["bad"]["flags"] == "gold"
     assert np.isnan(q.leave_one_out).all(), "gold checks are no work to compare annotators by"
     assert bonus(q, per_vote=1.0).tolist()[1] == 0
 
@@ -70,10 +71,10 @@ def test_simulated_checks_are_scored_against_the_truth_and_catch_clickers(form, 
         assert ("gold" in record.meta) == checked
         assert not checked or record.meta["gold"] == max(gold, key=lambda i: gold[i])
     q = quality(collect(annotated).vote_table())
-    rows = q.rows(collect(annotated).vote_table().annotators)
-    clickers = [r for r in rows if r["annotator"].startswith("clicker")]
-    careful = [r for r in rows if r["annotator"].startswith("careful")]
-    assert min(r["gold_votes"] for r in rows) >= 20
+    found = rows(q)
+    clickers = [r for r in found if r["annotator"].startswith("clicker")]
+    careful = [r for r in found if r["annotator"].startswith("careful")]
+    assert min(r["gold_votes"] for r in found) >= 20
     assert max(r["gold_accuracy"] for r in clickers) < min(r["gold_accuracy"] for r in careful)
     assert all("gold" in r["flags"] for r in clickers)
     assert not any("gold" in r["flags"] for r in careful)
@@ -182,8 +183,8 @@ def test_a_report_tells_of_rows_that_it_could_not_read(tmp_path, capsys):
 
 def test_spot_checks_take_the_same_number_from_everybody():
     vote_table = collect(SimulatedAnnotators().vote(tasks(40))).vote_table()
-    rows = spot_check(vote_table, 3, seed=0)
-    assert {sum(r["annotator"] == who for r in rows) for who in vote_table.annotators} == {3}
+    found = spot_check(vote_table, 3, seed=0)
+    assert {sum(r["annotator"] == who for r in found) for who in vote_table.annotators} == {3}
 
 
 def test_a_job_writes_votes_and_reports_and_overwrites_nothing(tmp_path):
