@@ -11,7 +11,7 @@ Without ties and with c_a over two sides this is the model of Bugakova et al. (2
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -157,31 +157,19 @@ class AnnotatorBradleyTerry:
             items=len(vote_table.items), annotators=len(vote_table.annotators),
             score_sd=self.score_sd, reliability_sd=self.reliability_sd,
         )  # fmt: skip
-        return FittedScores(found, vote_table.items, self.criterion, tuple(self.attributes))
 
+        def score(record: Comparison, completion_id: str, criteria: set[str]) -> float:
+            """Mean over the criteria; 0, the mean a priori, where nobody voted on the completion."""
+            own = identity(record, completion_id)
+            codes = (vote_table.items.get((record.prompt_id, own, criterion)) for criterion in criteria)
+            known = [found.score[code] for code in codes if code is not None]
+            return float(np.mean(known)) if known else 0.0
 
-@dataclass(frozen=True)
-class FittedScores:
-    """Labels of the records whose completions were in the fit."""
+        def label(record: Comparison) -> Label:
+            counts = count(record, self.criterion)
+            criteria = {vote.criterion for vote in deciding(record.votes, self.criterion)}
+            scores = np.array([score(record, c.id, criteria) for c in record.completions])
+            truth = davidson(scores[:, None] - scores[None, :], found.log_tie)
+            return label_of_truth(record, counts, truth, self.attributes)
 
-    found: BradleyTerryFit
-    items: Mapping[object, int]
-    criterion: str | None = None
-    attributes: Sequence[str] = ()
-
-    def __call__(self, record: Comparison) -> Label:
-        """The label of one record; several criteria at once share the mean of their scores.
-
-        Completions that nobody voted on have the score 0, the mean a priori.
-        """
-        counts = count(record, self.criterion)
-        score = np.array([self._score(record, c.id) for c in record.completions])
-        i, j = np.indices(counts.wins.shape)
-        return label_of_truth(record, counts, davidson(score[i] - score[j], self.found.log_tie), self.attributes)
-
-    def _score(self, record: Comparison, completion_id: str) -> float:
-        own = identity(record, completion_id)
-        criteria = {v.criterion for v in deciding(record.votes, self.criterion)}
-        codes = [self.items.get((record.prompt_id, own, criterion)) for criterion in criteria]
-        known = [self.found.score[code] for code in codes if code is not None]
-        return float(np.mean(known)) if known else 0.0
+        return label

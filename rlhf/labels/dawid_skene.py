@@ -6,7 +6,7 @@ aggregation. Annotators never seen count as the average one. All symmetric: swap
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import permutations
 
@@ -63,8 +63,10 @@ def dawid_skene_em(
     posterior = (counts + 0.1) / (counts + 0.1).sum(1, keepdims=True)
     for _ in range(steps):
         joint = _joint(vote_table, posterior, people)
-        pooled = _shares_of(joint.sum(0) + 0.01)
-        confusion = _shares_of(joint + smoothing * pooled)
+        pooled = joint.sum(0) + 0.01
+        pooled /= pooled.sum(-1, keepdims=True)
+        confusion = joint + smoothing * pooled
+        confusion /= confusion.sum(-1, keepdims=True)
         prior = posterior[counts.sum(1) > 0].mean(0) if counts.any() else np.ones(VERDICTS)
         prior = (prior + prior[::-1]) / (2 * prior.sum())
         before, posterior = posterior, _posterior(vote_table, confusion, prior, units)
@@ -90,11 +92,6 @@ def _posterior(vote_table: VoteTable, confusion: Floats, prior: Floats, units: i
     total: Floats = np.stack(columns, axis=1).astype(np.float64)
     posterior: Floats = softmax(total + np.log(prior), axis=-1)
     return posterior
-
-
-def _shares_of(counts: Floats) -> Floats:
-    share: Floats = counts / counts.sum(-1, keepdims=True)
-    return share
 
 
 @dataclass(frozen=True)
@@ -129,21 +126,12 @@ class Weighted:
         weights = np.log(1 / (1 / np.clip(accuracy, 0.55, 0.99) - 1))
         mean = weights[vote_table.annotator].mean() if len(vote_table.annotator) else 1.0
         by_name = dict(zip(vote_table.annotators, (weights / mean).tolist(), strict=True))
-        return WeightedVotes(by_name, self.criterion, tuple(self.attributes))
 
+        def label(record: Comparison) -> Label:
+            counts = count(record, self.criterion, lambda vote: by_name.get(vote.annotator, 1.0))
+            return label_of(record, counts, *shares(counts), counts.votes > 0, self.attributes)
 
-@dataclass(frozen=True)
-class WeightedVotes:
-    """Vote shares with a weight per annotator; 1 for those without one."""
-
-    weights: Mapping[str, float]
-    criterion: str | None = None
-    attributes: Sequence[str] = ()
-
-    def __call__(self, record: Comparison) -> Label:
-        """The label of one record."""
-        counts = count(record, self.criterion, lambda vote: self.weights.get(vote.annotator, 1.0))
-        return label_of(record, counts, *shares(counts), counts.votes > 0, self.attributes)
+        return label
 
 
 @dataclass(frozen=True)
@@ -172,33 +160,21 @@ class DawidSkene:
         """Learn the confusion matrices."""
         vote_table = collect(_only(r, self.criterion) for r in records).vote_table()
         found = dawid_skene_em(vote_table, smoothing=self.smoothing)
-        by_name = dict(zip(vote_table.annotators, np.log(found.confusion), strict=True))
-        return TruthPosterior(
-            by_name, np.log(found.pooled), np.log(found.prior), self.criterion, tuple(self.attributes)
-        )
+        pooled, prior = np.log(found.pooled), np.log(found.prior)
+        confusion = dict(zip(vote_table.annotators, np.log(found.confusion), strict=True))
 
+        def label(record: Comparison) -> Label:
+            counts = count(record, self.criterion)
+            logits: Floats = np.zeros((*counts.wins.shape, VERDICTS)) + prior
+            place = record.places
+            for vote in deciding(record.votes, self.criterion):
+                matrix = confusion.get(vote.annotator, pooled)
+                level = {place[i]: value for i, value in levels(vote).items()}
+                for i, j in permutations(level, 2):
+                    logits[i, j] += matrix[:, 1 + int(level[i] < level[j]) - int(level[i] > level[j])]
+            return label_of_truth(record, counts, softmax(logits, axis=-1), self.attributes)
 
-@dataclass(frozen=True)
-class TruthPosterior:
-    """P(truth | votes) of each pair, from log confusion matrices [3, 3] per annotator and a log prior [3]."""
-
-    confusion: Mapping[str, Floats]
-    pooled: Floats
-    prior: Floats
-    criterion: str | None = None
-    attributes: Sequence[str] = ()
-
-    def __call__(self, record: Comparison) -> Label:
-        """The label of one record."""
-        counts = count(record, self.criterion)
-        logits: Floats = np.zeros((*counts.wins.shape, VERDICTS)) + self.prior
-        place = record.places
-        for vote in deciding(record.votes, self.criterion):
-            matrix = self.confusion.get(vote.annotator, self.pooled)
-            level = {place[i]: value for i, value in levels(vote).items()}
-            for i, j in permutations(level, 2):
-                logits[i, j] += matrix[:, 1 + int(level[i] < level[j]) - int(level[i] > level[j])]
-        return label_of_truth(record, counts, softmax(logits, axis=-1), self.attributes)
+        return label
 
 
 def _only(record: Comparison, criterion: str | None, *, checks: bool = False) -> Comparison:

@@ -76,10 +76,9 @@ class VoteTable:
 
 @dataclass(frozen=True)
 class Ratings:
-    """R Likert ratings: unit, annotator (codes), value [R]; prompt, criterion (codes) [U]; criteria (names)."""
+    """R Likert ratings: unit (codes), value [R]; prompt, criterion (codes) [U]; criteria (names)."""
 
     unit: Ints
-    annotator: Ints
     value: Floats
     prompt: Ints
     criterion: Ints
@@ -111,10 +110,8 @@ class VoteTableBuilder:
     def __init__(self) -> None:
         self._units, self._annotators, self._prompts = _Codes(), _Codes(), _Codes()
         self._domains, self._criteria, self._rated, self._items = _Codes(), _Codes(), _Codes(), _Codes()
-        self._verdicts = {name: array("d") for name in VERDICT_COLUMNS}
-        self._of_unit = {name: array("q") for name in UNIT_COLUMNS}
-        self._ratings = {name: array("d") for name in ("unit", "annotator", "value")}
-        self._of_rated = {name: array("q") for name in ("prompt", "criterion")}
+        self._verdicts, self._of_unit = array("d"), array("q")  # rows of VERDICT_COLUMNS, UNIT_COLUMNS
+        self._ratings, self._of_rated = array("d"), array("q")  # rows of unit and value; of prompt and criterion
         self._keys: list[tuple[str, str, str]] = []
         self._records = 0
 
@@ -127,6 +124,7 @@ class VoteTableBuilder:
         for vote in record.votes:
             level = levels(vote)
             pairs = list(combinations(sorted(level, key=place.__getitem__), 2))
+            who = self._annotators[vote.annotator] if pairs or vote.likert else UNKNOWN
             for first, second in pairs:
                 key = (vote.criterion, first, second)
                 unit = units.get(key, UNKNOWN)
@@ -136,12 +134,13 @@ class VoteTableBuilder:
                 side = (first, second).index(shown) if shown in (first, second) else UNKNOWN
                 seconds = np.nan if vote.seconds is None else vote.seconds
                 verdict = TIE + int(level[first] < level[second]) - int(level[first] > level[second])
-                who = self._annotators[vote.annotator]
-                values = (unit, who, verdict, side, seconds, 1 / len(pairs), vote.gold)
-                for column, value in zip(self._verdicts.values(), values, strict=True):
-                    column.append(value)
+                self._verdicts.extend((unit, who, verdict, side, seconds, 1 / len(pairs), vote.gold))
             for completion, rating in (vote.likert or {}).items():
-                self._rate(record, prompt, vote, completion, rating)
+                known = len(self._rated.codes)
+                rated = self._rated[(record.prompt_id, identity(record, completion), vote.criterion)]
+                if rated == known:
+                    self._of_rated.extend((prompt, self._criteria[vote.criterion]))
+                self._ratings.extend((rated, rating))
 
     def taking(self, records: Iterable[Comparison]) -> Iterator[Comparison]:
         """The same records, their votes added as they pass."""
@@ -155,7 +154,7 @@ class VoteTableBuilder:
         unit = self._units[tuple(items)]
         if unit == known:
             lengths = {c.id: len(c.text) for c in record.completions}
-            values = (
+            self._of_unit.extend((
                 prompt,
                 UNKNOWN if record.domain is None else self._domains[record.domain],
                 self._criteria[criterion],
@@ -165,33 +164,20 @@ class VoteTableBuilder:
                 lengths[first] + lengths[second],
                 self._records,
                 *items,
-            )
-            for column, value in zip(self._of_unit.values(), values, strict=True):
-                column.append(value)
+            ))  # fmt: skip
             self._keys.append((record.prompt_id, first, second))
         return unit
 
-    def _rate(self, record: Comparison, prompt: int, vote: Vote, completion: str, rating: float) -> None:
-        known = len(self._of_rated["prompt"])
-        unit = self._rated[(record.prompt_id, identity(record, completion), vote.criterion)]
-        if unit == known:
-            self._of_rated["prompt"].append(prompt)
-            self._of_rated["criterion"].append(self._criteria[vote.criterion])
-        for column, value in zip(self._ratings.values(), (unit, self._annotators[vote.annotator], rating), strict=True):
-            column.append(value)
-
     def vote_table(self) -> VoteTable:
         """The verdicts on pairs so far."""
-        given = {name: np.array(column) for name, column in self._verdicts.items()}
-        whole = {n: given[n].astype(np.int64) for n in ("unit", "annotator", "verdict", "shown_first")}
-        of_unit = {name: np.array(column, dtype=np.int64) for name, column in self._of_unit.items()}
+        verdicts = np.array(self._verdicts).reshape(-1, len(VERDICT_COLUMNS)).T.copy()
+        units = np.array(self._of_unit, dtype=np.int64).reshape(-1, len(UNIT_COLUMNS)).T.copy()
+        given = dict(zip(VERDICT_COLUMNS, verdicts, strict=True))
+        given |= {n: given[n].astype(np.int64) for n in ("unit", "annotator", "verdict", "shown_first")}
+        of_unit = dict(zip(UNIT_COLUMNS, units, strict=True))
         return VoteTable(
-            **whole,
-            seconds=given["seconds"],
-            share=given["share"],
-            check=given["check"].astype(bool),
-            session=of_unit.pop("session").astype(bool),
-            **of_unit,
+            **given | {"check": given["check"].astype(bool)},
+            **of_unit | {"session": of_unit["session"].astype(bool)},
             keys=list(self._keys),
             annotators=self._annotators.names(),
             domains=self._domains.names(),
@@ -201,14 +187,9 @@ class VoteTableBuilder:
 
     def ratings(self) -> Ratings:
         """The Likert ratings so far."""
-        given = {name: np.array(column) for name, column in self._ratings.items()}
-        return Ratings(
-            unit=given["unit"].astype(np.int64),
-            annotator=given["annotator"].astype(np.int64),
-            value=given["value"],
-            **{name: np.array(column, dtype=np.int64) for name, column in self._of_rated.items()},
-            criteria=self._criteria.names(),
-        )
+        unit, value = np.array(self._ratings).reshape(-1, 2).T.copy()
+        prompt, criterion = np.array(self._of_rated, dtype=np.int64).reshape(-1, 2).T.copy()
+        return Ratings(unit.astype(np.int64), value, prompt, criterion, self._criteria.names())
 
 
 def identity(record: Comparison, completion_id: str) -> int:
