@@ -20,6 +20,30 @@ LETTERS = string.ascii_uppercase
 
 
 @dataclass(frozen=True)
+class Questions:
+    """What people are asked.
+
+    Args:
+        form: pair, ranking or likert.
+        criteria: what Likert items are rated on.
+        scale: lowest and highest rating.
+        seed: of the sides.
+
+    Raises:
+        RecordError: another form.
+    """
+
+    form: Form = "pair"
+    criteria: Sequence[str] = ("helpfulness", "harmlessness", "honesty")
+    scale: Sequence[int] = (1, 5)
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.form not in ("pair", "ranking", "likert"):
+            raise RecordError(f"is {self.form!r}", key="annotator.form", remedy="pair, ranking or likert")
+
+
+@dataclass(frozen=True)
 class Item:
     """One item of a record: its form, the ids of the completions to vote on, and whether the answer is known."""
 
@@ -47,19 +71,17 @@ def annotators_of(record: Comparison, item: Item) -> list[str]:
     return sorted({v.annotator for v in record.votes if set(item.completions) <= set(levels(v))})
 
 
-def shown(
-    record: Comparison, order: Sequence[str], *, form: Form, criteria: Sequence[str], scale: Sequence[int]
-) -> dict[str, Any]:
+def shown(record: Comparison, order: Sequence[str], asked: Questions) -> dict[str, Any]:
     """What a page shows of an item, its completions in `order`: no ids and no sources."""
     text = {c.id: c.text for c in record.completions}
     chat = () if isinstance(record.prompt, str) else record.prompt
     return {
-        "form": form,
+        "form": asked.form,
         "prompt": prompt_text(record.prompt),
         "turns": [{"role": m["role"], "content": m["content"]} for m in chat],
         "slots": [{"slot": LETTERS[k], "text": text[i]} for k, i in enumerate(order)],
-        "criteria": list(criteria) if form == "likert" else [],
-        "scale": list(scale),
+        "criteria": list(asked.criteria) if asked.form == "likert" else [],
+        "scale": list(asked.scale),
     }
 
 
@@ -68,8 +90,8 @@ class AnswerError(ValueError):
 
 
 def votes_of(
-    answer: Mapping[str, Any], item: Item, order: Sequence[str], *, annotator: str, seconds: float,
-    criteria: Sequence[str], scale: tuple[int, int], comment: str = "", flagged: bool = False,
+    answer: Mapping[str, Any], item: Item, order: Sequence[str], asked: Questions, *, annotator: str, seconds: float,
+    comment: str = "", flagged: bool = False,
 ) -> list[Vote]:  # fmt: skip
     """The votes that an answer in slots (A, B, ...) stands for.
 
@@ -78,9 +100,8 @@ def votes_of(
             {"likert": {criterion: {"A": 4, ...}}}.
         item: what was answered.
         order: completion ids in the order of the slots.
+        asked: what people are asked.
         annotator, seconds, comment, flagged: of the vote.
-        criteria: names of the Likert criteria.
-        scale: lowest and highest rating.
 
     Raises:
         AnswerError: the answer does not fit.
@@ -100,8 +121,8 @@ def votes_of(
         ranking = _ranking(answer.get("ranking"), slots)
         return [Vote(annotator, ranking=ranking, **common)]
     return [
-        Vote(annotator, criterion=name, likert=_ratings(answer.get("likert"), name, slots, scale), **common)
-        for name in criteria
+        Vote(annotator, criterion=name, likert=_ratings(answer.get("likert"), name, slots, asked.scale), **common)
+        for name in asked.criteria
     ]
 
 
@@ -113,17 +134,10 @@ def _ranking(given: Any, slots: Mapping[str, str]) -> tuple[tuple[str, ...], ...
     return tuple(tuple(slots[slot] for slot in group) for group in groups)
 
 
-def _ratings(given: Any, criterion: str, slots: Mapping[str, str], scale: tuple[int, int]) -> dict[str, float]:
+def _ratings(given: Any, criterion: str, slots: Mapping[str, str], scale: Sequence[int]) -> dict[str, float]:
     ratings = given.get(criterion) if isinstance(given, dict) else None
     low, high = scale
     fits = isinstance(ratings, dict) and set(ratings) == set(slots)
     if not fits or not all(type(r) is int and low <= r <= high for r in ratings.values()):  # type: ignore[union-attr]
         raise AnswerError(f"likert must rate {criterion} of each of {', '.join(slots)} with {low} to {high}")
     return {slots[slot]: float(rating) for slot, rating in dict(ratings or {}).items()}
-
-
-def check_form(form: str) -> Form:
-    """The form by its name. Raises RecordError for another one."""
-    if form not in ("pair", "ranking", "likert"):
-        raise RecordError(f"is {form!r}", key="annotator.form", remedy="pair, ranking or likert")
-    return form  # type: ignore[return-value]

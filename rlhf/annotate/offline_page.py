@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from rlhf.annotate.items import AnswerError, Form, Item, check_form, items_of, shown, votes_of
+from rlhf.annotate.items import AnswerError, Item, Questions, items_of, shown, votes_of
 from rlhf.annotate.job import Job, written
 from rlhf.annotate.page import PAGE, html
 from rlhf.annotate.serve import guidelines_of
@@ -25,49 +25,37 @@ SAME = "the tasks=, form=, criteria=, scale= and seed= must be those of the page
 
 
 @dataclass(frozen=True)
-class Page:
+class Page(Questions):
     """`annotator=page`: `out` is a self-contained HTML page; with the answers' files, `out` gets the votes.
 
     Args:
         answers: files that annotators downloaded from the page.
-        form, criteria, scale, seed: as in `rlhf.annotate.session.AnnotationPlan`; the same both times.
+        form, criteria, scale, seed: what people are asked; the same both times.
         guidelines: text file shown beside every task.
     """
 
     answers: Sequence[str] = ()
-    form: str = "pair"
-    criteria: Sequence[str] = ("helpfulness", "harmlessness", "honesty")
-    scale: Sequence[int] = (1, 5)
-    seed: int = 0
     guidelines: str | None = None
 
     def __call__(self, job: Job) -> None:
         """Write the page, or the votes."""
-        low, high = self.scale
-        how: dict[str, Any] = {
-            "form": check_form(self.form), "criteria": tuple(self.criteria), "scale": (low, high), "seed": self.seed
-        }  # fmt: skip
         if self.answers:
             given = [value for file in self.answers for _, value in lines(file)]
-            job.add_votes(lambda records: votes_from_page(records, given, **how))
+            job.add_votes(lambda records: votes_from_page(records, given, self))
             return
         text = guidelines_of(self.guidelines)
-        written(job.out, offline_page(read(job.task_file()), guidelines=text, **how))
+        written(job.out, offline_page(read(job.task_file()), self, guidelines=text))
 
 
-def offline_page(
-    records: Iterable[Comparison], *, form: Form, criteria: tuple[str, ...], scale: tuple[int, int],
-    guidelines: str, seed: int,
-) -> str:  # fmt: skip
+def offline_page(records: Iterable[Comparison], asked: Questions, *, guidelines: str) -> str:
     """The page as text: sides are drawn per item; ids of completions are replaced by their places.
 
     Args:
         records: the tasks.
-        form, criteria, scale: as in `rlhf.annotate.session.AnnotationPlan`.
+        asked: what people are asked; `votes_from_page` needs the same.
         guidelines: shown beside the task.
-        seed: of the sides; `votes_from_page` needs the same.
     """
-    tasks = _shown(_ordered(records, form, seed), form, criteria, scale)
+    tasks = _shown(_ordered(records, asked), asked)
     data = {"tasks": tasks, "guidelines": guidelines, "key": _key(tasks)}
     text = json.dumps(data).replace("<", "\\u003c")
     script = "\n".join(_inlined((PAGE / name).read_text(encoding="utf-8")) for name in SCRIPTS)
@@ -75,10 +63,9 @@ def offline_page(
 
 
 def votes_from_page(
-    records: Iterable[Comparison], answers: Iterable[Mapping[str, Any]], *, form: Form, criteria: tuple[str, ...],
-    scale: tuple[int, int], seed: int,
-) -> Iterator[Comparison]:  # fmt: skip
-    """The records with the votes of downloaded files (one answer per line); arguments as for the page.
+    records: Iterable[Comparison], answers: Iterable[Mapping[str, Any]], asked: Questions
+) -> Iterator[Comparison]:
+    """The records with the votes of downloaded files (one answer per line); `asked` as for the page.
 
     Somebody's last word on a task counts, by the time `at` of the answer: files of one person may overlap, because the
     page can be downloaded more than once. A task that was skipped in the end has no vote.
@@ -87,8 +74,8 @@ def votes_from_page(
         RecordError: an answer of another page, or one that does not fit its task.
     """
     ours = list(records)
-    tasks = list(_ordered(ours, form, seed))
-    key = _key(_shown(tasks, form, criteria, scale))
+    tasks = list(_ordered(ours, asked))
+    key = _key(_shown(tasks, asked))
     votes: dict[int, list[Vote]] = {}
     for place, answer in _last_words(answers, len(tasks), key):
         record, item, order = tasks[answer["assignment"]]
@@ -96,8 +83,8 @@ def votes_from_page(
             continue
         try:
             given = votes_of(
-                answer["answer"], item, order, annotator=str(answer["annotator"]), seconds=float(answer["seconds"]),
-                criteria=criteria, scale=scale, comment=str(answer.get("comment") or ""),
+                answer["answer"], item, order, asked, annotator=str(answer["annotator"]),
+                seconds=float(answer["seconds"]), comment=str(answer.get("comment") or ""),
                 flagged=bool(answer.get("flagged")),
             )  # fmt: skip
         except (AnswerError, KeyError, TypeError, ValueError) as error:
@@ -124,14 +111,9 @@ def _last_words(answers: Iterable[Mapping[str, Any]], tasks: int, key: str) -> l
     return [(place, answer) for _, place, answer in sorted(newest.values(), key=lambda found: found[0])]
 
 
-def _shown(
-    ordered: Iterable[tuple[Comparison, Item, list[str]]], form: Form, criteria: tuple[str, ...], scale: tuple[int, int]
-) -> list[dict[str, Any]]:
+def _shown(ordered: Iterable[tuple[Comparison, Item, list[str]]], asked: Questions) -> list[dict[str, Any]]:
     """The tasks as the page has them: no ids, no sources."""
-    return [
-        {"assignment": number, **shown(record, order, form=form, criteria=criteria, scale=scale)}
-        for number, (record, _, order) in enumerate(ordered)
-    ]
+    return [{"assignment": number, **shown(record, order, asked)} for number, (record, _, order) in enumerate(ordered)]
 
 
 def _key(tasks: list[dict[str, Any]]) -> str:
@@ -139,11 +121,11 @@ def _key(tasks: list[dict[str, Any]]) -> str:
     return hashlib.sha256(json.dumps(tasks).encode()).hexdigest()[:16]
 
 
-def _ordered(records: Iterable[Comparison], form: Form, seed: int) -> Iterator[tuple[Comparison, Item, list[str]]]:
+def _ordered(records: Iterable[Comparison], asked: Questions) -> Iterator[tuple[Comparison, Item, list[str]]]:
     number = 0
     for record in records:
-        for item in items_of(record, form):
-            rng = np.random.default_rng((seed, number))
+        for item in items_of(record, asked.form):
+            rng = np.random.default_rng((asked.seed, number))
             yield record, item, [item.completions[i] for i in rng.permutation(len(item.completions))]
             number += 1
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import chain
 from pathlib import Path
 
-from rlhf.annotate.items import check_form
 from rlhf.annotate.job import Job
 from rlhf.annotate.session import AnnotationPlan, Session
 from rlhf.annotate.store import Store
@@ -15,11 +14,11 @@ from rlhf.records import RecordError, read, write
 
 
 @dataclass(frozen=True)
-class Web:
+class Web(AnnotationPlan):
     """People annotate in their browsers.
 
     Args:
-        form, overlap, gold_share, criteria, scale, lease_hours, seed: see `AnnotationPlan`.
+        form, criteria, scale, overlap, gold_share, lease_hours, seed: see `AnnotationPlan`.
         pause: see `Session`.
         people: names; each gets a link that stays the same when the server is started again.
         store: database URL; sqlite:///<out>.db by default.
@@ -31,14 +30,7 @@ class Web:
     """
 
     people: Sequence[str] = ()
-    form: str = "pair"
-    overlap: int = 3
-    gold_share: float = 0.1
-    criteria: Sequence[str] = ("helpfulness", "harmlessness", "honesty")
-    scale: Sequence[int] = (1, 5)
-    lease_hours: float = 24.0
     pause: float = 0.3
-    seed: int = 0
     store: str | None = None
     guidelines: str | None = None
     gold: str | None = None
@@ -50,11 +42,7 @@ class Web:
     @property
     def plan(self) -> AnnotationPlan:
         """How the project is annotated."""
-        low, high = self.scale
-        return AnnotationPlan(
-            check_form(self.form), self.overlap, self.gold_share, tuple(self.criteria), (low, high),
-            self.lease_hours, self.seed,
-        )  # fmt: skip
+        return AnnotationPlan(**{f.name: getattr(self, f.name) for f in fields(AnnotationPlan)})
 
     def __call__(self, job: Job) -> None:
         """Serve until stopped (Ctrl-C), then write votes and report. A started project goes on where it was.
@@ -90,7 +78,7 @@ class Web:
         uvicorn.run(web, host=self.host, port=self.port, log_level="warning")
 
     def _write(self, session: Session, job: Job) -> None:
-        low, high = self.plan.scale
+        low, high = self.scale
         number = write(job.out, session.results(), likert=(float(low), float(high)))
         voted = session.store.progress().get("done", 0)
         print(f"{voted} answers on {number} records: {job.out}")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -17,35 +17,29 @@ import numpy as np
 from sqlalchemy import Row, and_, exists, func, or_, select, update
 from sqlalchemy.engine import Connection
 
-from rlhf.annotate.items import AnswerError, Form, Item, annotators_of, check_form, items_of, shown, votes_of
+from rlhf.annotate.items import AnswerError, Item, Questions, annotators_of, items_of, shown, votes_of
 from rlhf.annotate.store import BEFORE, DONE, EXPIRED, OPEN, SKIPPED, Person, Store, assignments, items
 from rlhf.records import Comparison, RecordError, Vote, dump, parse, prompt_text
 
 
 @dataclass(frozen=True)
-class AnnotationPlan:
+class AnnotationPlan(Questions):
     """How a project is annotated; fixed when it begins.
 
     Args:
-        form: pair, ranking or likert.
+        form, criteria, scale: what people are asked.
         overlap: people per item (3 to 5 is usual).
         gold_share: chance that the next item is a gold item, while there are any left for the person.
-        criteria: what Likert items are rated on.
-        scale: lowest and highest rating.
         lease_hours: an item in hand for longer is given to somebody else.
         seed: of sides and of when gold items come.
     """
 
-    form: Form = "pair"
     overlap: int = 3
     gold_share: float = 0.1
-    criteria: Sequence[str] = ("helpfulness", "harmlessness", "honesty")
-    scale: tuple[int, int] = (1, 5)
     lease_hours: float = 24.0
-    seed: int = 0
 
     def __post_init__(self) -> None:
-        check_form(self.form)
+        super().__post_init__()
         if self.overlap < 1:
             raise RecordError(f"is {self.overlap}", key="annotator.overlap", remedy="1 or more; 3 to 5 is usual")
         if not 0 <= self.gold_share < 1:
@@ -108,8 +102,7 @@ class Session:
         if row is None:
             return {"done": True, "progress": self._progress(person)}
         record = parse(json.loads(row.json))
-        plan = self.plan
-        task = shown(record, json.loads(row.slots), form=row.form, criteria=plan.criteria, scale=plan.scale)
+        task = shown(record, json.loads(row.slots), self.plan)
         return {"done": False, "assignment": row.id, **task, "progress": self._progress(person)}
 
     def answer(self, person: Person, body: dict[str, Any]) -> None:
@@ -189,8 +182,8 @@ class Session:
             raise AnswerError("answer must be an object")
         item = Item(row.form, tuple(json.loads(row.completions)), bool(row.gold))
         return votes_of(
-            kept["answer"], item, json.loads(row.slots), annotator=name, seconds=kept["seconds"],
-            criteria=self.plan.criteria, scale=self.plan.scale, comment=kept["comment"], flagged=kept["flagged"],
+            kept["answer"], item, json.loads(row.slots), self.plan, annotator=name, seconds=kept["seconds"],
+            comment=kept["comment"], flagged=kept["flagged"],
         )  # fmt: skip
 
     def _wait(self, person: Person) -> None:

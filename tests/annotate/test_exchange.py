@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from rlhf.annotate.exchange import from_argilla, from_label_studio, to_argilla, to_label_studio
+from rlhf.annotate.items import Questions
 from rlhf.annotate.offline_page import offline_page, votes_from_page
 from rlhf.records import Comparison, Completion, RecordError
 
@@ -132,7 +133,7 @@ def test_argilla_answers_that_are_not_ours_are_refused(row, message):
 def test_the_page_is_whole_blind_and_cannot_be_injected(form):
     evil = Completion("c0", "<img src=x onerror=alert(2)>", {"model": "secret"})
     records = [Comparison("p", "</script><script>alert(1)</script>", (evil, Completion("c1", "b")))]
-    page = offline_page(records, form=form, guidelines="Be kind </script>", **HOW)
+    page = offline_page(records, Questions(form, **HOW), guidelines="Be kind </script>")
     assert "secret" not in page
     assert "</script><script>alert" not in page
     assert "<img src=x" not in page
@@ -144,7 +145,7 @@ def test_the_page_is_whole_blind_and_cannot_be_injected(form):
 
 def test_answers_of_the_page_are_about_the_completions_that_were_shown():
     records = tasks(20, 2)
-    page = offline_page(records, form="pair", guidelines="", **HOW)
+    page = offline_page(records, Questions(**HOW), guidelines="")
     shown = json.loads(re.search(r'id="data">(.*?)</script>', page, re.S)[1])["tasks"]
     assert 0 < np.mean([t["slots"][0]["text"].startswith("answer 0") for t in shown]) < 1, "sides are drawn"
     answers = [
@@ -152,7 +153,7 @@ def test_answers_of_the_page_are_about_the_completions_that_were_shown():
          "answer": {"choice": next(s["slot"] for s in t["slots"] if s["text"].startswith("answer 1"))}}
         for t in shown
     ]  # fmt: skip
-    for record in votes_from_page(records, answers, form="pair", **HOW):
+    for record in votes_from_page(records, answers, Questions(**HOW)):
         (vote,) = record.votes
         assert vote.choice == "c1"
         assert vote.annotator == "ann"
@@ -162,11 +163,11 @@ def test_answers_that_do_not_fit_the_page_are_refused_and_no_record_is_lost():
     alone = Comparison("p9", "only one answer", (Completion("c0", "x"),))
     records = [*tasks(2, 2), alone]
     fits = {"assignment": 0, "annotator": "ann", "seconds": 2.0, "answer": {"choice": "A"}}
-    voted = list(votes_from_page(records, [fits, fits | {"answer": {"choice": "B"}}], form="pair", **HOW))
+    voted = list(votes_from_page(records, [fits, fits | {"answer": {"choice": "B"}}], Questions(**HOW)))
     assert [len(r.votes) for r in voted] == [1, 0, 0], "the last word counts; a record without items stays"
     for wrong, key in (
         ({"assignment": 7}, "assignment"), ({"annotator": ""}, "annotator"), ({"page": "of others"}, "page"),
         ({"answer": {"ranking": []}}, "answer"), ({"seconds": "long"}, "answer"),
     ):  # fmt: skip
         with pytest.raises(RecordError, match=f"answer 2: key '{key}'"):
-            list(votes_from_page(records, [fits, fits | wrong], form="pair", **HOW))
+            list(votes_from_page(records, [fits, fits | wrong], Questions(**HOW)))

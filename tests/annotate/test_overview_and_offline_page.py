@@ -9,6 +9,7 @@ import pytest
 from desk import begin, press, progress, ready
 from projects import person, project, tasks, work
 
+from rlhf.annotate.items import Questions
 from rlhf.annotate.offline_page import offline_page, votes_from_page
 from rlhf.annotate.serve import GUIDELINES
 from rlhf.records import Comparison, Completion, RecordError
@@ -44,7 +45,7 @@ def test_hostile_texts_stay_texts_on_every_page(page, serve, tmp_path, form):
     assert "flagged, skipped" in notes
     file = tmp_path / "page.html"
     how = {"form": form, "criteria": (HOSTILE[1],), "scale": (1, 5), "seed": 0}
-    file.write_text(offline_page([evil], guidelines="\n".join(HOSTILE), **how), encoding="utf-8")
+    file.write_text(offline_page([evil], Questions(**how), guidelines="\n".join(HOSTILE)), encoding="utf-8")
     page.goto(file.as_uri())
     page.wait_for_selector(".answer")
     assert page.title() == "Annotation, offline"
@@ -114,7 +115,7 @@ def downloaded(page, button):
 
 def opened(page, tmp_path, records, how):
     file = tmp_path / "page.html"
-    file.write_text(offline_page(records, guidelines=GUIDELINES, **how), encoding="utf-8")
+    file.write_text(offline_page(records, Questions(**how), guidelines=GUIDELINES), encoding="utf-8")
     page.goto(file.as_uri())
     page.wait_for_selector(".answer")
     return json.loads(page.locator("#data").text_content())["tasks"]
@@ -147,8 +148,8 @@ def test_the_page_without_a_server_keeps_downloads_any_part_and_comes_back_as_vo
     second = downloaded(page, download)
     assert set(asked) <= {"file", "blob"}, "no network"
     with pytest.raises(RecordError, match="another page"):
-        list(votes_from_page(records, first, **how | {"seed": 4}))  # the sides would be others
-    voted = list(votes_from_page(records, [*second, *first], **how))
+        list(votes_from_page(records, first, Questions(**how | {"seed": 4})))  # the sides would be others
+    voted = list(votes_from_page(records, [*second, *first], Questions(**how)))
     assert [len(r.votes) for r in voted] == [len(expected) * n for n in (1, 0, 1, 1)], (
         "what both files have counts once, a skipped task not at all"
     )

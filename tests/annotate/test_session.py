@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 from projects import person, project, tasks, work
 
-from rlhf.annotate.items import AnswerError, Item, votes_of
+from rlhf.annotate.items import AnswerError, Item, Questions, votes_of
 from rlhf.annotate.report import ReportOptions, disputed, report
 from rlhf.annotate.session import Gone, TooSoon
 from rlhf.labels.dawid_skene import adjudicated
@@ -90,7 +90,7 @@ def test_answers_that_do_not_fit_are_refused_and_the_item_stays(tmp_path, answer
 
 def test_ranking_and_likert_answers_become_votes():
     order = ["c2", "c0", "c1"]
-    common = {"annotator": "a", "seconds": 1.0, "criteria": ["honesty"], "scale": (1, 5)}
+    common = {"annotator": "a", "seconds": 1.0, "asked": Questions(criteria=["honesty"])}
     item = Item("ranking", ("c0", "c1", "c2"))
     (vote,) = votes_of({"ranking": [["B"], ["A", "C"]]}, item, order, **common)
     assert vote.ranking == (("c0",), ("c2", "c1"))
