@@ -19,11 +19,11 @@ from rlhf.assemble.checks.renamed import refuse_old_names
 from rlhf.assemble.loggers import finish_wandb, quiet
 from rlhf.assemble.schema.bounds import check_ranges
 from rlhf.assemble.schema.commands import Evaluate
-from rlhf.data.part import PARTS, SplitRecords
+from rlhf.data.splits import PARTS, SplitRecords
 from rlhf.records import RecordError, prompt_hash
 
 if TYPE_CHECKING:
-    from rlhf.data.part import RecordStream
+    from rlhf.data.source import RecordStream
     from rlhf.evaluation.report.write import Report
     from rlhf.evaluation.run import EvaluationRun
     from rlhf.evaluation.score_source import ScoreSource

@@ -25,14 +25,18 @@ Importer = Callable[[Rows, OnBad], Iterator[Comparison]]
 SKIPPED_SHOWN = 100  # how many skipped rows keep their message; all are counted
 
 
-class RecordSource(Protocol):
-    """Anything that gives records from the start and tells of the rows that it could not read."""
-
-    skipped: list[str]
-    skipped_count: int
+class RecordStream(Protocol):
+    """Anything that gives records: a `Source`, a toy world, or a part of one."""
 
     def records(self) -> Iterator[Comparison]:
         """The records from the start."""
+
+
+class RecordSource(RecordStream, Protocol):
+    """A stream that tells of the rows that it could not read."""
+
+    skipped: list[str]
+    skipped_count: int
 
 
 @dataclass

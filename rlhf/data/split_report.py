@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -16,6 +17,7 @@ from rlhf.stats.arrays import Ints
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
+AXES = ("all", "domain", "difficulty")  # what records are counted by
 
 REMEDY: Mapping[Split, str] = {
     "train": "nothing to train on: lower split.val and split.test",
@@ -24,27 +26,7 @@ REMEDY: Mapping[Split, str] = {
 }
 
 
-@dataclass
-class _Axis:
-    """Codes of the values of one attribute, and records per value and split; `prompts` is filled at the end."""
-
-    codes: dict[str, int] = field(default_factory=dict)
-    records: list[list[int]] = field(default_factory=list)
-
-    def add(self, value: str, split: int) -> int:
-        """Count a record; returns the code of its value."""
-        code = self.codes.setdefault(value, len(self.codes))
-        if code == len(self.records):
-            self.records.append([0] * len(SPLITS))
-        self.records[code][split] += 1
-        return code
-
-    def as_dict(self, prompts: Ints) -> dict[str, Any]:
-        """Per value, in the order of the names: records, prompts and share of the prompts per split."""
-        return {v: _row(self.records[code], prompts[code]) for v, code in sorted(self.codes.items())}
-
-
-def _row(records: list[int], prompts: Ints) -> dict[str, dict[str, float]]:
+def _row(records: Sequence[int], prompts: Ints) -> dict[str, dict[str, float]]:
     total = int(prompts.sum()) or 1
     return {
         s: {"records": records[i], "prompts": int(prompts[i]), "fraction": int(prompts[i]) / total}
@@ -66,8 +48,9 @@ class SplitReport:
     threshold: float = 0.6
 
     def __post_init__(self) -> None:
-        self._axes = {name: _Axis() for name in ("all", "domain", "difficulty")}
-        self._prompts = Spill([("split", "u1"), ("domain", "u4"), ("difficulty", "u4")])
+        self._codes: dict[str, dict[str, int]] = {axis: {} for axis in AXES}
+        self._records = Counter[tuple[str, int, int]]()  # axis, code of its value, split
+        self._prompts = Spill([("split", "u1"), *((axis, "u4") for axis in AXES)])
         self._texts = Spill([("split", "u1")])
         self._index = NearDuplicates(self.threshold) if self.near_duplicates else None
         self._places: dict[str, set[Split]] = {}
@@ -75,10 +58,11 @@ class SplitReport:
     def add(self, record: Comparison, split: Split) -> None:
         """Count one record."""
         key, place = prompt_hash(record.prompt), SPLITS.index(split)
-        self._axes["all"].add("", place)
-        domain = self._axes["domain"].add(record.domain or "none", place)
-        difficulty = self._axes["difficulty"].add(str(record.meta.get("difficulty", "none")), place)
-        self._prompts.add(key, place, domain, difficulty)
+        values = ("", record.domain or "none", str(record.meta.get("difficulty", "none")))
+        known = zip(self._codes.values(), values, strict=True)
+        codes = [of_axis.setdefault(value, len(of_axis)) for of_axis, value in known]
+        self._records.update((axis, code, place) for axis, code in zip(AXES, codes, strict=True))
+        self._prompts.add(key, place, *codes)
         for completion in record.completions:
             self._texts.add(prompt_hash(completion.text), place)
         if self._index is not None:
@@ -102,25 +86,32 @@ class SplitReport:
         empty                         splits without a record, each with a remedy
         """
         prompts, straddling = self._count_prompts()
-        records = self._axes["all"].records or [[0] * len(SPLITS)]
+        tables = {
+            axis: {value: _row(self._counted(axis, code), prompts[axis][code]) for value, code in sorted(codes.items())}
+            for axis, codes in self._codes.items()
+        }
+        whole = self._counted("all", 0)
         return {
-            "splits": _row(records[0], prompts["all"].sum(0)),
-            **{axis: self._axes[axis].as_dict(prompts[axis]) for axis in ("domain", "difficulty")},
-            "balance_p": {axis: _balance(prompts[axis].tolist()) for axis in ("domain", "difficulty")},
+            "splits": _row(whole, prompts["all"].sum(0)),
+            **{axis: tables[axis] for axis in AXES[1:]},
+            "balance_p": {axis: _balance(prompts[axis].tolist()) for axis in AXES[1:]},
             "prompts_in_several_splits": straddling,
             "completions_shared": sum(_shared_with_train(bucket) for bucket in self._texts.buckets()),
             "near_duplicate_prompts": self._near_duplicates(),
-            "empty": {s: REMEDY[s] for s, n in zip(SPLITS, records[0], strict=True) if not n},
+            "empty": {s: REMEDY[s] for s, n in zip(SPLITS, whole, strict=True) if not n},
         }
+
+    def _counted(self, axis: str, code: int) -> list[int]:
+        """Records of a value per split."""
+        return [self._records[axis, code, split] for split in range(len(SPLITS))]
 
     def _count_prompts(self) -> tuple[dict[str, Ints], int]:
         """Different prompts per value and split of every axis, and how many are in more than one split."""
-        counts = {n: np.zeros((len(a.codes), len(SPLITS)), dtype=np.int64) for n, a in self._axes.items()}
+        counts = {axis: np.zeros((len(c), len(SPLITS)), dtype=np.int64) for axis, c in self._codes.items()}
         straddling = 0
         for bucket in self._prompts.buckets():
             for name, table in counts.items():
-                code = bucket[name] if name != "all" else np.zeros(len(bucket), dtype=np.uint32)
-                found = np.unique(np.stack([bucket["hash"], code, bucket["split"]]).astype(np.uint64), axis=1)
+                found = np.unique(np.stack([bucket["hash"], bucket[name], bucket["split"]]).astype(np.uint64), axis=1)
                 np.add.at(table, (found[1].astype(np.int64), found[2].astype(np.int64)), 1)
             homes = np.unique(np.stack([bucket["hash"], bucket["split"]]).astype(np.uint64), axis=1)[0]
             straddling += int((np.unique(homes, return_counts=True)[1] > 1).sum())

@@ -12,19 +12,23 @@ A splitter with `needs_fit` reads the data once before it can answer, and keeps 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from math import floor
 from typing import ClassVar, Protocol
 
+from rlhf.data.source import RecordStream
 from rlhf.data.split_report import SPLITS, Split, SplitReport
 from rlhf.records import Comparison, RecordError, prompt_hash
 
 __all__ = [
-    "SPLITS", "BalancedSplit", "FittedSplit", "HashSplit", "OfficialSplit", "Shares", "Split", "SplitReport",
+    "PARTS", "SPLITS", "BalancedSplit", "FittedSplit", "HashSplit", "OfficialSplit", "Shares", "Split",
+    "SplitRecords", "SplitReport",
     "Splitter", "at_least_one", "by_hash", "by_unit", "unit",
 ]  # fmt: skip
+
+PARTS = (*SPLITS, "all")
 
 OFFICIAL_NAMES: Mapping[str, Split] = {
     "train": "train", "training": "train",
@@ -179,6 +183,31 @@ class OfficialSplit(FittedSplit):
             remedy = f"one of {', '.join(self.names)}, or set split.names"
             raise RecordError(f"is {name!r}", key=f"meta.{self.key}", remedy=remedy)
         return self.names[name]
+
+
+class SplitRecords:
+    """The records of one part, as a stream.
+
+    Args:
+        source: all the records.
+        splitter: fitted here where it needs it, once.
+        part: one of `PARTS`.
+
+    Raises:
+        ValueError: another name.
+    """
+
+    def __init__(self, source: RecordStream, splitter: Splitter, part: str) -> None:
+        if part not in PARTS:
+            raise RecordError(f"part={part}: one of {', '.join(PARTS)}")
+        self.source, self.splitter, self.part = source, splitter, part
+        if part != "all" and splitter.needs_fit:
+            splitter.fit(source.records())
+
+    def records(self) -> Iterator[Comparison]:
+        """From the start."""
+        every = self.part == "all"
+        return (r for r in self.source.records() if every or self.splitter.split_of(r) == self.part)
 
 
 def unit(key: str, seed: int) -> float:

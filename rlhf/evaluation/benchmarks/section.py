@@ -7,7 +7,7 @@ from itertools import islice
 
 import numpy as np
 
-from rlhf.data.part import RecordStream
+from rlhf.data.source import RecordStream
 from rlhf.evaluation.benchmarks.items import Benchmark, BenchmarkItem, items
 from rlhf.evaluation.report.section import Cell, Evaluation, Section, Table, as_key, cell
 from rlhf.evaluation.score_source import ScoreSource

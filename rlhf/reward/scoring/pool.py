@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch.distributed as dist
 
-from rlhf.data.part import RecordStream
+from rlhf.data.source import RecordStream
 from rlhf.records import Comparison
 from rlhf.reward.scoring.scorer import Scorer
 
