@@ -56,11 +56,6 @@ Reviser = Callable[[Comparison], Comparison]
 """A record to the record with further completions, before it is voted on."""
 
 
-def as_it_is(record: Comparison) -> Comparison:
-    """No new completions."""
-    return record
-
-
 @dataclass
 class AiFeedback:
     """Votes of judges on every pair of completions.
@@ -78,7 +73,7 @@ class AiFeedback:
     principles: Sequence[Principle] = (Principle("overall", OVERALL),)
     tie: float = 0.05
     parallel: int = 8
-    revise: Reviser = as_it_is
+    revise: Reviser | None = None
     model: str | None = None
     base_url: str | None = None
     requests_per_minute: float | None = None
@@ -126,7 +121,7 @@ class AiFeedback:
                 yield future.result()
 
     def _voted(self, record: Comparison) -> Comparison:
-        record = self.revise(record)
+        record = self.revise(record) if self.revise else record
         votes = [
             vote
             for judge in self.judges

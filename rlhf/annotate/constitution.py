@@ -9,7 +9,7 @@ from pathlib import Path
 
 import yaml
 
-from rlhf.annotate.ai_feedback import AiFeedback, Principle, as_it_is
+from rlhf.annotate.ai_feedback import AiFeedback, Principle
 from rlhf.annotate.judges import EndpointJudge
 from rlhf.collect.decoding import Decoding
 from rlhf.collect.endpoint import EndpointPolicy
@@ -99,4 +99,4 @@ def constitutional(
     """
     principles = principles_from(constitution)
     writer = CritiqueAndRevise(EndpointPolicy(judges[0].endpoint), principles, revise, seed)
-    return AiFeedback(judges, principles, tie, parallel, writer if revise else as_it_is)
+    return AiFeedback(judges, principles, tie, parallel, writer if revise else None)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from hashlib import sha256
 from itertools import combinations
@@ -34,26 +34,22 @@ LABEL_STUDIO_CONFIG = """<View>
 
 def label_studio(job: Job, *, answers: str | None) -> None:
     """Without answers: `out` is Label Studio's import, the interface beside it. With answers: `out` gets the votes."""
-    if answers is not None:
-        tasks = _json(answers)
-        job.add_votes(lambda records: from_label_studio(records, tasks))
-        return
-    written(job.out, json.dumps(list(to_label_studio(read(job.task_file()))), ensure_ascii=False, indent=1))
-    written(Path(f"{job.out}.interface.xml"), LABEL_STUDIO_CONFIG)
+    _exchanged(job, answers, to_label_studio, from_label_studio)
+    if answers is None:
+        written(Path(f"{job.out}.interface.xml"), LABEL_STUDIO_CONFIG)
 
 
 def argilla(job: Job, *, answers: str | None) -> None:
     """Without answers: `out` is a JSON of Argilla records. With answers: `out` gets the votes."""
-    if answers is not None:
-        rows = _json(answers)
-        job.add_votes(lambda records: from_argilla(records, rows))
+    _exchanged(job, answers, to_argilla, from_argilla)
+
+
+def _exchanged(job: Job, answers: str | None, export: Callable[..., Any], import_votes: Callable[..., Any]) -> None:
+    if answers is None:
+        written(job.out, json.dumps(list(export(read(job.task_file()))), ensure_ascii=False, indent=1))
         return
-    written(job.out, json.dumps(list(to_argilla(read(job.task_file()))), ensure_ascii=False, indent=1))
-
-
-def _json(path: str) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = json.loads(Path(path).read_text(encoding="utf-8"))
-    return found
+    found = json.loads(Path(answers).read_text(encoding="utf-8"))
+    job.add_votes(lambda records: import_votes(records, found))
 
 
 def task_keys(records: Sequence[Comparison]) -> list[str]:

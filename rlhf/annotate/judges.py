@@ -10,7 +10,6 @@ import math
 import re
 import threading
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -183,7 +182,7 @@ def gold_of(folder: str | None, file: str | None = None) -> Gold:
         RecordError: the file is not there, or is not JSON; when it is asked, the file does not know the completions.
     """
     if file is not None:
-        return partial(_written, _truth(file), file)
+        return _gold_of_file(file)
     if folder is None:
         return gold_in_meta
     import rlhf
@@ -195,22 +194,21 @@ def gold_of(folder: str | None, file: str | None = None) -> Gold:
 BESIDE = "the step-<n>.gold.json that lies beside the task file, <run>/oversight/step-<n>.tasks.jsonl"
 
 
-def _truth(file: str) -> dict[str, dict[str, float]]:
+def _gold_of_file(file: str) -> Gold:
+    def unfit(problem: str) -> RecordError:
+        return RecordError(problem, key="annotator.gold.file", place=file, remedy=BESIDE)
+
     if not Path(file).is_file():
-        raise _unfit("no such file", file)
+        raise unfit("no such file")
     try:
         truth: dict[str, dict[str, float]] = json.loads(Path(file).read_text(encoding="utf-8"))
     except ValueError as error:
-        raise _unfit(f"is not JSON: {error}", file) from error
-    return truth
+        raise unfit(f"is not JSON: {error}") from error
 
+    def gold(record: Comparison) -> list[float]:
+        known = truth.get(record.prompt_id, {})
+        if missing := [c.id for c in record.completions if c.id not in known]:
+            raise unfit(f"knows nothing of {', '.join(missing)} of prompt {record.prompt_id}")
+        return [float(known[c.id]) for c in record.completions]
 
-def _written(truth: dict[str, dict[str, float]], file: str, record: Comparison) -> list[float]:
-    known = truth.get(record.prompt_id, {})
-    if missing := [c.id for c in record.completions if c.id not in known]:
-        raise _unfit(f"knows nothing of {', '.join(missing)} of prompt {record.prompt_id}", file)
-    return [float(known[c.id]) for c in record.completions]
-
-
-def _unfit(problem: str, file: str) -> RecordError:
-    return RecordError(problem, key="annotator.gold.file", place=file, remedy=BESIDE)
+    return gold

@@ -98,24 +98,18 @@ def rows(quality: pd.DataFrame) -> list[dict[str, object]]:
 def bonus(quality: pd.DataFrame, *, per_vote: float, floor: float = 0.6) -> Floats:
     """Bonus [A] in the unit of `per_vote`: votes · per_vote · (q - floor) / (1 - floor), never negative.
 
-    q is the lower end of Wilson's 90% interval of the gold accuracy, or of the leave-one-out agreement where
+    q is the lower end of Wilson's 90% interval (1927) of the gold accuracy, or of the leave-one-out agreement where
     there are fewer than 10 gold votes: few votes earn little. Nobody with a flag gets one before somebody has looked.
     """
     gold = (quality.gold_votes >= 10).to_numpy()
     share = np.where(gold, quality.gold_accuracy, quality.leave_one_out)
     number = np.where(gold, quality.gold_votes, quality.votes)
-    low = wilson_low(np.nan_to_num(share), np.maximum(number, 1))
+    known, number, z = np.nan_to_num(share), np.maximum(number, 1), 1.645
+    spread = z * np.sqrt(known * (1 - known) / number + z**2 / (4 * number**2))
+    low = (known + z**2 / (2 * number) - spread) / (1 + z**2 / number)
     worth = np.clip((low - floor) / (1 - floor), 0, 1) * quality.votes.to_numpy() * per_vote
     clean = np.array([not f for f in flags(quality)], dtype=bool)
     return np.where(clean & np.isfinite(share), worth, 0.0)
-
-
-def wilson_low(share: Floats, number: Floats, z: float = 1.645) -> Floats:
-    """Lower end of Wilson's interval (1927) of a share of `number` trials."""
-    centre = share + z**2 / (2 * number)
-    spread = z * np.sqrt(share * (1 - share) / number + z**2 / (4 * number**2))
-    low: Floats = (centre - spread) / (1 + z**2 / number)
-    return low
 
 
 def displayed(vote_table: VoteTable) -> Ints:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 from fastapi import FastAPI, HTTPException, Request, Response
-from fastapi.responses import FileResponse, HTMLResponse, PlainTextResponse, StreamingResponse
+from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, PlainTextResponse, StreamingResponse
 
 from rlhf.annotate.items import AnswerError
 from rlhf.annotate.page import PAGE, html
@@ -38,10 +39,16 @@ def app(session: Session, *, guidelines: str, options: ReportOptions) -> FastAPI
     """
     web = FastAPI(title="annotation", docs_url=None, redoc_url=None, openapi_url=None)
     web.middleware("http")(_headers)
+    for refusal, status in ((AnswerError, 422), (Gone, 409), (TooSoon, 409)):
+        web.exception_handler(refusal)(partial(_refused, status))
     _pages(web)
     _tasks(web, session, guidelines)
     _admin(web, session, options)
     return web
+
+
+def _refused(status: int, request: Request, error: Exception) -> JSONResponse:
+    return JSONResponse({"detail": str(error)}, status)
 
 
 async def _headers(request: Request, go_on: Callable[[Request], Awaitable[Response]]) -> Response:
@@ -90,20 +97,12 @@ def _tasks(web: FastAPI, session: Session, guidelines: str) -> None:
 
     @web.post("/api/{token}/answer")
     def answer(token: str, body: dict[str, Any]) -> dict[str, Any]:
-        try:
-            session.answer(who(token), body)
-        except AnswerError as error:
-            raise HTTPException(422, str(error)) from error
-        except (Gone, TooSoon) as error:
-            raise HTTPException(409, str(error)) from error
+        session.answer(who(token), body)
         return {"ok": True}
 
     @web.post("/api/{token}/skip")
     def skip(token: str, body: dict[str, Any]) -> dict[str, Any]:
-        try:
-            session.skip(who(token), body)
-        except (Gone, TooSoon) as error:
-            raise HTTPException(409, str(error)) from error
+        session.skip(who(token), body)
         return {"ok": True}
 
     @web.post("/api/{token}/undo")

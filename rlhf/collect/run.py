@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -129,11 +130,10 @@ def _whole_lines(path: Path) -> int:
 
 def _sums(samples: Path, key: str) -> dict[str, float]:
     """Sums of the numbers of all prompts, whichever process made them."""
-    total: dict[str, float] = {}
+    total = Counter[str]()
     for line in _lines(samples):
-        for name, number in line[key].items():
-            total[name] = total.get(name, 0) + number
-    return total
+        total.update(line[key])
+    return dict(total)
 
 
 def _note(file: IO[str], stage: str, dropped: Dropped) -> None:

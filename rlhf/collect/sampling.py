@@ -64,7 +64,7 @@ class Completer:
     attempts: int = 4
     seed: int = 0
     counts: Counter[str] = field(default_factory=Counter, init=False)
-    usage: dict[str, float] = field(default_factory=dict, init=False)
+    usage: Counter[str] = field(default_factory=Counter, init=False)
 
     def __post_init__(self) -> None:
         if not self.policies:
@@ -112,8 +112,7 @@ class Completer:
     def _ask(self, task: Task, slot: Slot, seeds: Sequence[int]) -> list[Draft]:
         drafts = self.policies[slot.policy].answer(task.prompt, slot.decoding, seeds)
         for draft in drafts:
-            for name, number in draft.usage.items():
-                self.usage[name] = self.usage.get(name, 0) + number
+            self.usage.update(draft.usage)
         return drafts
 
     def _close(self, own: Any, others: list[Any]) -> bool:

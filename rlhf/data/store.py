@@ -45,9 +45,19 @@ def write_store(folder: Path, rows: Iterable[tuple[str, Row]], report: Any) -> N
     unfinished = Path(tempfile.mkdtemp(prefix=folder.name + ".", dir=folder.parent))
     try:
         with ExitStack() as stack:
-            writers: dict[str, _Writer] = {s: stack.enter_context(_Writer(unfinished / f"{s}.arrow")) for s in SPLITS}
-            for split, row in rows:
-                writers[split].add(row)
+            streams: dict[str, pa.RecordBatchStreamWriter] = {}
+            for split in SPLITS:
+                file = stack.enter_context(pa.OSFile(str(unfinished / f"{split}.arrow"), "wb"))
+                streams[split] = stack.enter_context(pa.ipc.new_stream(file, SCHEMA))
+            waiting: dict[str, list[Row]] = {s: [] for s in SPLITS}
+            for name, row in rows:
+                waiting[name].append(row)
+                if len(waiting[name]) == CHUNK:
+                    streams[name].write_batch(pa.RecordBatch.from_pylist(waiting[name], SCHEMA))
+                    waiting[name] = []
+            for name, left in waiting.items():
+                if left:
+                    streams[name].write_batch(pa.RecordBatch.from_pylist(left, SCHEMA))
         (unfinished / "data_report.json").write_text(json.dumps(report(), indent=2))
         os.replace(unfinished, folder)
     except OSError:
@@ -55,33 +65,6 @@ def write_store(folder: Path, rows: Iterable[tuple[str, Row]], report: Any) -> N
             raise
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
-
-
-class _Writer:
-    """Appends rows to an Arrow stream file, a thousand at a time."""
-
-    def __init__(self, path: Path) -> None:
-        self.sink = pa.OSFile(str(path), "wb")
-        self.stream = pa.ipc.new_stream(self.sink, SCHEMA)
-        self.rows: list[Row] = []
-
-    def add(self, row: Row) -> None:
-        self.rows.append(row)
-        if len(self.rows) == CHUNK:
-            self.flush()
-
-    def flush(self) -> None:
-        if self.rows:
-            self.stream.write_batch(pa.RecordBatch.from_pylist(self.rows, SCHEMA))
-        self.rows = []
-
-    def __enter__(self) -> _Writer:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.flush()
-        self.stream.close()
-        self.sink.close()
 
 
 class Rows:

@@ -1,7 +1,8 @@
 """Votes to labels: what the raw votes on one record add up to. numpy only, no torch.
 
 Every form of vote says the same kind of thing about the completions it names: for each pair, which is better, or
-that they are tied. A pairwise vote says it of one pair, a ranking and Likert ratings of all pairs they name.
+that they are tied. A pairwise vote says it of one pair, a ranking and Likert ratings of all pairs they name. An option
+out of its range raises RecordError.
 """
 
 from __future__ import annotations
@@ -50,13 +51,9 @@ def soft(
     (Borda), which keeps the order of a single ranking; `margin` is the mean stated margin of the winning side.
 
     Args:
-        record: the record with its votes.
         criterion: only votes on this criterion; None = votes on "overall" if there are any, else all votes.
         pseudocount: a >= 0, votes added to each side of every labelled pair (0.5 Jeffreys, 1 Laplace).
         attributes: criteria whose mean Likert ratings become the columns of `score`.
-
-    Raises:
-        RecordError: an option out of its range.
     """
     if pseudocount < 0:
         raise RecordError(f"is {pseudocount:g}", key="aggregation.pseudocount", remedy="0, or positive to smooth")
@@ -69,9 +66,6 @@ def majority(record: Comparison, *, criterion: str | None = None, attributes: Se
 
     A pair is tied where both sides have as many votes, and where more votes say tie than either side. As many ties
     as votes for the stronger side leave the pair to that side. Everything else as in `soft`.
-
-    Raises:
-        RecordError: an option out of its range.
     """
     counts = count(record, criterion)
     beats = (counts.wins > counts.wins.T) & (counts.wins >= counts.ties)
@@ -86,14 +80,9 @@ def discard(
     """`soft` without the pairs that got too few votes or with too little agreement.
 
     Args:
-        record: the record with its votes.
-        criterion: as in `soft`.
+        criterion, attributes: as in `soft`.
         min_votes: pairs with fewer votes become unobserved.
         min_agreement: pairs whose most frequent answer (i, j or tie) has a smaller share become unobserved.
-        attributes: as in `soft`.
-
-    Raises:
-        RecordError: an option out of its range.
     """
     if not 0 <= min_agreement <= 1:
         raise RecordError(f"is {min_agreement:g}", key="aggregation.min_agreement", remedy="a share, 0 to 1")

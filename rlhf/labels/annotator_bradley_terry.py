@@ -132,9 +132,8 @@ class AnnotatorBradleyTerry:
     """Labels from the fitted scores: p_ij = P(i) + P(tie) / 2 of an annotator who follows the scores.
 
     Args:
-        criterion: as in `rlhf.labels.aggregation.soft`.
+        criterion, attributes: as in `rlhf.labels.aggregation.soft`.
         score_sd, reliability_sd: see the module.
-        attributes: as in `soft`.
     """
 
     criterion: str | None = None

@@ -102,9 +102,8 @@ class Weighted:
     [0.55, 0.99]. Weights have mean 1, so the number of votes keeps its meaning. p_ij = Σ w (win + tie / 2) / Σ w.
 
     Args:
-        criterion: as in `rlhf.labels.aggregation.soft`.
+        criterion, attributes: as in `rlhf.labels.aggregation.soft`.
         gold_votes: gold items from which on they decide an annotator's reliability.
-        attributes: as in `soft`.
     """
 
     criterion: str | None = None
@@ -142,9 +141,8 @@ class DawidSkene:
     larger; probabilities need the temperature fitted on raw votes.
 
     Args:
-        criterion: as in `rlhf.labels.aggregation.soft`.
+        criterion, attributes: as in `rlhf.labels.aggregation.soft`.
         smoothing: votes' worth of the average annotator in everyone's matrix.
-        attributes: as in `soft`.
     """
 
     criterion: str | None = None
@@ -189,10 +187,8 @@ def adjudicated(
     """`soft`, but on pairs that an expert voted on only the experts' votes count.
 
     Args:
-        record: the record with its votes.
         experts: annotators whose word is final; see the adjudication queue of the agreement report.
-        criterion: as in `rlhf.labels.aggregation.soft`.
-        attributes: as in `soft`.
+        criterion, attributes: as in `rlhf.labels.aggregation.soft`.
 
     Raises:
         RecordError: no experts named.

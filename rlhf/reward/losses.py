@@ -2,7 +2,8 @@
 
 Every loss is a pure function. It computes in fp32 at least, gives exactly 0 without gradient for a prompt that
 nobody labelled, and never looks at padding. The caller weighs prompts (`target.weight`) and reduces once.
-Throughout, D = r_i - r_j and p = P(i beats j) = `target.win_prob[i, j]`.
+Throughout, D = r_i - r_j and p = P(i beats j) = `target.win_prob[i, j]`. A `label_smoothing` outside [0, 0.5) raises
+ValueError.
 """
 
 from __future__ import annotations
@@ -39,9 +40,6 @@ def pairwise(
     Args:
         margin_scale: s, what one unit of stated margin is worth in reward; 0 ignores margins.
         label_smoothing: ε, the assumed probability that a label is flipped; see `soft_label`.
-
-    Raises:
-        ValueError: `label_smoothing` outside [0, 0.5).
     """
     direction = torch.sign(target.win_prob - 0.5)
     logit = differences(reward, target) - margin_scale * direction * target.margin
@@ -57,9 +55,6 @@ def soft_label(
 
     Args:
         label_smoothing: ε, replaces p by (1 - 2ε) p + ε: what is seen when labels flip with probability ε.
-
-    Raises:
-        ValueError: `label_smoothing` outside [0, 0.5).
     """
     cost = _cross_entropy(differences(reward, target), target.win_prob, label_smoothing)
     return sum_over_pairs(cost, target)
@@ -75,9 +70,6 @@ def ranking(
     Args:
         margin_scale: s, shifts D by s·margin against the side with p > 0.5, as in `pairwise`; 0 ignores margins.
         label_smoothing: ε, as in `soft_label`.
-
-    Raises:
-        ValueError: `label_smoothing` outside [0, 0.5).
     """
     direction = torch.sign(target.win_prob - 0.5)
     logit = differences(reward, target) - margin_scale * direction * target.margin
@@ -97,7 +89,7 @@ def dpo(
         label_smoothing: ε, as in `soft_label`; > 0 is conservative DPO (Mitchell 2023).
 
     Raises:
-        ValueError: `label_smoothing` outside [0, 0.5), or `beta` not positive.
+        ValueError: `beta` not positive.
     """
     if not beta > 0:
         raise ValueError(f"loss.beta={beta:g}: must be positive, e.g. 0.1")

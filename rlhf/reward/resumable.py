@@ -104,16 +104,10 @@ class PreferenceModule(ResumableModule):
         raise NotImplementedError
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Keep the rewards of the batch, scalars only."""
-        self.keep(batch)
-
-    def test_step(self, batch: Batch, batch_idx: int) -> None:
-        """Keep the rewards of the batch, scalars only."""
-        self.keep(batch)
-
-    def keep(self, batch: Batch) -> None:
-        """Note the rewards of a batch under their rows."""
+        """Keep the rewards of the batch under their rows, scalars only."""
         take(self.rewards, batch, self.preference(batch))
+
+    test_step = validation_step
 
     def on_validation_epoch_start(self) -> None:
         """Forget the last epoch's rewards."""

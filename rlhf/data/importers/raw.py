@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import wraps
 from itertools import groupby
 from pathlib import Path
@@ -122,13 +122,14 @@ def part(place: str, *, folder: bool = False) -> str:
     return path.parent.name if folder else path.name.partition(".")[0].partition("-0")[0]
 
 
-def consecutive(rows: Rows, on_bad: OnBad, take: Callable[[Row], tuple[Any, Any]]) -> Rows:
+def consecutive(rows: Rows, on_bad: OnBad, take: Callable[[Row], tuple[Any, Any]], *, anywhere: bool = False) -> Rows:
     """Neighbouring rows with an equal key as one row `{"rows": values}`, placed where the first of them is.
 
     Args:
         rows: raw rows; only one group is held in memory.
         on_bad: gets the rows that `take` refuses, each with its own place; the rest of their group stays.
         take: a row to its (key, value); raises RecordError.
+        anywhere: rows with an equal key need not be neighbours: all are read before the first group comes out.
     """
 
     def taken() -> Iterator[tuple[str, Any, Any]]:
@@ -142,8 +143,13 @@ def consecutive(rows: Rows, on_bad: OnBad, take: Callable[[Row], tuple[Any, Any]
             else:
                 yield place, key, value
 
-    for _, group in groupby(taken(), lambda member: member[1]):
-        members = list(group)
+    groups: Iterable[list[tuple[str, Any, Any]]] = (list(g) for _, g in groupby(taken(), lambda member: member[1]))
+    if anywhere:
+        by_key: dict[Any, list[tuple[str, Any, Any]]] = {}
+        for member in taken():
+            by_key.setdefault(member[1], []).append(member)
+        groups = by_key.values()
+    for members in groups:
         yield members[0][0], {"rows": [value for _, _, value in members]}
 
 

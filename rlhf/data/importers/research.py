@@ -8,7 +8,19 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from rlhf.data.importers.raw import Row, entries, hard_pair, listed, need, number, part, per_row, text, winner
+from rlhf.data.importers.raw import (
+    Row,
+    consecutive,
+    entries,
+    hard_pair,
+    listed,
+    need,
+    number,
+    part,
+    per_row,
+    text,
+    winner,
+)
 from rlhf.data.source import Rows, Source, each
 from rlhf.records import Comparison, OnBad, RecordError, lines, parse, prompt_hash
 
@@ -148,30 +160,16 @@ def rankme(rows: Rows, on_bad: OnBad) -> Iterator[Comparison]:
     to all the texts of the prompt under one criterion. The rows of a prompt may lie anywhere in the file, so all are
     read before the first record comes out.
     """
-    grouped: dict[str, list[tuple[str, Row]]] = {}
-    for place, row in rows:
-        try:
-            _check_rated(row)
-        except RecordError as error:
-            on_bad(error.at(place))
-        else:
-            grouped.setdefault(row["prompt_id"], []).append((place, row))
-    for members in grouped.values():
-        try:
-            record = _rated([row for _, row in members])
-        except RecordError as error:
-            on_bad(error.at(members[0][0]))
-        else:
-            yield record
+    prompts = consecutive(rows, on_bad, _keyed_rating, anywhere=True)
+    yield from each(prompts, on_bad, lambda row: [_rated(row["rows"])])
 
 
-def _check_rated(row: Any) -> None:
-    if not isinstance(row, Mapping):
-        raise RecordError(f"a row must be an object, got {type(row).__name__}")
+def _keyed_rating(row: Row) -> tuple[str, Row]:
     for key in ("prompt_id", "prompt", "system", "response"):
         text(row, key)
     if not all(isinstance(rating, Mapping) and "annotator" in rating for rating in listed(row, "ratings")):
         raise RecordError("must be ratings", key="ratings", remedy=f"{{annotator, {', '.join(CRITERIA)}}}")
+    return row["prompt_id"], row
 
 
 def _rated(rows: list[Row]) -> Comparison:

@@ -53,20 +53,17 @@ def _groups(rows: Rows, rewards: Rewards) -> Iterator[ScoredGroup]:
         columns = rows[block]
         for i, row in enumerate(block):
             k = len(columns["length"][i])
-
-            def square(name: str, i: int = i, k: int = k, columns: dict[str, Any] = columns) -> NDArray[Any]:
-                return np.reshape(columns[name][i], (k, k))
-
+            matrices = ("win_prob", "tie_prob", "observed", "votes")
+            square = {name: np.reshape(columns[name][i], (k, k)).astype(np.float64) for name in matrices}
+            observed = square.pop("observed").astype(bool)
             yield ScoredGroup(
                 prompt=columns["prompt_key"][i],
                 domain=columns["domain"][i],
                 reward=rewards[row],
                 length=np.asarray(columns["length"][i]),
                 rank=np.asarray(columns["rank"][i]),
-                win_prob=square("win_prob").astype(np.float64),
-                tie_prob=square("tie_prob").astype(np.float64),
-                observed=square("observed").astype(bool),
-                votes=square("votes").astype(np.float64),
+                observed=observed,
+                **square,
             )
 
 
