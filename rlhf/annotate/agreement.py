@@ -191,9 +191,8 @@ def _coincidences(counts: Floats) -> Floats:
     """Per unit [U, V * V]: c_v (c_w - [v=w]) / (m - 1); zero where fewer than two annotators voted."""
     raters = counts.sum(1)
     scaled = np.where(raters > 1, 1 / np.maximum(raters - 1, 1), 0)[:, None] * counts
-    size = counts.shape[1]
-    columns = [scaled[:, v] * (counts[:, w] - (v == w)) for v in range(size) for w in range(size)]
-    return np.stack(columns, axis=1)
+    cells: Floats = scaled[:, :, None] * (counts[:, None, :] - np.eye(counts.shape[1]))
+    return cells.reshape(len(counts), -1)
 
 
 def _alpha(coincidences: Floats, level: Level, values: Floats) -> Floats:

@@ -81,20 +81,15 @@ class Session:
 
     def load(self, tasks: Iterable[Comparison]) -> int:
         """Put the tasks into an empty project; a project that has tasks keeps them. Gives the items added."""
-        rows = (
-            (
-                json.dumps(dump(record), ensure_ascii=False),
-                [
-                    {
-                        "form": i.form, "completions": json.dumps(i.completions),
-                        "gold": i.gold, "calibration": i.calibration, "voted": annotators_of(record, i),
-                    }
-                    for i in items_of(record, self.plan.form)
-                ],
-            )
-            for record in tasks
-        )  # fmt: skip
-        return self.store.fill(rows)
+
+        def row(record: Comparison, item: Item) -> dict[str, Any]:
+            flags = {"gold": item.gold, "calibration": item.calibration, "voted": annotators_of(record, item)}
+            return {"form": item.form, "completions": json.dumps(item.completions), **flags}
+
+        return self.store.fill(
+            (json.dumps(dump(task), ensure_ascii=False), [row(task, item) for item in items_of(task, self.plan.form)])
+            for task in tasks
+        )
 
     def next(self, person: Person) -> dict[str, Any]:
         """What the person sees next: {"done": true} at the end, or the item in slots, with progress."""

@@ -161,30 +161,26 @@ class SimulatedAnnotators:
         if person in self.clicking:
             who = replace(who, care=0.0)
         seconds = round(1 + 2 * uniform(), 1) if who.care == 0 else who.seconds(sum(lengths), uniform)
-        levels = self._levels(person, who, gold, lengths, first, number, uniform)
-        return _as_vote(self.name(person), self.form, shown, levels, first, seconds)
-
-    def _levels(
-        self, person: int, who: Annotator, gold: list[float], lengths: list[int], first: int, number: int,
-        uniform: Callable[[], float],
-    ) -> list[float]:  # fmt: skip
-        """How good each completion seemed: higher is better, equal is a tie."""
         if person in self.patterned:
-            turn = number % 2 if person % 2 else 0
-            side = (first + turn) % len(gold)
-            return [float(i == side) for i in range(len(gold))]
-        if len(gold) == 2:
+            side = (first + (number % 2 if person % 2 else 0)) % len(gold)
+            levels = [float(i == side) for i in range(len(gold))]
+        elif len(gold) == 2:
             better = who.choose(gold, lengths, first, uniform)
-            return [float(i == better) for i in range(2)]
-        groups = who.rank(gold, lengths, first, uniform)
-        place = {i: -float(n) for n, group in enumerate(groups) for i in group}
-        return [place[i] for i in range(len(gold))]
+            levels = [float(i == better) for i in range(2)]
+        else:
+            groups = enumerate(who.rank(gold, lengths, first, uniform))
+            place = {i: -float(n) for n, group in groups for i in group}
+            levels = [place[i] for i in range(len(gold))]
+        return _as_vote(self.name(person), self.form, shown, levels, first, seconds)
 
 
 def _as_vote(
     name: str, form: Form, shown: Sequence[Completion], levels: list[float], first: int, seconds: float
 ) -> Vote:
-    """The vote in the form that was asked for; Likert ratings spread the places over 5..1."""
+    """The vote in the form that was asked for, from levels: higher seemed better, equal is a tie.
+
+    Likert ratings spread the places over 5..1.
+    """
     common = Vote(name, "simulated", seconds=seconds, meta={"first": shown[first].id})
     ids = [c.id for c in shown]
     if form == "pair":

@@ -62,6 +62,14 @@ history = sa.Table(
 )  # fmt: skip
 about = sa.Table("about", tables, sa.Column("key", sa.String(50), primary_key=True), _given("value", sa.Text))
 
+WHOLE = (
+    sa.select(assignments, items.c.form, items.c.completions, items.c.gold, people.c.name, records.c.json)
+    .join(items, assignments.c.item == items.c.id)
+    .join(people, assignments.c.person == people.c.id)
+    .join(records, items.c.record == records.c.id)
+)
+"""Assignments with their item, person and record."""
+
 
 @dataclass(frozen=True)
 class Person:
@@ -178,17 +186,9 @@ class Store:
     def noted(self, limit: int) -> list[Row[Any]]:
         """Closed assignments with a flag or a comment, newest first, with the person's name and the record."""
         said = sa.or_(assignments.c.answer.contains('"flagged": true'), ~assignments.c.answer.contains('"comment": ""'))
-        query = (
-            sa.select(assignments, people.c.name, records.c.json)
-            .join(people, assignments.c.person == people.c.id)
-            .join(items, assignments.c.item == items.c.id)
-            .join(records, items.c.record == records.c.id)
-            .where(assignments.c.state.in_([DONE, SKIPPED]), said)
-            .order_by(assignments.c.done.desc())
-            .limit(limit)
-        )
+        query = WHOLE.where(assignments.c.state.in_([DONE, SKIPPED]), said)
         with self.reader.connect() as db:
-            return list(db.execute(query).all())
+            return list(db.execute(query.order_by(assignments.c.done.desc()).limit(limit)).all())
 
     def undo(self, person: int, room: Room) -> bool:
         """Re-open a person's last closed assignment; an item in hand waits behind it.
@@ -222,29 +222,16 @@ class Store:
         """Every record (JSON) with its answered assignments, joined with item and person, in the order of answering."""
         with self.reader.connect() as db:
             for record in db.execute(sa.select(records).order_by(records.c.id)):
-                query = (
-                    sa.select(assignments, items.c.form, items.c.completions, items.c.gold, people.c.name)
-                    .join(items, assignments.c.item == items.c.id)
-                    .join(people, assignments.c.person == people.c.id)
-                    .where(items.c.record == record.id, assignments.c.state == DONE)
-                    .order_by(assignments.c.done)
-                )
-                yield record.json, list(db.execute(query).all())
+                query = WHOLE.where(items.c.record == record.id, assignments.c.state == DONE)
+                yield record.json, list(db.execute(query.order_by(assignments.c.done)).all())
 
     def _one_by_one(self, db: Connection) -> None:
         if self.engine.dialect.name == "postgresql":  # SQLite's transactions follow one another anyway
             db.execute(sa.select(sa.func.pg_advisory_xact_lock(ASSIGNING)))
 
     def _in_hand(self, db: Connection, person: int) -> Row[Any] | None:
-        query = (
-            sa.select(assignments, items.c.form, items.c.completions, items.c.gold, records.c.json)
-            .join(items, assignments.c.item == items.c.id)
-            .join(records, items.c.record == records.c.id)
-            .where(assignments.c.person == person, assignments.c.state == OPEN)
-            .order_by(assignments.c.since.desc())
-            .limit(1)
-        )
-        return db.execute(query).first()
+        query = WHOLE.where(assignments.c.person == person, assignments.c.state == OPEN)
+        return db.execute(query.order_by(assignments.c.since.desc()).limit(1)).first()
 
 
 def _person(db: Connection, name: str, *, admin: bool = False) -> Row[Any]:

@@ -40,27 +40,20 @@ class Lora:
         """Freeze the trunk and put the adapter on it. Raises ValueError where it has one already."""
         if hasattr(backbone.trunk, "peft_config"):
             raise ValueError("the trunk has an adapter already; merge it first (rlhf.reward.export)")
-        trunk: Any = backbone.trunk
-        if getattr(backbone.classifier, "is_loaded_in_4bit", False):
-            trunk = prepare_model_for_kbit_training(trunk, gradient_checkpointing_kwargs={"use_reentrant": False})
-            trunk.is_loaded_in_4bit = True  # peft looks for it on what it wraps
-        trained = ["pooler"] if getattr(trunk, "pooler", None) is not None else None
-        adapted = self._adapted(trunk, TaskType.FEATURE_EXTRACTION, trained)
-        if getattr(backbone.classifier, "is_activation_checkpointing", False):
-            adapted.enable_input_require_grads()
+        trained = ["pooler"] if getattr(backbone.trunk, "pooler", None) is not None else None
+        adapted = self._adapted(backbone.trunk, backbone.classifier, TaskType.FEATURE_EXTRACTION, trained)
         backbone.put_trunk(adapted)
         return backbone
 
     def causal(self, model: Any) -> Any:
         """The same adapter on a language model: a policy, with the model itself as reference when it is off."""
-        if getattr(model, "is_loaded_in_4bit", False):
-            model = prepare_model_for_kbit_training(model, gradient_checkpointing_kwargs={"use_reentrant": False})
-        adapted = self._adapted(model, TaskType.CAUSAL_LM, None)
-        if getattr(model, "is_activation_checkpointing", False):
-            adapted.enable_input_require_grads()
-        return adapted
+        return self._adapted(model, model, TaskType.CAUSAL_LM, None)
 
-    def _adapted(self, model: Any, task: TaskType, trained: list[str] | None) -> Any:
+    def _adapted(self, model: Any, whole: Any, task: TaskType, trained: list[str] | None) -> Any:
+        """`whole` is `model` or holds it, and knows how it was loaded."""
+        if getattr(whole, "is_loaded_in_4bit", False):
+            model = prepare_model_for_kbit_training(model, gradient_checkpointing_kwargs={"use_reentrant": False})
+            model.is_loaded_in_4bit = True  # peft looks for it on what it wraps
         config = LoraConfig(
             task_type=task,
             r=self.rank,
@@ -71,7 +64,10 @@ class Lora:
         )
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
-            return get_peft_model(model, config)
+            adapted = get_peft_model(model, config)
+        if getattr(whole, "is_activation_checkpointing", False):
+            adapted.enable_input_require_grads()
+        return adapted
 
 
 def no_adapter(backbone: Backbone) -> Backbone:

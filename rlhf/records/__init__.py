@@ -2,7 +2,6 @@
 
 from rlhf.records.jsonl import OnBad, dump, lines, open_text, parse_rows, read, readable, stop, write
 from rlhf.records.parsing import parse, parse_header, parse_prompt
-from rlhf.records.prompt_hash import prompt_hash
 from rlhf.records.types import (
     KINDS,
     LIKERT,
@@ -14,6 +13,7 @@ from rlhf.records.types import (
     RecordError,
     Vote,
     as_messages,
+    prompt_hash,
     prompt_text,
 )
 

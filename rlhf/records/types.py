@@ -6,8 +6,10 @@ Raw votes are the only truth on disk; labels are a view that `rlhf.labels.aggreg
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from hashlib import sha256
 from typing import Any, Literal, TypedDict
 
 Kind = Literal["human", "ai", "simulated"]
@@ -106,3 +108,15 @@ def prompt_text(prompt: Prompt) -> str:
     if isinstance(prompt, str):
         return prompt
     return "\n".join(f"{m['role']}: {m['content']}" for m in prompt)
+
+
+def prompt_hash(prompt: Prompt) -> str:
+    """sha256 of the prompt's words after NFKC, case folding and collapsing of whitespace; 16 hex characters.
+
+    Two spellings of the same prompt share it, so splits and de-duplication can trust it. A text and a conversation of
+    that one user turn are the same prompt.
+    """
+    alone = not isinstance(prompt, str) and len(prompt) == 1 and prompt[0]["role"] == "user"
+    text = prompt[0]["content"] if alone else prompt_text(prompt)  # type: ignore[index]
+    words = unicodedata.normalize("NFKC", text).casefold().split()
+    return sha256(" ".join(words).encode("utf-8", "replace")).hexdigest()[:16]
