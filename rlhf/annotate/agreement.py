@@ -192,7 +192,7 @@ def _coincidences(counts: Floats) -> Floats:
     raters = counts.sum(1)
     scaled = np.where(raters > 1, 1 / np.maximum(raters - 1, 1), 0)[:, None] * counts
     cells: Floats = scaled[:, :, None] * (counts[:, None, :] - np.eye(counts.shape[1]))
-    return cells.reshape(len(counts), -1)
+    return cells.reshape(len(counts), counts.shape[1] ** 2)
 
 
 def _alpha(coincidences: Floats, level: Level, values: Floats) -> Floats:
