@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -162,7 +163,7 @@ def train_dpo(run: TuningRun) -> dict[str, float]:
     metrics: dict[str, float] = {}
     for split in ("val", "test"):
         module.rewards = {}
-        each_batch(run, split, module.keep)
+        each_batch(run, split, partial(module.validation_step, batch_idx=0))
         table = scored(run.data.rows[split], gather(module.rewards))
         found = evaluate(table, bootstrap=run.bootstrap, seed=run.seed)
         metrics |= {f"{split}/{name}": value for name, value in found.items()}
