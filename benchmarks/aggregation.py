@@ -8,8 +8,6 @@ decide, P(first) / (P(first) + P(second)). Ours are compared with each other on 
 Writes results/aggregation_<data>.json.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import time

@@ -3,8 +3,6 @@
 The clock runs from the start of training to its end: collation, forward, backward, optimizer, logging.
 """
 
-from __future__ import annotations
-
 import tempfile
 import time
 from collections.abc import Callable

@@ -18,8 +18,6 @@ Spearman of reward and length. Intervals are 95 %, Student's t over seeds; diffe
 and measurements found in the folder are used again. Writes results/generalisation.json.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import subprocess

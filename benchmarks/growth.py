@@ -7,8 +7,6 @@ against tokens per batch (it should be linear) and against records in the store 
 Writes results/growth.json and results/growth.png.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import subprocess

@@ -8,8 +8,6 @@ preferences; `evaluate.py run=<reward model> against=[<implicit reward>]` puts b
 needs. Finished runs found in the folder are used again. Writes results/implicit_reward.json.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import math

@@ -8,8 +8,6 @@ probability that a single annotator prefers the first, before and after a temper
 All rows recover the direction; the scale is where labels differ. Writes results/label_scale.json.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 from collections.abc import Callable

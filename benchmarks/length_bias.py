@@ -8,8 +8,6 @@ a head reads. Compared: head=linear, head=length_controlled, the same without it
 The same on trained transformers: length_bias_toy.py.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 from functools import partial

@@ -7,8 +7,6 @@ fresh prompts. Intervals are 95 %, Student's t over seeds; differences are paire
 folder are used again. Writes results/length_bias_toy.json.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import subprocess

@@ -1,7 +1,5 @@
 """Peak resident memory of a piece of work, from the kernel's high-water mark."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 

@@ -6,8 +6,6 @@ The model is so small (one layer, width 16, two short prompts a batch) that the 
 cost of logging, and of collating in the training process. Writes results/overhead.json.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import tempfile

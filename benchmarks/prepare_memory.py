@@ -6,8 +6,6 @@ Toy records, each size in a process of its own. The index of near-duplicate prom
 200,000 prompts and is given back beyond; everything else is flat. Writes results/prepare_memory.json.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import subprocess

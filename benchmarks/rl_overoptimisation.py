@@ -6,8 +6,6 @@ usage: python benchmarks/rl_overoptimisation.py          writes benchmarks/resul
 `worlds` holds what every world has, by β, in the order of the seeds: gold at its start, peak and end, KL at its end.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 from functools import partial

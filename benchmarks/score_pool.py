@@ -8,8 +8,6 @@ bfloat16 products, in turns. `--stream n` only scores n completions with us, to 
 Writes results/score_pool.json, or results/score_pool_stream.json.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import tempfile

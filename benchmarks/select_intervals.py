@@ -9,8 +9,6 @@ smaller of both numbers; `--by none` draws seeds alone, and the interval of the 
 arms/*/journal.jsonl of runs.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 from collections import defaultdict

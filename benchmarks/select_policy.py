@@ -10,8 +10,6 @@ Intervals are 95% over worlds: t for differences, expanded percentiles for label
 results/select_policy.json.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import tempfile

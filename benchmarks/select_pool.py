@@ -9,8 +9,6 @@ which the project uses itself. Writes results/select_pool.json; what it holds of
 stays; and results/select_pool.png, seconds of CPU against the number of pairs. `--draw` draws that figure alone.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import os

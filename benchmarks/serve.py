@@ -9,8 +9,6 @@ Three services on the same exported model and the same HTTP stack (FastAPI, uvic
 The load generator (httpx, asyncio) shares the machine with the services. Writes results/serve.json.
 """
 
-from __future__ import annotations
-
 import argparse
 import asyncio
 import json

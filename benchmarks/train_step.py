@@ -7,8 +7,6 @@ maximum over rounds, so that a machine that slows down slows all of them. Absolu
 Writes results/train_step.json and results/train_step.png.
 """
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 import io

@@ -3,8 +3,6 @@
 Prompts are lognormal with median 150 tokens up to 1000, completions lognormal with median 80 up to 400.
 """
 
-from __future__ import annotations
-
 import copy
 from dataclasses import dataclass
 from functools import cached_property

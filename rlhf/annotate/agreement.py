@@ -7,8 +7,6 @@ What has no answer is NaN, never 0 or 1: no unit with two values, or a chance-co
 given is the same (0/0: there was no chance to disagree). Reports leave such keys out.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np

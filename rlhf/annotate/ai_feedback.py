@@ -4,8 +4,6 @@ A pair's probability is the mean of both orders, p = (P(a | a first) + 1 - P(b |
 prefers the first answer says 0.5. How often the order decides is reported as position bias.
 """
 
-from __future__ import annotations
-
 import json
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence

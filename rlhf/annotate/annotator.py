@@ -5,8 +5,6 @@ length in standard deviations of the toy world's answers, adds noise, and calls 
 on pairs this is the model of Rao & Kupper (1967), on rankings Plackett-Luce (1975) with ties between neighbours.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

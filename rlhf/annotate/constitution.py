@@ -1,7 +1,5 @@
 """A constitution: principles in YAML, one vote per principle, and critique-and-revise (Bai et al. 2022)."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256

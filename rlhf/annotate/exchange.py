@@ -4,8 +4,6 @@ Label Studio: pairs as two texts with a choice A / tie / B, because its own Pair
 question per record. Ids travel in the data, sources do not: annotators stay blind.
 """
 
-from __future__ import annotations
-
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

@@ -4,8 +4,6 @@ An item is a pair, or all completions of a record to rank or rate. People see le
 is drawn for each of them; ids, models and sources stay here.
 """
 
-from __future__ import annotations
-
 import string
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """What `annotate.py` does with tasks: let annotators vote and report, or only report."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path

@@ -3,8 +3,6 @@
 One interface (`Judge`) for an OpenAI-compatible endpoint, a local causal language model, and a reward model.
 """
 
-from __future__ import annotations
-
 import json
 import math
 import re

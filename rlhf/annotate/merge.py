@@ -1,7 +1,5 @@
 """`annotator=merge`: the votes of several files on the same records, in one file, none of them twice."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from hashlib import sha256

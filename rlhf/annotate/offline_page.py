@@ -4,8 +4,6 @@ The page holds the tasks as JSON and the same desk as the web app; it needs no n
 allows none. Answers stay in the browser's storage; any part of them can be downloaded at any time, also more than once.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence

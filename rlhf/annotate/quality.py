@@ -4,8 +4,6 @@ Everything is computed from `VoteTable`, one row per annotator. A flag is a reas
 behind them are corrected for the number of annotators (Bonferroni; gold items for none), and few votes raise none.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

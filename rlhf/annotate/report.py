@@ -8,8 +8,6 @@ spot_check.csv   a random sample of every annotator's votes for somebody to look
 adjudicate.jsonl the records whose votes disagree, as tasks for an expert (`aggregation=adjudicated`)
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """`annotator=web`: the project on disk, served to people, and its votes written out."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from itertools import chain

@@ -5,8 +5,6 @@ calibration items come first and go to everybody. Nobody gets an item that they 
 person sees names no model and no id; the order of the sides is drawn per person and item.
 """
 
-from __future__ import annotations
-
 import json
 import time
 from collections.abc import Iterable, Iterator

@@ -7,8 +7,6 @@ patterns    always the same side, or sides in turns
 colluders   one of them decides, the others copy every answer
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace

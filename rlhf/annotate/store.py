@@ -4,8 +4,6 @@ Every step is one transaction, and an assignment row exists before anybody sees 
 nothing, nobody gets an item twice, and no item gets more people than planned, whatever runs in parallel.
 """
 
-from __future__ import annotations
-
 import json
 import secrets
 import time

@@ -4,8 +4,6 @@ A link is a secret token and the only login. Model texts are data: the pages put
 and the content security policy forbids scripts that are not ours.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Awaitable, Callable
 from functools import partial

@@ -4,8 +4,6 @@ Add a row where a name that users type, or that a run folder holds, changes. Wei
 `rlhf.reward.checkpoint`.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path

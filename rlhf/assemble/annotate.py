@@ -1,7 +1,5 @@
 """`annotate.py`: tasks to votes, and the report on them."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import hydra

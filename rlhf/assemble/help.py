@@ -1,7 +1,5 @@
 """What `--help` prints: the command, examples, groups with their options, keys with meaning and default."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path

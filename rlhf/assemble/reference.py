@@ -1,7 +1,5 @@
 """Writes docs/reference/keys.md, every key of every command and option: `python -m rlhf.assemble.reference`."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 
 from rlhf.assemble.help import command_rows, option_rows

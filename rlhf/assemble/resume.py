@@ -1,7 +1,5 @@
 """Which checkpoint `ckpt=` means."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """`train.py`: build what the configuration names and hand it to the task."""
 
-from __future__ import annotations
-
 import sys
 
 import hydra

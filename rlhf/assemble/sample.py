@@ -1,7 +1,5 @@
 """`sample.py`: prompts to completions to tasks."""
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """`python -m rlhf.serve`: a run, served."""
 
-from __future__ import annotations
-
 import logging
 import signal
 import socket

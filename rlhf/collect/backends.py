@@ -1,7 +1,5 @@
 """Who answers: policies from what the configuration names."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

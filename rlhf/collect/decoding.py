@@ -3,8 +3,6 @@
 A sampler is anything that says for k completions which policy (0, 1, ...) and which decoding each of them gets.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass

@@ -4,8 +4,6 @@ The client is the `openai` package (extra `endpoint`): it retries with backoff a
 cached on disk by everything they depend on, so a stopped or repeated run asks, and pays, only once.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

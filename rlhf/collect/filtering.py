@@ -1,7 +1,5 @@
 """Filters applied to a record: completions that pass stay, a record with too few of them goes, all of it counted."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace

@@ -3,8 +3,6 @@
 A filter is a callable (prompt, text) -> reason or None. Reasons are short and countable; every drop is reported.
 """
 
-from __future__ import annotations
-
 import json
 import re
 import unicodedata

@@ -1,7 +1,5 @@
 """Prompts in other words, by a model: a rewrite for `rlhf.data.augment`."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Which of a prompt's completions are kept, by a reward model: all, the best of n, or rejection sampling."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace

@@ -5,8 +5,6 @@ by MinHash. What is left is taken in turns from every stratum (domain, difficult
 seeded hash, so that the choice is the same whatever the order of the file, and stable when prompts are added.
 """
 
-from __future__ import annotations
-
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field

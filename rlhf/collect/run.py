@@ -7,8 +7,6 @@
 <out>.partial/        while the run goes on: settings.json and samples.jsonl, one prompt per line
 """
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

@@ -5,8 +5,6 @@ of these, and a policy decodes one prompt at a time. So results do not change wi
 or where a run was killed.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """Completions by `transformers`' own `generate`: any causal language model of a folder or the hub."""
 
-from __future__ import annotations
-
 import hashlib
 import threading
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """Completions by vLLM for throughput on GPUs (extra `vllm`); same seeds, same provenance."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path

@@ -5,8 +5,6 @@ what should not matter, for every answer on its own: so that style, and whether 
 about the votes. Only training records are varied; validation and test stay as they are.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace

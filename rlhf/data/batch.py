@@ -12,8 +12,6 @@ Losses and metrics see rewards as `reward[..., B, K]` beside a `Target`; the tru
 gives one hidden state per completion, in the order of `group` and `place`.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, fields
 from typing import Self
 

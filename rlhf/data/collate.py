@@ -1,7 +1,5 @@
 """Rows of the store to a `Batch` on tensors."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The LightningDataModule: records to loaders, with a report of what happened on the way."""
 
-from __future__ import annotations
-
 import json
 import warnings
 from collections.abc import Mapping

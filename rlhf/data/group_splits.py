@@ -3,8 +3,6 @@
 The test then asks for what training never saw, not for another wording of it.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass

@@ -9,8 +9,6 @@ With the default 32 bands of 4 rows, a pair with J = 0.6 / 0.7 / 0.8 becomes a c
 Texts are not kept: a prompt costs 4 bytes per shingle, 8 per band and 1 per place of the signature.
 """
 
-from __future__ import annotations
-
 import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """In which order groups are visited: shuffled by (seed, epoch), the same for any number of processes."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any
 

@@ -4,8 +4,6 @@ A row is what training needs of one record, ready to be stored in Arrow. Every r
 row is counted with its reason: the counts in the audit add up to the records read.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field

@@ -7,8 +7,6 @@ Length: the prompt is trimmed first, from its beginning; answers are kept whole.
 `max_length` beside `min_prompt` tokens is dropped, and so counted; nothing is cut in silence.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Sequence

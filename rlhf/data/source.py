@@ -4,8 +4,6 @@ A `Source` turns raw rows into records through an importer and can be read again
 time. An importer is a function `(rows, on_bad) -> iterator of Comparison`; see `rlhf.data.importers`.
 """
 
-from __future__ import annotations
-
 import csv
 import glob
 import json

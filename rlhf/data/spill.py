@@ -1,7 +1,5 @@
 """Counting without memory: rows of small numbers that go to disk by their hash, so that equal hashes meet again."""
 
-from __future__ import annotations
-
 import tempfile
 from collections.abc import Iterator
 from typing import IO, Any

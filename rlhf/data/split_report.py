@@ -1,7 +1,5 @@
 """The three splits, what a split looks like, and whether it leaks: shared prompts and texts, near-duplicates."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

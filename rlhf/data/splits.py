@@ -10,8 +10,6 @@
 A splitter with `needs_fit` reads the data once before it can answer, and keeps hashes, never texts.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b

@@ -4,8 +4,6 @@ The store's name is a fingerprint of everything that shaped the rows: data files
 tokenizer, lengths, split, and the code that prepares them. Memory stays flat in the number of records.
 """
 
-from __future__ import annotations
-
 import ast
 import hashlib
 import inspect

@@ -6,8 +6,6 @@ shared   every prompt once, then its completions, each of which sees its prompt 
          where a prompt cannot see what follows and so has the same hidden states in every row
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
 

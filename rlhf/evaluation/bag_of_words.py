@@ -1,7 +1,5 @@
 """The baseline that reads words but no order: logistic regression on tf-idf differences of the two answers."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from itertools import islice
 

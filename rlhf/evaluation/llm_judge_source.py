@@ -1,7 +1,5 @@
 """An LLM judge that compares answers, as something that scores records for a report."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from itertools import combinations
 

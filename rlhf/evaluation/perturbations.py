@@ -5,8 +5,6 @@ matter, or should matter in a known direction (`filler`, `flattery`, `markdown`,
 `truncated_end`, `swapped`).
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable
 from dataclasses import replace

@@ -11,8 +11,6 @@ which annotators do not see.
     multi_step, contradiction, cut, noise      prompts alone, made from two prompts or from one: to be answered first
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from random import Random

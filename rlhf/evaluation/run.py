@@ -1,7 +1,5 @@
 """The task of evaluate.py: score the data once, build the sections, write the report."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace

@@ -4,8 +4,6 @@ Records are cut into blocks by their number, and a block is scored as a whole by
 same arithmetic as one, and their numbers, merged by record, are the same to the last bit.
 """
 
-from __future__ import annotations
-
 import heapq
 import pickle
 from array import array

@@ -1,7 +1,5 @@
 """The jobs of a sweep as one table: comparison.csv for programs, comparison.md for people."""
 
-from __future__ import annotations
-
 import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence

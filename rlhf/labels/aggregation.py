@@ -5,8 +5,6 @@ that they are tied. A pairwise vote says it of one pair, a ranking and Likert ra
 out of its range raises RecordError.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 

@@ -9,8 +9,6 @@ MAP by L-BFGS: s ~ N(0, score_sd²), logit g_a ~ N(ḡ, reliability_sd²), logit
 Without ties and with c_a over two sides this is the model of Bugakova et al. (2019), crowd-kit's NoisyBradleyTerry.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any

@@ -4,8 +4,6 @@ Both learn who is reliable from many records first (`fit`) and are then views of
 aggregation. Annotators never seen count as the average one. All symmetric: swapping the completions swaps the label.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import permutations

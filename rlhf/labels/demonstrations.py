@@ -3,8 +3,6 @@
 `score[K, 1]` is 1 for a demonstration and NaN for a completion that is none; nothing is compared.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from rlhf.labels.aggregation import soft

@@ -1,7 +1,5 @@
 """A label: what the votes on one record add up to. numpy only, no torch."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable

@@ -5,8 +5,6 @@ never searched for by token id. An encoder is read the way its stock classifier 
 the pooler), so that the exported folder gives the same scores in plain transformers.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

@@ -14,8 +14,6 @@ and log-sum-exp, from which it recomputes its share of the softmax.
 their `**kwargs`. CPU: flash kernels block by block. Elsewhere: FlexAttention with a block mask.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache

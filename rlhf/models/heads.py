@@ -5,8 +5,6 @@ false ties. They start at std 1/sqrt(D + 1) (Stiennon et al. 2020), and have no 
 likelihood cannot see one.
 """
 
-from __future__ import annotations
-
 import math
 
 import torch

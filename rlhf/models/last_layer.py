@@ -7,8 +7,6 @@ are taken from the full row, and its inputs are cut down to the places that are 
 keys and values where it would find a cache.
 """
 
-from __future__ import annotations
-
 import inspect
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Which token layout a model gets: the fastest that gives the same rewards, tried before it is used."""
 
-from __future__ import annotations
-
 import logging
 from functools import partial
 

@@ -6,8 +6,6 @@ so a penalty keeps quality from following length, as in ODIN (Chen et al. 2024).
 optimised is quality alone. docs/methods/length_bias.md says why the penalty is not ODIN's and the covariate no head.
 """
 
-from __future__ import annotations
-
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn

@@ -4,8 +4,6 @@ The adapter wraps the trunk alone (task type FEATURE_EXTRACTION), so the score h
 always trained in full, always saved, and `all-linear` cannot put a LoRA on it (peft#1836, trl#1379).
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any

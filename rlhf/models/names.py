@@ -1,7 +1,5 @@
 """A model is named by a folder or by its name on the Hugging Face hub: which of the two was meant?"""
 
-from __future__ import annotations
-
 import re
 from difflib import get_close_matches
 from pathlib import Path

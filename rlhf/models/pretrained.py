@@ -5,8 +5,6 @@ is what we export, so the reward model never lives in a format of its own; its l
 `rlhf.models.heads` while training.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial

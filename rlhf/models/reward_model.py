@@ -1,7 +1,5 @@
 """The reward model: trunk and head."""
 
-from __future__ import annotations
-
 from jaxtyping import Float
 from torch import Tensor, nn
 

@@ -1,7 +1,5 @@
 """Numbers of a policy run that do not fit each other. Needs no torch, so that it is asked before anything is loaded."""
 
-from __future__ import annotations
-
 from rlhf.records import RecordError
 
 REFERENCE_STEP = 0.2

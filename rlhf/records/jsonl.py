@@ -12,8 +12,6 @@ mistyped `vote` would silently lose the votes; keys of your own go under `meta`,
 and a vote may carry and which is written back unchanged. Standard library only.
 """
 
-from __future__ import annotations
-
 import gzip
 import json
 import zlib

@@ -1,7 +1,5 @@
 """JSON objects to records, checked: an error names the key and the remedy; `rlhf.records` adds the line."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from functools import partial

@@ -1,7 +1,5 @@
 """What a checkpoint needs beside weights and optimizer so that a resumed run is the run it would have been."""
 
-from __future__ import annotations
-
 import random
 import shutil
 from collections.abc import Mapping

@@ -8,8 +8,6 @@
     probes.json           texts with the scores they had in training; checked in a fresh process after every save
 """
 
-from __future__ import annotations
-
 import copy
 import json
 import subprocess

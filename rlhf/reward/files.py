@@ -1,7 +1,5 @@
 """What every run leaves: JSON files in its folder, last numbers and figures in its loggers."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path

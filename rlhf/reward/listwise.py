@@ -4,8 +4,6 @@ Plackett-Luce builds a ranking by choices: the best is chosen among all with pro
 the second among those that remain, and so on. One such choice is called a stage.
 """
 
-from __future__ import annotations
-
 import math
 
 import torch

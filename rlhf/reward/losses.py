@@ -6,8 +6,6 @@ Throughout, D = r_i - r_j and p = P(i beats j) = `target.win_prob[i, j]`. A `lab
 ValueError.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch

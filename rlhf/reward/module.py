@@ -1,7 +1,5 @@
 """The LightningModule around a reward model: one step for every loss, exact metrics, exact resume."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any

@@ -1,7 +1,5 @@
 """From rewards of completions to the labelled pairs of a prompt: what every loss on pairs starts and ends with."""
 
-from __future__ import annotations
-
 import torch
 from jaxtyping import Float
 from torch import Tensor

@@ -1,7 +1,5 @@
 """What every LightningModule here has in common: optimizer and schedule, exact resume, exact preference metrics."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any

@@ -1,7 +1,5 @@
 """Learning-rate schedules and optimizer groups, in units of optimizer steps."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from typing import Any

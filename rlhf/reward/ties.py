@@ -4,8 +4,6 @@ A soft label of 0.5 says "both are equally good" and shrinks the reward; a tie m
 at that difference, so ties carry information without changing the scale of the reward.
 """
 
-from __future__ import annotations
-
 import math
 
 import torch

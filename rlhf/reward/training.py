@@ -1,7 +1,5 @@
 """The task `reward`: fit, calibrate on validation, evaluate on test, export, prove the export."""
 
-from __future__ import annotations
-
 import shutil
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What a pool, labels or an option must be before any selector sees them; what is not is named with its key."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

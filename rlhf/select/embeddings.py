@@ -1,7 +1,5 @@
 """Embeddings of answers by a frozen model: the mean over tokens of a sentence encoder, or a reward model's trunk."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path

@@ -5,8 +5,6 @@ prompt, over training answers, no labels), scaled so that differences have mean 
 for, with log length as one more column: a trunk's hidden state knows it, a mean over tokens does not.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256

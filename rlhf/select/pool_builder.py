@@ -3,8 +3,6 @@
 Pairs of training prompts are the pool, pairs of test prompts the test; validation prompts are in neither.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace

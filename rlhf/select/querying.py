@@ -4,8 +4,6 @@ The budget is met exactly; pairs are distinct, not labelled yet and of no valida
 on the ids, the labels and the random generator, not on the order of the rows or on which side a completion stands.
 """
 
-from __future__ import annotations
-
 from numbers import Integral
 from typing import Any
 

@@ -4,8 +4,6 @@ Nothing is delayed to make a batch larger. One thread turns texts into tokens (f
 shared between threads), one thread runs the model, and the event loop stays free to answer.
 """
 
-from __future__ import annotations
-
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence

@@ -1,7 +1,5 @@
 """What a request may say. Anything else is refused with the field, the problem and the remedy, never with the text."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from typing import Annotated, Any

@@ -1,7 +1,5 @@
 """The service's interface. Texts are neither stored nor logged: a line of the log has a route, a status and numbers."""
 
-from __future__ import annotations
-
 import logging
 import time
 import traceback

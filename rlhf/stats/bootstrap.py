@@ -3,8 +3,6 @@
 Everything here works on sums per cluster, so a resample is one matrix product. Clusters are prompts.
 """
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Iterable
 from functools import lru_cache

@@ -5,8 +5,6 @@ loudest member. Variances are population variances (ddof 0) everywhere: with 5 m
 25% larger, and the penalties in the literature differ by just that.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Ranks by pandas, which reading Parquet loads anyway: importing scipy.stats for them costs as much as evaluating."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 import numpy as np

@@ -5,8 +5,6 @@ distribution: in simulations with normal differences its 95% intervals held the 
 at 4, 89 at 8 and 92 at 20. So means get a t interval, and what is no mean an expanded percentile interval.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import numpy as np

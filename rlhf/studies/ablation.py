@@ -1,7 +1,5 @@
 """The same loop under several conditions and seeds: what each mitigation does, with intervals."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial

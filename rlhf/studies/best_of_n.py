@@ -5,8 +5,6 @@ A reward model learned from votes on ordinary answers picks the best of n sample
 alike). Compared with the single model are aggregators of an ensemble: mean, worst case, mean - λ · variance.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -5,8 +5,6 @@ evaluates all signs. Gold is that of the policy after every step, without sampli
 (`TabularPolicy.expected_gold`). Levels are chosen on some worlds and evaluated on others.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass

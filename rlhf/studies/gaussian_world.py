@@ -7,8 +7,6 @@ than what a policy samples: they see the good side of x_1 only. Labels are flipp
 The world is built to turn over; it shows the mechanism and what mitigates it, it is no evidence that real rewards do.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import NamedTuple
 

@@ -4,8 +4,6 @@ Gains are measured twice: on pairs like those that were voted on, measured by go
 where the single model is overoptimised. What noise adds to a gain is paired by world with the first level of noise.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """What every study is: worlds that are measured one by one, and what is found over them, with intervals."""
 
-from __future__ import annotations
-
 import json
 import math
 from abc import ABC, abstractmethod

@@ -5,8 +5,6 @@ other votes (`rlhf.evaluation.metrics.calibration`), is measured on fresh ones. 
 calibration error, the accuracy unchanged to the last digit.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """What each way from votes to answers gains in gold, at what KL, at what cost, how stably over seeds: one table."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations

@@ -5,8 +5,6 @@ The KL of best-of-n is the upper bound log n - (n - 1) / n (Beirami et al. 2024)
 RLOO, PPO and best-of-n know the votes through one reward model, DPO directly.
 """
 
-from __future__ import annotations
-
 import math
 import time
 from collections.abc import Callable, Sequence

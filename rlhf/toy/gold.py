@@ -4,8 +4,6 @@ Read from the text alone, so that it also holds for what a language model says. 
 back the qualities they were made of. What is not recognised counts as sentences that only add length.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field

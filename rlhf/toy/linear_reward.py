@@ -3,8 +3,6 @@
 For experiments over many seeds, where the subject is what a policy does to a learned reward, not the reward model.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Features of the toy world's answers in which its gold reward is linear."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 

@@ -5,8 +5,6 @@ log-probabilities are those of the decisions: exact, and cheap enough for experi
 read the text.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Any

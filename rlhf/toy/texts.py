@@ -1,7 +1,5 @@
 """The texts of the toy world: prompts of seven domains, and answers composed from measurable qualities."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 

@@ -4,8 +4,6 @@ A word of the toy world is about one token, so that policies that use it train i
 still spelled in bytes: nothing is unknown.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any

@@ -1,7 +1,5 @@
 """The pages of annotation: Jinja templates with their scripts and style."""
 
-from __future__ import annotations
-
 import base64
 import hashlib
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Models, runs and data that a configuration names are looked for before torch is imported, which takes seconds."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Keys, groups and options that were once called otherwise: each old name answers with its new one."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 

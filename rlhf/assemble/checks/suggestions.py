@@ -1,7 +1,5 @@
 """What a mistyped override was probably meant to be; a mistake in the input told without the stack of the program."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager

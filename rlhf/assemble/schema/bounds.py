@@ -1,7 +1,5 @@
 """How a key's type and bounds are written, checked and said in words."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from inspect import isclass

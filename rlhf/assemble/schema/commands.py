@@ -1,7 +1,5 @@
 """One schema per command: type, bounds, default and meaning of every key that is no group's."""
 
-from __future__ import annotations
-
 from typing import Annotated, Any, ClassVar, Literal
 
 from annotated_types import Ge, Gt, Le, Lt

@@ -1,7 +1,5 @@
 """Groups, their options, and what conf/ says of every key: value and comment stand on one line there."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext

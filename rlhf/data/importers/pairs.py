@@ -1,7 +1,5 @@
 """Pairs, one vote per row: TRL, OpenRLHF, HH-RLHF, SHP, LLaMA-Factory (hard pairs), summarize-from-feedback."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from functools import partial

@@ -1,7 +1,5 @@
 """Rankings: OASST trees, NeMo ranks, RewardBench. One ranking vote over the answers to a prompt."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any

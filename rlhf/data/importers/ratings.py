@@ -1,7 +1,5 @@
 """Ratings: UltraFeedback and HelpSteer. Likert votes, one per criterion; a missing rating leaves its answer out."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Raw rows to the record: field access with clear errors, and the shapes that many formats share."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import wraps

@@ -1,7 +1,5 @@
 """The project's own files: records, as `rlhf.records` writes them, and prompts alone."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 from rlhf.data.importers.raw import Row, per_row

@@ -1,7 +1,5 @@
 """Sets of the literature with many annotators or a gold label: LLMBar, PandaLM, QA-Feedback, RankME, UKPConvArg1."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from functools import partial
 from hashlib import sha256

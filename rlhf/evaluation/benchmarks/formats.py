@@ -15,8 +15,6 @@ LLMBar (Zeng et al. 2024): does the answer follow the instruction? One natural s
 `dataset.json` per subset, rows {input, output_1, output_2, label: 1 | 2}; the subset is the file's folder.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 import numpy as np

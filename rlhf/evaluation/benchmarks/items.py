@@ -1,7 +1,5 @@
 """What a benchmark reads: per prompt, the rewards of right and of wrong answers; and how credits are averaged."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """A benchmark as a section of the report: every evaluated model, and the longer answer, on the benchmark's files."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from itertools import islice
 

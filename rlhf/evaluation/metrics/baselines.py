@@ -1,7 +1,5 @@
 """The table printed beside every result: what the model must beat, and what people reach."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 ONE_SIDED = 0.95

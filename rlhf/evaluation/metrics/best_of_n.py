@@ -3,8 +3,6 @@
 Everything is exact given the N scored answers of a prompt: the expectation over all subsets of n, not a simulation.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache

@@ -1,7 +1,5 @@
 """What a reward pays for besides quality: length, and changes of style that a probe makes on purpose."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -7,8 +7,6 @@ Every number has a 95 % interval, prompts resampled: `<key>/ci_low` and `<key>/c
 pairs or completions, so that all intervals come from one set of resamples.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 

@@ -1,7 +1,5 @@
 """Pair by pair: does the reward agree with the votes, and do the annotators agree with each other?"""
 
-from __future__ import annotations
-
 import numpy as np
 
 from rlhf.evaluation.metrics.scored import Scored

@@ -3,8 +3,6 @@
 Paired by pair, clustered by prompt, corrected for many comparisons.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import combinations

@@ -1,7 +1,5 @@
 """Rank agreement inside each group, then averaged over groups; never pooled across prompts."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import numpy as np

@@ -1,7 +1,5 @@
 """What is gained by answering only where the model is sure: risk-coverage curves (El-Yaniv & Wiener 2010)."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Accuracy by slice of a set, with intervals, and which slices differ from the rest by more than chance."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 

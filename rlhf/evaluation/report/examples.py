@@ -10,8 +10,6 @@ Read again, scores are evaluated without a model and without texts. The file is 
 Nothing is read row by row: a column goes in as an array.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """How every figure of a report looks: few colours, no frame, labels where the eye is."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from typing import Any

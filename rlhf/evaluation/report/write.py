@@ -4,8 +4,6 @@ report.html is one file without scripts or links to elsewhere, for a phone, a de
 templates/.
 """
 
-from __future__ import annotations
-
 import base64
 import io
 import json

@@ -1,7 +1,5 @@
 """The reward that a DPO-trained policy implies, as something that scores records for a report."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial

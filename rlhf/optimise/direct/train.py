@@ -1,7 +1,5 @@
 """The tasks `sft` and `dpo`: supervised fine-tuning on demonstrations, and direct preference optimisation."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """One generation of iterated RLHF: two reward models, a policy trained on one of them, its numbers when evaluated."""
 
-from __future__ import annotations
-
 import csv
 import math
 from collections.abc import Callable, Iterable, Sequence

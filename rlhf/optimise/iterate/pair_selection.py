@@ -1,7 +1,5 @@
 """Which pairs of a policy's answers are voted on: any selector of `rlhf.select`, on what is known from votes so far."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 

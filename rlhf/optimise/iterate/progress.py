@@ -1,7 +1,5 @@
 """What a loop over generations says as it goes: steps and generations to the loggers, a table to the console."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any

@@ -1,7 +1,5 @@
 """A reward model of `task=iterate` that is a run of `task=reward`: the whole model, trained on all votes so far."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path

@@ -7,8 +7,6 @@ after the last generation that is whole. Without a label source it stops after w
 people have voted.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path

@@ -10,8 +10,6 @@ Signs look at windows of steps, and at what was seen on samples of the reference
 Which of them stop in time: docs/methods/optimising.md, `experiment=early_stopping`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 

@@ -1,7 +1,5 @@
 """A trained policy as a plain Hugging Face folder: `AutoModelForCausalLM` and `AutoTokenizer`, template included."""
 
-from __future__ import annotations
-
 import copy
 import json
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Figures of a policy's training: gold beside proxy, and everything that could have warned."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 

@@ -16,8 +16,6 @@ Traces (one row per step; `traces.csv`, and under `train/` in the loggers):
     group_std (within a prompt), flat_groups (prompts all of whose rewards are equal: they teach nothing)
 """
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass

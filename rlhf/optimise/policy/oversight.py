@@ -11,8 +11,6 @@ equal answers one is shown; a prompt that all answer alike is left out. Votes ar
 and to test the next reward model with, and a prompt that was held out before stays so.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace

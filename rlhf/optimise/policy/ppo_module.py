@@ -25,8 +25,6 @@ of a rollout but the last are taken inside the training step, the last one by Li
     value_explained  1 - var(target - V) / var(target), before the first pass
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple

@@ -1,7 +1,5 @@
 """Prompts to roll out on: of the data's records, split by prompt as everywhere, in a resumable order."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Rollouts: what a policy answered, and how to ask again how likely it was."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """The task `policy`: train on a shaped reward, watch, evaluate on held-out prompts, export."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -5,8 +5,6 @@ Members come z-normalised on reference samples, so that none counts for its scal
 Coste et al. 2023 (mean, worst case, mean - λ·var); Eisenstein et al. 2023.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import NamedTuple
 

@@ -13,8 +13,6 @@ configuration, and the configuration of the run that goes on counts. A wrapper h
 inside it.
 """
 
-from __future__ import annotations
-
 import math
 import warnings
 from collections.abc import Collection, Mapping, Sequence

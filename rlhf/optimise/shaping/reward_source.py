@@ -1,7 +1,5 @@
 """The reward a policy is trained on, and how far from home its answers are: scores of a reward model on texts."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol

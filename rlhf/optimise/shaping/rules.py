@@ -5,8 +5,6 @@ violation is subtracted, or, with `replace`, a violation of any size makes -size
 et al. 2019 did this for completions without an end).
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

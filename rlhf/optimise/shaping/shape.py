@@ -10,8 +10,6 @@ KL estimators per token, x ~ π, d = log π(x) - log π_ref(x) (Schulman 2020):
 In a reward, differentiated through log π alone, only k1 gives the gradient of the true KL.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce

@@ -1,7 +1,5 @@
 """`shaping=...`: everything between a reward model's members and the reward a policy is trained on."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field

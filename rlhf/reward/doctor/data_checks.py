@@ -1,7 +1,5 @@
 """Checks of a data set and of its rendering, as the doctor reports them."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice

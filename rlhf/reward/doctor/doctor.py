@@ -5,8 +5,6 @@ the number it measured and, where it fails, the remedy; doctor.json in the run's
 The checks on the model are in `rlhf.reward.doctor.model_checks`, those on the data in `rlhf.reward.doctor.data_checks`.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from dataclasses import asdict

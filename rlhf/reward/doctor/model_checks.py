@@ -1,7 +1,5 @@
 """Checks of a model on its own data, as the doctor reports them: each measures, none changes the model."""
 
-from __future__ import annotations
-
 import copy
 import tempfile
 from functools import partial

@@ -4,8 +4,6 @@ Everything that scores with a reward model calls it: `rlhf.load(...).score`, eva
 reward of a policy, reward functions for other trainers, and pools of any size.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property

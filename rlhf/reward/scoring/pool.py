@@ -1,7 +1,5 @@
 """Scores of a pool, streamed to disk: one Parquet file per process, memory of one batch, a pool of any size."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from itertools import islice, tee
 from pathlib import Path

@@ -1,7 +1,5 @@
 """A trained run, or any Hugging Face reward model, as something that scores records for a report."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 

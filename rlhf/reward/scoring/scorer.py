@@ -1,7 +1,5 @@
 """A trained reward model in use: texts in, rewards and calibrated probabilities out."""
 
-from __future__ import annotations
-
 import json
 import warnings
 from collections.abc import Sequence

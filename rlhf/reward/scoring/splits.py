@@ -1,7 +1,5 @@
 """Rewards of a whole split: collected by row, gathered over processes, joined with the labels for evaluation."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any

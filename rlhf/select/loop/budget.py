@@ -1,7 +1,5 @@
 """How much is obtained, and on what: votes per round, votes per pair, and which pairs get another one."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

@@ -8,8 +8,6 @@ their sources, their meta and the pair's own name, which may hold the name of a 
 True rewards, where the data has them (the toy world), lie apart in `tasks-0.gold.json`, for simulated annotators.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from abc import ABC, abstractmethod

@@ -1,7 +1,5 @@
 """The task `active`: every selector on every seed, what they chose, and whether it helped."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace

@@ -11,8 +11,6 @@ started again reads it, obtains what is missing of the round in which it stopped
 continuations: every draw depends on (seed, round, selector).
 """
 
-from __future__ import annotations
-
 import fcntl
 import json
 import math

@@ -5,8 +5,6 @@ say how much: drift of rewards, lengths and embeddings, a classifier that tries 
 (Lopez-Paz & Oquab 2017), coverage, and the same head's errors on the random share against the rest.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

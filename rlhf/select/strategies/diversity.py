@@ -4,8 +4,6 @@ Differences have no sign: swapping a pair's sides must not matter. Distances are
 |z_i ∓ z_j|² = |z_i|² + |z_j|² - 2 |z_i·z_j|, and where an orientation is needed, z points to the predicted winner.
 """
 
-from __future__ import annotations
-
 import heapq
 from collections.abc import Callable
 

@@ -5,8 +5,6 @@ standard deviations. Prompts come in random order.
 These choose for a policy that learns from the pairs; for a reward model random pairs are a strong rival.
 """
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 

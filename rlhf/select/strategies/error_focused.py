@@ -1,7 +1,5 @@
 """Selectors that follow the head's errors on what is labelled, and votes that are worth asking for twice."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from typing import Any

@@ -8,8 +8,6 @@ again (lazy greedy, Minoux 1978): the batch is the same, memory is one number pe
 that could still be the largest are brought up to date together before a pick: a matrix product instead of a queue.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from rlhf.select.checks import option

@@ -1,7 +1,5 @@
 """Selectors made of selectors: mixes, a random share, a cold start, quotas, no near-copies, the current policy."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """What selectors are made of: the highest utilities, random draws, and filling up to the budget."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import numpy as np

@@ -4,8 +4,6 @@ Each is `(candidates, budget, rng, **options) -> Selection` and chooses the high
 vote to the power of `cost_power`. `reliability` is γ of an annotator, `votes` is m to be obtained per pair.
 """
 
-from __future__ import annotations
-
 import numpy as np
 from scipy.special import entr, expit
 

@@ -14,8 +14,6 @@ Both need the prompt as it was before the policy's chat template: under `label`,
                        in its texts, and the reward model is to see the answer only
 """
 
-from __future__ import annotations
-
 import json
 import os
 import urllib.error

@@ -5,8 +5,6 @@ A hard pair has no place for ties, shares and rankings. What becomes of them is 
 with more than half of it is chosen, `ties` says what happens to the rest, and `form` how a row looks.
 """
 
-from __future__ import annotations
-
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator

@@ -8,8 +8,6 @@
 text, or the JSON of a chat's messages.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Iterable
 from pathlib import Path

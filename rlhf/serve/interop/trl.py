@@ -7,8 +7,6 @@ completion. Completions of the same prompt are scored together, rendered as in t
 message, so give prompts that have *not* been through a chat template. KL stays with TRL: `beta` of its configs.
 """
 
-from __future__ import annotations
-
 import json
 import warnings
 from collections.abc import Callable, Collection, Iterable, Sequence

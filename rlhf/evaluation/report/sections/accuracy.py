@@ -1,7 +1,5 @@
 """How often the model agrees with the votes: beside baselines, and by slice of the set."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import numpy as np

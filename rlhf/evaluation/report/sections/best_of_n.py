@@ -1,7 +1,5 @@
 """Best-of-n: what a policy would gain by picking this model's favourite, and what it would not."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from functools import partial
 from itertools import cycle

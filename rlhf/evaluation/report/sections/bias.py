@@ -1,7 +1,5 @@
 """What the reward pays for besides quality: length, and what a probe changes on purpose."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 from rlhf.evaluation.metrics.bias import Probe, length_correlation, partial_length_correlation, probe

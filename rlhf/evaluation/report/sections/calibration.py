@@ -1,7 +1,5 @@
 """Do the probabilities mean what they say, and does the margin know when the model is right?"""
 
-from __future__ import annotations
-
 import math
 import warnings
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """The members of a set: how good each is, whether they err together, whether disagreement shows errors."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """The mistakes that the model is surest of, as texts: what somebody should read first."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from rlhf.evaluation.metrics.pair_credit import credit, hardest

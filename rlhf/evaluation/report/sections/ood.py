@@ -1,7 +1,5 @@
 """Out of distribution: what happens to the model on shifted data, and which detector notices."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from functools import partial

@@ -1,7 +1,5 @@
 """Rankings: agreement of the order inside each prompt, and what the rewards look like."""
 
-from __future__ import annotations
-
 from functools import partial
 
 import numpy as np
