@@ -142,7 +142,7 @@ def voted(folder: Path, seed: int) -> dict[str, tuple[Path, Path]]:
             f"red_team={tasks}",
             "red_team_size=20",
             "logger=csv",
-            "threads=1",
+            "trainer.threads=1",
             "bootstrap=10",
             f"hydra.run.dir={folder / 'report'}",
         )
@@ -181,7 +181,7 @@ def command(*words: str) -> None:
 def trained(folder: Path, words: tuple[str, ...], seed: int) -> Path:
     """The run in this folder, trained where it is not there yet."""
     if not (folder / "metrics.json").is_file():
-        quiet = ("logger=csv", "threads=1", "trainer.enable_progress_bar=false", "bootstrap=10")
+        quiet = ("logger=csv", "trainer.threads=1", "trainer.enable_progress_bar=false", "bootstrap=10")
         command("train.py", "experiment=generalisation", f"seed={seed}", *words, *quiet, f"hydra.run.dir={folder}")
     return folder
 

@@ -98,6 +98,9 @@ TARGETS: Mapping[str, str] = {
 OF_POLICIES = ("algorithm", "shaping", "reward")
 """Keys that every run once had, and that today belong to the tasks that optimise a policy."""
 
+BEFORE: Mapping[str, Any] = {"merge": False, "max_group": 16}
+"""What runs did that were made before there was the key."""
+
 
 def new_target(target: str) -> str:
     """Where an old dotted target lies today; any other as it is."""
@@ -124,6 +127,8 @@ def stored_config(path: Path) -> DictConfig:
     for old, new in KEYS["train"].items():
         _move(plain, old.split("."), new.split("."))
     unused = ["reward"] if plain.get("reward", "") is None else []
+    for key, value in BEFORE.items():
+        plain.setdefault(key, value)
     for key in unused if "early_stopping" in plain else OF_POLICIES:
         plain.pop(key, None)
     return _made(cfg, plain)

@@ -94,7 +94,7 @@ def _comparable(cfg: DictConfig) -> dict[str, Any]:
     plain: Any = OmegaConf.to_container(cfg, resolve=False)
     if isinstance(plain.get("task"), dict):
         plain["task"].pop("check", None)  # what is looked at first changes no result
-    for component, key in (("batches", "cache"), ("trainer", "save_every")):
+    for component, key in (("batches", "cache"), ("trainer", "save_every"), ("trainer", "threads")):
         if isinstance(plain.get(component), dict):
             plain[component].pop(key, None)
-    return {k: v for k, v in plain.items() if k not in ("ckpt", "logger", "runs", "threads")}
+    return {k: v for k, v in plain.items() if k not in ("ckpt", "logger", "runs")}

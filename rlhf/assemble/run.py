@@ -39,8 +39,8 @@ def train(cfg: DictConfig) -> float:
 
     quiet()
     better(cfg.trainer.monitor)  # a name that is never measured is refused before anything is done
-    if cfg.threads:
-        torch.set_num_threads(cfg.threads)
+    if cfg.trainer.threads:
+        torch.set_num_threads(cfg.trainer.threads)
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
     run = hydra.utils.instantiate(cfg.task.build)(cfg)
     try:

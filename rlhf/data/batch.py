@@ -50,6 +50,9 @@ class Target(Moves):
     score      mean Likert rating per attribute, NaN where nobody rated (padding too)
     candidate  True for a real completion, False for padding
     weight     how much the group counts in the loss; 1 unless the aggregation says otherwise
+    pair_weight   how much each observed pair counts: the number of records that compared it, over the probability
+               that a block holds it; symmetric, 0 where not observed; None = 1 each
+    prompt_pairs  weight of all pairs of the group's prompt, of which a block holds some; None = the group holds all
     """
 
     win_prob: Float[Tensor, "B K K"]
@@ -60,10 +63,23 @@ class Target(Moves):
     score: Float[Tensor, "B K A"]
     candidate: Bool[Tensor, "B K"]
     weight: Float[Tensor, " B"]
+    pair_weight: Float[Tensor, "B K K"] | None = None
+    prompt_pairs: Float[Tensor, " B"] | None = None
 
     def __len__(self) -> int:
         """Number of groups B."""
         return self.weight.shape[0]
+
+    @property
+    def weights(self) -> Float[Tensor, "B K K"]:
+        """How much each pair i < j counts; 0 elsewhere and where it was not observed."""
+        known = self.observed.to(self.win_prob.dtype) if self.pair_weight is None else self.pair_weight
+        return torch.where(self.observed, known, 0).triu(1)
+
+    @property
+    def pairs(self) -> Float[Tensor, " B"]:
+        """Summed weight of the pairs of every group."""
+        return self.weights.sum((-2, -1))
 
 
 @dataclass(frozen=True)
@@ -114,8 +130,8 @@ class Batch(Moves):
     place        place[n] in 0..K-1: where completion n stands in `reward[B, K]`
     row          row of the dataset each group came from: results are matched by it, never by order
     length       characters of every completion
-    denominator  what the summed loss is divided by: the nominal number of groups of a batch, so that a short
-                 batch, a masked group or accumulated micro-batches weigh each group the same
+    denominator  what the summed loss is divided by: the nominal number of units (see `rlhf.data.weighing`) of a
+                 batch, so that a short batch, a masked group or accumulated micro-batches weigh each unit the same
     """
 
     tokens: Tokens

@@ -8,7 +8,10 @@ import torch
 from torch import Tensor
 
 from rlhf.data.batch import Batch, Target
+from rlhf.data.order import Block
+from rlhf.data.store import Rows
 from rlhf.data.token_layout import Layout
+from rlhf.labels.label import MATRICES, ranks_among
 
 Columns = Mapping[str, Sequence[Any]]
 """Column name -> one value per group, as `rlhf.data.prepare.SCHEMA` names them, and `row`."""
@@ -37,6 +40,8 @@ def targets(columns: Columns) -> Target:
         score=torch.from_numpy(score),
         candidate=torch.from_numpy(candidate),
         weight=torch.tensor(columns["weight"], dtype=torch.float32),
+        pair_weight=_square(columns["pair_weight"], sizes, shape),
+        prompt_pairs=torch.tensor(columns["prompt_pairs"], dtype=torch.float32),
     )
 
 
@@ -46,7 +51,7 @@ def collate(columns: Columns, *, layout: Layout, denominator: float) -> Batch:
     Args:
         columns: the groups.
         layout: where the tokens lie; see `rlhf.data.token_layout`.
-        denominator: nominal number of groups of a batch; see `Batch.denominator`.
+        denominator: nominal number of units of a batch; see `Batch.denominator`.
     """
     sizes = torch.tensor([len(r) for r in columns["responses"]])
     return Batch(
@@ -58,6 +63,35 @@ def collate(columns: Columns, *, layout: Layout, denominator: float) -> Batch:
         length=torch.tensor([n for lengths in columns["length"] for n in lengths]),
         denominator=denominator,
     )
+
+
+class BlockRows:
+    """Rows by blocks: `rows[[Block(3, [0, 4], 2.5)]]` gives columns of the completions that lie in each block."""
+
+    def __init__(self, rows: Rows) -> None:
+        self.rows = rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, blocks: Sequence[Block]) -> dict[str, Any]:
+        columns = self.rows[[block.row for block in blocks]]
+        for n, block in enumerate(blocks):
+            if block.places is not None:
+                _restrict(columns, n, block.places, block.scale)
+        return columns
+
+
+def _restrict(columns: dict[str, Any], n: int, places: list[int], scale: float) -> None:
+    """Leave group n with these completions; the weight of its pairs times `scale`."""
+    k = len(columns["responses"][n])
+    for name in ("completion_id", "length", "responses"):
+        columns[name][n] = [columns[name][n][p] for p in places]
+    for name in MATRICES:
+        columns[name][n] = np.reshape(columns[name][n], (k, k))[np.ix_(places, places)].ravel()
+    columns["pair_weight"][n] = columns["pair_weight"][n] * scale
+    columns["score"][n] = np.reshape(columns["score"][n], (k, -1))[places].ravel() if columns["score"][n] else []
+    columns["rank"][n] = ranks_among(np.asarray(columns["rank"][n])[places])
 
 
 def _square(values: Sequence[Sequence[float]], sizes: Sequence[int], shape: tuple[int, int]) -> Tensor:

@@ -2,27 +2,30 @@
 
 import json
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
 import torch.distributed as dist
 
 from rlhf.data.augment import AS_THEY_ARE, Augment
-from rlhf.data.collate import collate
-from rlhf.data.order import GroupOrder, ResumableLoader, TokenOrder
-from rlhf.data.prepare import Preparation
+from rlhf.data.collate import BlockRows, collate
+from rlhf.data.order import BlockOrder, GroupOrder, ResumableLoader, TokenOrder
+from rlhf.data.prepare import MERGED, Grouping, Preparation
 from rlhf.data.render import Renderer
 from rlhf.data.source import RecordSource
 from rlhf.data.split_report import SPLITS
 from rlhf.data.splits import Splitter
 from rlhf.data.store import Rows, fingerprint, write_store
 from rlhf.data.token_layout import Layout, padded
+from rlhf.data.weighing import Weighing, pairs
 from rlhf.labels.aggregation import soft
 from rlhf.labels.label import Aggregation, FittedAggregation
+from rlhf.stats.arrays import Ints
 
 NO_PROMPT = (
     "augment.prompts changed no prompt of the whole training part: prompts are trained on as they are. Of a model that "
@@ -48,23 +51,26 @@ class PreferenceData(pl.LightningDataModule):
         batch_tokens: tokens per batch and process instead of `batch_size` groups; see `TokenOrder`.
         workers: processes that collate batches beside training; 0 = in the training process.
         augment: variations of training records.
+        grouping: how training records of one prompt are put together, and cut where they are too many.
+        weighing: what counts once in the training loss.
 
     Raises:
         ValueError: a split that is needed has no rows; the message says what was dropped and the remedy.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # one per stage of the preparation
         self, *, source: RecordSource, aggregation: Aggregation | FittedAggregation, splitter: Splitter,
         renderer: Renderer, batch_size: int, eval_batch_size: int, seed: int, cache: Path,
         eval_aggregation: Aggregation = soft, batch_tokens: int | None = None, workers: int = 0,
-        augment: Augment = AS_THEY_ARE,
+        augment: Augment = AS_THEY_ARE, grouping: Grouping = MERGED, weighing: Weighing = pairs,
     ) -> None:  # fmt: skip
         super().__init__()
-        parts = (source, aggregation, eval_aggregation, splitter, renderer, augment)
+        parts = (source, aggregation, eval_aggregation, splitter, renderer, augment, grouping)
         self.preparation = Preparation(*parts)
         self.source, self.renderer, self.augment = source, renderer, augment
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
         self.seed, self.batch_tokens, self.workers = seed, batch_tokens, workers
+        self.limits, self.weighing = grouping.limits, weighing
         self.data_hash = fingerprint(*parts)
         self.folder = cache / self.data_hash
         self.rows: dict[str, Rows] = {}
@@ -98,7 +104,7 @@ class PreferenceData(pl.LightningDataModule):
 
     def train_dataloader(self) -> ResumableLoader:
         """Shuffled by (seed, epoch); resumes in the middle of an epoch."""
-        loader = self.loader("train", self.batch_size, self.seed)
+        loader = self._blocks() if self.limits else self.loader("train", self.batch_size, self.seed)
         if self.resume is not None:
             loader.load_state_dict(self.resume)
             self.resume = None
@@ -115,23 +121,49 @@ class PreferenceData(pl.LightningDataModule):
     def loader(self, split: str, batch_size: int, seed: int | None) -> ResumableLoader:
         """Batches of one split; every process gets its share."""
         rows = self.rows[split]
-        order = self._order(rows, batch_size, seed)
+        order = self._order(len(rows), rows.tokens, batch_size, seed)
+        return self._loader(rows, order, order.denominator * self._units(rows) / len(rows))
+
+    def _blocks(self) -> ResumableLoader:
+        """Batches of training groups, the ones that are too large cut anew in every epoch."""
+        rows, limits = self.rows["train"], self.limits
+        assert limits is not None
+        prompts, counts, responses = rows.lengths()
+        ends = np.cumsum(counts)
+        groups = [(p, responses[end - k : end]) for p, k, end in zip(prompts.tolist(), counts, ends, strict=True)]
+        blocks = np.array([1 if limits.fits(p, lengths) else limits.blocks(p, lengths) for p, lengths in groups])
+
+        def tokens() -> Ints:
+            """Of every block: those of its row where it is whole, else its longest."""
+            shares = [limits.longest(p, lengths, n) for (p, lengths), n in zip(groups, blocks.tolist(), strict=True)]
+            return np.repeat(shares, blocks)
+
+        order = self._order(int(blocks.sum()), tokens, self.batch_size, self.seed)
+        units = order.denominator * self._units(rows) / int(blocks.sum())
+        return self._loader(BlockRows(rows), BlockOrder(order, blocks, counts), units)
+
+    def _units(self, rows: Rows) -> float:
+        """Units of all rows; see `rlhf.data.weighing`."""
+        total = np.asarray(rows.table.data.column("prompt_pairs").to_numpy(), dtype=np.float64)
+        return float(self.weighing(rows.pairs(), total).sum())
+
+    def _loader(self, rows: Rows | BlockRows, order: GroupOrder | BlockOrder, denominator: float) -> ResumableLoader:
         return ResumableLoader(
             rows,  # type: ignore[arg-type]  # indexed by lists of rows, not by single ones
             batch_size=None,
             sampler=order,
-            collate_fn=partial(collate, layout=self.layout, denominator=order.denominator),
+            collate_fn=partial(collate, layout=self.layout, denominator=denominator),
             num_workers=self.workers,
             persistent_workers=self.workers > 0,
             generator=torch.Generator(),  # of its own: opening a loader must not move dropout's random state
         )
 
-    def _order(self, rows: Rows, batch_size: int, seed: int | None) -> GroupOrder:
+    def _order(self, rows: int, tokens: Callable[[], Ints], batch_size: int, seed: int | None) -> GroupOrder:
         parallel = dist.is_available() and dist.is_initialized()
         share = {"rank": dist.get_rank(), "world": dist.get_world_size()} if parallel else {}
         if self.batch_tokens is not None:
-            return TokenOrder(rows.tokens(), budget=self.batch_tokens, seed=seed, **share)
-        return GroupOrder(len(rows), batch_size=batch_size, seed=seed, **share)
+            return TokenOrder(tokens(), budget=self.batch_tokens, seed=seed, **share)
+        return GroupOrder(rows, batch_size=batch_size, seed=seed, **share)
 
 
 def _nothing_left(split: str, counts: Mapping[str, int]) -> str:

@@ -1,12 +1,19 @@
-"""In which order groups are visited: shuffled by (seed, epoch), the same for any number of processes."""
+"""In which order groups are visited: shuffled by (seed, epoch), the same for any number of processes.
+
+GroupOrder  so many groups per batch
+TokenOrder  about so many tokens per batch
+BlockOrder  either of them over groups that are cut into blocks, anew each epoch
+"""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Sampler
 
+from rlhf.data.blocks import chance, drawn
 from rlhf.stats.arrays import Ints
 
 
@@ -121,6 +128,55 @@ class TokenOrder(GroupOrder):
         return stops
 
 
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Some completions of a row.
+
+    row     of the data
+    places  of the completions; None = all
+    scale   1/P that a pair of the row lies in one block
+    """
+
+    row: int
+    places: list[int] | None = None
+    scale: float = 1.0
+
+
+class BlockOrder(Sampler[list[Block]]):
+    """The batches of an order over blocks, with the completions that fall into each block in this epoch.
+
+    Args:
+        order: over all blocks, row after row.
+        blocks: number of blocks of every row.
+        sizes: number of completions of every row.
+    """
+
+    def __init__(self, order: GroupOrder, blocks: Ints, sizes: Ints) -> None:
+        self.order, self.blocks, self.sizes = order, blocks, sizes
+        self.row = np.repeat(np.arange(len(blocks)), blocks)
+        self.first = np.cumsum(blocks) - blocks
+
+    def __len__(self) -> int:
+        """Batches of one epoch."""
+        return len(self.order)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by Lightning at the start of every epoch."""
+        self.order.set_epoch(epoch)
+
+    def __iter__(self) -> Iterator[list[Block]]:
+        for batch in self.order:
+            yield [self._block(number) for number in batch]
+
+    def _block(self, number: int) -> Block:
+        row = int(self.row[number])
+        blocks, k = int(self.blocks[row]), int(self.sizes[row])
+        if blocks == 1:
+            return Block(row)
+        seed = (self.order.seed or 0, self.order.epoch, row)
+        return Block(row, drawn(k, blocks, number - int(self.first[row]), seed), 1 / chance(k, blocks))
+
+
 class ResumableLoader(DataLoader[Any]):
     """A DataLoader that knows how many batches the trainer took, so that a run stopped mid-epoch goes on exactly.
 
@@ -140,8 +196,9 @@ class ResumableLoader(DataLoader[Any]):
 
     @property
     def _group_order(self) -> GroupOrder:
-        assert isinstance(self.sampler, GroupOrder)
-        return self.sampler
+        order = self.sampler.order if isinstance(self.sampler, BlockOrder) else self.sampler
+        assert isinstance(order, GroupOrder)
+        return order
 
     def state_dict(self) -> dict[str, int]:
         """How many batches of this epoch were taken, and under which order."""

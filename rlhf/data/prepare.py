@@ -5,20 +5,31 @@ row is counted with its reason: the counts in the audit add up to the records re
 """
 
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from rlhf.data.augment import Augment
+from rlhf.data.blocks import Limits, Part, chance, separated
+from rlhf.data.merge import MergedRecord, Merger, merge
 from rlhf.data.render import Encoded, Renderer
 from rlhf.data.source import RecordSource
 from rlhf.data.split_report import SPLITS, SplitReport
 from rlhf.data.splits import Splitter
-from rlhf.labels.label import Aggregation, FittedAggregation, Label, informative, restricted, without_identical
+from rlhf.labels.label import (
+    Aggregation,
+    FittedAggregation,
+    Label,
+    informative,
+    only_pairs,
+    restricted,
+    without_identical,
+)
 from rlhf.records import Comparison, prompt_hash, prompt_text
+from rlhf.stats.arrays import Floats
 
 SCHEMA = pa.schema(
     {
@@ -34,14 +45,37 @@ SCHEMA = pa.schema(
         "observed": pa.list_(pa.bool_()),
         "margin": pa.list_(pa.float32()),
         "votes": pa.list_(pa.float32()),
+        "pair_weight": pa.list_(pa.float32()),
         "rank": pa.list_(pa.int32()),
         "score": pa.list_(pa.float32()),
         "weight": pa.float32(),
+        "prompt_pairs": pa.float32(),
+        "records": pa.list_(pa.string()),
     }
 )
-"""Columns of a row. Matrices [K, K] and [K, A] are stored flat; `length` is in characters of the answer."""
+"""Columns of a row. Matrices [K, K] and [K, A] are stored flat; `length` is in characters of the answer; `records` are
+the prompt_ids of the records that were merged into it; `prompt_pairs` is the weight of all pairs of the prompt."""
 
 Row = dict[str, Any]
+Parts = Sequence[tuple[Comparison, tuple[int, ...]]]
+"""Records that were merged, each with the places of its completions in the merged one."""
+
+
+@dataclass(frozen=True)
+class Grouping:
+    """How training records are grouped.
+
+    merge   records of one prompt become one
+    limits  of a group in one step; larger ones are cut, see `rlhf.data.blocks`; None = never cut
+    """
+
+    merge: bool = True
+    limits: Limits | None = field(default=Limits(16))  # immutable
+
+
+MERGED = Grouping()
+"""The default."""
+
 
 COUNTS = (
     "records", "augmented", "augmented/prompts", "augmented/answers", "kept", "dropped/no_votes", "dropped/too_long",
@@ -49,6 +83,8 @@ COUNTS = (
     "prompt_tokens_trimmed", "joints_merged", "pairs_compared", "pairs_tied", "pairs_identical", "pairs_lost_too_long",
     "tokens",
 )  # fmt: skip
+
+MERGE_COUNTS = ("records_before", "records_after", "encodings_before", "encodings_after")
 
 TRACKED = 1_000_000  # duplicates are looked for among this many records (8-byte hashes), so that memory has a bound
 
@@ -63,11 +99,20 @@ class Audit:
 
     counts: Counter[str] = field(default_factory=Counter)
     longest: int = 0
+    left_out: float = 0.0
     seen: set[int] = field(default_factory=set)
 
     def as_dict(self) -> dict[str, int]:
         """Every count, zeros included."""
         return {name: self.counts[name] for name in COUNTS} | {"longest_row_tokens": self.longest}
+
+    def merged(self) -> dict[str, float]:
+        """What an epoch of training reads, before and after records of one prompt were merged."""
+        pairs = self.counts["pairs_compared"] - self.counts["pairs_lost_too_long"] - self.counts["pairs_identical"]
+        return {f"merge/{name}": self.counts[f"merge/{name}"] for name in MERGE_COUNTS} | {
+            "merge/pairs": pairs,
+            "merge/pairs_left_out_per_epoch": round(self.left_out, 1),
+        }
 
     def count_variation(self, record: Comparison, version: Comparison) -> None:
         """Count a variation of the record, and what of it changed; the record itself is none."""
@@ -97,6 +142,7 @@ class Preparation:
     splitter: Splitter
     renderer: Renderer
     augment: Augment
+    grouping: Grouping
     audits: dict[str, Audit] = field(default_factory=lambda: {split: Audit() for split in SPLITS})
     report: SplitReport = field(default_factory=SplitReport)
 
@@ -107,16 +153,32 @@ class Preparation:
         train = self.aggregation
         if isinstance(train, FittedAggregation):
             train = train.fit(r for r in self.source.records() if self.splitter.split_of(r) == "train")
+        merger = Merger(self.source.records() if self.grouping.merge else ())
         for record in self.source.records():
             split = self.splitter.split_of(record)
             self.report.add(record, split)
-            audit = self.audits[split]
-            for version in self.augment(record) if split == "train" else (record,):
-                audit.count_variation(record, version)
-                label_for = train if split == "train" else self.eval_aggregation
-                row = prepare_one(version, aggregation=label_for, renderer=self.renderer, audit=audit)
-                if row is not None:
-                    yield split, row
+            if split != "train":
+                audit = self.audits[split]
+                audit.look_for_duplicate(record)
+                row = prepare_one(record, aggregation=self.eval_aggregation, renderer=self.renderer, audit=audit)
+                yield from ((split, one) for one in row)
+            elif not merger.takes(record):
+                yield from self._train(merge([record]), train)
+        for group in merger.merged():
+            yield from self._train(group, train)
+
+    def _train(self, group: MergedRecord, aggregation: Aggregation) -> Iterator[tuple[str, Row]]:
+        """Rows of records of one prompt and of their variations."""
+        audit, record = self.audits["train"], group.record
+        for part, _ in group.parts:
+            audit.look_for_duplicate(part)
+        for version in self.augment(record):
+            audit.count_variation(record, version)
+            rows = prepare_one(
+                version, aggregation=aggregation, renderer=self.renderer, audit=audit, parts=group.parts,
+                limits=self.grouping.limits,
+            )  # fmt: skip
+            yield from (("train", row) for row in rows)
 
     def as_dict(self) -> dict[str, Any]:
         """What happened, for data_report.json."""
@@ -126,18 +188,32 @@ class Preparation:
             "skipped": {"count": self.source.skipped_count, "first": self.source.skipped},
             "splits": self.report.as_dict(),
             "rows": {split: audit.as_dict() for split, audit in self.audits.items()},
+            **self.audits["train"].merged(),
         }
 
 
-def prepare_one(record: Comparison, *, aggregation: Aggregation, renderer: Renderer, audit: Audit) -> Row | None:
-    """The row of one record, or None where nothing is left to learn from; `audit` says why."""
+def prepare_one(
+    record: Comparison, *, aggregation: Aggregation, renderer: Renderer, audit: Audit, parts: Parts = (),
+    limits: Limits | None = None,
+) -> list[Row]:  # fmt: skip
+    """The row of one record; several where it is cut, none where nothing is left to learn from: `audit` says why.
+
+    Args:
+        record: as read, or merged.
+        aggregation: votes to a label.
+        renderer: texts to tokens.
+        audit: is counted in.
+        parts: of a merged record: the records it was made of, with the places of their completions.
+        limits: of a row; None = rows are never cut.
+    """
     count = audit.counts
     count["records"] += 1
-    audit.look_for_duplicate(record)
     label = aggregation(record)
     if not informative(label):
         count["dropped/no_votes"] += 1
-        return None
+        return []
+    if len(parts) > 1:
+        label = replace(label, pair_weight=_times_compared(label, parts, aggregation))
     count["pairs_compared"] += _pairs(label.observed)
     encoded = renderer.encode(record.prompt, [c.text for c in record.completions])
     lost = len(record.completions) - len(encoded.kept)
@@ -146,14 +222,56 @@ def prepare_one(record: Comparison, *, aggregation: Aggregation, renderer: Rende
     count["pairs_lost_too_long"] += _pairs(label.observed) - _pairs(kept.observed)
     if not informative(kept):
         count["dropped/too_long"] += 1
-        return None
+        return []
     different = without_identical(kept, encoded.responses)
     count["pairs_identical"] += _pairs(kept.observed) - _pairs(different.observed)
     if not informative(different):
         count["dropped/identical"] += 1
-        return None
+        return []
     _count_kept(audit, different, encoded)
-    return _as_row(record, different, encoded)
+    readable = set(encoded.kept)
+    count["merge/records_before"] += max(1, len(parts))
+    count["merge/encodings_before"] += (
+        sum(p in readable for _, places in parts for p in places) if parts else len(readable)
+    )
+    rows = _cut_rows(record, different, encoded, limits, audit)
+    names = [part.prompt_id for part, _ in parts] or [record.prompt_id]
+    total = float(_weights(different).sum()) / 2
+    return [row | {"records": names, "prompt_pairs": total} for row in rows]
+
+
+def _times_compared(label: Label, parts: Parts, aggregation: Aggregation) -> Floats:
+    """How many of the records compared each observed pair [K, K]: a pair of two records weighs as two."""
+    times = np.zeros(label.observed.shape)
+    for part, places in parts:
+        square = np.ix_(places, places)
+        times[square] += aggregation(part).observed
+    return np.where(label.observed, np.maximum(times, 1), 0)
+
+
+def _weights(label: Label) -> Floats:
+    """How much each pair [K, K] counts."""
+    return label.observed.astype(float) if label.pair_weight is None else label.pair_weight
+
+
+def _cut_rows(record: Comparison, label: Label, encoded: Encoded, limits: Limits | None, audit: Audit) -> Iterator[Row]:
+    """Rows of parts that no vote connects, where one would be too large."""
+    rated = np.isfinite(label.score).any(1)
+    ranked = label.rank >= 0
+    related = label.observed | np.outer(rated, rated) | (np.outer(ranked, ranked) & ~label.observed.any())
+    lengths = [len(r) for r in encoded.responses]
+    whole = [Part(list(range(len(lengths))))]
+    for part in whole if limits is None else separated(related, len(encoded.prompt), lengths, limits):
+        own = label if part.pairs is None else only_pairs(label, part.pairs)
+        texts = replace(
+            encoded, kept=[encoded.kept[p] for p in part.places], responses=[encoded.responses[p] for p in part.places]
+        )
+        own = restricted(own, part.places)
+        blocks = 1 if limits is None else limits.blocks(len(texts.prompt), [len(r) for r in texts.responses])
+        audit.counts["merge/encodings_after"] += len(part.places)
+        audit.counts["merge/records_after"] += 1
+        audit.left_out += _pairs(own.observed) * (1 - chance(len(part.places), blocks)) if blocks > 1 else 0
+        yield _as_row(record, own, texts)
 
 
 def _count_kept(audit: Audit, label: Label, encoded: Encoded) -> None:
@@ -185,4 +303,5 @@ def _as_row(record: Comparison, label: Label, encoded: Encoded) -> Row:
         "prompt": encoded.prompt,
         "responses": encoded.responses,
         "weight": label.weight,
+        "pair_weight": _weights(label).ravel().tolist(),
     } | {name: getattr(label, name).ravel().tolist() for name in matrices}

@@ -25,7 +25,7 @@ from datasets import Dataset
 
 from rlhf.data.prepare import SCHEMA, Row
 from rlhf.data.split_report import SPLITS
-from rlhf.stats.arrays import Ints
+from rlhf.stats.arrays import Floats, Ints
 
 CHUNK = 1000  # rows per Arrow record batch
 ROOT = Path(__file__).parent.parent
@@ -78,15 +78,36 @@ class Rows:
         columns: dict[str, Any] = self.table[numbers]
         return columns | {"row": numbers}
 
-    def tokens(self) -> Ints:
-        """Tokens of every row, its prompt counted once. Read column by column, not row by row."""
-        lengths = []
+    def lengths(self) -> tuple[Ints, Ints, Ints]:
+        """Tokens of every prompt [R], number of its completions [R], tokens of all completions one after the other.
+
+        Read column by column, not row by row.
+        """
+        found: list[list[Any]] = [[np.zeros(0, np.int64)] for _ in range(3)]
         for batch in self.table.data.to_batches():
-            prompt, responses = batch.column("prompt"), batch.column("responses")
+            responses = batch.column("responses")
             ends = responses.offsets.to_numpy()
-            inner = np.append(0, np.cumsum(pc.list_value_length(responses.values).to_numpy()))
-            lengths.append(pc.list_value_length(prompt).to_numpy() + inner[ends[1:]] - inner[ends[:-1]])
-        return np.concatenate(lengths) if lengths else np.zeros(0, np.int64)
+            found[0].append(pc.list_value_length(batch.column("prompt")).to_numpy())
+            found[1].append(np.diff(ends))
+            found[2].append(pc.list_value_length(responses.values).to_numpy()[ends[0] : ends[-1]])
+        prompts, counts, responses = (np.concatenate(parts).astype(np.int64) for parts in found)
+        return prompts, counts, responses
+
+    def tokens(self) -> Ints:
+        """Tokens of every row, its prompt counted once."""
+        prompts, counts, responses = self.lengths()
+        total = np.append(0, np.cumsum(responses))
+        ends = np.cumsum(counts)
+        return prompts + total[ends] - total[ends - counts]
+
+    def pairs(self) -> Floats:
+        """How much the pairs of every row count together [R]."""
+        column = self.table.data.column("pair_weight")
+        parts = [np.zeros(0)]
+        for chunk in column.chunks:
+            total = np.append(0, np.cumsum(chunk.values.to_numpy(zero_copy_only=False), dtype=np.float64))
+            parts.append(np.diff(total[chunk.offsets.to_numpy()]))
+        return np.concatenate(parts) / 2
 
 
 def fingerprint(*parts: Any) -> str:

@@ -15,7 +15,8 @@ class Label:
     """Fields as in `rlhf.data.batch.Target`, for one record with K completions and A attributes.
 
     win_prob [K, K], tie_prob [K, K], observed [K, K], margin [K, K], rank [K], score [K, A], weight,
-    and `votes` [K, K]: how many votes each pair got (a weighted count where votes are weighted).
+    `votes` [K, K]: how many votes each pair got (a weighted count where votes are weighted), and
+    `pair_weight` [K, K]: how much each pair counts; None = 1 where it is observed.
     """
 
     win_prob: Floats
@@ -26,11 +27,15 @@ class Label:
     score: Floats
     votes: Floats
     weight: float = 1.0
+    pair_weight: Floats | None = None
 
     def pairs(self) -> list[tuple[int, int]]:
         """The observed pairs (i, j), i < j, by rows."""
         return [(i, j) for i, j in np.argwhere(np.triu(self.observed, 1)).tolist()]
 
+
+MATRICES = ("win_prob", "tie_prob", "observed", "margin", "votes", "pair_weight")
+"""Fields [K, K] of a label."""
 
 Aggregation = Callable[[Comparison], Label]
 """Votes to a label. A record whose votes decide nothing gives a label with nothing observed."""
@@ -54,12 +59,15 @@ def restricted(label: Label, kept: Sequence[int]) -> Label:
     if len(kept) == len(label.rank):
         return label
     square = np.ix_(kept, kept)
-    matrices = ("win_prob", "tie_prob", "observed", "margin", "votes")
-    rank = np.full(len(kept), -1)
-    ranked = label.rank[list(kept)]
-    rank[ranked >= 0] = np.unique(ranked[ranked >= 0], return_inverse=True)[1]
-    cut = {name: getattr(label, name)[square] for name in matrices}
-    return replace(label, rank=rank, score=label.score[list(kept)], **cut)
+    cut = {name: value[square] for name in MATRICES if (value := getattr(label, name)) is not None}
+    return replace(label, rank=ranks_among(label.rank[list(kept)]), score=label.score[list(kept)], **cut)
+
+
+def ranks_among(rank: Ints) -> Ints:
+    """Ranks of some completions [K] as 0, 1, 2, ... among themselves; -1 stays."""
+    among = np.full(len(rank), -1)
+    among[rank >= 0] = np.unique(rank[rank >= 0], return_inverse=True)[1]
+    return among
 
 
 def without_identical(label: Label, contents: Sequence[Any]) -> Label:
@@ -74,5 +82,9 @@ def without_identical(label: Label, contents: Sequence[Any]) -> Label:
     if not (same & label.observed).any():
         return label
     clash = (same & (label.rank[:, None] != label.rank[None, :])).any(1)
-    cut = {name: getattr(label, name) * ~same for name in ("observed", "win_prob", "tie_prob", "margin", "votes")}
-    return replace(label, rank=np.where(clash, -1, label.rank), **cut)
+    return replace(only_pairs(label, ~same), rank=np.where(clash, -1, label.rank))
+
+
+def only_pairs(label: Label, kept: Bools) -> Label:
+    """The label of the pairs [K, K] that are kept; the others are no longer observed."""
+    return replace(label, **{name: value * kept for name in MATRICES if (value := getattr(label, name)) is not None})

@@ -156,7 +156,7 @@ class AttributeHead(MixedRows):
         seed: int = 0,
     ) -> None:  # fmt: skip
         if not attributes:
-            raise ValueError("head=attributes needs attributes=[name, ...]: the Likert criteria of the data")
+            raise ValueError("head=attributes needs batches.attributes=[name, ...]: the Likert criteria of the data")
         if mix and len(mix) != len(attributes):
             raise ValueError(f"head.mix has {len(mix)} weights for {len(attributes)} attributes")
         super().__init__(hidden_size, dropout=dropout, seed=seed, rows=len(attributes))

@@ -11,11 +11,12 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from rlhf.data.batch import Target
-from rlhf.reward.pairs import scores
+from rlhf.reward.pairs import per_prompt, scores
 
 LARGEST_TIED = 10  # largest K for which ties are averaged exactly: 2^K sets of remaining completions are enumerated
 
 
+@per_prompt
 def plackett_luce(
     reward: Float[Tensor, "*M B K"], target: Target, *, top: int | None = None, unordered_tail: bool = False
 ) -> Float[Tensor, "*M B"]:
@@ -56,6 +57,7 @@ def plackett_luce(
     return (weight * _logsumexp(score.unsqueeze(-2), remaining)).sum(-1) - (chosen * score).sum(-1)
 
 
+@per_prompt
 def pick_best(reward: Float[Tensor, "*M B K"], target: Target) -> Float[Tensor, "*M B"]:
     """Cross-entropy over the ranked completions with the best as the class (Ziegler et al. 2019, eq. 1).
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from rlhf.data.batch import Target
 from rlhf.reward.listwise import pick_best, plackett_luce
-from rlhf.reward.pairs import differences, mean_over_pairs, scores, sum_over_pairs
+from rlhf.reward.pairs import differences, mean_over_pairs, per_prompt, scores, sum_over_pairs
 from rlhf.reward.ties import LearnedDavidson, LearnedRaoKupper, LearnedTies, davidson, rao_kupper
 
 __all__ = [
@@ -58,6 +58,7 @@ def soft_label(
     return sum_over_pairs(cost, target)
 
 
+@per_prompt
 def ranking(
     reward: Float[Tensor, "*M B K"], target: Target, *, margin_scale: float = 0.0, label_smoothing: float = 0.0
 ) -> Float[Tensor, "*M B"]:
@@ -94,6 +95,7 @@ def dpo(
     return soft_label(beta * scores(log_ratio, target), target, label_smoothing=label_smoothing)
 
 
+@per_prompt
 def regression(reward: Float[Tensor, "*M B K"], target: Target) -> Float[Tensor, "*N B"]:
     """Mean squared error to the mean Likert rating, over the rated completions and attributes of a prompt.
 
@@ -109,7 +111,7 @@ def regression(reward: Float[Tensor, "*M B K"], target: Target) -> Float[Tensor,
     if attributes == 0:
         raise ValueError(
             "loss=regression needs Likert votes and the criteria to predict, and the targets have none: "
-            "name them, e.g. attributes=[helpfulness]"
+            "name them, e.g. batches.attributes=[helpfulness]"
         )
     if attributes == 1:
         reward = reward.unsqueeze(-3)

@@ -1,10 +1,14 @@
 """From rewards of completions to the labelled pairs of a prompt: what every loss on pairs starts and ends with."""
 
+from typing import TypeVar
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from rlhf.data.batch import Target
+
+F = TypeVar("F")
 
 
 def scores(reward: Float[Tensor, "*M B K"], target: Target) -> Float[Tensor, "*M B K"]:
@@ -29,10 +33,28 @@ def differences(reward: Float[Tensor, "*M B K"], target: Target) -> Float[Tensor
 
 
 def sum_over_pairs(value: Float[Tensor, "*M B K K"], target: Target) -> Float[Tensor, "*M B"]:
-    """Sum of value[i, j] over the labelled pairs i < j of each prompt; 0 for a prompt without any."""
-    return torch.where(target.observed.triu(1), value, 0).sum((-2, -1))
+    """Weighted sum of value[i, j] over the labelled pairs i < j of each prompt; 0 for a prompt without any."""
+    weights = target.weights
+    return torch.where(weights > 0, value * weights, 0).sum((-2, -1))
 
 
 def mean_over_pairs(value: Float[Tensor, "*M B K K"], target: Target) -> Float[Tensor, "*M B"]:
-    """Mean of value[i, j] over the labelled pairs i < j of each prompt; 0 for a prompt without any."""
-    return sum_over_pairs(value, target) / target.observed.triu(1).sum((-2, -1)).clamp(min=1)
+    """Weighted mean of value[i, j] over the labelled pairs i < j of each prompt; 0 for a prompt without any."""
+    return per_pair(sum_over_pairs(value, target), target)
+
+
+def per_pair(total: Float[Tensor, "*M B"], target: Target) -> Float[Tensor, "*M B"]:
+    """A sum over the labelled pairs of each prompt as a mean; 0 stays 0."""
+    pairs = target.pairs
+    return total / torch.where(pairs > 0, pairs, 1)
+
+
+def per_prompt(loss: F) -> F:
+    """Mark a loss that is one number per prompt; others are sums over its labelled pairs."""
+    loss.per_prompt = True  # type: ignore[attr-defined]
+    return loss
+
+
+def is_per_prompt(loss: object) -> bool:
+    """Is this loss, with or without its options, one number per prompt?"""
+    return getattr(getattr(loss, "func", loss), "per_prompt", False)

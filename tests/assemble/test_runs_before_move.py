@@ -22,7 +22,7 @@ from rlhf.reward.checkpoint import load_weights
 pytestmark = pytest.mark.slow
 OLD = Path(__file__).parents[1] / "fixtures" / "run_before_move"
 EXPECTED = json.loads((OLD / "expected.json").read_text())
-QUIET = ("logger=csv", "threads=1", "bootstrap=20")
+QUIET = ("logger=csv", "trainer.threads=1", "bootstrap=20")
 
 
 @pytest.fixture

@@ -111,7 +111,7 @@ def test_attributes_and_criterion_reach_the_aggregation_from_the_root(train, tmp
     write(path, (rated(r, n) for n, r in enumerate(ToyWorld(size=120).records())))
     folder = train(
         "data=jsonl", f"data.path={path}", "head=attributes", "loss=regression", "split=balanced",
-        "attributes=[honesty,helpfulness]", "criterion=honesty",
+        "batches.attributes=[honesty,helpfulness]", "criterion=honesty",
     )  # fmt: skip
     scorer = rlhf.load(folder)
     found = scorer.attributes("p", ["a", "b", "c"])

@@ -83,12 +83,12 @@ def permuted(target, order):
 
 def single_precision(target):
     """The same target in fp32, as training has it."""
-    values = {name: value.float() if value.is_floating_point() else value for name, value in vars(target).items()}
+    values = {k: v.float() if v is not None and v.is_floating_point() else v for k, v in vars(target).items()}
     return Target(**values)
 
 
 def alone(target, b):
     """Group b by itself, cut to its real completions."""
     real = target.candidate[b].nonzero().squeeze(-1)
-    one = Target(**{name: value[b : b + 1] for name, value in vars(target).items()})
+    one = Target(**{k: None if v is None else v[b : b + 1] for k, v in vars(target).items()})
     return permuted(one, real)

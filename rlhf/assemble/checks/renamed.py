@@ -14,9 +14,9 @@ EVERYWHERE: Mapping[str, str] = {
     "early_warning": "early_stopping",
 }
 COMPONENTS: Mapping[str, str] = {
-    "batches": "eval_aggregation batch_tokens eval_batch_size min_prompt workers cache",
+    "batches": "attributes eval_aggregation batch_tokens eval_batch_size min_prompt workers cache",
     "optimizer": "centring",
-    "trainer": "monitor patience validate_every save_every compile",
+    "trainer": "monitor patience validate_every save_every compile threads",
 }
 """Component -> keys that stood beside it."""
 KEYS: Mapping[str, Mapping[str, str]] = {

@@ -35,6 +35,10 @@ class Batches(Settings):
         "tokens per batch and process instead of batch_size prompts (each prompt counted once)")
     eval_batch_size: PositiveInt = key(64, "prompts per batch in validation and test")
     min_prompt: NonNegativeInt = key(16, "tokens of the prompt that stay when it is trimmed to make room for an answer")
+    attributes: list[str] = key([],
+        "Likert criteria for head=attributes and loss=regression, e.g. [helpfulness,honesty]")
+    weighing: Literal["pairs", "prompts"] = key("pairs",
+        "what counts once in the training loss; losses that are one number per prompt count prompts")
     workers: NonNegativeInt = key(0, "processes that collate batches beside training")
     cache: str = key("${runs}/cache", "prepared data, shared between runs; safe to delete")
 
@@ -56,6 +60,7 @@ class Trainer(Settings):
     validate_every: Share = key(1.0, "share of an epoch between validations")
     save_every: PositiveInt = key(100, "optimizer steps between two writes of checkpoints/last.ckpt")
     compile: bool = key(False, "torch.compile the trunk: slower start, faster steps")
+    threads: Threads = key(None, "CPU threads of torch; null leaves torch's choice")
     accumulate_grad_batches: PositiveInt
 
 
@@ -76,14 +81,14 @@ class Train(Command):
     batch_size: PositiveInt = key(16, "prompts (each with all its completions) per batch and process")
     max_length: AtLeastTwo = key(512,
         "tokens of prompt and one completion together; data_report.json says what that costs")
+    merge: bool = key(True, "training records of one prompt become one, so that a completion is encoded once")
+    max_group: AtLeastTwo = key(16,
+        "completions of a prompt in one step, at most; larger groups are cut into blocks, drawn anew each epoch")
     criterion: str | None = key(None,
         "which votes count: a criterion's name; null = `overall` where there is one, else all")
-    attributes: list[str] = key([],
-        "Likert criteria for head=attributes and loss=regression, e.g. [helpfulness,honesty]")
     ckpt: str | None = key(None,
         "last = go on where this folder's (or the newest equal run's) last.ckpt stopped; or a path")
     bootstrap: NonNegativeInt = key(1000, "resamples behind every interval; 0 = no intervals")
-    threads: Threads = key(None, "CPU threads of torch; null leaves torch's choice")
     runs: str = key("runs", "where run folders go")
     batches: Batches
     task: groups.TaskSettings

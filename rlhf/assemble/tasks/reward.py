@@ -77,8 +77,19 @@ def renderer_of(cfg: DictConfig, tokenizer: Any, model_source: Any) -> Renderer:
 
 
 def data_of(cfg: DictConfig, renderer: Renderer, *, source: Any = None, labels: Any = None) -> PreferenceData:
-    """The data module; `labels` labels all splits instead of `aggregation` and `batches.eval_aggregation`."""
+    """The data module; `labels` labels all splits instead of `aggregation` and `batches.eval_aggregation`.
+
+    Such labels are about single records: those of a prompt are then not merged.
+    """
+    from rlhf.data.blocks import Limits
     from rlhf.data.datamodule import PreferenceData
+    from rlhf.data.prepare import Grouping
+    from rlhf.data.weighing import prompts
+    from rlhf.reward.module import weighing_of
+
+    loss = hydra.utils.instantiate(cfg.task.get("loss") or cfg.loss)
+    merge = cfg.merge and labels is None
+    limits = Limits(cfg.max_group, cfg.batches.batch_tokens) if merge else None
 
     return PreferenceData(
         source=source or hydra.utils.instantiate(cfg.data),
@@ -93,7 +104,14 @@ def data_of(cfg: DictConfig, renderer: Renderer, *, source: Any = None, labels: 
         cache=Path(cfg.batches.cache),
         workers=cfg.batches.workers,
         augment=hydra.utils.instantiate(cfg.augment, _convert_="all"),
+        grouping=Grouping(merge, limits),
+        weighing=prompts if labels else weighing_of(loss, asked_weighing(cfg)),
     )
+
+
+def asked_weighing(cfg: DictConfig) -> Any:
+    """What counts once, by `batches.weighing`."""
+    return hydra.utils.get_method(f"rlhf.data.weighing.{cfg.batches.weighing}")
 
 
 def _module(cfg: DictConfig, model_source: Any, tokenizer: Any) -> RewardModule:
@@ -115,6 +133,7 @@ def _module(cfg: DictConfig, model_source: Any, tokenizer: Any) -> RewardModule:
         schedule=hydra.utils.instantiate(cfg.scheduler),
         weight_decay=cfg.optimizer.weight_decay,
         centring_weight=cfg.optimizer.centring,
+        weighing=asked_weighing(cfg),
     )
 
 

@@ -10,7 +10,7 @@ import hydra
 from omegaconf import DictConfig
 
 from rlhf.assemble.resume import checkpoint_to_go_on_from
-from rlhf.assemble.tasks.reward import data_of, renderer_of, run_folder, trainer_of
+from rlhf.assemble.tasks.reward import asked_weighing, data_of, renderer_of, run_folder, trainer_of
 
 if TYPE_CHECKING:
     from rlhf.models.policy import CausalPolicy
@@ -31,7 +31,13 @@ def dpo_run(cfg: DictConfig, *, folder: Path | None = None, source: Any = None) 
 
     loss = hydra.utils.instantiate(cfg.task.loss)
     beta = float(cfg.task.loss.beta)
-    return _run(cfg, lambda p: DpoModule(p, loss=loss, beta=beta, **optimizing(cfg)), None, folder, source)
+    return _run(
+        cfg,
+        lambda p: DpoModule(p, loss=loss, beta=beta, weighing=asked_weighing(cfg), **optimizing(cfg)),
+        None,
+        folder,
+        source,
+    )
 
 
 def optimizing(cfg: DictConfig) -> dict[str, Any]:

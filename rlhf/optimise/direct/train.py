@@ -1,7 +1,6 @@
 """The tasks `sft` and `dpo`: supervised fine-tuning on demonstrations, and direct preference optimisation."""
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,13 +13,15 @@ from jaxtyping import Float
 from pytorch_lightning.callbacks import ModelCheckpoint
 from torch import Tensor
 
-from rlhf.data.batch import Batch, Target
+from rlhf.data.batch import Batch
 from rlhf.data.datamodule import PreferenceData
+from rlhf.data.weighing import Weighing, pairs
 from rlhf.evaluation.metrics.metrics import evaluate
 from rlhf.models.policy import CausalPolicy
 from rlhf.optimise.policy.export import export_policy
 from rlhf.reward.checkpoint import load_weights
 from rlhf.reward.files import log_end, note_wandb, write_json
+from rlhf.reward.module import Loss, log_loss, mean_loss, units_of, weighing_of
 from rlhf.reward.resumable import PreferenceModule, ResumableModule
 from rlhf.reward.scoring.splits import gather, scored
 
@@ -98,14 +99,16 @@ class DpoModule(PreferenceModule):
         policy: the policy; its reference is the model it starts from.
         loss: `(log_ratio[B, K], target) -> loss[B]`.
         beta: of the loss, for the implicit reward.
+        weighing: what counts once; see `rlhf.data.weighing`.
         options: of `ResumableModule`.
     """
 
     def __init__(
-        self, policy: CausalPolicy, *, loss: Callable[[Tensor, Target], Tensor], beta: float, **options: Any
+        self, policy: CausalPolicy, *, loss: Loss, beta: float, weighing: Weighing = pairs, **options: Any
     ) -> None:
         super().__init__(**options)
         self.policy, self.loss, self.beta = policy, loss, beta
+        self.weighing = weighing_of(loss, weighing)
 
     def log_ratio(self, batch: Batch) -> Float[Tensor, " N"]:
         """Log-ratio, log π - log π_ref, of every completion, summed over its tokens."""
@@ -121,9 +124,10 @@ class DpoModule(PreferenceModule):
         """Loss of one batch."""
         self.restore_random_state()
         ratio = self.log_ratio(batch)
-        per_group = self.loss(batch.unflatten(ratio), batch.target)
-        loss: Tensor = (per_group * batch.target.weight).sum() / batch.denominator
-        self.log("train/loss", loss * batch.denominator / len(batch), batch_size=len(batch), prog_bar=True)
+        per_group = mean_loss(self.loss, batch.unflatten(ratio), batch.target)
+        units = units_of(batch.target, self.weighing) * batch.target.weight
+        loss: Tensor = (per_group * units).sum() / batch.denominator
+        log_loss(self, loss, batch, self.weighing)
         self.log("train/log_ratio", ratio.mean(), batch_size=len(batch))
         return loss
 

@@ -73,7 +73,7 @@ class Scorer:
         """
         names = self.model.head.names
         if not names:
-            raise ValueError("this model has no attributes: train with head=attributes attributes=[...]")
+            raise ValueError("this model has no attributes: train with head=attributes batches.attributes=[...]")
         return dict(zip(names, self.members(prompt, completions).tolist(), strict=True))
 
     def ood_score(self, prompt: AnyPrompt, completions: Sequence[str], detector: str = "mahalanobis") -> list[float]:
