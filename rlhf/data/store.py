@@ -98,7 +98,8 @@ class Rows:
         prompts, counts, responses = self.lengths()
         total = np.append(0, np.cumsum(responses))
         ends = np.cumsum(counts)
-        return prompts + total[ends] - total[ends - counts]
+        found: Ints = prompts + total[ends] - total[ends - counts]
+        return found
 
     def pairs(self) -> Floats:
         """How much the pairs of every row count together [R]."""
