@@ -15,8 +15,10 @@ gives one hidden state per completion, in the order of `group` and `place`.
 from dataclasses import dataclass, fields
 from typing import Self
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
+from numpy.typing import NDArray
 from torch import Tensor
 
 
@@ -117,14 +119,35 @@ class Packed(Moves):
     spans: tuple[tuple[int, int, int], ...]
 
 
-Tokens = Padded | Packed
+@dataclass(frozen=True)
+class Surface(Moves):
+    """Tokens, and surface features of every completion; see `rlhf.data.surface`."""
+
+    tokens: Padded | Packed
+    surface: Float[Tensor, "N F"]
+
+    @classmethod
+    def of(cls, tokens: "Tokens", surface: NDArray[np.float32]) -> Self:
+        """Features [N, F] beside tokens."""
+        assert isinstance(tokens, Padded | Packed)
+        return cls(tokens, torch.from_numpy(surface))
+
+
+@dataclass(frozen=True)
+class States(Moves):
+    """Hidden states of the completions, known already: a frozen trunk is not asked twice."""
+
+    states: Float[Tensor, "N D"]
+
+
+Tokens = Padded | Packed | Surface | States
 
 
 @dataclass(frozen=True)
 class Batch(Moves):
     """What one training step sees.
 
-    tokens       the token layout: `Padded` or `Packed`
+    tokens       the token layout: `Padded` or `Packed`, or one of them with more beside it
     target       what the votes say
     group        group[n] in 0..B-1 and
     place        place[n] in 0..K-1: where completion n stands in `reward[B, K]`

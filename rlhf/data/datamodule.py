@@ -130,7 +130,9 @@ class PreferenceData(pl.LightningDataModule):
         assert limits is not None
         prompts, counts, responses = rows.lengths()
         ends = np.cumsum(counts)
-        groups = [(p, responses[end - k : end].tolist()) for p, k, end in zip(prompts.tolist(), counts, ends, strict=True)]
+        groups = [
+            (p, responses[end - k : end].tolist()) for p, k, end in zip(prompts.tolist(), counts, ends, strict=True)
+        ]
         blocks = np.array([1 if limits.fits(p, lengths) else limits.blocks(p, lengths) for p, lengths in groups])
 
         def tokens() -> Ints:

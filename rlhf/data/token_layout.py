@@ -7,7 +7,7 @@ shared   every prompt once, then its completions, each of which sees its prompt 
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -22,14 +22,20 @@ Layout = Callable[[Sequence[Ids], Sequence[Sequence[Ids]]], Tokens]
 
 def row_lengths(layout: Layout, prompt: Ids, responses: Sequence[Ids]) -> list[int]:
     """Tokens of the rows that a group makes: one row with the prompt once in `shared`, else one per completion."""
-    if layout is shared:
+    if bare(layout) is shared:
         return [len(prompt) + sum(map(len, responses))] if responses else []
     return [len(prompt) + len(response) for response in responses]
 
 
 def pads_rows(layout: Layout) -> bool:
     """Are the rows of a batch padded to the longest?"""
-    return getattr(layout, "func", layout) is padded
+    return bare(layout) is padded
+
+
+def bare(layout: Layout) -> Any:
+    """`padded`, `packed` or `shared`, without options and what else a layout puts beside the tokens."""
+    inner = getattr(layout, "inner", layout)
+    return getattr(inner, "func", inner)
 
 
 def occupied(rows: Sequence[int], pads: bool) -> int:

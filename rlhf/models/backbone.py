@@ -2,19 +2,24 @@
 
 A causal model is read at the position of the completion's last token, counted from the left of its row and
 never searched for by token id. An encoder is read the way its stock classifier reads it (BERT: [CLS] through
-the pooler), so that the exported folder gives the same scores in plain transformers.
+the pooler), so that the exported folder gives the same scores in plain transformers. With pooling=mean both are read
+as the mean of the last states over all tokens of prompt and completion: no stock classifier does that.
 """
 
-from typing import Any
+from typing import Any, Literal, Self
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from rlhf.data.batch import Packed, Padded, Tokens
+from rlhf.data.batch import Packed, Padded, States, Surface, Tokens
+from rlhf.data.surface import NAMES, SurfaceLayout
+from rlhf.data.token_layout import Layout
 from rlhf.models.block_attention import ATTENTION, AttentionPlan
 from rlhf.models.last_layer import read_only
+
+Pooling = Literal["stock", "mean"]
 
 
 class Backbone(nn.Module):
@@ -22,15 +27,22 @@ class Backbone(nn.Module):
 
     Args:
         classifier: `AutoModelForSequenceClassification` with one label; its last linear layer is cut out.
+        pooling: `stock` or `mean`.
+        surface: a tokenizer, to put surface features of the completion beside its state (`rlhf.data.surface`).
 
     Raises:
         ValueError: the classifier has no linear layer with one output.
     """
 
-    def __init__(self, classifier: PreTrainedModel) -> None:
+    def __init__(
+        self, classifier: PreTrainedModel, *, pooling: Pooling = "stock", surface: PreTrainedTokenizerBase | None = None
+    ) -> None:
         super().__init__()
+        self.pooling, self.surface, self.frozen = pooling, surface, False
         self.head_name, last = last_layer(classifier)
-        self.hidden_size: int = last.in_features
+        stock, width = pooling == "stock", classifier.config.get_text_config().hidden_size
+        self.state_size: int = last.in_features if stock else width
+        self.scale: Tensor | None = None
         self.head_has_bias = last.bias is not None
         self.initial_weight: Tensor = last.weight.detach().clone()
         self.initial_bias: Tensor | None = None if last.bias is None else last.bias.detach().clone()
@@ -40,8 +52,26 @@ class Backbone(nn.Module):
         self.attention: str = classifier.config._attn_implementation
         layers = _layers(classifier)
         self.can_pack = layers is not None and classifier._can_set_attn_implementation()
-        if self.can_pack and layers is not None:
+        if self.can_pack and layers is not None and pooling == "stock":
             read_only(layers[-1])
+
+    @property
+    def hidden_size(self) -> int:
+        """Width D of what the head reads."""
+        return self.state_size + (0 if self.surface is None else len(NAMES))
+
+    @property
+    def plain(self) -> bool:
+        """Can the stock classifier read states as this does?"""
+        return self.pooling == "stock" and self.surface is None
+
+    def with_surface(self, layout: Layout) -> Layout:
+        """The layout, with surface features beside the tokens where the head reads them."""
+        return layout if self.surface is None else SurfaceLayout(layout, self.surface)
+
+    def train(self, mode: bool = True) -> Self:
+        """A frozen trunk stays in evaluation mode."""
+        return super().train(mode and not self.frozen)
 
     @property
     def trunk(self) -> nn.Module:
@@ -59,39 +89,67 @@ class Backbone(nn.Module):
         setattr(self.classifier, self.classifier.base_model_prefix, module)
 
     def forward(self, tokens: Tokens) -> Float[Tensor, "N D"]:
-        """Hidden state of every completion."""
+        """Hidden state of every completion, over `scale` [D] where there is one."""
+        states = self._read(tokens)
+        return states if self.scale is None else states / self.scale.to(states)
+
+    def _read(self, tokens: Tokens) -> Float[Tensor, "N D"]:
+        if isinstance(tokens, States):
+            return tokens.states
+        if isinstance(tokens, Surface):
+            states = self._read(tokens.tokens)
+            return torch.cat([states, tokens.surface.to(states.dtype)], 1)
         return self._packed(tokens) if isinstance(tokens, Packed) else self._padded(tokens)
 
     def _padded(self, tokens: Padded) -> Float[Tensor, "N D"]:
         self._attend(self.attention)
-        if not self.causal:
-            out = self.classifier(input_ids=tokens.input_ids, attention_mask=tokens.attention_mask)
-            pooled: Tensor = out.logits
+        given: dict[str, Any] = {"input_ids": tokens.input_ids, "attention_mask": tokens.attention_mask}
+        if self.causal:
+            given |= {"position_ids": tokens.position_ids, "use_cache": False}
+        elif self.pooling == "stock":
+            pooled: Tensor = self.classifier(**given).logits
             return pooled
-        states = self.trunk(
-            input_ids=tokens.input_ids,
-            attention_mask=tokens.attention_mask,
-            position_ids=tokens.position_ids,
-            use_cache=False,
-        ).last_hidden_state
+        states = self.trunk(**given).last_hidden_state
+        if self.pooling == "mean":
+            mask = tokens.attention_mask.unsqueeze(-1)
+            mean: Tensor = (states.float() * mask).sum(1) / mask.sum(1)
+            return mean.to(states.dtype)
         rows = torch.arange(states.shape[0], device=states.device)
         read: Tensor = states[rows, tokens.last]
         return read
 
     def _packed(self, tokens: Packed) -> Float[Tensor, "N D"]:
         self._attend(ATTENTION)
-        given: dict[str, Any] = {"input_ids": tokens.input_ids, "plan": AttentionPlan(tokens)}
+        positions = tokens.position_ids if self.causal else tokens.position_ids + _first_position(self.classifier)
+        given: dict[str, Any] = {
+            "input_ids": tokens.input_ids,
+            "plan": AttentionPlan(tokens),
+            "position_ids": positions,
+        }
         if self.causal:
-            states = self.trunk(**given, position_ids=tokens.position_ids, use_cache=False)
-            read: Tensor = states.last_hidden_state[0].index_select(0, tokens.last)
-            return read
-        offset = _first_position(self.classifier)
-        pooled: Tensor = self.classifier(**given, position_ids=tokens.position_ids + offset).logits
-        return pooled
+            given["use_cache"] = False
+        elif self.pooling == "stock":
+            pooled: Tensor = self.classifier(**given).logits
+            return pooled
+        states = self.trunk(**given).last_hidden_state[0]
+        read: Tensor = _means(states, tokens) if self.pooling == "mean" else states.index_select(0, tokens.last)
+        return read
 
     def _attend(self, implementation: str) -> None:
         if self.classifier.config._attn_implementation != implementation:
             self.classifier.set_attn_implementation(implementation)
+
+
+def _means(states: Float[Tensor, "T D"], tokens: Packed) -> Float[Tensor, "N D"]:
+    """Mean over a completion's segment and the prompt it sees, where that is a segment of its own."""
+    count = len(tokens.spans)
+    total = states.new_zeros(count, states.shape[1], dtype=torch.float32).index_add(0, tokens.segment, states.float())
+    length = torch.bincount(tokens.segment, minlength=count).unsqueeze(1)
+    own, context = tokens.segment[tokens.first], tokens.context[tokens.first]
+    seen = (context >= 0).unsqueeze(1)
+    prompt = context.clamp(min=0)
+    mean = (total[own] + seen * total[prompt]) / (length[own] + seen * length[prompt])
+    return mean.to(states.dtype)
 
 
 def last_layer(classifier: PreTrainedModel) -> tuple[str, nn.Linear]:

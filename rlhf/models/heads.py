@@ -23,6 +23,8 @@ class LinearHead(nn.Module):
     """
 
     bootstrap = False
+    plain = True
+    """Is the one reward a linear function of h, so that a stock classifier can hold it?"""
     names: tuple[str, ...] = ()
     """What the rows stand for, where they have names of their own."""
 
@@ -32,6 +34,13 @@ class LinearHead(nn.Module):
         generator = torch.Generator().manual_seed(seed)
         weight = torch.randn(rows, hidden_size, generator=generator) / math.sqrt(hidden_size + 1)
         self.weight = nn.Parameter(weight)
+
+    @classmethod
+    def of(cls, weight: Float[Tensor, "1 D"]) -> "LinearHead":
+        """The head with these weights."""
+        head = LinearHead(weight.shape[1])
+        head.weight.data.copy_(weight)
+        return head
 
     def forward(self, hidden: Float[Tensor, "N D"]) -> Float[Tensor, "*M N"]:
         """Rewards `[N]`."""
@@ -67,6 +76,16 @@ class LinearHead(nn.Module):
     def combine(self, reward: Float[Tensor, "*M N"]) -> Float[Tensor, " N"]:
         """The one reward that is reported, exported and optimised."""
         return reward
+
+    @torch.no_grad()
+    def rescale(self, scale: Float[Tensor, " D"]) -> None:
+        """Read h where h / scale was read: the same rewards."""
+        self.weight.div_(scale.to(self.weight))
+
+    @torch.no_grad()
+    def zero(self) -> None:
+        """Start at rewards of 0: with few prompts, what training does not reach must not speak."""
+        self.weight.zero_()
 
     def mixture(self) -> Float[Tensor, " M"]:
         """Weight of every row in `combine`; the exported layer is `mixture() @ weight`."""
@@ -118,6 +137,35 @@ class EnsembleHead(LinearHead):
             return None
         draws = [_poisson(self.weight.shape[0], self.seed, r) for r in row.tolist()]
         return torch.stack(draws, dim=1).to(row.device)
+
+
+class MlpHead(LinearHead):
+    """reward = w · h + v · tanh(U h): a linear head with one hidden layer beside it, which starts at 0.
+
+    Args:
+        hidden_size, dropout, seed: as in `LinearHead`.
+        units: width H of the hidden layer.
+    """
+
+    plain = False
+
+    def __init__(self, hidden_size: int, *, units: int = 32, dropout: float = 0.0, seed: int = 0) -> None:
+        super().__init__(hidden_size, dropout=dropout, seed=seed)
+        generator = torch.Generator().manual_seed(seed + 1)
+        self.inner = nn.Parameter(torch.randn(units, hidden_size, generator=generator) / math.sqrt(hidden_size))
+        self.outer = nn.Parameter(torch.zeros(1, units))
+
+    def outputs(self, hidden: Float[Tensor, "N D"]) -> Float[Tensor, "M N"]:
+        """The row, float32 even under autocast."""
+        with torch.autocast(hidden.device.type, enabled=False):
+            seen = self.dropout(_wide(hidden)).T
+            return _wide(self.weight) @ seen + _wide(self.outer) @ torch.tanh(_wide(self.inner) @ seen)
+
+    @torch.no_grad()
+    def rescale(self, scale: Float[Tensor, " D"]) -> None:
+        """As in `LinearHead`."""
+        super().rescale(scale)
+        self.inner.div_(scale.to(self.inner))
 
 
 class MixedRows(LinearHead):

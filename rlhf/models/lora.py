@@ -68,6 +68,13 @@ class Lora:
         return adapted
 
 
+def frozen(backbone: Backbone) -> Backbone:
+    """Train the head alone; the trunk stays as it is, without dropout."""
+    backbone.requires_grad_(False)
+    backbone.frozen = True
+    return backbone.eval()
+
+
 def no_adapter(backbone: Backbone) -> Backbone:
     """Train the whole trunk."""
     return backbone

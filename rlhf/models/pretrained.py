@@ -26,6 +26,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from rlhf.models.backbone import Backbone, Pooling
 from rlhf.models.names import missing_folder, not_found
 from rlhf.records import RecordError
 
@@ -43,12 +44,14 @@ class Pretrained:
         path: hub id or folder.
         revision: branch, tag or commit of the hub repository.
         dtype: dtype of the stored weights while training; the head is always float32.
+        layers: the first so many layers only, with the last norm after them; None = all.
         attention: transformers' attention implementation (`sdpa`, `eager`, `flash_attention_2`, ...).
         dropout: dropout inside the trunk. 0 is the field's default for reward models; the head has its own.
         gradient_checkpointing: recompute activations in the backward pass: less memory, about 25% slower.
         trust_remote_code: run code that the hub repository ships.
         load_in_4bit: QLoRA: 4-bit NF4 weights through bitsandbytes; the head stays float32.
         learning_rate: the peak rate that suits training all of it; the optimizer's default (conf/optimizer).
+        pooling, surface: what the head reads; see `rlhf.models.backbone.Backbone`.
 
     Raises:
         FileNotFoundError: `path` is written as a folder, and there is none.
@@ -63,6 +66,9 @@ class Pretrained:
     trust_remote_code: bool = False
     load_in_4bit: bool = False
     learning_rate: float = 2e-5
+    layers: int | None = None
+    pooling: Pooling = "stock"
+    surface: bool = False
 
     def __post_init__(self) -> None:
         if wrong := missing_folder(self.path, "model.path"):
@@ -112,6 +118,7 @@ class Pretrained:
         self, load: Callable[..., PreTrainedModel], config: Any, tokenizer: PreTrainedTokenizerBase
     ) -> PreTrainedModel:
         set_dropout(config, self.dropout)
+        _keep_layers(config, self.layers)
         model = load(
             self.path, config=config, dtype=getattr(torch, self.dtype), attn_implementation=self.attention,
             quantization_config=_four_bit() if self.load_in_4bit else None, **self._source,
@@ -130,6 +137,7 @@ class Tiny:
         gradient_checkpointing: recompute activations in the backward pass.
         seed: of the random weights.
         learning_rate: the peak rate that suits it; the optimizer's default (conf/optimizer).
+        pooling, surface: as in `Pretrained`.
     """
 
     width: int = 64
@@ -140,6 +148,8 @@ class Tiny:
     gradient_checkpointing: bool = False
     seed: int = 0
     learning_rate: float = 1e-3
+    pooling: Pooling = "stock"
+    surface: bool = False
     special: tuple[str, ...] = field(default=("<pad>", "<s>", "</s>"), repr=False)
 
     def tokenizer(self) -> PreTrainedTokenizerBase:
@@ -225,6 +235,24 @@ def fit_classifier(
     if gradient_checkpointing:
         classifier.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
     return classifier
+
+
+def backbone_of(model_source: Pretrained | Tiny, tokenizer: PreTrainedTokenizerBase) -> Backbone:
+    """The trunk of a model source, read as it says."""
+    surface = tokenizer if model_source.surface else None
+    return Backbone(model_source.classifier(tokenizer), pooling=model_source.pooling, surface=surface)
+
+
+def _keep_layers(config: Any, layers: int | None) -> None:
+    """Leave the first layers only. Raises RecordError where there are not so many."""
+    if layers is None:
+        return
+    text = config.get_text_config()
+    if not 1 <= layers <= text.num_hidden_layers:
+        raise RecordError(f"is {layers}", key="model.layers", remedy=f"1 to {text.num_hidden_layers}, or null for all")
+    text.num_hidden_layers = layers
+    if getattr(text, "layer_types", None):
+        text.layer_types = text.layer_types[:layers]
 
 
 def set_dropout(config: Any, rate: float) -> None:

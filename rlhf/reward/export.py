@@ -5,6 +5,8 @@
     calibration.json      temperature, reward mean and std
     ood.safetensors       statistics of training states, for `Scorer.ood_score` and reports
     members.safetensors   the rows of an ensemble or attribute head; the stock layer holds their mixture
+A model that no stock classifier can express (pooling=mean, surface features, head=mlp) has its whole head there, and
+none in the stock layer: other libraries see a classifier without a head, and the card says that it needs `rlhf.load`.
     probes.json           texts with the scores they had in training; checked in a fresh process after every save
 """
 
@@ -25,7 +27,7 @@ from rlhf.data.render import Renderer
 from rlhf.evaluation.metrics.calibration import Calibration
 from rlhf.evaluation.metrics.ood import Reference
 from rlhf.models.backbone import Backbone, replace
-from rlhf.models.heads import AttributeHead
+from rlhf.models.heads import AttributeHead, MlpHead
 from rlhf.models.layouts import always_padded
 from rlhf.models.reward_model import RewardModel
 from rlhf.records import Prompt
@@ -77,7 +79,8 @@ def export(
     plain = _plain(model)
     quantised = getattr(model.backbone.classifier, "is_loaded_in_4bit", False)
     _write_probes(plain if quantised else model, renderer, folder)
-    classifier = _classifier(plain)
+    needs = needs_rlhf(model)
+    classifier = plain.backbone.classifier if needs else _classifier(plain)
     classifier.config.reward_temperature = calibration.temperature
     classifier.config.reward_mean, classifier.config.reward_std = (calibration.reward_mean, calibration.reward_std)
     classifier.save_pretrained(folder)
@@ -85,9 +88,10 @@ def export(
     tokenizer.chat_template = renderer.template
     tokenizer.save_pretrained(folder)
     head = model.head
-    if head.weight.shape[0] > 1:
+    if head.weight.shape[0] > 1 or needs:
         rows = {"weight": head.weight, "mixture": head.mixture()}
         rows |= {"bias": head.bias} if isinstance(head, AttributeHead) else {}
+        rows |= {"inner": head.inner, "outer": head.outer} if isinstance(head, MlpHead) else {}
         tensors = {name: value.detach().float().cpu().contiguous() for name, value in rows.items()}
         save_file(tensors, folder / "members.safetensors")
     about: dict[str, Any] = {
@@ -96,25 +100,42 @@ def export(
         "min_prompt": renderer.min_prompt,
         "head": type(head).__name__,
         "rows": head.names,
+        "pooling": model.backbone.pooling,
+        "surface": model.backbone.surface is not None,
+        "needs_rlhf": needs,
     }
     (folder / "rlhf.json").write_text(json.dumps(about, indent=2))
     calibration.to_json(folder / "calibration.json")
     if reference is not None:
         reference.save(folder / "ood.safetensors")
-    (folder / "README.md").write_text(CARD.format(max_length=renderer.max_length))
-    return check(folder)
+    card = OWN_CARD.format(needs=needs) if needs else CARD.format(max_length=renderer.max_length)
+    (folder / "README.md").write_text(card)
+    return check(folder, plain=not needs)
 
 
-def check(folder: Path) -> float:
-    """Load the folder with nothing but transformers in a fresh process and compare; see `export`."""
+def needs_rlhf(model: RewardModel) -> str:
+    """Why no stock classifier can hold the model; empty where one can."""
+    backbone, reasons = model.backbone, []
+    if backbone.pooling != "stock":
+        reasons.append(f"its states are the {backbone.pooling} over all tokens")
+    if backbone.surface is not None:
+        reasons.append("it reads surface features of the answer")
+    if not model.head.plain:
+        reasons.append("its head is not linear")
+    return ", and ".join(reasons)
+
+
+def check(folder: Path, *, plain: bool = True) -> float:
+    """Load the folder in a fresh process and compare; with nothing but transformers where it is `plain`."""
+    script = "plain_check.py" if plain else "own_check.py"
     done = subprocess.run(
-        [sys.executable, str(Path(__file__).with_name("plain_check.py")), str(folder)],
+        [sys.executable, str(Path(__file__).with_name(script)), str(folder)],
         capture_output=True,
         text=True,
         check=False,
     )
     if done.returncode:
-        raise ExportError(f"{folder} does not load in plain transformers:\n{done.stderr[-2000:]}")
+        raise ExportError(f"{folder} does not load in a fresh process:\n{done.stderr[-2000:]}")
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     allowed = TOLERANCE * (1 if found["dtype"] == "torch.float32" else 1000)
     if found["difference"] > allowed:
@@ -179,7 +200,8 @@ def _write_probes(model: RewardModel, renderer: Renderer, folder: Path) -> None:
         if renderer.encode(prompt, [response]).trimmed or not renderer.encode(prompt, [response]).kept:
             continue
         text = renderer.text(prompt, response)
-        probes.append({"text": text, "score": scorer.score(prompt, [response])[0]})
+        score = scorer.score(prompt, [response])[0]
+        probes.append({"text": text, "prompt": prompt, "response": response, "score": score})
     (folder / "probes.json").write_text(json.dumps(probes, indent=2, ensure_ascii=False))
 
 
@@ -200,4 +222,18 @@ score = model(**tokenizer(text, add_special_tokens=False, return_tensors="pt")).
 
 `rlhf.load("this-folder")` does the same and also trims long prompts to {max_length} tokens, gives calibrated
 probabilities, and knows the members of an ensemble.
+"""
+
+OWN_CARD = """# Reward model
+
+A Bradley-Terry reward model: a higher score means a better answer. No stock classifier can hold it, because {needs}.
+Plain transformers would load the trunk with a head of random numbers. Load it with
+
+```python
+import rlhf
+
+rlhf.load("this-folder").score("prompt", ["one answer", "another"])
+```
+
+or serve it: `python -m rlhf.serve run=this-folder`.
 """

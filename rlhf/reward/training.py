@@ -15,9 +15,11 @@ from rlhf.evaluation.metrics.calibration import Calibration, fit_temperature
 from rlhf.evaluation.metrics.metrics import evaluate
 from rlhf.evaluation.metrics.ood import MOST, Reference, fit_reference, with_typical
 from rlhf.evaluation.metrics.scored import Scored
+from rlhf.models.reward_model import RewardModel
 from rlhf.reward.checkpoint import load_weights
 from rlhf.reward.export import export
 from rlhf.reward.files import log_end, note_wandb, write_json
+from rlhf.reward.frozen import cached_states, spread
 from rlhf.reward.module import RewardModule, learned_tie_width
 from rlhf.reward.scoring.splits import gather, score_split, scored, split_states
 
@@ -27,7 +29,8 @@ class RewardRun:
     """Everything one run needs; `rlhf.assemble` builds it from the configuration.
 
     `export=False` leaves out `model/` with its proof in a fresh process: for models that are read from their
-    checkpoint and thrown away, such as those of a round of active learning.
+    checkpoint and thrown away, such as those of a round of active learning. `states` is the folder of a frozen trunk's
+    states; None = the trunk runs in every step.
     """
 
     folder: Path
@@ -39,6 +42,7 @@ class RewardRun:
     bootstrap: int
     seed: int
     export: bool = True
+    states: Path | None = None
 
 
 def train_reward(run: RewardRun) -> dict[str, float]:
@@ -51,6 +55,8 @@ def train_reward(run: RewardRun) -> dict[str, float]:
     run.folder.mkdir(parents=True, exist_ok=True)
     write_json(run.folder / "data_report.json", run.data.report)
     note_wandb(run.module, run.trainer)
+    if run.module.model.backbone.frozen:
+        _freeze(run)
     checkpoint = str(run.checkpoint) if run.checkpoint else None
     run.trainer.fit(run.module, datamodule=run.data, ckpt_path=checkpoint, weights_only=True)
     if run.trainer.interrupted:
@@ -59,6 +65,7 @@ def train_reward(run: RewardRun) -> dict[str, float]:
     if run.checkpoint and not last.exists():  # there was nothing left to train
         shutil.copyfile(run.checkpoint, last)
     _load_best(run)
+    _put_scale_into_head(run.module.model)
     val, test = _score(run, "val"), _score(run, "test")
     reference = learn_reference(run) if run.export else None
     if not run.trainer.is_global_zero:
@@ -76,6 +83,23 @@ def train_reward(run: RewardRun) -> dict[str, float]:
     test_metrics = {k.removeprefix("test/"): v for k, v in metrics.items() if k.startswith("test/")}
     print("\n" + baseline_table(test_metrics))
     return metrics
+
+
+def _freeze(run: RewardRun) -> None:
+    """Train the head from rewards of 0 on scaled states, out of the cache where there is one."""
+    model = run.module.model.to(run.trainer.strategy.root_device)
+    model.backbone.eval()
+    if run.states is not None:
+        run.data.layout = cached_states(run.data, model, run.states)
+    model.backbone.scale = spread(model, run.data)
+    model.head.zero()
+
+
+def _put_scale_into_head(model: RewardModel) -> None:
+    """The same rewards from states as the trunk gives them."""
+    if model.backbone.scale is not None:
+        model.head.rescale(model.backbone.scale)
+        model.backbone.scale = None
 
 
 def calibrate(val: Scored, data_hash: str, tie_width: float | None) -> Calibration:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from transformers import AutoModel, AutoTokenizer
 from rlhf.data.render import Renderer
 from rlhf.data.token_layout import padded
 from rlhf.models.backbone import Backbone
+from rlhf.models.pretrained import backbone_of
 from rlhf.records import Prompt
 from rlhf.stats.arrays import Floats
 
@@ -80,7 +82,7 @@ class Trunk:
         """Embeddings [N, D]. Raises ValueError for an answer longer than the model may read."""
         tokenizer = self.model_source.tokenizer()
         renderer = Renderer(tokenizer, max_length=self.max_length, min_prompt=self.min_prompt)
-        backbone = Backbone(self.model_source.classifier(tokenizer)).eval()
+        backbone = backbone_of(self.model_source, tokenizer).eval()
         return hidden_states(backbone, renderer, texts, self.batch_size)
 
 
@@ -96,11 +98,11 @@ def hidden_states(
             f"{texts[lost[0]][1][:60]!r}...): raise max_length"
         )
     order = sorted(range(len(encoded)), key=lambda i: len(encoded[i].prompt) + len(encoded[i].responses[0]))
-    pad_id = int(renderer.tokenizer.pad_token_id)
+    layout = backbone.with_surface(partial(padded, pad_id=int(renderer.tokenizer.pad_token_id)))
     out = np.empty((len(texts), backbone.hidden_size), np.float32)
     for start in range(0, len(order), batch_size):
         rows = order[start : start + batch_size]
         block = [encoded[i] for i in rows]
-        tokens = padded([e.prompt for e in block], [e.responses for e in block], pad_id=pad_id)
+        tokens = layout([e.prompt for e in block], [e.responses for e in block])
         out[rows] = backbone(tokens).float().numpy()
     return out

@@ -47,7 +47,8 @@ def reward_run(cfg: DictConfig, *, folder: Path | None = None, source: Any = Non
     backbone = module.model.backbone
     if cfg.trainer.accelerator != "cpu" and torch.cuda.is_available():
         backbone.cuda()  # so that the layout is tried where it will run
-    data.layout = choose(backbone, pad_id=tokenizer.pad_token_id, max_length=cfg.max_length)
+    layout = choose(backbone, pad_id=tokenizer.pad_token_id, max_length=cfg.max_length)
+    data.layout = backbone.with_surface(layout)
     return RewardRun(
         folder=own,
         data=data,
@@ -57,6 +58,7 @@ def reward_run(cfg: DictConfig, *, folder: Path | None = None, source: Any = Non
         checkpoint=checkpoint,
         bootstrap=cfg.bootstrap,
         seed=cfg.seed,
+        states=Path(cfg.batches.cache) if cfg.adapter.get("cache_states") else None,
     )
 
 
@@ -117,11 +119,11 @@ def asked_weighing(cfg: DictConfig) -> Any:
 def _module(cfg: DictConfig, model_source: Any, tokenizer: Any) -> RewardModule:
     import torch
 
-    from rlhf.models.backbone import Backbone
+    from rlhf.models.pretrained import backbone_of
     from rlhf.models.reward_model import RewardModel
     from rlhf.reward.module import RewardModule
 
-    backbone = hydra.utils.instantiate(cfg.adapter.build)(Backbone(model_source.classifier(tokenizer)))
+    backbone = hydra.utils.instantiate(cfg.adapter.build)(backbone_of(model_source, tokenizer))
     head = hydra.utils.instantiate(cfg.head, _convert_="all")(backbone.hidden_size)
     if cfg.trainer.compile:
         torch._dynamo.config.allow_unspec_int_on_nn_module = True

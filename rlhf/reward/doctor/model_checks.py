@@ -6,10 +6,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from rlhf.data.batch import Batch, Tokens
+from rlhf.data.batch import Batch, Surface, Tokens
 from rlhf.data.collate import collate
 from rlhf.data.token_layout import pad, padded
 from rlhf.evaluation.metrics.calibration import Calibration
@@ -85,9 +86,11 @@ def check_layout(run: RewardRun) -> Check:
     device, pad_id = model.head.weight.device, run.data.renderer.tokenizer.pad_token_id
     with torch.inference_mode():
         tokens, plain = run.data.layout(*groups), padded(*groups, pad_id=pad_id)
-        worst = _difference(model(plain.to(device)), model(tokens.to(device)))
-    share = tokens.input_ids.numel() / plain.input_ids.numel()
-    measured = f"{type(tokens).__name__.lower()}, largest difference {worst:.1e}, {share:.0%} of the padded tokens"
+        beside = model.backbone.with_surface(partial(padded, pad_id=pad_id))(*groups)
+        worst = _difference(model(beside.to(device)), model(tokens.to(device)))
+    read: Any = getattr(tokens, "tokens", tokens)
+    share = read.input_ids.numel() / plain.input_ids.numel()
+    measured = f"{type(read).__name__.lower()}, largest difference {worst:.1e}, {share:.0%} of the padded tokens"
     return verdict("token layout", worst > TOLERANCE, measured, "layout=padded, and report this model")
 
 
@@ -163,14 +166,16 @@ def _batch(run: RewardRun) -> Batch:
     rows = run.data.rows["train"]
     numbers = list(range(min(GROUPS // 2, len(rows))))
     pad_id = run.data.renderer.tokenizer.pad_token_id
-    layout = partial(padded, pad_id=pad_id)
+    layout = run.module.model.backbone.with_surface(partial(padded, pad_id=pad_id))
     return collate(rows[numbers], layout=layout, denominator=float(len(numbers)))
 
 
 @torch.inference_mode()
 def _score(model: RewardModel, rows: list[list[int]], *, pad_id: int = 0, left: bool = False, width: int = 0) -> Tensor:
-    tokens = pad(rows, pad_id, left=left, width=width).to(model.head.weight.device)
-    return model.head.combine(model(tokens)).cpu()
+    backbone, tokens = model.backbone, pad(rows, pad_id, left=left, width=width)
+    beside = np.zeros((len(rows), backbone.hidden_size - backbone.state_size), np.float32)
+    given = (tokens if backbone.surface is None else Surface.of(tokens, beside)).to(model.head.weight.device)
+    return model.head.combine(model(given)).cpu()
 
 
 def _difference(a: Tensor, b: Tensor) -> float:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from rlhf.data.batch import Tokens
 from rlhf.data.render import Encoded
-from rlhf.data.token_layout import Ids, Layout, filled, occupied, pads_rows, row_lengths
+from rlhf.data.token_layout import Ids, Layout, bare, filled, occupied, pads_rows, row_lengths
 from rlhf.models.layouts import auto
 from rlhf.models.reward_model import RewardModel
 
@@ -100,12 +100,13 @@ class ScoringEngine:
     @cached_property
     def layout(self) -> Layout:
         """Where tokens lie; see `rlhf.data.token_layout`."""
-        return self._choose(self.model.backbone, **self._limits)
+        backbone = self.model.backbone
+        return backbone.with_surface(self._choose(backbone, **self._limits))
 
     @property
     def layout_name(self) -> str:
         """`shared`, `packed` or `padded`."""
-        return str(getattr(self.layout, "func", self.layout).__name__)
+        return str(bare(self.layout).__name__)
 
     @property
     def device(self) -> torch.device:

@@ -2,7 +2,8 @@
 
 import json
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,13 @@ from jaxtyping import Float
 from safetensors.torch import load_file
 from torch import Tensor
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers.utils import logging as transformers_logging
 
 from rlhf.data.render import Encoded, Renderer
 from rlhf.evaluation.metrics.calibration import Calibration
 from rlhf.evaluation.metrics.ood import Reference
 from rlhf.models.backbone import Backbone
-from rlhf.models.heads import LinearHead, MixtureHead
+from rlhf.models.heads import LinearHead, MixtureHead, MlpHead
 from rlhf.models.reward_model import RewardModel
 from rlhf.records import Prompt, parse_prompt
 from rlhf.reward.scoring.engine import GroupScores, ScoringEngine
@@ -150,7 +152,10 @@ def load(folder: str | Path, *, device: str = "cpu", batch_tokens: int = 8192) -
     renderer = Renderer(tokenizer, max_length=about["max_length"], min_prompt=about["min_prompt"])
     if renderer.template_hash != about["template_hash"]:
         warnings.warn(f"the chat template in {path} is not the one of training: scores will differ", stacklevel=2)
-    backbone = Backbone(AutoModelForSequenceClassification.from_pretrained(path))
+    surface = tokenizer if about.get("surface") else None
+    with _quiet(bool(about.get("needs_rlhf"))):
+        classifier = AutoModelForSequenceClassification.from_pretrained(path)
+    backbone = Backbone(classifier, pooling=about.get("pooling", "stock"), surface=surface)
     model = RewardModel(backbone, _head(path, backbone, tuple(about.get("rows", ())))).to(device)
     statistics = path / "ood.safetensors"
     reference = Reference.load(statistics) if statistics.is_file() else None
@@ -161,9 +166,23 @@ def load(folder: str | Path, *, device: str = "cpu", batch_tokens: int = 8192) -
 def _head(path: Path, backbone: Backbone, names: tuple[str, ...]) -> LinearHead:
     members = path / "members.safetensors"
     if not members.is_file():
-        head = LinearHead(backbone.hidden_size)
-        head.weight.data.copy_(backbone.initial_weight)
-        return head
+        return LinearHead.of(backbone.initial_weight)
     rows = load_file(members)
+    if "outer" in rows:
+        mlp = MlpHead(backbone.hidden_size, units=rows["inner"].shape[0])
+        mlp.load_state_dict({name: rows[name] for name in ("weight", "inner", "outer")})
+        return mlp
+    if len(rows["weight"]) == 1:
+        return LinearHead.of(rows["weight"])
     bias = rows.get("bias", torch.zeros_like(rows["mixture"]))
     return MixtureHead(rows["weight"], rows["mixture"], bias, names)
+
+
+@contextmanager
+def _quiet(wanted: bool) -> Iterator[None]:
+    """Without transformers' warning about a head that is not in the files: it lies beside them."""
+    before = transformers_logging.get_verbosity()
+    if wanted:
+        transformers_logging.set_verbosity_error()
+    yield
+    transformers_logging.set_verbosity(before)
