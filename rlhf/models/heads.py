@@ -159,7 +159,8 @@ class MlpHead(LinearHead):
         """The row, float32 even under autocast."""
         with torch.autocast(hidden.device.type, enabled=False):
             seen = self.dropout(_wide(hidden)).T
-            return _wide(self.weight) @ seen + _wide(self.outer) @ torch.tanh(_wide(self.inner) @ seen)
+            rewards: Tensor = _wide(self.weight) @ seen + _wide(self.outer) @ torch.tanh(_wide(self.inner) @ seen)
+        return rewards
 
     @torch.no_grad()
     def rescale(self, scale: Float[Tensor, " D"]) -> None:

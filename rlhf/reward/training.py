@@ -6,10 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import ModelCheckpoint
 
 from rlhf.data.datamodule import PreferenceData
+from rlhf.data.store import Rows
 from rlhf.evaluation.metrics.baselines import baseline_table
 from rlhf.evaluation.metrics.calibration import Calibration, fit_temperature
 from rlhf.evaluation.metrics.metrics import evaluate
@@ -19,9 +22,12 @@ from rlhf.models.reward_model import RewardModel
 from rlhf.reward.checkpoint import load_weights
 from rlhf.reward.export import export
 from rlhf.reward.files import log_end, note_wandb, write_json
-from rlhf.reward.frozen import cached_states, spread
+from rlhf.reward.frozen import cached_states, key_of, spread
 from rlhf.reward.module import RewardModule, learned_tie_width
-from rlhf.reward.scoring.splits import gather, score_split, scored, split_states
+from rlhf.reward.scoring.splits import Rewards, gather, score_split, scored, split_states
+
+SCORES = "scores.parquet"
+"""Calibrated rewards of the test part, where a run keeps them."""
 
 
 @dataclass
@@ -29,7 +35,8 @@ class RewardRun:
     """Everything one run needs; `rlhf.assemble` builds it from the configuration.
 
     `export=False` leaves out `model/` with its proof in a fresh process: for models that are read from their
-    checkpoint and thrown away, such as those of a round of active learning. `states` is the folder of a frozen trunk's
+    checkpoint and thrown away, such as those of a round of active learning. `keep_scores` leaves the calibrated rewards
+    of the test part in `SCORES`. `states` is the folder of a frozen trunk's
     states; None = the trunk runs in every step.
     """
 
@@ -42,6 +49,7 @@ class RewardRun:
     bootstrap: int
     seed: int
     export: bool = True
+    keep_scores: bool = False
     states: Path | None = None
 
 
@@ -66,7 +74,8 @@ def train_reward(run: RewardRun) -> dict[str, float]:
         shutil.copyfile(run.checkpoint, last)
     _load_best(run)
     _put_scale_into_head(run.module.model)
-    val, test = _score(run, "val"), _score(run, "test")
+    tested = _rewards(run, "test")
+    val, test = _score(run, "val"), scored(run.data.rows["test"], tested)
     reference = learn_reference(run) if run.export else None
     if not run.trainer.is_global_zero:
         return {}
@@ -78,6 +87,8 @@ def train_reward(run: RewardRun) -> dict[str, float]:
         metrics["export/difference"] = export(
             run.module.model, run.data.renderer, run.folder / "model", calibration, reference
         )
+    if run.keep_scores:
+        write_scores(run.folder / SCORES, run.data.rows["test"], tested, calibration.temperature)
     write_json(run.folder / "metrics.json", metrics)
     log_end(run.trainer.loggers, metrics, run.folder, step=run.trainer.global_step)
     test_metrics = {k.removeprefix("test/"): v for k, v in metrics.items() if k.startswith("test/")}
@@ -138,9 +149,24 @@ def _states(run: RewardRun, split: str) -> tuple[Scored, Any]:
 
 
 def _score(run: RewardRun, split: str) -> Scored:
+    return scored(run.data.rows[split], _rewards(run, split))
+
+
+def _rewards(run: RewardRun, split: str) -> Rewards:
     run.module.to(run.trainer.strategy.root_device)
     loader = run.data.loader(split, run.data.eval_batch_size, None)
-    return scored(run.data.rows[split], gather(score_split(run.module.model, loader)))
+    return gather(score_split(run.module.model, loader))
+
+
+def write_scores(file: Path, rows: Rows, rewards: Rewards, temperature: float) -> None:
+    """Rewards over temperature, by key of the tokens of prompt and completion (`rlhf.reward.frozen.key_of`)."""
+    found: dict[int, float] = {}
+    for number, values in rewards.items():
+        columns = rows[[number]]
+        keys = [key_of(columns["prompt"][0], response) for response in columns["responses"][0]]
+        found |= zip(keys, (values / temperature).tolist(), strict=True)
+    table = {"key": pa.array(list(found), pa.uint64()), "reward": pa.array(list(found.values()), pa.float64())}
+    pq.write_table(pa.table(table), file)
 
 
 def _load_best(run: RewardRun) -> None:

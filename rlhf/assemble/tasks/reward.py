@@ -24,20 +24,23 @@ if TYPE_CHECKING:
     from rlhf.reward.training import RewardRun
 
 
-def reward_run(cfg: DictConfig, *, folder: Path | None = None, source: Any = None) -> RewardRun:
+def reward_run(
+    cfg: DictConfig, *, folder: Path | None = None, source: Any = None, checkpoint: Path | None = None
+) -> RewardRun:
     """What the tasks `reward` and `doctor` need.
 
     Args:
         cfg: of conf/train.yaml.
         folder: of the run; Hydra's own by default.
         source: records instead of those of the data group.
+        checkpoint: to go on from, in a folder that is given.
     """
     import torch
 
     from rlhf.reward.training import RewardRun
 
     own = folder or run_folder()
-    checkpoint = None if folder else checkpoint_to_go_on_from(cfg, own)
+    checkpoint = checkpoint if folder else checkpoint_to_go_on_from(cfg, own)
     model_source = hydra.utils.instantiate(cfg.model)
     tokenizer = model_source.tokenizer()
     data = data_of(cfg, renderer_of(cfg, tokenizer, model_source), source=source)
