@@ -12,7 +12,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -77,6 +77,11 @@ class Rows:
     def __getitem__(self, numbers: list[int]) -> dict[str, Any]:
         columns: dict[str, Any] = self.table[numbers]
         return columns | {"row": numbers}
+
+    def texts(self) -> Iterator[tuple[list[int], list[list[int]]]]:
+        """Tokens of the prompt and of the completions of every row, and nothing else of it."""
+        for batch in self.table.data.table.select(["prompt", "responses"]).to_batches(max_chunksize=CHUNK):
+            yield from zip(batch.column("prompt").to_pylist(), batch.column("responses").to_pylist(), strict=True)
 
     def lengths(self) -> tuple[Ints, Ints, Ints]:
         """Tokens of every prompt [R], number of its completions [R], tokens of all completions one after the other.

@@ -9,6 +9,7 @@ import tempfile
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from hashlib import blake2b
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -71,9 +72,10 @@ def cached_states(data: PreferenceData, model: RewardModel, folder: Path) -> Cac
     Args:
         data: set up, with the layout that the trunk would read.
         model: its trunk is asked; the head is not.
-        folder: the cache; the file's name is a fingerprint of trunk, texts and layout.
+        folder: the cache. The file's name is a fingerprint of trunk, layout, and the tokens of all completions.
     """
-    file = folder / f"states-{_fingerprint(data, model)}.arrow"
+    keys = {key_of(prompt, r) for rows in data.rows.values() for prompt, answers in rows.texts() for r in answers}
+    file = folder / f"states-{_fingerprint(keys, data, model)}.arrow"
     if not file.exists():
         engine = ScoringEngine(
             model, pad_id=int(data.renderer.tokenizer.pad_token_id or 0), max_length=data.renderer.max_length,
@@ -90,15 +92,12 @@ def write_states(file: Path, engine: ScoringEngine, splits: Iterable[Rows]) -> N
 
     def fresh() -> Iterator[Encoded]:
         seen: set[int] = set()
-        for rows in splits:
-            for number in range(len(rows)):
-                columns = rows[[number]]
-                prompt, answers = columns["prompt"][0], columns["responses"][0]
-                new = {key: r for r in answers if (key := key_of(prompt, r)) not in seen}
-                seen |= new.keys()
-                if new:
-                    groups.append(list(new))
-                    yield Encoded(prompt, list(new.values()), list(range(len(new))), 0, 0)
+        for prompt, answers in chain.from_iterable(rows.texts() for rows in splits):
+            new = {key: r for r in answers if (key := key_of(prompt, r)) not in seen}
+            seen |= new.keys()
+            if new:
+                groups.append(list(new))
+                yield Encoded(prompt, list(new.values()), list(range(len(new))), 0, 0)
 
     file.parent.mkdir(parents=True, exist_ok=True)
     unfinished, name = tempfile.mkstemp(prefix=file.stem, dir=file.parent)
@@ -120,16 +119,21 @@ def write_states(file: Path, engine: ScoringEngine, splits: Iterable[Rows]) -> N
 
 
 def spread(model: RewardModel, data: PreferenceData) -> Float[Tensor, " D"]:
-    """Standard deviation [D] of the states within the prompts of the training rows; 1 where there is none."""
-    rows, size = data.rows["train"], model.backbone.hidden_size
-    total, count = torch.zeros(size, dtype=torch.float64), 0
-    for number in range(len(rows)):
-        columns = rows[[number]]
-        found = forward(model, data.layout([columns["prompt"][0]], [columns["responses"][0]])).states.double()
+    """What states are divided by [D], so that those of a prompt spread by 1 in all.
+
+    Their standard deviations within the prompts of the training rows, times √D: of the trunk's states and of the
+    surface features each by themselves, so that a few features weigh as much as many dimensions.
+    """
+    backbone = model.backbone
+    total, count = torch.zeros(backbone.hidden_size, dtype=torch.float64), 0
+    for prompt, answers in data.rows["train"].texts():
+        found = forward(model, data.layout([prompt], [answers])).states.double()
         total += (found - found.mean(0)).square().sum(0)
         count += len(found) - 1
     deviation = (total / max(count, 1)).sqrt().float()
-    return torch.where(deviation > 1e-6 * deviation.max(), deviation, 1)
+    deviation = torch.where(deviation > 1e-6 * deviation.max(), deviation, 1)
+    sizes = torch.tensor([backbone.state_size, backbone.hidden_size - backbone.state_size])
+    return deviation * sizes.repeat_interleave(sizes).sqrt()
 
 
 def _batch(keys: list[int], states: list[NDArray[np.float32]], schema: pa.Schema) -> pa.RecordBatch:
@@ -138,11 +142,11 @@ def _batch(keys: list[int], states: list[NDArray[np.float32]], schema: pa.Schema
     return pa.RecordBatch.from_arrays([pa.array(keys, pa.uint64()), column], schema=schema)
 
 
-def _fingerprint(data: PreferenceData, model: RewardModel) -> str:
+def _fingerprint(keys: set[int], data: PreferenceData, model: RewardModel) -> str:
     backbone = model.backbone
-    digest = blake2b(digest_size=8)
+    digest = blake2b(np.sort(np.fromiter(keys, np.uint64, len(keys))).tobytes(), digest_size=8)
     for name, value in sorted(backbone.state_dict().items()):
         digest.update(name.encode() + value.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
-    about = (data.data_hash, bare(data.layout).__name__, backbone.pooling, backbone.surface is not None)
+    about = (bare(data.layout).__name__, backbone.pooling, backbone.surface is not None)
     digest.update(repr(about).encode())
     return digest.hexdigest()

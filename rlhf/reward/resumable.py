@@ -73,10 +73,11 @@ class ResumableModule(pl.LightningModule):
     # --------------------------------------------------------------------------------------- checkpoints
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Leave out frozen weights; add the random state and the W&B run."""
+        """Leave out frozen weights; add the random state, the W&B run and the precision."""
         checkpoint["state_dict"] = drop_frozen(self, checkpoint["state_dict"])
         checkpoint["random_state"] = random_state()
         checkpoint["wandb_id"] = self.wandb_id
+        checkpoint["precision"] = str(self.trainer.precision)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint of another model; random state comes back before the next training step."""

@@ -14,7 +14,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from rlhf.data.datamodule import PreferenceData
 from rlhf.data.store import Rows
 from rlhf.evaluation.metrics.baselines import baseline_table
-from rlhf.evaluation.metrics.calibration import Calibration, fit_temperature
+from rlhf.evaluation.metrics.calibration import Calibration, fit_temperature_with_prior
 from rlhf.evaluation.metrics.metrics import evaluate
 from rlhf.evaluation.metrics.ood import MOST, Reference, fit_reference, with_typical
 from rlhf.evaluation.metrics.scored import Scored
@@ -117,7 +117,7 @@ def calibrate(val: Scored, data_hash: str, tie_width: float | None) -> Calibrati
     """Temperature, mean and std of the reward from the validation split, and from nothing else."""
     difference = val.reward[val.first] - val.reward[val.second]
     return Calibration(
-        temperature=fit_temperature(difference, val.win_prob),
+        temperature=fit_temperature_with_prior(difference, val.win_prob, val.pair_prompt),
         reward_mean=float(val.reward.mean()),
         reward_std=float(val.reward.std()),
         n_pairs=len(difference),
@@ -161,10 +161,9 @@ def _rewards(run: RewardRun, split: str) -> Rewards:
 def write_scores(file: Path, rows: Rows, rewards: Rewards, temperature: float) -> None:
     """Rewards over temperature, by key of the tokens of prompt and completion (`rlhf.reward.frozen.key_of`)."""
     found: dict[int, float] = {}
-    for number, values in rewards.items():
-        columns = rows[[number]]
-        keys = [key_of(columns["prompt"][0], response) for response in columns["responses"][0]]
-        found |= zip(keys, (values / temperature).tolist(), strict=True)
+    for number, (prompt, responses) in enumerate(rows.texts()):
+        keys = [key_of(prompt, response) for response in responses]
+        found |= zip(keys, (rewards[number] / temperature).tolist(), strict=True)
     table = {"key": pa.array(list(found), pa.uint64()), "reward": pa.array(list(found.values()), pa.float64())}
     pq.write_table(pa.table(table), file)
 

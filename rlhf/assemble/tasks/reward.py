@@ -166,6 +166,7 @@ def trainer_of(cfg: DictConfig, folder: Path, checkpoint: Path | None, *, steps:
     more: Logger | None = hydra.utils.instantiate(cfg.logger)(cfg=cfg, folder=folder, checkpoint=checkpoint)
     return hydra.utils.instantiate(
         cfg.trainer,
+        precision=_precision(cfg, checkpoint),
         default_root_dir=str(folder),
         max_epochs=cfg.epochs if steps is None else -1,
         max_steps=-1 if steps is None else steps,
@@ -176,6 +177,20 @@ def trainer_of(cfg: DictConfig, folder: Path, checkpoint: Path | None, *, steps:
         callbacks=callbacks,
         logger=[*loggers, more] if more else loggers,
     )
+
+
+def _precision(cfg: DictConfig, checkpoint: Path | None) -> str:
+    """What is asked for; `auto` is what a resumed run had, or what the machine computes fast."""
+    import torch
+
+    from rlhf.reward.precision import auto_precision
+
+    if cfg.trainer.precision != "auto":
+        return str(cfg.trainer.precision)
+    if checkpoint is not None:
+        stored = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
+        return str(stored.get("precision", "32-true"))
+    return auto_precision(cfg.trainer.accelerator)
 
 
 def lightning_trainer(**options: Any) -> Any:

@@ -18,6 +18,7 @@ from rlhf.models.reward_model import RewardModel
 from rlhf.reward.doctor.data_checks import Check, verdict
 from rlhf.reward.export import ExportError, export
 from rlhf.reward.module import RewardModule
+from rlhf.reward.precision import bf16_gain
 from rlhf.reward.training import RewardRun
 
 GROUPS = 8  # groups of the training split that the checks use
@@ -149,7 +150,17 @@ def check_first_batch_overfit(run: RewardRun, steps: int = 60) -> Check:
     return verdict("first batch overfits", not learned > 0.5, measured, remedy)
 
 
+def check_precision(run: RewardRun) -> Check:
+    """Half precision is for machines that compute it faster."""
+    asked, device = str(run.trainer.precision), run.trainer.strategy.root_device.type
+    gain = bf16_gain(device)
+    times = f"{gain:.1f} times faster" if gain >= 1 else f"{1 / max(gain, 1e-3):.1f} times slower"
+    measured = f"{asked}; bf16 is {times} than fp32 here"
+    return verdict("precision", "bf16" in asked and gain < 1, measured, "trainer.precision=auto", warn=True)
+
+
 MODEL_CHECKS = (
+    check_precision,
     check_padding_token, check_padding_side, check_batch_invariance, check_layout, check_eval_is_deterministic,
     check_head, check_export, check_first_batch_overfit,
 )  # fmt: skip
