@@ -48,12 +48,15 @@ class Target(Moves):
     tie_prob   share of ties among the votes on (i, j), symmetric; P(i strictly beats j) = win_prob - tie_prob/2
     observed   was (i, j) compared at all; symmetric, False on the diagonal and on padding
     margin     stated strength of the preference between i and j, >= 0, symmetric, 0 where none was stated
-    rank       0 = best, equal = tied, -1 = not ranked (padding too)
+    rank       0 = best, equal = tied, -1 = no place in an order (padding too); among the completions
+               that votes connect
     score      mean Likert rating per attribute, NaN where nobody rated (padding too)
     candidate  True for a real completion, False for padding
     weight     how much the group counts in the loss; 1 unless the aggregation says otherwise
     pair_weight   how much each observed pair counts: the number of records that compared it, over the probability
                that a block holds it; symmetric, 0 where not observed; None = 1 each
+    ranked_set    number of the set of completions that votes of three or more ranked together, -1 = none; None = all
+               that have a rank are one set
     prompt_pairs  weight of all pairs of the group's prompt, of which a block holds some; None = the group holds all
     """
 
@@ -67,6 +70,7 @@ class Target(Moves):
     weight: Float[Tensor, " B"]
     pair_weight: Float[Tensor, "B K K"] | None = None
     prompt_pairs: Float[Tensor, " B"] | None = None
+    ranked_set: Int[Tensor, "B K"] | None = None
 
     def __len__(self) -> int:
         """Number of groups B."""

@@ -24,11 +24,12 @@ def targets(columns: Columns) -> Target:
     if len(attributes) > 1:
         raise ValueError(f"groups of one batch have different numbers of attributes: {sorted(attributes)}")
     shape = (len(sizes), max(sizes))
-    rank = np.full(shape, -1, dtype=np.int64)
+    rank, sets = np.full((2, *shape), -1, dtype=np.int64)
     candidate = np.zeros(shape, dtype=bool)
     score = np.full((*shape, attributes.pop()), np.nan, dtype=np.float32)
     for b, k in enumerate(sizes):
         rank[b, :k] = columns["rank"][b]
+        sets[b, :k] = columns["ranked_set"][b]
         candidate[b, :k] = True
         score[b, :k] = np.reshape(columns["score"][b], (k, -1)) if score.shape[-1] else score[b, :k]
     return Target(
@@ -41,6 +42,7 @@ def targets(columns: Columns) -> Target:
         candidate=torch.from_numpy(candidate),
         weight=torch.tensor(columns["weight"], dtype=torch.float32),
         pair_weight=_square(columns["pair_weight"], sizes, shape),
+        ranked_set=torch.from_numpy(sets),
         prompt_pairs=torch.tensor(columns["prompt_pairs"], dtype=torch.float32),
     )
 
@@ -91,7 +93,8 @@ def _restrict(columns: dict[str, Any], n: int, places: list[int], scale: float) 
         columns[name][n] = np.reshape(columns[name][n], (k, k))[np.ix_(places, places)].ravel()
     columns["pair_weight"][n] = columns["pair_weight"][n] * scale
     columns["score"][n] = np.reshape(columns["score"][n], (k, -1))[places].ravel() if columns["score"][n] else []
-    columns["rank"][n] = ranks_among(np.asarray(columns["rank"][n])[places])
+    columns["ranked_set"][n] = np.asarray(columns["ranked_set"][n])[places]
+    columns["rank"][n] = ranks_among(np.asarray(columns["rank"][n])[places], columns["ranked_set"][n])
 
 
 def _square(values: Sequence[Sequence[float]], sizes: Sequence[int], shape: tuple[int, int]) -> Tensor:

@@ -47,6 +47,7 @@ SCHEMA = pa.schema(
         "votes": pa.list_(pa.float32()),
         "pair_weight": pa.list_(pa.float32()),
         "rank": pa.list_(pa.int32()),
+        "ranked_set": pa.list_(pa.int32()),
         "score": pa.list_(pa.float32()),
         "weight": pa.float32(),
         "prompt_pairs": pa.float32(),
@@ -303,5 +304,6 @@ def _as_row(record: Comparison, label: Label, encoded: Encoded) -> Row:
         "prompt": encoded.prompt,
         "responses": encoded.responses,
         "weight": label.weight,
+        "ranked_set": (np.where(label.rank >= 0, 0, -1) if label.ranked_set is None else label.ranked_set).tolist(),
         "pair_weight": _weights(label).ravel().tolist(),
     } | {name: getattr(label, name).ravel().tolist() for name in matrices}

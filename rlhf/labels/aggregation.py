@@ -11,13 +11,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from rlhf.labels.label import Label
+from rlhf.labels.orders import compared_sets, complete, ranked
 from rlhf.labels.vote_table import levels
 from rlhf.records import Comparison, RecordError, Vote
 from rlhf.stats.arrays import Bools, Floats, Ints
 
 OVERALL = "overall"  # the criterion that decides where a record has votes on it and no other one is asked for
-
-EQUAL = 1e-12  # mean win probabilities that differ by no more than this share a rank
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +26,13 @@ class Counts:
     wins     [K, K] votes that put i above j
     ties     [K, K] votes that call i and j tied; symmetric
     margin   [K, K] mean of the margins that votes for i over j stated, 0 where none did
+    together [K, K] was (i, j) ordered by a vote that names three or more
     """
 
     wins: Floats
     ties: Floats
     margin: Floats
+    together: Bools
 
     @property
     def votes(self) -> Floats:
@@ -45,8 +46,8 @@ def soft(
 ) -> Label:
     """The share of the votes as the label: p_ij = (wins_ij + ties_ij / 2 + a) / (votes_ij + 2a).
 
-    Gold checks do not count. Completions are ranked by their mean p over the opponents they were compared with
-    (Borda), which keeps the order of a single ranking; `margin` is the mean stated margin of the winning side.
+    Gold checks do not count. Completions are ranked as far as votes compare them (`rlhf.labels.orders`), which keeps
+    the order of a single ranking; `margin` is the mean stated margin of the winning side.
 
     Args:
         criterion: only votes on this criterion; None = votes on "overall" if there are any, else all votes.
@@ -99,6 +100,7 @@ def count(
     """How the votes that count (see `soft`) fall on the pairs of the record, each with its weight."""
     ids = record.places
     wins, ties, stated, margins = np.zeros((4, len(ids), len(ids)))
+    together = np.zeros((len(ids), len(ids)), dtype=bool)
     for vote in deciding(record.votes, criterion):
         worth = weight(vote)
         if vote.pair is not None and vote.p is not None:
@@ -114,6 +116,8 @@ def count(
                 margins[i, j] += vote.margin
             continue
         level = _levels(vote, ids)
+        named = np.isfinite(level)
+        together |= np.outer(named, named) if named.sum() > 2 else False
         better = level[:, None] > level[None, :]  # False wherever a level is NaN
         wins += worth * better
         ties += worth * (level[:, None] == level[None, :])
@@ -121,7 +125,8 @@ def count(
             stated += better
             margins += vote.margin * better
     np.fill_diagonal(ties, 0)
-    return Counts(wins, ties, margins / np.maximum(stated, 1))
+    np.fill_diagonal(together, False)
+    return Counts(wins, ties, margins / np.maximum(stated, 1), together)
 
 
 def deciding(votes: Iterable[Vote], criterion: str | None) -> list[Vote]:
@@ -152,12 +157,14 @@ def label_of(
     """The label with win probabilities p [K, K] and tie probabilities [K, K] on the observed pairs [K, K]."""
     p, tie = np.where(observed, p, 0), np.where(observed, tie, 0)
     margin = np.where(counts.wins > counts.wins.T, counts.margin, 0)
+    sets, rank = _ranked(p, observed, counts.together)
     return Label(
         win_prob=p,
         tie_prob=tie,
         observed=observed,
         margin=np.where(observed, margin + margin.T, 0),
-        rank=_rank(p, observed),
+        rank=rank,
+        ranked_set=sets,
         score=_ratings(record, attributes),
         votes=counts.votes,
     )
@@ -169,18 +176,18 @@ def label_of_truth(record: Comparison, counts: Counts, truth: Floats, attributes
     return label_of(record, counts, truth[..., 0] + tie / 2, tie, counts.votes > 0, attributes)
 
 
-def _rank(p: Floats, observed: Bools) -> Ints:
-    """Places by mean p over the compared opponents: 0 = best, equal = tied, -1 = never compared."""
-    opponents = observed.sum(1)
-    rank = np.full(len(p), -1, dtype=np.int64)
-    compared = np.flatnonzero(opponents)
-    if not len(compared):
-        return rank
-    share = p.sum(1)[compared] / opponents[compared]
-    best_first = np.argsort(-share, kind="stable")
-    steps = -np.diff(share[best_first]) > EQUAL
-    rank[compared[best_first]] = np.concatenate([[0], np.cumsum(steps)])
-    return rank
+def _ranked(p: Floats, observed: Bools, together: Bools) -> tuple[Ints, Ints]:
+    """Set [K] of completions that votes ranked together, every two of them (-1 = none), and rank [K].
+
+    Ranks are inside such a set, else inside the completions that comparisons connect; see `rlhf.labels.orders`.
+    """
+    sets, rank = np.full(len(p), -1, dtype=np.int64), ranked(p, observed)
+    for places in compared_sets(together & observed):
+        square = np.ix_(places, places)
+        if complete((together & observed)[square]):
+            sets[places] = sets.max() + 1
+            rank[places] = ranked(p[square], observed[square])
+    return sets, rank
 
 
 def _ratings(record: Comparison, attributes: Sequence[str]) -> Floats:

@@ -7,6 +7,7 @@ import numpy as np
 
 from rlhf.labels.aggregation import soft
 from rlhf.labels.label import Label
+from rlhf.labels.orders import above, compared_sets
 from rlhf.records import Comparison
 from rlhf.stats.arrays import Bools
 
@@ -18,8 +19,12 @@ def every(record: Comparison, *, criterion: str | None = None) -> Label:
 
 def best(record: Comparison, *, criterion: str | None = None) -> Label:
     """The completions that nobody's votes put below another (rank 0); all of them where there are no votes."""
-    rank = soft(record, criterion=criterion).rank
-    return _label(rank == 0 if (rank >= 0).any() else np.ones(len(rank), dtype=bool))
+    label = soft(record, criterion=criterion)
+    best = np.zeros(len(label.rank), dtype=bool)
+    for places in compared_sets(label.observed):
+        square = np.ix_(places, places)
+        best[places] = ~above(label.win_prob[square], label.observed[square]).any(0)
+    return _label(best if best.any() else np.ones(len(best), dtype=bool))
 
 
 def _label(chosen: Bools) -> Label:

@@ -15,6 +15,7 @@ class Label:
     """Fields as in `rlhf.data.batch.Target`, for one record with K completions and A attributes.
 
     win_prob [K, K], tie_prob [K, K], observed [K, K], margin [K, K], rank [K], score [K, A], weight,
+    `ranked_set` [K]: number of the set of completions that votes ranked together, -1 = none; None = all ranked ones,
     `votes` [K, K]: how many votes each pair got (a weighted count where votes are weighted), and
     `pair_weight` [K, K]: how much each pair counts; None = 1 where it is observed.
     """
@@ -28,6 +29,7 @@ class Label:
     votes: Floats
     weight: float = 1.0
     pair_weight: Floats | None = None
+    ranked_set: Ints | None = None
 
     def pairs(self) -> list[tuple[int, int]]:
         """The observed pairs (i, j), i < j, by rows."""
@@ -60,13 +62,17 @@ def restricted(label: Label, kept: Sequence[int]) -> Label:
         return label
     square = np.ix_(kept, kept)
     cut = {name: value[square] for name in MATRICES if (value := getattr(label, name)) is not None}
-    return replace(label, rank=ranks_among(label.rank[list(kept)]), score=label.score[list(kept)], **cut)
+    sets = None if label.ranked_set is None else label.ranked_set[list(kept)]
+    rank = ranks_among(label.rank[list(kept)], sets)
+    return replace(label, rank=rank, ranked_set=sets, score=label.score[list(kept)], **cut)
 
 
-def ranks_among(rank: Ints) -> Ints:
-    """Ranks of some completions [K] as 0, 1, 2, ... among themselves; -1 stays."""
+def ranks_among(rank: Ints, sets: Ints | None = None) -> Ints:
+    """Ranks of some completions [K] as 0, 1, 2, ... among themselves, set [K] by set; -1 stays."""
     among = np.full(len(rank), -1)
-    among[rank >= 0] = np.unique(rank[rank >= 0], return_inverse=True)[1]
+    for one in np.unique(sets) if sets is not None else [None]:
+        own = (rank >= 0) if one is None else (rank >= 0) & (sets == one)
+        among[own] = np.unique(rank[own], return_inverse=True)[1]
     return among
 
 

@@ -5,13 +5,17 @@ the second among those that remain, and so on. One such choice is called a stage
 """
 
 import math
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from torch.nn.functional import logsigmoid
 
 from rlhf.data.batch import Target
-from rlhf.reward.pairs import per_prompt, scores
+from rlhf.reward.pairs import differences, per_prompt, scores, sum_over_pairs
 
 LARGEST_TIED = 10  # largest K for which ties are averaged exactly: 2^K sets of remaining completions are enumerated
 
@@ -22,7 +26,9 @@ def plackett_luce(
 ) -> Float[Tensor, "*M B"]:
     """Negative log-likelihood of the ranking (Plackett 1975; Luce 1959): Σ over stages of lse(remaining) - r.
 
-    Completions that were not ranked (rank -1) take no part. Tied completions count as the mean of the
+    A set of completions that votes ranked together is one observation; every other judged pair is one of its own, and
+    Plackett-Luce of a pair is Bradley-Terry. So independent votes on pairs are not glued into a ranking that nobody
+    gave. Completions that were not ranked (rank -1) take no part. Tied completions count as the mean of the
     log-likelihood over all orders inside the tie, so that two completions give `soft_label`, ties included.
 
     Args:
@@ -35,9 +41,16 @@ def plackett_luce(
     """
     if top is not None and top < 1:
         raise ValueError(f"loss.top={top}: count at least the first place, or null for all of them")
-    rank = target.rank
+    of_set = partial(_of_set, top=top, unordered_tail=unordered_tail)
+    return _over_sets(of_set, scores(reward, target), target)
+
+
+def _of_set(
+    score: Float[Tensor, "*M B K"], rank: Int[Tensor, "B K"], *, top: int | None, unordered_tail: bool
+) -> Float[Tensor, "*M B"]:
+    """Plackett-Luce of one ranking per prompt."""
     ranked = rank >= 0
-    score = torch.where(ranked, scores(reward, target), 0)
+    score = torch.where(ranked, score, 0)
     ordered = ranked & ~(rank == rank.amax(-1, keepdim=True)) if unordered_tail else ranked
     stages = ordered.sum(-1, keepdim=True).clamp(max=top if top is not None else rank.shape[-1])
     above = ranked.unsqueeze(-2) & (rank.unsqueeze(-2) < rank.unsqueeze(-1))  # [i, j]: j stands above i
@@ -61,13 +74,34 @@ def plackett_luce(
 def pick_best(reward: Float[Tensor, "*M B K"], target: Target) -> Float[Tensor, "*M B"]:
     """Cross-entropy over the ranked completions with the best as the class (Ziegler et al. 2019, eq. 1).
 
-    lse_j r_j - r_best; several tied for the best share the probability of the class evenly.
+    lse_j r_j - r_best; several tied for the best share the probability of the class evenly. Sets and pairs as in
+    `plackett_luce`.
     """
-    ranked, best = target.rank >= 0, target.rank == 0
-    score = torch.where(ranked, scores(reward, target), 0)
+    return _over_sets(_best_of_set, scores(reward, target), target)
+
+
+def _best_of_set(score: Float[Tensor, "*M B K"], rank: Int[Tensor, "B K"]) -> Float[Tensor, "*M B"]:
+    ranked, best = rank >= 0, rank == 0
+    score = torch.where(ranked, score, 0)
     any_ranked = ranked.any(-1, keepdim=True)
     total = _logsumexp(score, ranked | ~any_ranked) * any_ranked.squeeze(-1)
     return total - (best * score).sum(-1) / best.sum(-1).clamp(min=1)
+
+
+def _over_sets(
+    of_set: Callable[[Tensor, Tensor], Tensor], score: Float[Tensor, "*M B K"], target: Target
+) -> Float[Tensor, "*M B"]:
+    """A listwise loss of every set that was ranked together, and Bradley-Terry of every other pair that was judged."""
+    sets = target.ranked_set
+    if sets is None:
+        return of_set(score, target.rank)
+    none = torch.full_like(target.rank, -1)
+    found = [of_set(score, torch.where(sets == n, target.rank, none)) for n in range(int(sets.max()) + 1)]
+    same = (sets.unsqueeze(-1) == sets.unsqueeze(-2)) & (sets >= 0).unsqueeze(-1)
+    apart = replace(target, observed=target.observed & ~same)
+    difference, p = differences(score, apart), target.win_prob
+    cost = -p * logsigmoid(difference) - (1 - p) * logsigmoid(-difference)
+    return sum(found, sum_over_pairs(cost, apart))
 
 
 def _diagonal(rank: Int[Tensor, "B K"]) -> Bool[Tensor, "K K"]:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from rlhf.evaluation.metrics.scored import Scored
+from rlhf.labels.orders import above, compared_sets
 from rlhf.stats.arrays import Bools, Floats, Ints
 from rlhf.stats.bootstrap import (
     DIFFERENCE,
@@ -105,15 +106,21 @@ def ndcg(reward: Floats, rank: Floats) -> Floats:
     return ratio(found, -np.sort(-gain, axis=-1) @ discount)
 
 
+NAMES = ("spearman", "kendall", "top1", "ndcg")
+
+
 def rank_values(scored: Scored) -> tuple[Ints, dict[str, Floats], int]:
     """Number [R] of every ranked group, its `spearman`, `kendall`, `top1`, `ndcg` [R], and how many had no order.
 
     Ranked are the groups whose votes rank at least two completions apart. A group on which the model gives only
     equal rewards has no correlation: it counts as 0, so that a model gains nothing by being silent where it is hard.
+    Where votes compared only some pairs, only these count, and what follows from them (`of_partial_order`); `top1` and
+    `ndcg` are then NaN where no best one is known.
     """
     numbers, undefined = [np.zeros(0, np.int64)], 0
-    rows: dict[str, list[Floats]] = {name: [np.zeros(0)] for name in ("spearman", "kendall", "top1", "ndcg")}
-    for number, reward, rank, _ in stacks(scored, scored.rank >= 0):
+    rows: dict[str, list[Floats]] = {name: [np.zeros(0)] for name in NAMES}
+    whole = _compared_throughout(scored)
+    for number, reward, rank, _ in stacks(scored, (scored.rank >= 0) & whole[scored.group]):
         apart = rank.max(-1) > rank.min(-1)
         reward, rank = reward[apart], rank[apart]
         undefined += int((reward.max(-1) == reward.min(-1)).sum())
@@ -124,7 +131,62 @@ def rank_values(scored: Scored) -> tuple[Ints, dict[str, Floats], int]:
         best = rank == rank.min(-1, keepdims=True)
         rows["top1"].append((highest & best).sum(-1) / highest.sum(-1))
         rows["ndcg"].append(ndcg(reward, rank))
+    for group in np.flatnonzero(~whole):
+        found = _of_group(scored, int(group))
+        if found is not None:
+            numbers.append(np.array([group]))
+            for name, value in zip(NAMES, found, strict=True):
+                rows[name].append(np.array([value]))
     return np.concatenate(numbers), {name: np.concatenate(parts) for name, parts in rows.items()}, undefined
+
+
+def _compared_throughout(scored: Scored) -> Bools:
+    """Is every pair of the group's ranked completions judged [G], and are all that were judged ranked?"""
+    count = len(scored.prompt)
+    judged = np.bincount(scored.pair_group, minlength=count)
+    ranked = np.bincount(scored.group[scored.rank >= 0], minlength=count)
+    return np.asarray(judged == ranked * (ranked - 1) // 2)
+
+
+def _of_group(scored: Scored, group: int) -> tuple[float, ...] | None:
+    """The four values of one group, over the sets of completions that its comparisons connect; None without order."""
+    start, stop = np.searchsorted(scored.group, [group, group + 1])
+    win_prob, observed = np.zeros((2, stop - start, stop - start))
+    pairs = slice(*np.searchsorted(scored.pair_group, [group, group + 1]))
+    i, j = scored.first[pairs] - start, scored.second[pairs] - start
+    win_prob[i, j], win_prob[j, i] = scored.win_prob[pairs], 1 - scored.win_prob[pairs]
+    observed[i, j] = observed[j, i] = 1
+    reward, found, weights = scored.reward[start:stop], [], []
+    for places in compared_sets(observed > 0):
+        square = np.ix_(places, places)
+        over = above(win_prob[square], observed[square] > 0)
+        if over.any():
+            found.append(of_partial_order(reward[places], over))
+            weights.append(over.sum())
+    if not found:
+        return None
+    values, weight = np.array(found), np.array(weights, dtype=np.float64)[:, None]
+    known = np.isfinite(values)
+    return tuple(ratio((np.where(known, values, 0) * weight).sum(0), (known * weight).sum(0)).tolist())
+
+
+def of_partial_order(reward: Floats, over: Bools) -> tuple[float, float, float, float]:
+    """Spearman, Kendall, top-1, NDCG of rewards [K] against a partial order [K, K]; a perfect model has 1 in each.
+
+    Only pairs with an order count. Kendall is the mean of their signs s_ij. Spearman weighs them by their distance,
+    rho = Σ d_ij s_ij / Σ d_ij, d_ij = difference in (completions above - completions below): for a total order without
+    ties this is Spearman's rho, since Σ d² = 2 Σ over inversions of the distance (Durbin & Stuart 1951). Top-1 and NDCG
+    need one that stands above all others; else they are NaN.
+    """
+    level = over.sum(0) - over.sum(1)
+    signs = np.sign(reward[:, None] - reward[None, :])[over]
+    distance = (level[None, :] - level[:, None])[over]
+    rho, tau = float((distance * signs).sum() / distance.sum()), float(signs.mean())
+    if not (over.sum(1) == len(over) - 1).any():
+        return rho, tau, np.nan, np.nan
+    highest = reward == reward.max()
+    top = float(highest[over.sum(1).argmax()] / highest.sum())
+    return rho, tau, top, float(ndcg(reward[None], -over.sum(1)[None].astype(np.float64))[0])
 
 
 def rank_metrics(scored: Scored) -> dict[str, float]:
@@ -137,18 +199,22 @@ def rank_metrics(scored: Scored) -> dict[str, float]:
     """
     numbers, values, undefined = rank_values(scored)
     out: dict[str, float] = {"n_ranked": len(numbers), "n_rank_undefined": undefined}
-    return out | ({name: float(v.mean()) for name, v in values.items()} if len(numbers) else {})
+    return out | {name: float(np.nanmean(v)) for name, v in values.items() if np.isfinite(v).any()}
 
 
 def rank_intervals(scored: Scored, samples: int, seed: int) -> dict[str, float]:
     """95% intervals of the averages of `rank_metrics`, prompts resampled; NaN for a single prompt."""
     numbers, values, _ = rank_values(scored)
-    sums = cluster_sums(np.column_stack([*values.values(), np.ones(len(numbers))]), scored.prompt[numbers])
-    low, high = cluster_bootstrap(sums[:, :-1], np.repeat(sums[:, -1:], len(values), 1), samples=samples, seed=seed)
-    whole, carrying = sums.sum(0), int((sums[:, -1] > 0).sum())
-    for i, name in enumerate(values if carrying >= 2 else ()):
-        within = SHARE if name in ("top1", "ndcg") else DIFFERENCE
-        low[i], high[i] = unanimous(whole[i] / whole[-1], low[i], high[i], carrying, within=within)
+    columns = np.column_stack(list(values.values()))
+    known = np.isfinite(columns)
+    sums = cluster_sums(np.where(known, columns, 0), scored.prompt[numbers])
+    counts = cluster_sums(known.astype(np.float64), scored.prompt[numbers])
+    low, high = cluster_bootstrap(sums, counts, samples=samples, seed=seed)
+    whole, carrying = ratio(sums.sum(0), counts.sum(0)), (counts > 0).sum(0)
+    for i, name in enumerate(values):
+        if carrying[i] >= 2:
+            within = SHARE if name in ("top1", "ndcg") else DIFFERENCE
+            low[i], high[i] = unanimous(whole[i], low[i], high[i], int(carrying[i]), within=within)
     ends = (("ci_low", low), ("ci_high", high))
     return {f"{name}/{end}": float(each[i]) for end, each in ends for i, name in enumerate(values)}
 
