@@ -173,6 +173,17 @@ class Batch(Moves):
         """Number of groups B."""
         return len(self.target)
 
+    @property
+    def number(self) -> Int[Tensor, " B"]:
+        """What rewards are stored under."""
+        return self.row
+
+    @property
+    def size(self) -> list[int]:
+        """Completions of every group."""
+        found: list[int] = self.target.candidate.sum(1).tolist()
+        return found
+
     def unflatten(self, reward: Float[Tensor, "*M N"]) -> Float[Tensor, "*M B K"]:
         """Rewards of completions `[..., N]` as groups `[..., B, K]`; padding becomes 0 without gradient."""
         if reward.shape[-1] != self.group.shape[0]:
@@ -180,3 +191,21 @@ class Batch(Moves):
         grouped = reward.new_zeros((*reward.shape[:-1], *self.target.candidate.shape))
         grouped[..., self.group, self.place] = reward
         return grouped
+
+
+@dataclass(frozen=True)
+class TextBatch(Moves):
+    """Texts to be scored, without labels.
+
+    tokens  the token layout
+    number  of the piece that each group is (`rlhf.data.distinct`): rewards are stored under it
+    size    completions of every group
+    """
+
+    tokens: Tokens
+    number: Int[Tensor, " B"]
+    size: list[int]
+
+    def __len__(self) -> int:
+        """Number of groups B."""
+        return len(self.size)

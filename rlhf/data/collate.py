@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rlhf.data.batch import Batch, Target
+from rlhf.data.batch import Batch, Target, TextBatch
 from rlhf.data.order import Block
 from rlhf.data.store import Rows
 from rlhf.data.token_layout import Layout
@@ -95,6 +95,12 @@ def _restrict(columns: dict[str, Any], n: int, places: list[int], scale: float) 
     columns["score"][n] = np.reshape(columns["score"][n], (k, -1))[places].ravel() if columns["score"][n] else []
     columns["ranked_set"][n] = np.asarray(columns["ranked_set"][n])[places]
     columns["rank"][n] = ranks_among(np.asarray(columns["rank"][n])[places], columns["ranked_set"][n])
+
+
+def collate_texts(columns: Columns, *, layout: Layout) -> TextBatch:
+    """Pieces of `rlhf.data.distinct.DistinctTexts` as a batch."""
+    tokens = layout(columns["prompt"], columns["responses"])
+    return TextBatch(tokens, torch.tensor(columns["number"]), [len(r) for r in columns["responses"]])
 
 
 def _square(values: Sequence[Sequence[float]], sizes: Sequence[int], shape: tuple[int, int]) -> Tensor:

@@ -13,7 +13,8 @@ import torch
 import torch.distributed as dist
 
 from rlhf.data.augment import AS_THEY_ARE, Augment
-from rlhf.data.collate import BlockRows, collate
+from rlhf.data.collate import BlockRows, collate, collate_texts
+from rlhf.data.distinct import DistinctTexts
 from rlhf.data.order import BlockOrder, GroupOrder, ResumableLoader, TokenOrder
 from rlhf.data.prepare import MERGED, Grouping, Preparation
 from rlhf.data.render import Renderer
@@ -74,6 +75,8 @@ class PreferenceData(pl.LightningDataModule):
         self.data_hash = fingerprint(*parts)
         self.folder = cache / self.data_hash
         self.rows: dict[str, Rows] = {}
+        self._distinct: dict[str, DistinctTexts] = {}
+        self.score_once = True
         self.resume: dict[str, int] | None = None
         self.layout: Layout = partial(padded, pad_id=renderer.tokenizer.pad_token_id)
 
@@ -111,18 +114,36 @@ class PreferenceData(pl.LightningDataModule):
         return loader
 
     def val_dataloader(self) -> ResumableLoader:
-        """In stored order."""
-        return self.loader("val", self.eval_batch_size, None)
+        """Every distinct text once; whole records, in stored order, where `score_once` is off."""
+        return self.evaluation_loader("val")
 
     def test_dataloader(self) -> ResumableLoader:
-        """In stored order."""
-        return self.loader("test", self.eval_batch_size, None)
+        """As validation."""
+        return self.evaluation_loader("test")
+
+    def evaluation_loader(self, split: str) -> ResumableLoader:
+        """What a module is validated on."""
+        return self.scoring_loader(split) if self.score_once else self.loader(split, self.eval_batch_size, None)
+
+    def distinct(self, split: str) -> DistinctTexts:
+        """The distinct texts of a split, found once."""
+        if split not in self._distinct:
+            self._distinct[split] = DistinctTexts(self.rows[split])
+        return self._distinct[split]
+
+    def scoring_loader(self, split: str) -> ResumableLoader:
+        """Distinct texts of a split, without labels; `distinct(split).of_rows` looks rewards of the rows up."""
+        texts = self.distinct(split)
+        size = max(1, self.eval_batch_size * 2 * len(texts) // max(1, texts.encodings))
+        order = self._order(len(texts), lambda: texts.tokens, size, None)
+        return self._loader(texts, order, partial(collate_texts, layout=self.layout))
 
     def loader(self, split: str, batch_size: int, seed: int | None) -> ResumableLoader:
         """Batches of one split; every process gets its share."""
         rows = self.rows[split]
         order = self._order(len(rows), rows.tokens, batch_size, seed)
-        return self._loader(rows, order, order.denominator * self._units(rows) / len(rows))
+        units = order.denominator * self._units(rows) / len(rows)
+        return self._loader(rows, order, partial(collate, layout=self.layout, denominator=units))
 
     def _blocks(self) -> ResumableLoader:
         """Batches of training groups, the ones that are too large cut anew in every epoch."""
@@ -142,19 +163,22 @@ class PreferenceData(pl.LightningDataModule):
 
         order = self._order(int(blocks.sum()), tokens, self.batch_size, self.seed)
         units = order.denominator * self._units(rows) / int(blocks.sum())
-        return self._loader(BlockRows(rows), BlockOrder(order, blocks, counts), units)
+        collating = partial(collate, layout=self.layout, denominator=units)
+        return self._loader(BlockRows(rows), BlockOrder(order, blocks, counts), collating)
 
     def _units(self, rows: Rows) -> float:
         """Units of all rows; see `rlhf.data.weighing`."""
         total = np.asarray(rows.table.data.column("prompt_pairs").to_numpy(), dtype=np.float64)
         return float(self.weighing(rows.pairs(), total).sum())
 
-    def _loader(self, rows: Rows | BlockRows, order: GroupOrder | BlockOrder, denominator: float) -> ResumableLoader:
+    def _loader(
+        self, rows: Rows | BlockRows | DistinctTexts, order: GroupOrder | BlockOrder, collating: Any
+    ) -> ResumableLoader:
         return ResumableLoader(
             rows,  # type: ignore[arg-type]  # indexed by lists of rows, not by single ones
             batch_size=None,
             sampler=order,
-            collate_fn=partial(collate, layout=self.layout, denominator=denominator),
+            collate_fn=collating,
             num_workers=self.workers,
             persistent_workers=self.workers > 0,
             generator=torch.Generator(),  # of its own: opening a loader must not move dropout's random state

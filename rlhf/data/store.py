@@ -83,6 +83,11 @@ class Rows:
         for batch in self.table.data.table.select(["prompt", "responses"]).to_batches(max_chunksize=CHUNK):
             yield from zip(batch.column("prompt").to_pylist(), batch.column("responses").to_pylist(), strict=True)
 
+    def texts_of(self, numbers: list[int]) -> list[tuple[list[int], list[list[int]]]]:
+        """The same of some rows."""
+        found = self.table.select_columns(["prompt", "responses"])[numbers]
+        return list(zip(found["prompt"], found["responses"], strict=True))
+
     def lengths(self) -> tuple[Ints, Ints, Ints]:
         """Tokens of every prompt [R], number of its completions [R], tokens of all completions one after the other.
 

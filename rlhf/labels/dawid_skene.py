@@ -196,5 +196,6 @@ def adjudicated(
     everybody = count(record, criterion)
     expert = count(record, criterion, lambda vote: float(vote.annotator in experts))
     final = expert.votes > 0
-    counts = Counts(*(np.where(final, getattr(expert, n), getattr(everybody, n)) for n in ("wins", "ties", "margin")))
+    names = ("wins", "ties", "margin", "together")
+    counts = Counts(*(np.where(final, getattr(expert, n), getattr(everybody, n)) for n in names))
     return label_of(record, counts, *shares(counts), counts.votes > 0, attributes)

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 import pytorch_lightning as pl
 from scipy.stats import spearmanr
 
+from rlhf.data.distinct import key_of
 from rlhf.data.group_splits import FoldSplit
 from rlhf.data.render import Renderer
 from rlhf.data.source import RecordStream
@@ -32,7 +33,6 @@ from rlhf.labels.label import Aggregation
 from rlhf.records import Comparison, prompt_hash
 from rlhf.records.tables import write_csv
 from rlhf.reward.files import log_end, write_json
-from rlhf.reward.frozen import key_of
 from rlhf.reward.training import SCORES, RewardRun, train_reward
 from rlhf.stats.arrays import Floats
 from rlhf.stats.t_interval import t_interval

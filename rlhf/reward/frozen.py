@@ -6,7 +6,6 @@ within prompts while the head trains, and the head starts at 0; at the end the s
 
 import os
 import tempfile
-from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from hashlib import blake2b
 from itertools import chain
@@ -21,6 +20,7 @@ from torch import Tensor
 
 from rlhf.data.batch import States
 from rlhf.data.datamodule import PreferenceData
+from rlhf.data.distinct import key_of
 from rlhf.data.render import Encoded
 from rlhf.data.store import Rows
 from rlhf.data.token_layout import Ids, bare
@@ -58,12 +58,6 @@ class CachedStates:
         found = self._states.take(pa.array(self._order[place])).combine_chunks()
         flat = found.flatten() if isinstance(found, pa.FixedSizeListArray) else found.chunk(0).flatten()
         return torch.from_numpy(flat.to_numpy().reshape(len(keys), -1).copy())
-
-
-def key_of(prompt: Ids, response: Ids) -> int:
-    """64 bits that stand for the tokens of a prompt and a completion."""
-    digest = blake2b(array("i", prompt).tobytes() + b"|" + array("i", response).tobytes(), digest_size=8)
-    return int.from_bytes(digest.digest(), "little")
 
 
 def cached_states(data: PreferenceData, model: RewardModel, folder: Path) -> CachedStates:

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from rlhf.data.batch import Batch, Target
+from rlhf.data.batch import Batch, Target, TextBatch
 from rlhf.data.weighing import Weighing, pairs, prompts
 from rlhf.models.reward_model import RewardModel
 from rlhf.reward.losses import LearnedDavidson, LearnedRaoKupper, centring, dpo
@@ -82,7 +82,7 @@ class RewardModule(PreferenceModule):
         log_loss(self, loss, batch, self.weighing)
         return loss
 
-    def preference(self, batch: Batch) -> Float[Tensor, " N"]:
+    def preference(self, batch: Batch | TextBatch) -> Float[Tensor, " N"]:
         """The one reward of every completion."""
         return self.model.head.combine(self.model(batch.tokens))
 

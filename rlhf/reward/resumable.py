@@ -12,7 +12,7 @@ from torch.nn.utils import clip_grad_norm_
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from rlhf.data.batch import Batch
+from rlhf.data.batch import Batch, TextBatch
 from rlhf.evaluation.metrics.metrics import evaluate
 from rlhf.reward.checkpoint import check_loaded, drop_frozen, random_state, renamed, set_random_state
 from rlhf.reward.schedule import parameter_groups
@@ -98,12 +98,12 @@ class PreferenceModule(ResumableModule):
         super().__init__(**options)
         self.rewards: Rewards = {}
 
-    def preference(self, batch: Batch) -> Float[Tensor, " N"]:
+    def preference(self, batch: Batch | TextBatch) -> Float[Tensor, " N"]:
         """The one reward of every completion."""
         raise NotImplementedError
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Keep the rewards of the batch under their rows, scalars only."""
+    def validation_step(self, batch: TextBatch, batch_idx: int) -> None:
+        """Keep the rewards of the batch, scalars only."""
         take(self.rewards, batch, self.preference(batch))
 
     test_step = validation_step
@@ -115,12 +115,12 @@ class PreferenceModule(ResumableModule):
     on_test_epoch_start = on_validation_epoch_start
 
     def on_validation_epoch_end(self) -> None:
-        """Exact metrics over the whole split: gathered over processes, repeats dropped by row."""
+        """Exact metrics over the whole split: gathered over processes, repeats dropped, looked up by row."""
         rewards = gather(self.rewards)
         if self.trainer.sanity_checking:
             return
-        rows = self.trainer.datamodule.rows["val"]  # type: ignore[attr-defined]
-        metrics = evaluate(scored(rows, rewards), bootstrap=0)
+        data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+        metrics = evaluate(scored(data.rows["val"], data.distinct("val").of_rows(rewards)), bootstrap=0)
         shown = {"pair_accuracy", "nll", "ece"}
         wanted = {f"val/{k}": v for k, v in metrics.items() if k in shown and math.isfinite(v)}
         self.log_dict(wanted, prog_bar=True, sync_dist=True)

@@ -12,6 +12,7 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import ModelCheckpoint
 
 from rlhf.data.datamodule import PreferenceData
+from rlhf.data.distinct import key_of
 from rlhf.data.store import Rows
 from rlhf.evaluation.metrics.baselines import baseline_table
 from rlhf.evaluation.metrics.calibration import Calibration, fit_temperature_with_prior
@@ -22,7 +23,7 @@ from rlhf.models.reward_model import RewardModel
 from rlhf.reward.checkpoint import load_weights
 from rlhf.reward.export import export
 from rlhf.reward.files import log_end, note_wandb, write_json
-from rlhf.reward.frozen import cached_states, key_of, spread
+from rlhf.reward.frozen import cached_states, spread
 from rlhf.reward.module import RewardModule, learned_tie_width
 from rlhf.reward.scoring.splits import Rewards, gather, score_split, scored, split_states
 
@@ -154,12 +155,12 @@ def _score(run: RewardRun, split: str) -> Scored:
 
 def _rewards(run: RewardRun, split: str) -> Rewards:
     run.module.to(run.trainer.strategy.root_device)
-    loader = run.data.loader(split, run.data.eval_batch_size, None)
-    return gather(score_split(run.module.model, loader))
+    found = gather(score_split(run.module.model, run.data.scoring_loader(split)))
+    return run.data.distinct(split).of_rows(found)
 
 
 def write_scores(file: Path, rows: Rows, rewards: Rewards, temperature: float) -> None:
-    """Rewards over temperature, by key of the tokens of prompt and completion (`rlhf.reward.frozen.key_of`)."""
+    """Rewards over temperature, by key of the tokens of prompt and completion (`rlhf.data.distinct.key_of`)."""
     found: dict[int, float] = {}
     for number, (prompt, responses) in enumerate(rows.texts()):
         keys = [key_of(prompt, response) for response in responses]

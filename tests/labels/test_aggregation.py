@@ -145,11 +145,11 @@ def test_a_single_ranking_keeps_its_own_order(aggregate):
     assert label.rank.tolist() == [1, 3, -1, 1, 0, 2]
 
 
-def test_rank_is_the_mean_win_probability_over_compared_opponents():
+def test_rank_follows_the_comparisons():
     votes = [pair(0, 1, 0), pair(1, 2, 1), pair(1, 2, 1), pair(1, 2, 2)]
     label = soft(record(*votes, k=4))
     assert [float(p) for p in label.win_prob[1, [0, 2]]] == pytest.approx([0, 2 / 3])
-    assert label.rank.tolist() == [0, 1, 1, -1]  # shares 1, 1/3, 1/3
+    assert label.rank.tolist() == [0, 1, 2, -1]  # 0 above 1, 1 above 2
     assert soft(record(*votes[:3], k=4)).rank.tolist() == [0, 1, 2, -1]
 
 
@@ -268,7 +268,7 @@ def test_options_out_of_range_are_refused_by_name(call, key):
 
 @pytest.mark.parametrize("name", OURS)
 def test_every_file_builds_and_states_every_option_with_the_default_of_the_code(name):
-    shared = OmegaConf.create({"criterion": None, "attributes": []})  # root keys: heads and losses read them too
+    shared = OmegaConf.create({"criterion": None, "batches": {"attributes": []}})  # root keys: heads and losses read them too
     config = OmegaConf.merge(shared, {"aggregation": OmegaConf.load(FOLDER / f"{name}.yaml")}).aggregation
     aggregate = instantiate(config)
     assert aggregate(record(pair(0, 1, 1))).win_prob[1, 0] == 1

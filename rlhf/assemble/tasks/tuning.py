@@ -69,6 +69,7 @@ def _run(cfg: DictConfig, make: Any, labels: Any, folder: Path | None, source: A
     model_source = hydra.utils.instantiate(cfg.model)
     tokenizer = model_source.tokenizer()
     data = data_of(cfg, renderer_of(cfg, tokenizer, model_source), source=source, labels=labels)
+    data.score_once = labels is None  # demonstrations are labels
     data.layout = partial(spans, pad_id=tokenizer.pad_token_id)  # type: ignore[assignment]
     return TuningRun(
         folder=own,

@@ -141,11 +141,13 @@ def rank_values(scored: Scored) -> tuple[Ints, dict[str, Floats], int]:
 
 
 def _compared_throughout(scored: Scored) -> Bools:
-    """Is every pair of the group's ranked completions judged [G], and are all that were judged ranked?"""
+    """Was every two of the group's judged completions compared [G]?"""
     count = len(scored.prompt)
-    judged = np.bincount(scored.pair_group, minlength=count)
-    ranked = np.bincount(scored.group[scored.rank >= 0], minlength=count)
-    return np.asarray(judged == ranked * (ranked - 1) // 2)
+    pairs = np.bincount(scored.pair_group, minlength=count)
+    judged = np.zeros(len(scored.reward), dtype=bool)
+    judged[scored.first] = judged[scored.second] = True
+    k = np.bincount(scored.group[judged], minlength=count)
+    return np.asarray(pairs == k * (k - 1) // 2)
 
 
 def _of_group(scored: Scored, group: int) -> tuple[float, ...] | None:
@@ -175,18 +177,18 @@ def of_partial_order(reward: Floats, over: Bools) -> tuple[float, float, float, 
 
     Only pairs with an order count. Kendall is the mean of their signs s_ij. Spearman weighs them by their distance,
     rho = Σ d_ij s_ij / Σ d_ij, d_ij = difference in (completions above - completions below): for a total order without
-    ties this is Spearman's rho, since Σ d² = 2 Σ over inversions of the distance (Durbin & Stuart 1951). Top-1 and NDCG
-    need one that stands above all others; else they are NaN.
+    ties this is Spearman's rho, since Σ d² = 2 Σ over inversions of the distance (Durbin & Stuart 1951). Top-1
+    needs one that stands above all others, NDCG a total order; else they are NaN.
     """
     level = over.sum(0) - over.sum(1)
     signs = np.sign(reward[:, None] - reward[None, :])[over]
     distance = (level[None, :] - level[:, None])[over]
     rho, tau = float((distance * signs).sum() / distance.sum()), float(signs.mean())
-    if not (over.sum(1) == len(over) - 1).any():
-        return rho, tau, np.nan, np.nan
-    highest = reward == reward.max()
-    top = float(highest[over.sum(1).argmax()] / highest.sum())
-    return rho, tau, top, float(ndcg(reward[None], -over.sum(1)[None].astype(np.float64))[0])
+    below, highest = over.sum(1), reward == reward.max()
+    known = below.max() == len(over) - 1
+    top = float(highest[below.argmax()] / highest.sum()) if known else np.nan
+    total = over.sum() == len(over) * (len(over) - 1) / 2
+    return rho, tau, top, float(ndcg(reward[None], -below[None].astype(np.float64))[0]) if total else np.nan
 
 
 def rank_metrics(scored: Scored) -> dict[str, float]:

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from pytorch_lightning.callbacks import ModelCheckpoint
 from torch import Tensor
 
-from rlhf.data.batch import Batch
+from rlhf.data.batch import Batch, TextBatch
 from rlhf.data.datamodule import PreferenceData
 from rlhf.data.weighing import Weighing, pairs
 from rlhf.evaluation.metrics.metrics import evaluate
@@ -110,13 +110,13 @@ class DpoModule(PreferenceModule):
         self.policy, self.loss, self.beta = policy, loss, beta
         self.weighing = weighing_of(loss, weighing)
 
-    def log_ratio(self, batch: Batch) -> Float[Tensor, " N"]:
+    def log_ratio(self, batch: Batch | TextBatch) -> Float[Tensor, " N"]:
         """Log-ratio, log π - log π_ref, of every completion, summed over its tokens."""
         rows: Any = batch.tokens
         difference: Tensor = self.policy.logp(rows) - self.policy.ref_logp(rows)
         return difference.sum(1)
 
-    def preference(self, batch: Batch) -> Float[Tensor, " N"]:
+    def preference(self, batch: Batch | TextBatch) -> Float[Tensor, " N"]:
         """The implicit reward."""
         return self.beta * self.log_ratio(batch)
 
@@ -152,7 +152,7 @@ def train_sft(run: TuningRun) -> dict[str, float]:
     metrics: dict[str, float] = {}
     for split in ("val", "test"):
         module.totals.zero_()
-        each_batch(run, split, module.count)
+        each_batch(run, run.data.loader(split, run.data.eval_batch_size, None), module.count)
         metrics[f"{split}/nll"] = module.mean_nll()
         metrics[f"{split}/perplexity"] = math.exp(metrics[f"{split}/nll"])
     return finish(run, metrics)
@@ -165,8 +165,8 @@ def train_dpo(run: TuningRun) -> dict[str, float]:
     metrics: dict[str, float] = {}
     for split in ("val", "test"):
         module.rewards = {}
-        each_batch(run, split, partial(module.validation_step, batch_idx=0))
-        table = scored(run.data.rows[split], gather(module.rewards))
+        each_batch(run, run.data.scoring_loader(split), partial(module.validation_step, batch_idx=0))
+        table = scored(run.data.rows[split], run.data.distinct(split).of_rows(gather(module.rewards)))
         found = evaluate(table, bootstrap=run.bootstrap, seed=run.seed)
         metrics |= {f"{split}/{name}": value for name, value in found.items()}
     return finish(run, metrics)
@@ -187,11 +187,11 @@ def fit(run: TuningRun) -> None:
 
 
 @torch.inference_mode()
-def each_batch(run: TuningRun, split: str, do: Any) -> None:
-    """Show every batch of a split, with the module in evaluation mode."""
+def each_batch(run: TuningRun, loader: Any, do: Any) -> None:
+    """Show every batch of a loader, with the module in evaluation mode."""
     device = run.trainer.strategy.root_device
     run.module.to(device).eval()
-    for batch in run.data.loader(split, run.data.eval_batch_size, None):
+    for batch in loader:
         do(batch.to(device))
 
 

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rlhf.data.batch import Batch
+from rlhf.data.batch import Batch, TextBatch
 from rlhf.data.store import Rows
 from rlhf.evaluation.metrics.scored import Scored, ScoredGroup
 from rlhf.models.reward_model import RewardModel
@@ -23,11 +23,10 @@ Rewards = dict[int, NDArray[Any]]
 CHUNK = 1000
 
 
-def take(rewards: Rewards, batch: Batch, reward: Float[Tensor, " N"]) -> None:
-    """Put a batch's rewards under their rows."""
-    sizes = batch.target.candidate.sum(1).tolist()
-    parts = torch.split(reward.detach().double().cpu(), sizes)
-    rewards.update(zip(batch.row.tolist(), (p.numpy() for p in parts), strict=True))
+def take(rewards: Rewards, batch: Batch | TextBatch, reward: Float[Tensor, " N"]) -> None:
+    """Put a batch's rewards under the numbers of its groups."""
+    parts = torch.split(reward.detach().double().cpu(), batch.size)
+    rewards.update(zip(batch.number.tolist(), (p.numpy() for p in parts), strict=True))
 
 
 def gather(rewards: Rewards) -> Rewards:
@@ -66,7 +65,7 @@ def _groups(rows: Rows, rewards: Rewards) -> Iterator[ScoredGroup]:
 
 
 def score_split(model: RewardModel, loader: Any) -> Rewards:
-    """Rewards of every row a loader yields, with the model in evaluation mode."""
+    """Rewards of every group a loader yields, with the model in evaluation mode."""
     rewards: Rewards = {}
     for batch, scores in _scored(model, loader):
         take(rewards, batch, scores.reward)
@@ -84,7 +83,7 @@ def split_states(model: RewardModel, loader: Any, batches: int) -> tuple[Rewards
     return rewards, states
 
 
-def _scored(model: RewardModel, batches: Iterable[Batch]) -> Iterator[tuple[Batch, GroupScores]]:
+def _scored(model: RewardModel, batches: Iterable[Any]) -> Iterator[tuple[Any, GroupScores]]:
     """Batches beside their scores; the model is in evaluation mode meanwhile."""
     was_training = model.training
     model.eval()
