@@ -8,7 +8,7 @@ import heapq
 import pickle
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from itertools import islice
@@ -60,7 +60,6 @@ class Entry:
     annotators: tuple[str, ...] = ()
     trimmed: bool = False
     columns: Mapping[str, Sequence[Any]] = field(default_factory=dict)
-    prompt_hash: str = ""
 
 
 @dataclass(frozen=True)
@@ -74,7 +73,6 @@ class Pass:
     perturbed_records  how many records are changed
     block    records scored together
     rank, world_size  this process among all
-    cluster  what is resampled as one in every interval: the prompt, unless told otherwise
     """
 
     source: ScoreSource
@@ -85,7 +83,6 @@ class Pass:
     block: int = 32
     rank: int = 0
     world_size: int = 1
-    cluster: Callable[[Comparison], str] = lambda record: prompt_hash(record.prompt)
 
     def entries(self, records: Iterable[Comparison], total: int = 0, name: str = "") -> Iterator[Entry]:
         """Entries of this process's blocks, in order of the records.
@@ -112,13 +109,12 @@ class Pass:
         beside = {other.name: other.score(records) for other in others}
         for i, (number, original) in enumerate(block):
             rewards = {other: scores[i].reward for other, scores in beside.items()}
-            label, cluster = self.aggregation(original), self.cluster(records[i])
-            yield entry(number, name, original, records[i], label, found[i], rewards, cluster)
+            yield entry(number, name, original, records[i], self.aggregation(original), found[i], rewards)
 
 
 def entry(
     number: int, name: str, original: Comparison, record: Comparison, label: Label, scores: Scores,
-    others: Mapping[str, Floats], cluster: str | None = None,
+    others: Mapping[str, Floats],
 ) -> Entry:  # fmt: skip
     """What is kept of a record: completions that every model could read, in the order of the original."""
     order: Iterable[int] = range(len(record.completions))
@@ -138,7 +134,7 @@ def entry(
     if not informative(label) and not name:
         return Entry(number, name, "identical", lost)
     group = ScoredGroup(
-        prompt=prompt_hash(record.prompt) if cluster is None else cluster,
+        prompt=prompt_hash(record.prompt),
         domain=record.domain,
         reward=scores.reward[kept],
         length=np.array([len(c.text) for c in completions]),
@@ -156,8 +152,7 @@ def entry(
     for family, rows in (("members", members), ("ood_scores", scores.ood_scores), ("others", others)):
         columns |= {f"{family}/{key}": row[kept].tolist() for key, row in rows.items()}
     annotators = tuple(sorted({v.annotator for v in record.votes}))
-    prompt = prompt_hash(record.prompt)
-    return Entry(number, name, "", lost, group, record.prompt_id, annotators, scores.trimmed, columns, prompt)
+    return Entry(number, name, "", lost, group, record.prompt_id, annotators, scores.trimmed, columns)
 
 
 def write_spool(path: Path, entries: Iterable[Entry]) -> None:
@@ -189,7 +184,7 @@ def results_from(entries: Iterable[Entry], member_names: tuple[str, ...]) -> Res
             counts["prompts_trimmed"] += one.trimmed
             cells = dict(one.columns)
             cells["source"] = [-1 if s is None else sources.setdefault(s, len(sources)) for s in cells["source"]]
-            cells |= {"record": [one.number], "prompt_id": [one.prompt_id], "prompt_hash": [one.prompt_hash]}
+            cells |= {"record": [one.number], "prompt_id": [one.prompt_id], "prompt_hash": [one.group.prompt]}
             cells["annotators"] = [annotators.setdefault(one.annotators, len(annotators))]
             cells["trimmed"] = [one.trimmed]
             for key, values in cells.items():

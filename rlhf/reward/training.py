@@ -6,14 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import ModelCheckpoint
 
 from rlhf.data.datamodule import PreferenceData
-from rlhf.data.distinct import key_of
-from rlhf.data.store import Rows
 from rlhf.evaluation.metrics.baselines import baseline_table
 from rlhf.evaluation.metrics.calibration import Calibration, fit_temperature_with_prior
 from rlhf.evaluation.metrics.metrics import evaluate
@@ -25,10 +21,7 @@ from rlhf.reward.export import export
 from rlhf.reward.files import log_end, note_wandb, write_json
 from rlhf.reward.frozen import cached_states, spread
 from rlhf.reward.module import RewardModule, learned_tie_width
-from rlhf.reward.scoring.splits import Rewards, gather, score_split, scored, split_states
-
-SCORES = "scores.parquet"
-"""Calibrated rewards of the test part, where a run keeps them."""
+from rlhf.reward.scoring.splits import gather, score_split, scored, split_states
 
 
 @dataclass
@@ -36,8 +29,7 @@ class RewardRun:
     """Everything one run needs; `rlhf.assemble` builds it from the configuration.
 
     `export=False` leaves out `model/` with its proof in a fresh process: for models that are read from their
-    checkpoint and thrown away, such as those of a round of active learning. `keep_scores` leaves the calibrated rewards
-    of the test part in `SCORES`. `states` is the folder of a frozen trunk's
+    checkpoint and thrown away, such as those of a round of active learning. `states` is the folder of a frozen trunk's
     states; None = the trunk runs in every step.
     """
 
@@ -50,7 +42,6 @@ class RewardRun:
     bootstrap: int
     seed: int
     export: bool = True
-    keep_scores: bool = False
     states: Path | None = None
 
 
@@ -75,8 +66,7 @@ def train_reward(run: RewardRun) -> dict[str, float]:
         shutil.copyfile(run.checkpoint, last)
     _load_best(run)
     _put_scale_into_head(run.module.model)
-    tested = _rewards(run, "test")
-    val, test = _score(run, "val"), scored(run.data.rows["test"], tested)
+    val, test = _score(run, "val"), _score(run, "test")
     reference = learn_reference(run) if run.export else None
     if not run.trainer.is_global_zero:
         return {}
@@ -88,8 +78,6 @@ def train_reward(run: RewardRun) -> dict[str, float]:
         metrics["export/difference"] = export(
             run.module.model, run.data.renderer, run.folder / "model", calibration, reference
         )
-    if run.keep_scores:
-        write_scores(run.folder / SCORES, run.data.rows["test"], tested, calibration.temperature)
     write_json(run.folder / "metrics.json", metrics)
     log_end(run.trainer.loggers, metrics, run.folder, step=run.trainer.global_step)
     test_metrics = {k.removeprefix("test/"): v for k, v in metrics.items() if k.startswith("test/")}
@@ -150,23 +138,9 @@ def _states(run: RewardRun, split: str) -> tuple[Scored, Any]:
 
 
 def _score(run: RewardRun, split: str) -> Scored:
-    return scored(run.data.rows[split], _rewards(run, split))
-
-
-def _rewards(run: RewardRun, split: str) -> Rewards:
     run.module.to(run.trainer.strategy.root_device)
     found = gather(score_split(run.module.model, run.data.scoring_loader(split)))
-    return run.data.distinct(split).of_rows(found)
-
-
-def write_scores(file: Path, rows: Rows, rewards: Rewards, temperature: float) -> None:
-    """Rewards over temperature, by key of the tokens of prompt and completion (`rlhf.data.distinct.key_of`)."""
-    found: dict[int, float] = {}
-    for number, (prompt, responses) in enumerate(rows.texts()):
-        keys = [key_of(prompt, response) for response in responses]
-        found |= zip(keys, (rewards[number] / temperature).tolist(), strict=True)
-    table = {"key": pa.array(list(found), pa.uint64()), "reward": pa.array(list(found.values()), pa.float64())}
-    pq.write_table(pa.table(table), file)
+    return scored(run.data.rows[split], run.data.distinct(split).of_rows(found))
 
 
 def _load_best(run: RewardRun) -> None:

@@ -62,7 +62,7 @@ def test_every_splitter_keeps_prompts_whole_and_ignores_the_order(path, records,
 
 
 def test_there_is_a_config_for_every_splitter():
-    assert {p.stem for p in CONFIGS} == {"hash", "balanced", "near_duplicate", "by_domain", "official", "folds"}
+    assert {p.stem for p in CONFIGS} == {"hash", "balanced", "near_duplicate", "by_domain", "official"}
 
 
 @settings(deadline=None)

@@ -268,7 +268,9 @@ def test_options_out_of_range_are_refused_by_name(call, key):
 
 @pytest.mark.parametrize("name", OURS)
 def test_every_file_builds_and_states_every_option_with_the_default_of_the_code(name):
-    shared = OmegaConf.create({"criterion": None, "batches": {"attributes": []}})  # root keys: heads and losses read them too
+    shared = OmegaConf.create(
+        {"criterion": None, "batches": {"attributes": []}}
+    )  # root keys: heads and losses read them too
     config = OmegaConf.merge(shared, {"aggregation": OmegaConf.load(FOLDER / f"{name}.yaml")}).aggregation
     aggregate = instantiate(config)
     assert aggregate(record(pair(0, 1, 1))).win_prob[1, 0] == 1

@@ -8,7 +8,7 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import ModelCheckpoint
 from reward_modules import build_data, build_module
 
-from rlhf.evaluation.metrics.calibration import fit_temperature
+from rlhf.evaluation.metrics.calibration import fit_temperature_with_prior
 from rlhf.reward import training
 from rlhf.reward.scoring.splits import score_split, scored
 from rlhf.reward.training import RewardRun, train_reward
@@ -37,7 +37,7 @@ def rescored(run, split):
 def expected(table):
     difference = table.reward[table.first] - table.reward[table.second]
     return {
-        "temperature": fit_temperature(difference, table.win_prob),
+        "temperature": fit_temperature_with_prior(difference, table.win_prob, table.pair_prompt),
         "reward_mean": np.mean(table.reward), "reward_std": np.std(table.reward),
         "n_pairs": len(difference), "n_completions": len(table.reward),
     }  # fmt: skip
