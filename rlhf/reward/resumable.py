@@ -77,7 +77,7 @@ class ResumableModule(pl.LightningModule):
         checkpoint["state_dict"] = drop_frozen(self, checkpoint["state_dict"])
         checkpoint["random_state"] = random_state()
         checkpoint["wandb_id"] = self.wandb_id
-        checkpoint["precision"] = str(self.trainer.precision)
+        checkpoint["precision"] = str(self._trainer.precision) if self._trainer else "32-true"
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint of another model; random state comes back before the next training step."""

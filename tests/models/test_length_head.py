@@ -85,7 +85,7 @@ def test_without_penalty_and_before_the_first_step_it_is_the_plain_head(tmp_path
 
 def test_lengths_of_a_batch_are_characters_of_its_completions(tmp_path):
     data = build_data(tmp_path, size=40)
-    batch = next(iter(data.val_dataloader()))
+    batch = next(iter(data.loader("val", 64, None)))
     stored = data.rows["val"][batch.row.tolist()]["length"]
     assert batch.length.tolist() == [n for row in stored for n in row]
 

@@ -38,7 +38,7 @@ def test_accumulated_small_batches_give_the_gradient_of_the_big_one(tmp_path, da
 
 
 def test_a_batch_whose_groups_are_all_masked_costs_nothing(data):
-    batch = next(iter(data.val_dataloader()))
+    batch = next(iter(data.loader("val", 64, None)))
     empty = type(batch.target)(**{**vars(batch.target), "observed": torch.zeros_like(batch.target.observed)})
     module = build_module()
     loss = module.step_loss(type(batch)(**{**vars(batch), "target": empty}))
@@ -48,7 +48,7 @@ def test_a_batch_whose_groups_are_all_masked_costs_nothing(data):
 
 
 def test_rewards_come_back_to_their_groups_and_places(data):
-    batch = next(iter(data.val_dataloader()))
+    batch = next(iter(data.loader("val", 64, None)))
     numbered = torch.arange(float(len(batch.group)))
     grouped = batch.unflatten(numbered)
     assert torch.equal(grouped[batch.target.candidate], numbered)

@@ -3,6 +3,7 @@
 import json
 from dataclasses import dataclass, field
 from functools import partial
+from types import SimpleNamespace
 
 import torch
 
@@ -79,7 +80,8 @@ def module_of(classifier=None, *, loss=soft_label, adapter=no_adapter, head=Line
 
 def run_of(folder, data, module=None):
     return RewardRun(
-        folder=folder, data=data, module=module or module_of(), trainer=None, monitor="val/nll", checkpoint=None,
+        folder=folder, data=data, module=module or module_of(), monitor="val/nll", checkpoint=None,
+        trainer=SimpleNamespace(precision="32-true"),
         bootstrap=0, seed=0,
     )  # fmt: skip
 

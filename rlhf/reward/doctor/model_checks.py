@@ -152,7 +152,7 @@ def check_first_batch_overfit(run: RewardRun, steps: int = 60) -> Check:
 
 def check_precision(run: RewardRun) -> Check:
     """Half precision is for machines that compute it faster."""
-    asked, device = str(run.trainer.precision), run.trainer.strategy.root_device.type
+    asked, device = str(run.trainer.precision), run.module.model.head.weight.device.type
     gain = bf16_gain(device)
     times = f"{gain:.1f} times faster" if gain >= 1 else f"{1 / max(gain, 1e-3):.1f} times slower"
     measured = f"{asked}; bf16 is {times} than fp32 here"
