@@ -170,16 +170,17 @@ class Preparation:
 
     def _train(self, group: MergedRecord, aggregation: Aggregation) -> Iterator[tuple[str, Row]]:
         """Rows of records of one prompt and of their variations."""
-        audit, record = self.audits["train"], group.record
+        audit = self.audits["train"]
         for part, _ in group.parts:
             audit.look_for_duplicate(part)
-        for version in self.augment(record):
-            audit.count_variation(record, version)
-            rows = prepare_one(
-                version, aggregation=aggregation, renderer=self.renderer, audit=audit, parts=group.parts,
-                limits=self.grouping.limits,
-            )  # fmt: skip
-            yield from (("train", row) for row in rows)
+        for one in _readable_together(group, self.renderer):
+            for version in self.augment(one.record):
+                audit.count_variation(one.record, version)
+                rows = prepare_one(
+                    version, aggregation=aggregation, renderer=self.renderer, audit=audit, parts=one.parts,
+                    limits=self.grouping.limits,
+                )  # fmt: skip
+                yield from (("train", row) for row in rows)
 
     def as_dict(self) -> dict[str, Any]:
         """What happened, for data_report.json."""
@@ -191,6 +192,23 @@ class Preparation:
             "rows": {split: audit.as_dict() for split, audit in self.audits.items()},
             **self.audits["train"].merged(),
         }
+
+
+def _readable_together(group: MergedRecord, renderer: Renderer) -> list[MergedRecord]:
+    """The group without the records whose prompt must be trimmed for a long answer; those stay by themselves.
+
+    The prompt is trimmed for the longest answer: together, all answers would lose what one of them costs.
+    """
+
+    def trimmed(record: Comparison) -> bool:
+        return renderer.encode(record.prompt, [c.text for c in record.completions]).trimmed > 0
+
+    if len(group.parts) == 1 or not trimmed(group.record):
+        return [group]
+    long, short = list[Comparison](), list[Comparison]()
+    for part, _ in group.parts:
+        (long if trimmed(part) else short).append(part)
+    return [merge(some) for some in (short, *([record] for record in long)) if some]
 
 
 def prepare_one(

@@ -65,7 +65,8 @@ def _of_set(
     else:
         raise ValueError(
             f"loss=plackett_luce averages ties exactly for at most {LARGEST_TIED} completions, got groups of "
-            f"{rank.shape[-1]}: use loss=ranking, or loss.unordered_tail=true where only the tail is tied"
+            f"{rank.shape[-1]}: set max_group={LARGEST_TIED} or loss=ranking, or loss.unordered_tail=true where "
+            "only the tail is tied"
         )
     return (weight * _logsumexp(score.unsqueeze(-2), remaining)).sum(-1) - (chosen * score).sum(-1)
 

@@ -107,7 +107,7 @@ def units_of(target: Target, weighing: Weighing) -> Float[Tensor, " B"]:
 
 def log_loss(module: PreferenceModule, loss: Float[Tensor, ""], batch: Batch, weighing: Weighing) -> None:
     """`train/loss`, the mean per unit (per judged pair, log 2 = 0.693 knows nothing), and how many pairs were met."""
-    units = units_of(batch.target, weighing).sum()
+    units = (units_of(batch.target, weighing) * batch.target.weight).sum()
     shown = loss.detach() * batch.denominator / torch.where(units > 0, units, 1)
     module.log("train/loss", shown, batch_size=len(batch), prog_bar=True)
     met = batch.target.observed.triu(1).sum().float()

@@ -81,7 +81,7 @@ def check_batch_invariance(run: RewardRun) -> Check:
 
 def check_layout(run: RewardRun) -> Check:
     """The layout that training uses must give the padded layout's scores on the user's own rows."""
-    model, rows = run.module.model.eval(), run.data.rows["train"]
+    model, rows = run.module.model.eval(), run.data.rows["val"]
     columns = rows[list(range(min(GROUPS, len(rows))))]
     groups = columns["prompt"], columns["responses"]
     device, pad_id = model.head.weight.device, run.data.renderer.tokenizer.pad_token_id
@@ -167,14 +167,14 @@ MODEL_CHECKS = (
 
 
 def _sequences(run: RewardRun) -> list[list[int]]:
-    rows = run.data.rows["train"]
+    rows = run.data.rows["val"]
     columns = rows[list(range(min(GROUPS, len(rows))))]
     pairs = zip(columns["prompt"], columns["responses"], strict=True)
     return [[*prompt, *response] for prompt, responses in pairs for response in responses]
 
 
 def _batch(run: RewardRun) -> Batch:
-    rows = run.data.rows["train"]
+    rows = run.data.rows["val"]
     numbers = list(range(min(GROUPS // 2, len(rows))))
     pad_id = run.data.renderer.tokenizer.pad_token_id
     layout = run.module.model.backbone.with_surface(partial(padded, pad_id=pad_id))
