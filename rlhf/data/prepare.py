@@ -195,20 +195,20 @@ class Preparation:
 
 
 def _readable_together(group: MergedRecord, renderer: Renderer) -> list[MergedRecord]:
-    """The group without the records whose prompt must be trimmed for a long answer; those stay by themselves.
+    """The group as several, in each of which all records lose as much of their prompt to a long answer as they did.
 
     The prompt is trimmed for the longest answer: together, all answers would lose what one of them costs.
     """
 
-    def trimmed(record: Comparison) -> bool:
-        return renderer.encode(record.prompt, [c.text for c in record.completions]).trimmed > 0
+    def trimmed(record: Comparison) -> int:
+        return renderer.encode(record.prompt, [c.text for c in record.completions]).trimmed
 
     if len(group.parts) == 1 or not trimmed(group.record):
         return [group]
-    long, short = list[Comparison](), list[Comparison]()
+    alike: dict[int, list[Comparison]] = {}
     for part, _ in group.parts:
-        (long if trimmed(part) else short).append(part)
-    return [merge(some) for some in (short, *([record] for record in long)) if some]
+        alike.setdefault(trimmed(part), []).append(part)
+    return [merge(records) for records in alike.values()]
 
 
 def prepare_one(
