@@ -39,7 +39,7 @@ from rlhf.reward.losses import (
     regression,
     soft_label,
 )  # fmt: skip
-from rlhf.reward.module import units_of
+from rlhf.reward.module import mean_loss, units_of, weighing_of
 
 TEXTS = [f"answer {n} " + "x" * n for n in range(7)]
 
@@ -351,7 +351,13 @@ def test_the_expected_gradient_of_blocks_is_that_of_the_whole(tmp_path, renderer
     assert ((draws.mean(0) - epoch(whole, 0)).abs() <= 4.5 * error + 1e-9).all()
 
 
-def test_the_mean_over_all_permutations_is_the_loss_of_all_pairs(tmp_path, renderer, monkeypatch):
+def counted(loss, reward, target):
+    """What a group adds to the summed loss."""
+    return (mean_loss(loss, reward, target) * units_of(target, weighing_of(loss, pairs))).sum()
+
+
+@pytest.mark.parametrize("loss", [soft_label, ranking, plackett_luce, partial(pick_best)])
+def test_the_mean_over_all_permutations_is_the_loss_of_all_pairs(tmp_path, renderer, monkeypatch, loss):
     """Exactly, where not all pairs were judged and some were judged twice."""
     dense = [pair(i, j, i % 2, prompt="Why?", name=f"{i}{j}") for i in range(5) for j in range(i) if (i, j) != (4, 0)]
     rows, _ = prepared(renderer, *dense, pair(3, 1, 0, name="again"), most=3)
@@ -370,8 +376,10 @@ def test_the_mean_over_all_permutations_is_the_loss_of_all_pairs(tmp_path, rende
         own = torch.zeros(2, 3, dtype=torch.float64)
         for n, block in enumerate(batch):
             own[n, : len(block.places)] = reward[0, block.places]
-        found += soft_label(own, target).sum() / len(orders)
-    torch.testing.assert_close(found, soft_label(reward, whole).sum(), atol=1e-6, rtol=0)
+        found += counted(loss, own, target) / len(orders)
+    torch.testing.assert_close(found, counted(loss, reward, whole), atol=1e-6, rtol=0)
+    rewards = torch.zeros_like(reward)
+    assert float(mean_loss(loss, rewards, whole)) == pytest.approx(np.log(2)), "a coin's, whatever the number of pairs"
 
 
 class Fixed:
