@@ -91,7 +91,7 @@ def test_a_run_is_evaluated_on_its_own_data_as_it_was(old, command):
 
 @pytest.mark.parametrize("ckpt", ["the folder", "last"])
 def test_a_stopped_run_ends_as_it_would_have_ended(old, command, ckpt):
-    """But for what a step is a mean over: prompts then, judged pairs now. That changes a scale that Adam hardly sees."""
+    """But for what a step is a mean over: prompts then, judged pairs now, a scale that Adam hardly sees."""
     shutil.rmtree(old / "reward")  # equal in configuration, and over
     where = "last" if ckpt == "last" else old / "reward_stopped"
     found = command("train", *settings("reward_stopped"), f"ckpt={where}")
