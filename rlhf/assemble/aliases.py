@@ -98,7 +98,9 @@ TARGETS: Mapping[str, str] = {
 OF_POLICIES = ("algorithm", "shaping", "reward")
 """Keys that every run once had, and that today belong to the tasks that optimise a policy."""
 
-BEFORE: Mapping[str, Any] = {"merge": False, "max_group": 16}
+BEFORE: Mapping[str, Any] = {
+    "merge": False, "max_group": 16, "batches": {"weighing": "pairs"}, "model": {"pooling": "stock", "surface": False},
+}  # fmt: skip
 """What runs did that were made before there was the key."""
 
 
@@ -127,8 +129,8 @@ def stored_config(path: Path) -> DictConfig:
     for old, new in KEYS["train"].items():
         _move(plain, old.split("."), new.split("."))
     unused = ["reward"] if plain.get("reward", "") is None else []
-    for key, value in BEFORE.items():
-        plain.setdefault(key, value)
+    if "batch_size" in plain:  # a whole configuration
+        plain = OmegaConf.to_container(OmegaConf.merge(BEFORE, plain))
     for key in unused if "early_stopping" in plain else OF_POLICIES:
         plain.pop(key, None)
     return _made(cfg, plain)

@@ -92,6 +92,8 @@ def _restrict(columns: dict[str, Any], n: int, places: list[int], scale: float) 
     for name in MATRICES:
         columns[name][n] = np.reshape(columns[name][n], (k, k))[np.ix_(places, places)].ravel()
     columns["pair_weight"][n] = columns["pair_weight"][n] * scale
+    if not columns["prompt_pairs"][n]:  # ratings only: the blocks of a prompt count once together
+        columns["weight"][n] *= len(places) / k
     columns["score"][n] = np.reshape(columns["score"][n], (k, -1))[places].ravel() if columns["score"][n] else []
     columns["ranked_set"][n] = np.asarray(columns["ranked_set"][n])[places]
     columns["rank"][n] = ranks_among(np.asarray(columns["rank"][n])[places], columns["ranked_set"][n])

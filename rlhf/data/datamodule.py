@@ -150,18 +150,13 @@ class PreferenceData(pl.LightningDataModule):
         rows, limits = self.rows["train"], self.limits
         assert limits is not None
         prompts, counts, responses = rows.lengths()
-        ends = np.cumsum(counts)
-        groups = [
-            (p, responses[end - k : end].tolist()) for p, k, end in zip(prompts.tolist(), counts, ends, strict=True)
-        ]
-        blocks = np.array([1 if limits.fits(p, lengths) else limits.blocks(p, lengths) for p, lengths in groups])
-
-        def tokens() -> Ints:
-            """Of every block: those of its row where it is whole, else its longest."""
-            shares = [limits.longest(p, lengths, n) for (p, lengths), n in zip(groups, blocks.tolist(), strict=True)]
-            return np.repeat(shares, blocks)
-
-        order = self._order(int(blocks.sum()), tokens, self.batch_size, self.seed)
+        ends, blocks, longest = np.cumsum(counts), np.ones(len(rows), dtype=np.int64), rows.tokens()
+        large = (counts > limits.completions) | (longest > (limits.tokens or np.inf))
+        for row in np.flatnonzero(large).tolist():
+            lengths = responses[ends[row] - counts[row] : ends[row]].tolist()
+            blocks[row] = limits.blocks(int(prompts[row]), lengths)
+            longest[row] = limits.longest(int(prompts[row]), lengths, int(blocks[row]))
+        order = self._order(int(blocks.sum()), lambda: np.repeat(longest, blocks), self.batch_size, self.seed)
         units = order.denominator * self._units(rows) / int(blocks.sum())
         collating = partial(collate, layout=self.layout, denominator=units)
         return self._loader(BlockRows(rows), BlockOrder(order, blocks, counts), collating)

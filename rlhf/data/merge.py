@@ -16,6 +16,9 @@ from numpy.typing import NDArray
 from rlhf.data.spill import BUCKETS, Spill
 from rlhf.records import Comparison, Completion, Vote, as_messages, prompt_hash
 
+LARGEST = 1000
+"""Completions of a prompt that are merged together; what comes later begins anew, so that tables [K, K] stay small."""
+
 
 @dataclass(frozen=True, slots=True)
 class MergedRecord:
@@ -55,12 +58,16 @@ class Merger:
         """What was kept, a prompt at a time; in the order of its first record within a bucket."""
         for file in self._files:
             file.seek(0)
-            prompts: dict[Any, list[Comparison]] = {}
+            prompts: dict[Any, tuple[list[Comparison], set[str]]] = {}
             while file.peek(1):  # type: ignore[attr-defined]  # of a buffered file
                 record = pickle.load(file)
                 turns = tuple((m["role"], m["content"]) for m in as_messages(record.prompt))
-                prompts.setdefault((turns, record.domain), []).append(record)
-            for records in prompts.values():
+                records, texts = prompts.setdefault(key := (turns, record.domain), ([], set()))
+                records.append(record)
+                texts.update(c.text for c in record.completions)
+                if len(texts) >= LARGEST:
+                    yield merge(prompts.pop(key)[0])
+            for records, _ in prompts.values():
                 yield merge(records)
             file.close()
 

@@ -170,16 +170,17 @@ class Preparation:
 
     def _train(self, group: MergedRecord, aggregation: Aggregation) -> Iterator[tuple[str, Row]]:
         """Rows of records of one prompt and of their variations."""
-        audit, record = self.audits["train"], group.record
+        audit = self.audits["train"]
         for part, _ in group.parts:
             audit.look_for_duplicate(part)
-        for version in self.augment(record):
-            audit.count_variation(record, version)
-            rows = prepare_one(
-                version, aggregation=aggregation, renderer=self.renderer, audit=audit, parts=group.parts,
-                limits=self.grouping.limits,
-            )  # fmt: skip
-            yield from (("train", row) for row in rows)
+        for one in _readable_together(group, self.renderer):
+            for version in self.augment(one.record):
+                audit.count_variation(one.record, version)
+                rows = prepare_one(
+                    version, aggregation=aggregation, renderer=self.renderer, audit=audit, parts=one.parts,
+                    limits=self.grouping.limits,
+                )  # fmt: skip
+                yield from (("train", row) for row in rows)
 
     def as_dict(self) -> dict[str, Any]:
         """What happened, for data_report.json."""
@@ -191,6 +192,23 @@ class Preparation:
             "rows": {split: audit.as_dict() for split, audit in self.audits.items()},
             **self.audits["train"].merged(),
         }
+
+
+def _readable_together(group: MergedRecord, renderer: Renderer) -> list[MergedRecord]:
+    """The group as several, in each of which all records lose as much of their prompt to a long answer as they did.
+
+    The prompt is trimmed for the longest answer: together, all answers would lose what one of them costs.
+    """
+
+    def trimmed(record: Comparison) -> int:
+        return renderer.encode(record.prompt, [c.text for c in record.completions]).trimmed
+
+    if len(group.parts) == 1 or not trimmed(group.record):
+        return [group]
+    alike: dict[int, list[Comparison]] = {}
+    for part, _ in group.parts:
+        alike.setdefault(trimmed(part), []).append(part)
+    return [merge(records) for records in alike.values()]
 
 
 def prepare_one(

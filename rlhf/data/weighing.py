@@ -5,7 +5,7 @@ With D_ij = r_i - r_j and w_ij the weight of a pair (1 where one record judged i
     pairs    every judged pair counts once:  L = Σ_groups Σ_ij w_ij l(D_ij) / Σ_groups Σ_ij w_ij
     prompts  every prompt counts once:       L = mean over prompts of  Σ_ij w_ij l(D_ij) / Σ_ij w_ij
 
-Losses that are one number per prompt already (`ranking`, Plackett-Luce, best of K, regression) count prompts.
+`ranking`, Plackett-Luce, best of K and regression always count prompts: their mean is over what they sum over.
 """
 
 from collections.abc import Callable

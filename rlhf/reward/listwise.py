@@ -15,12 +15,21 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from rlhf.data.batch import Target
-from rlhf.reward.pairs import differences, per_prompt, scores, sum_over_pairs
+from rlhf.reward.pairs import differences, per_prompt, scores, sum_over, sum_over_pairs
 
 LARGEST_TIED = 10  # largest K for which ties are averaged exactly: 2^K sets of remaining completions are enumerated
 
 
+def observations(target: Target) -> Float[Tensor, " B"]:
+    """How many observations a listwise loss sums over: sets that were ranked together, and weights of other pairs."""
+    if target.ranked_set is None:
+        return torch.ones_like(target.weight)
+    members, apart = _observations(target)
+    return sum(((own.sum(-1) > 1).to(apart.pairs.dtype) for own in members), apart.pairs)
+
+
 @per_prompt
+@sum_over(observations)
 def plackett_luce(
     reward: Float[Tensor, "*M B K"], target: Target, *, top: int | None = None, unordered_tail: bool = False
 ) -> Float[Tensor, "*M B"]:
@@ -65,12 +74,14 @@ def _of_set(
     else:
         raise ValueError(
             f"loss=plackett_luce averages ties exactly for at most {LARGEST_TIED} completions, got groups of "
-            f"{rank.shape[-1]}: use loss=ranking, or loss.unordered_tail=true where only the tail is tied"
+            f"{rank.shape[-1]}: set max_group={LARGEST_TIED} or loss=ranking, or loss.unordered_tail=true where "
+            "only the tail is tied"
         )
     return (weight * _logsumexp(score.unsqueeze(-2), remaining)).sum(-1) - (chosen * score).sum(-1)
 
 
 @per_prompt
+@sum_over(observations)
 def pick_best(reward: Float[Tensor, "*M B K"], target: Target) -> Float[Tensor, "*M B"]:
     """Cross-entropy over the ranked completions with the best as the class (Ziegler et al. 2019, eq. 1).
 
@@ -92,16 +103,21 @@ def _over_sets(
     of_set: Callable[[Tensor, Tensor], Tensor], score: Float[Tensor, "*M B K"], target: Target
 ) -> Float[Tensor, "*M B"]:
     """A listwise loss of every set that was ranked together, and Bradley-Terry of every other pair that was judged."""
-    sets = target.ranked_set
-    if sets is None:
+    if target.ranked_set is None:
         return of_set(score, target.rank)
-    none = torch.full_like(target.rank, -1)
-    found = [of_set(score, torch.where(sets == n, target.rank, none)) for n in range(int(sets.max()) + 1)]
-    same = (sets.unsqueeze(-1) == sets.unsqueeze(-2)) & (sets >= 0).unsqueeze(-1)
-    apart = replace(target, observed=target.observed & ~same)
+    members, apart = _observations(target)
+    found = [of_set(score, torch.where(own, target.rank, -1)) for own in members]
     difference, p = differences(score, apart), target.win_prob
     cost = -p * logsigmoid(difference) - (1 - p) * logsigmoid(-difference)
     return sum(found, sum_over_pairs(cost, apart))
+
+
+def _observations(target: Target) -> tuple[list[Bool[Tensor, "B K"]], Target]:
+    """Members of every set that was ranked together, and the target with the other judged pairs alone."""
+    sets = torch.full_like(target.rank, -1) if target.ranked_set is None else target.ranked_set
+    same = (sets.unsqueeze(-1) == sets.unsqueeze(-2)) & (sets >= 0).unsqueeze(-1)
+    members = [sets == n for n in range(int(sets.max()) + 1)]
+    return members, replace(target, observed=target.observed & ~same)
 
 
 def _diagonal(rank: Int[Tensor, "B K"]) -> Bool[Tensor, "K K"]:

@@ -14,7 +14,7 @@ from rlhf.data.batch import Batch, Target, TextBatch
 from rlhf.data.weighing import Weighing, pairs, prompts
 from rlhf.models.reward_model import RewardModel
 from rlhf.reward.losses import LearnedDavidson, LearnedRaoKupper, centring, dpo
-from rlhf.reward.pairs import is_per_prompt, per_pair
+from rlhf.reward.pairs import divided, is_per_prompt, number_in
 from rlhf.reward.resumable import PreferenceModule
 
 Loss = Callable[[Tensor, Target], Tensor]
@@ -88,9 +88,8 @@ class RewardModule(PreferenceModule):
 
 
 def mean_loss(loss: Loss, reward: Float[Tensor, "*M B K"], target: Target) -> Float[Tensor, "*M B"]:
-    """The loss per judged pair of each group; as it is where it is one number per prompt."""
-    found = loss(reward, target)
-    return found if is_per_prompt(loss) else per_pair(found, target)
+    """The loss per judged pair of each group, or per observation of another kind that it sums over."""
+    return divided(loss(reward, target), number_in(loss, target))
 
 
 def weighing_of(loss: Loss, asked: Weighing) -> Weighing:
@@ -107,7 +106,7 @@ def units_of(target: Target, weighing: Weighing) -> Float[Tensor, " B"]:
 
 def log_loss(module: PreferenceModule, loss: Float[Tensor, ""], batch: Batch, weighing: Weighing) -> None:
     """`train/loss`, the mean per unit (per judged pair, log 2 = 0.693 knows nothing), and how many pairs were met."""
-    units = units_of(batch.target, weighing).sum()
+    units = (units_of(batch.target, weighing) * batch.target.weight).sum()
     shown = loss.detach() * batch.denominator / torch.where(units > 0, units, 1)
     module.log("train/loss", shown, batch_size=len(batch), prog_bar=True)
     met = batch.target.observed.triu(1).sum().float()

@@ -1,5 +1,6 @@
 """From rewards of completions to the labelled pairs of a prompt: what every loss on pairs starts and ends with."""
 
+from collections.abc import Callable
 from typing import TypeVar
 
 import torch
@@ -45,16 +46,36 @@ def mean_over_pairs(value: Float[Tensor, "*M B K K"], target: Target) -> Float[T
 
 def per_pair(total: Float[Tensor, "*M B"], target: Target) -> Float[Tensor, "*M B"]:
     """A sum over the labelled pairs of each prompt as a mean; 0 stays 0."""
-    pairs = target.pairs
-    return total / torch.where(pairs > 0, pairs, 1)
+    return divided(total, target.pairs)
+
+
+def divided(total: Float[Tensor, "*M B"], number: Float[Tensor, " B"]) -> Float[Tensor, "*M B"]:
+    """Sums as means over so many; 0 stays 0."""
+    return total / torch.where(number > 0, number, 1)
 
 
 def per_prompt(loss: F) -> F:
-    """Mark a loss that is one number per prompt; others are sums over its labelled pairs."""
+    """Mark a loss under which prompts count once; under others labelled pairs do."""
     loss.per_prompt = True  # type: ignore[attr-defined]
-    return loss
+    return loss if hasattr(loss, "number") else sum_over(lambda target: torch.ones_like(target.weight))(loss)
+
+
+def sum_over(number: Callable[[Target], Tensor]) -> Callable[[F], F]:
+    """Mark a loss that is a sum over `number(target)` [B] things of a prompt; others are sums over labelled pairs."""
+
+    def mark(loss: F) -> F:
+        loss.number = number  # type: ignore[attr-defined]
+        return loss
+
+    return mark
 
 
 def is_per_prompt(loss: object) -> bool:
-    """Is this loss, with or without its options, one number per prompt?"""
+    """Do prompts count once under this loss, with or without its options?"""
     return getattr(getattr(loss, "func", loss), "per_prompt", False)
+
+
+def number_in(loss: object, target: Target) -> Float[Tensor, " B"]:
+    """How many pairs, or observations of another kind, the loss of every prompt is a sum over."""
+    number: Callable[[Target], Tensor] | None = getattr(getattr(loss, "func", loss), "number", None)
+    return target.pairs if number is None else number(target)

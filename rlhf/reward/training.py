@@ -10,6 +10,7 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import ModelCheckpoint
 
 from rlhf.data.datamodule import PreferenceData
+from rlhf.data.render import Encoded
 from rlhf.evaluation.metrics.baselines import baseline_table
 from rlhf.evaluation.metrics.calibration import Calibration, fit_temperature_with_prior
 from rlhf.evaluation.metrics.metrics import evaluate
@@ -21,7 +22,8 @@ from rlhf.reward.export import export
 from rlhf.reward.files import log_end, note_wandb, write_json
 from rlhf.reward.frozen import cached_states, spread
 from rlhf.reward.module import RewardModule, learned_tie_width
-from rlhf.reward.scoring.splits import gather, score_split, scored, split_states
+from rlhf.reward.scoring.engine import ScoringEngine
+from rlhf.reward.scoring.splits import gather, score_split, scored
 
 
 @dataclass
@@ -127,14 +129,16 @@ def learn_reference(run: RewardRun) -> Reference:
 
 
 def _states(run: RewardRun, split: str) -> tuple[Scored, Any]:
-    """Some `MOST` completions of a split and their states [N, D], in the order of the rows."""
-    loader, rows = run.data.loader(split, run.data.eval_batch_size, None), run.data.rows[split]
-    completions = sum(map(len, rows[list(range(min(len(rows), 1000)))]["length"]))
-    wanted = -(-MOST * min(len(rows), 1000) // max(1, completions))
-    batches = max(1, -(-wanted * len(loader) // len(rows)))
-    rewards, states = split_states(run.module.model, loader, batches)
-    rewards, states = gather(rewards), gather(states)
-    return scored(rows, rewards), np.concatenate([states[row] for row in sorted(states)])
+    """Some `MOST` completions of a split, those of its first rows, and their states [N, D]."""
+    rows = run.data.rows[split]
+    some = int(np.searchsorted(np.cumsum(rows.lengths()[1]), MOST)) + 1
+    columns = rows[list(range(min(some, len(rows))))]
+    texts = zip(columns["prompt"], columns["responses"], strict=True)
+    engine = ScoringEngine(run.module.model, pad_id=0, max_length=run.data.renderer.max_length)
+    engine.layout = run.data.layout  # that of training
+    found = list(engine.score(Encoded(p, r, list(range(len(r))), 0, 0) for p, r in texts))
+    rewards = {row: scores.reward.double().numpy() for row, scores in enumerate(found)}
+    return scored(rows, rewards), np.concatenate([scores.states.numpy() for scores in found])
 
 
 def _score(run: RewardRun, split: str) -> Scored:

@@ -3,6 +3,7 @@
 import random
 from dataclasses import replace
 from functools import partial
+from itertools import permutations
 
 import numpy as np
 import pytest
@@ -13,12 +14,14 @@ from rlhf.data import merge as merging
 from rlhf.data.augment import AS_THEY_ARE
 from rlhf.data.batch import Batch
 from rlhf.data.blocks import Limits
-from rlhf.data.collate import collate
+from rlhf.data.collate import BlockRows, collate
 from rlhf.data.datamodule import PreferenceData
 from rlhf.data.merge import Merger, merge
+from rlhf.data.order import Block, BlockOrder, GroupOrder
 from rlhf.data.prepare import Grouping, Preparation
 from rlhf.data.render import Renderer
 from rlhf.data.splits import HashSplit
+from rlhf.data.store import Rows, write_store
 from rlhf.data.token_layout import padded
 from rlhf.data.weighing import pairs, prompts
 from rlhf.labels.aggregation import soft
@@ -28,6 +31,7 @@ from rlhf.reward.losses import (
     LearnedDavidson,
     LearnedRaoKupper,
     centring,
+    dpo,
     pairwise,
     pick_best,
     plackett_luce,
@@ -35,7 +39,7 @@ from rlhf.reward.losses import (
     regression,
     soft_label,
 )  # fmt: skip
-from rlhf.reward.module import units_of
+from rlhf.reward.module import mean_loss, units_of, weighing_of
 
 TEXTS = [f"answer {n} " + "x" * n for n in range(7)]
 
@@ -169,7 +173,32 @@ def test_memory_holds_one_bucket(monkeypatch):
     assert sum(held) == len(records)
 
 
+def test_a_prompt_of_any_size_is_merged_piece_by_piece(monkeypatch):
+    monkeypatch.setattr(merging, "LARGEST", 4)
+    records = all_pairs(7)
+    _, groups = merged_groups(*records)
+    assert max(len(g.completions) for g in groups) <= 5, "one record more at most"
+    texts = [{c.id: c.text for c in g.completions} for g in groups]
+    found = sorted(sorted(t[i] for i in v.pair) for g, t in zip(groups, texts, strict=True) for v in g.votes)
+    assert found == sorted(sorted(c.text for c in r.completions) for r in records)
+
+
 # --------------------------------------------------------------------------------------------------- rows
+
+
+def test_a_long_answer_costs_the_others_of_its_prompt_nothing(renderer):
+    prompt = "Why is that so? " * 2
+    long = pair(0, 1, prompt=prompt, name="long")
+    long = replace(long, completions=(long.completions[0], replace(long.completions[1], text="y" * 60)))
+    longer = replace(long, prompt_id="longer", completions=(Completion("a", TEXTS[2]), Completion("b", "z" * 60)))
+    records = [pair(0, 1, prompt=prompt), long, pair(1, 2, prompt=prompt), longer]
+    (whole, trimmed), report = prepared(renderer, *records)
+    singles = prepared(renderer, *records, merge=False)[0]
+    assert [len(row["records"]) for row in (whole, trimmed)] == [2, 2]
+    assert len(trimmed["prompt"]) < len(whole["prompt"]), "or nothing is shown"
+    assert whole["prompt"] == singles[0]["prompt"]
+    assert trimmed["prompt"] == singles[1]["prompt"] == singles[3]["prompt"]
+    assert report["merge/records_before"] == 4
 
 
 def test_data_without_repeated_prompts_has_the_same_rows(renderer):
@@ -200,7 +229,7 @@ def test_a_large_group_says_what_an_epoch_leaves_out(renderer):
 
 PAIR_LOSSES = {
     "pairwise": pairwise, "soft_label": soft_label, "smoothed": partial(soft_label, label_smoothing=0.1),
-    "davidson": LearnedDavidson(), "rao_kupper": LearnedRaoKupper(),
+    "davidson": LearnedDavidson(), "rao_kupper": LearnedRaoKupper(), "dpo": partial(dpo, beta=0.3),
 }  # fmt: skip
 
 
@@ -238,6 +267,22 @@ def test_a_pair_of_two_records_counts_twice(renderer):
     assert merged.target.pairs.tolist() == [3.0]
     for ours, theirs in zip(total(soft_label, merged, reward), total(soft_label, single, reward), strict=True):
         torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=0)
+
+
+def test_a_step_of_training_is_that_of_the_unmerged_records(renderer):
+    module = build_module(centring_weight=0.05).double()
+    torch.nn.init.normal_(module.model.head.weight, std=0.1)
+    records = [*all_pairs(5), pair(0, 1, prompt="Alone?")]
+    gradients, losses = [], []
+    for together in (True, False):
+        batch = double(batch_of(prepared(renderer, *records, merge=together)[0]))
+        loss = module.step_loss(batch)
+        gradients.append(torch.autograd.grad(loss, list(module.parameters()), allow_unused=True))
+        losses.append(loss)
+    torch.testing.assert_close(losses[0], losses[1], atol=1e-6, rtol=0)
+    for ours, theirs in zip(*gradients, strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=1e-6)  # the trunk's norms compute in single precision
+    assert max(float(g.abs().max()) for g in gradients[0] if g is not None) > 0.01
 
 
 def test_ranking_is_the_mean_over_the_prompts_pairs(renderer):
@@ -301,9 +346,75 @@ def test_the_expected_gradient_of_blocks_is_that_of_the_whole(tmp_path, renderer
             found.append(torch.autograd.grad(value, reward_of)[0])
         return torch.stack(found).sum(0)
 
-    draws = torch.stack([epoch(cut, n) for n in range(400)])
+    draws = torch.stack([epoch(cut, n) for n in range(120)])
     error = draws.std(0) / len(draws) ** 0.5
     assert ((draws.mean(0) - epoch(whole, 0)).abs() <= 4.5 * error + 1e-9).all()
+
+
+def counted(loss, reward, target):
+    """What a group adds to the summed loss."""
+    return (mean_loss(loss, reward, target) * units_of(target, weighing_of(loss, pairs))).sum()
+
+
+@pytest.mark.parametrize("loss", [soft_label, ranking, plackett_luce, partial(pick_best)])
+def test_the_mean_over_all_permutations_is_the_loss_of_all_pairs(tmp_path, renderer, monkeypatch, loss):
+    """Exactly, where not all pairs were judged and some were judged twice."""
+    dense = [pair(i, j, i % 2, prompt="Why?", name=f"{i}{j}") for i in range(5) for j in range(i) if (i, j) != (4, 0)]
+    rows, _ = prepared(renderer, *dense, pair(3, 1, 0, name="again"), most=3)
+    reward = torch.randn(1, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    file = tmp_path / "store"
+    write_store(file, (("train", row) for row in rows), dict)
+    stored = Rows(file / "train.arrow")
+    whole = double(batch_of(rows)).target
+    orders, found = list(permutations(range(5))), 0
+    for order in orders:
+        monkeypatch.setattr(np.random, "default_rng", lambda _, o=order: Fixed(o))
+        blocks = BlockOrder(GroupOrder(2, batch_size=2, seed=0), np.array([2]), np.array([5]))
+        (batch,) = list(blocks)
+        columns = BlockRows(stored)[batch]
+        target = double(collate(columns, layout=partial(padded, pad_id=0), denominator=1.0)).target
+        own = torch.zeros(2, 3, dtype=torch.float64)
+        for n, block in enumerate(batch):
+            own[n, : len(block.places)] = reward[0, block.places]
+        found += counted(loss, own, target) / len(orders)
+    torch.testing.assert_close(found, counted(loss, reward, whole), atol=1e-6, rtol=0)
+    rewards = torch.zeros_like(reward)
+    assert float(mean_loss(loss, rewards, whole)) == pytest.approx(np.log(2)), "a coin's, whatever the number of pairs"
+
+
+class Fixed:
+    """A random generator that draws one permutation."""
+
+    def __init__(self, order):
+        self.order = order
+
+    def permutation(self, k):
+        return np.array(self.order)
+
+
+def test_two_processes_see_the_blocks_of_one_with_twice_the_batch():
+    def seen(batch_size, rank=0, world=1):
+        order = GroupOrder(9, batch_size=batch_size, seed=3, rank=rank, world=world)
+        order.set_epoch(2)
+        return list(BlockOrder(order, np.array([1, 3, 2, 3]), np.array([2, 9, 5, 7])))
+
+    one, parts = seen(4), [seen(2, rank, 2) for rank in (0, 1)]
+    for step, blocks in enumerate(one[:-1]):
+        both = [block for part in parts for block in part[step]]
+        assert sorted(map(repr, both)) == sorted(map(repr, blocks))
+
+
+def test_ratings_without_pairs_count_their_prompt_once_in_all_blocks(tmp_path, renderer):
+    rated = {f"c{n}": float(n % 5 + 1) for n in range(6)}
+    texts = tuple(Completion(name, TEXTS[n]) for n, name in enumerate(rated))
+    votes = (Vote("w", likert=rated, criterion="style"), Vote("w", pair=("c0", "c1"), choice="c0", criterion="none"))
+    label = partial(soft, criterion="other", attributes=["style"])
+    rows, _ = prepared(renderer, Comparison("r", "Why?", texts, votes), most=3, aggregation=label)
+    assert rows[0]["prompt_pairs"] == 0
+    write_store(tmp_path / "store", (("train", row) for row in rows), dict)
+    blocks = BlockRows(Rows(tmp_path / "store" / "train.arrow"))[[Block(0, [0, 3, 5], 2.0), Block(0, [1, 2, 4], 2.0)]]
+    target = collate(blocks, layout=partial(padded, pad_id=0), denominator=1.0).target
+    assert float((units_of(target, prompts) * target.weight).sum()) == pytest.approx(1)
 
 
 def test_an_interrupted_epoch_of_blocks_goes_on_exactly(tmp_path, renderer):

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import torch
 
 from rlhf.data.datamodule import PreferenceData
+from rlhf.data.prepare import MERGED
 from rlhf.data.render import Renderer
 from rlhf.labels.aggregation import soft
 from rlhf.models.backbone import Backbone
@@ -60,11 +61,12 @@ class ByNumber:
         return {0: "val", 1: "test"}.get(int(record.prompt_id[1:]) % 5, "train")
 
 
-def data_of(cache, records=SOUND, *, tokenizer=None, source=None, aggregation=soft, **rendering):
+def data_of(cache, records=SOUND, *, tokenizer=None, source=None, aggregation=soft, grouping=MERGED, **rendering):
     renderer = Renderer(tokenizer or MODEL_SOURCE.tokenizer(), **{"max_length": 128} | rendering)
     data = PreferenceData(
         source=source or Given(records), aggregation=partial(aggregation), eval_aggregation=partial(aggregation),
         splitter=ByNumber(), renderer=renderer, cache=cache, batch_size=8, eval_batch_size=8, seed=0,
+        grouping=grouping,
     )  # fmt: skip
     data.setup()
     return data

@@ -43,6 +43,7 @@ def data_checks(data: PreferenceData) -> list[Check]:
     total = _sum(report["rows"])
     records, completions = (max(1, total["records"]), max(1, total["completions"] + total["completions_too_long"]))
     leaks = report["splits"]["prompts_in_several_splits"]
+    read = sum(split["records"] for split in report["splits"]["splits"].values())
     longer = "raise max_length, or accept the loss: data_report.json counts it"
     return [
         verdict("skipped rows", report["skipped"]["count"] > 0, f"{report['skipped']['count']}",
@@ -56,8 +57,8 @@ def data_checks(data: PreferenceData) -> list[Check]:
                 "they teach nothing and are masked; look for an importer mapping both sides to one text"),
         verdict("records without votes", total["dropped/no_votes"] > 0, f"{total['dropped/no_votes']} of {records}",
                 "collect votes for them (annotate.py), or check criterion=...", warn=True),
-        verdict("duplicate records", total["duplicate_records"] > 0.01 * records,
-                f"{total['duplicate_records']} of {records}", "remove them: they count twice", warn=True),
+        verdict("duplicate records", total["duplicate_records"] > 0.01 * read,
+                f"{total['duplicate_records']} of {read}", "remove them: they count twice", warn=True),
         verdict("ties", total["pairs_tied"] > 0.5 * max(1, total["pairs_compared"]),
                 f"{total['pairs_tied']} of {total['pairs_compared']} pairs",
                 "loss=rao_kupper or loss=davidson learn from ties", warn=True),

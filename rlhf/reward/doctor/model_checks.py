@@ -3,6 +3,7 @@
 import copy
 import tempfile
 from functools import partial
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -81,8 +82,7 @@ def check_batch_invariance(run: RewardRun) -> Check:
 
 def check_layout(run: RewardRun) -> Check:
     """The layout that training uses must give the padded layout's scores on the user's own rows."""
-    model, rows = run.module.model.eval(), run.data.rows["train"]
-    columns = rows[list(range(min(GROUPS, len(rows))))]
+    model, columns = run.module.model.eval(), _columns(run, GROUPS)
     groups = columns["prompt"], columns["responses"]
     device, pad_id = model.head.weight.device, run.data.renderer.tokenizer.pad_token_id
     with torch.inference_mode():
@@ -166,19 +166,24 @@ MODEL_CHECKS = (
 )  # fmt: skip
 
 
+def _columns(run: RewardRun, groups: int) -> dict[str, Any]:
+    """Some groups as training meets them, none larger than a step holds."""
+    loader = run.data.train_dataloader()
+    columns: dict[str, Any] = loader.dataset[list(islice(chain.from_iterable(loader.sampler), groups))]
+    return columns
+
+
 def _sequences(run: RewardRun) -> list[list[int]]:
-    rows = run.data.rows["train"]
-    columns = rows[list(range(min(GROUPS, len(rows))))]
+    columns = _columns(run, GROUPS)
     pairs = zip(columns["prompt"], columns["responses"], strict=True)
     return [[*prompt, *response] for prompt, responses in pairs for response in responses]
 
 
 def _batch(run: RewardRun) -> Batch:
-    rows = run.data.rows["train"]
-    numbers = list(range(min(GROUPS // 2, len(rows))))
+    columns = _columns(run, GROUPS // 2)
     pad_id = run.data.renderer.tokenizer.pad_token_id
     layout = run.module.model.backbone.with_surface(partial(padded, pad_id=pad_id))
-    return collate(rows[numbers], layout=layout, denominator=float(len(numbers)))
+    return collate(columns, layout=layout, denominator=float(len(columns["row"])))
 
 
 @torch.inference_mode()

@@ -1,7 +1,6 @@
 """Rewards of a whole split: collected by row, gathered over processes, joined with the labels for evaluation."""
 
 from collections.abc import Iterable, Iterator
-from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -70,17 +69,6 @@ def score_split(model: RewardModel, loader: Any) -> Rewards:
     for batch, scores in _scored(model, loader):
         take(rewards, batch, scores.reward)
     return rewards
-
-
-def split_states(model: RewardModel, loader: Any, batches: int) -> tuple[Rewards, dict[int, NDArray[Any]]]:
-    """Rewards [K] and pooled states [K, D] of the rows in the first batches of a loader, in single precision."""
-    rewards: Rewards = {}
-    states: dict[int, NDArray[Any]] = {}
-    for batch, scores in _scored(model, islice(loader, batches)):
-        take(rewards, batch, scores.reward)
-        parts = torch.split(scores.states, batch.target.candidate.sum(1).tolist())
-        states.update(zip(batch.row.tolist(), (p.numpy() for p in parts), strict=True))
-    return rewards, states
 
 
 def _scored(model: RewardModel, batches: Iterable[Any]) -> Iterator[tuple[Any, GroupScores]]:

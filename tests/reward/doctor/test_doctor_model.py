@@ -11,6 +11,7 @@ from doctor_runs import SOUND, data_of, module_of, record, run_of, verdicts
 from model_zoo import save_causal
 from peft import PeftModel
 
+from rlhf.data.prepare import Grouping
 from rlhf.data.token_layout import padded
 from rlhf.models.lora import Lora
 from rlhf.models.pretrained import Pretrained, Tiny
@@ -141,11 +142,11 @@ def test_gradients_that_do_not_arrive_are_told_whatever_the_loss_and_its_floor(f
 
 
 def test_labels_that_contradict_each_other_are_told(found, tmp_path):
-    """The first two training prompts come twice, with opposite votes."""
-    twice = {2: ("A?", "c0"), 3: ("A?", "c1"), 4: ("B?", "c0"), 7: ("B?", "c1")}
-    turned = {n: record(n, prompt=prompt, winner=winner) for n, (prompt, winner) in twice.items()}
-    records = [replace(turned.get(n, r), completions=SOUND[0].completions) for n, r in enumerate(SOUND)]
-    assert found(data=data_of(tmp_path / "cache", records))["first batch overfits"] == "FAIL"
+    """One training prompt with both winners; as one record the votes would be a soft label, and no contradiction."""
+    turned = [record(n, prompt="A?" if n % 5 > 1 else None, winner=f"c{n % 2}") for n in range(30)]
+    records = [replace(r, completions=SOUND[0].completions) for r in turned]
+    alone = data_of(tmp_path / "cache", records, grouping=Grouping(merge=False, limits=None))
+    assert found(data=alone)["first batch overfits"] == "FAIL"
 
 
 def test_the_floor_of_the_loss_is_the_entropy_of_the_votes_and_leaves_the_module_as_it_was(tmp_path, data):
