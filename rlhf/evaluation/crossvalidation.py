@@ -27,8 +27,8 @@ from rlhf.evaluation.metrics.calibration import Calibration, fit_temperature, nl
 from rlhf.evaluation.metrics.left_out import BEFORE, WORDS, gold_metrics, gold_pairs, rows
 from rlhf.evaluation.metrics.metrics import evaluate
 from rlhf.evaluation.metrics.scored import Results
-from rlhf.evaluation.report.section import Evaluation
-from rlhf.evaluation.report.sections.folds import LeftOut, folds
+from rlhf.evaluation.report.section import Evaluation, Section
+from rlhf.evaluation.report.sections.folds import LeftOut, Row, folds
 from rlhf.evaluation.report.write import Report, write_report
 from rlhf.evaluation.run import SectionFunction
 from rlhf.evaluation.score_pass import Pass, results_from
@@ -153,9 +153,15 @@ def crossvalidate(run: CrossValidation) -> Report:
     write_csv(run.folder / "folds.csv", left_out.folds)
     write_csv(run.folder / "groups.csv", left_out.groups)
     made = [make(evaluation) for make in run.sections.values()]
-    sections = [section for section in made if section is not None]
+    sections = [_without_raw(section) for section in made if section is not None]
     sections.insert(1, folds(evaluation, left_out))
     return write_report(run.folder, evaluation, sections, run.about)
+
+
+def _without_raw(section: Section) -> Section:
+    """What a comparison of models calls uncalibrated has been divided by the folds' temperatures already."""
+    kept = {k: v for k, v in section.metrics.items() if not (k.startswith("model/") and "_uncalibrated" in k)}
+    return replace(section, metrics=kept)
 
 
 def _finish(run: CrossValidation, fold: int, folder: Path) -> None:
@@ -173,9 +179,7 @@ def _finish(run: CrossValidation, fold: int, folder: Path) -> None:
     train, val, test = (MergedRecords(SplitRecords(run.data, own, part)) for part in ("train", "val", "test"))
     words = BagOfWords(train.records(), run.aggregation)
     held = results_from(Pass(words, run.aggregation).entries(val.records()), (words.name,)).scored
-    words.calibration = replace(
-        Calibration.identity(), temperature=fit_temperature(held.difference, held.win_prob)
-    )
+    words.calibration = replace(Calibration.identity(), temperature=fit_temperature(held.difference, held.win_prob))
     scores = _scored(model.source, words, test)
     about = {
         "seconds": time.process_time() - started,
@@ -231,44 +235,61 @@ def _out_of_fold(
     found = results_from(Pass(source, run.aggregation, others).entries(data.records()), (NAME,))
     names = splitter.names
     units = [splitter.unit_of(prompt) for prompt in found.prompt_hash]
-    if splitter.key == "prompt":
+    if splitter.key == "prompt":  # hashes say nothing to people
         names |= dict(zip(units, found.prompt_id, strict=True))
     code = {unit: number for number, unit in enumerate(names)}
     unit = np.array([code[u] for u in units], dtype=np.int64)
-    fold = np.array([splitter.fold_of(prompt) for prompt in found.prompt_hash], dtype=np.int64)
+    counted: dict[str, float] = {"n_prompts": len(np.unique(found.scored.prompt)), "n_clusters": len(np.unique(unit))}
+    counted |= {"temperature": float(np.median([about["temperature"] for about in abouts]))}
     counts = {**found.counts, "prompts_trained": 0, "prompts_validated": 0}
-    prompts = len(np.unique(found.scored.prompt))
     found = replace(found, scored=replace(found.scored, prompt=unit), counts=counts)
     gold = {number: pairs for number, group in enumerate(merged_records(run.data)) if (pairs := gold_pairs(group))}
-    folds_of = {names[u]: number for u, number in splitter.folds.items()}
-    of_groups = [
-        {"group": name, "fold": folds_of[name]} | row
-        for name, row in zip(names.values(), rows(found, unit, len(names)), strict=True)
-    ]
-    of_folds = [
-        {"fold": number, "groups": "; ".join(sorted(n for n, f in folds_of.items() if f == number))}
-        | row
-        | {"nll/coin": math.log(2), "temperature": about["temperature"], "seconds": about["seconds"]}
-        for number, (row, about) in enumerate(zip(rows(found, fold, len(abouts)), abouts, strict=True))
-    ]
-    validation = {
-        key: float(np.mean([about["metrics"][key] for about in abouts]))
-        for key in CHOSEN_BY
-        if all(key in about["metrics"] for about in abouts)
-    }
+    left_out = LeftOut(
+        folds=_folds(run, found, [names[u] for u in splitter.folds], abouts),
+        groups=_groups(run, found, names),
+        gold=gold_metrics(found, gold, unit, samples=run.samples, seed=run.seed),
+        validation={
+            key: float(np.mean([about["metrics"][key] for about in abouts]))
+            for key in CHOSEN_BY
+            if all(key in about["metrics"] for about in abouts)
+        },
+    )
     evaluation = Evaluation(
         name=NAME,
-        results=found,
+        results=replace(found, others={WORDS: found.others[WORDS]}),
         temperature=1.0,
-        metrics=_metrics(run, found) | {"n_prompts": prompts, "n_clusters": len(np.unique(unit))},
-        temperatures=dict.fromkeys(COLUMNS, 1.0),
+        metrics=_metrics(run, found) | counted,
+        temperatures={NAME: 1.0, WORDS: 1.0},
         look_up=lambda numbers: {n: r for n, r in enumerate(data.records()) if n in numbers},
         part=NAME,
         unit=splitter.key,
         samples=run.samples,
         seed=run.seed,
     )
-    return evaluation, LeftOut(of_folds, of_groups, gold_metrics(found, gold, unit), validation)
+    return evaluation, left_out
+
+
+def _groups(run: CrossValidation, results: Results, names: Mapping[str, str]) -> list[Row]:
+    """A row per group that was left out."""
+    folds_of, measured = run.splitter.folds, rows(results, results.scored.prompt, len(names))
+    return [
+        {"group": name, "fold": folds_of[unit], **row}
+        for (unit, name), row in zip(names.items(), measured, strict=True)
+    ]
+
+
+def _folds(
+    run: CrossValidation, results: Results, names: Sequence[str], abouts: Sequence[Mapping[str, Any]]
+) -> list[Row]:
+    """A row per fold; `names` of the groups in the order of `FoldSplit.folds`."""
+    tested = list(run.splitter.folds.values())
+    fold = np.array([run.splitter.fold_of(prompt) for prompt in results.prompt_hash], dtype=np.int64)
+    found: list[Row] = []
+    for number, (row, about) in enumerate(zip(rows(results, fold, len(abouts)), abouts, strict=True)):
+        groups = "; ".join(sorted(name for name, f in zip(names, tested, strict=True) if f == number))
+        own = {"nll/coin": math.log(2), "temperature": about["temperature"], "seconds": about["seconds"]}
+        found.append({"fold": number, "groups": groups, **row, **own})
+    return found
 
 
 def _metrics(run: CrossValidation, results: Results) -> dict[str, float]:

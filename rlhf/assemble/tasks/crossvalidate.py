@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import hydra
 from omegaconf import DictConfig, OmegaConf
@@ -46,6 +46,8 @@ def crossvalidate_run(cfg: DictConfig) -> FoldsRun:
     from rlhf.reward.folds import FoldsRun
 
     folder = folder_to_go_on_in(cfg, run_folder(), leaves="folds", free=FREE)
+    sections = OmegaConf.load(CONF / "evaluate.yaml").sections
+    sections.best_of_n = None  # it asks for the answers to a prompt, and here groups of prompts are one
     data = cfg.data.get("path") or cfg.data.get("hub") or cfg.data._target_.rpartition(".")[2]
     validation = CrossValidation(
         folder=folder,
@@ -53,7 +55,7 @@ def crossvalidate_run(cfg: DictConfig) -> FoldsRun:
         splitter=hydra.utils.instantiate(cfg.split, fold=0),
         train=partial(_train, cfg),
         aggregation=hydra.utils.instantiate(cfg.batches.eval_aggregation, _convert_="all"),
-        sections=present(OmegaConf.load(CONF / "evaluate.yaml").sections),
+        sections=present(sections),
         about=f"{Path(str(data)).name}, every record under the model that was trained without its {cfg.split.key}",
         samples=cfg.bootstrap,
         seed=cfg.seed,
@@ -67,7 +69,7 @@ def _train(cfg: DictConfig, fold: int, folder: Path) -> FoldModel:
 
     from rlhf.reward.folds import train_fold
 
-    own = OmegaConf.create(OmegaConf.to_container(cfg, resolve=True))
+    own: Any = OmegaConf.create(OmegaConf.to_container(cfg, resolve=True))
     own.split.fold, own.ckpt = fold, None
     own.task, own.logger = option("task", "reward"), option("logger", "csv")
     (folder / ".hydra").mkdir(parents=True, exist_ok=True)

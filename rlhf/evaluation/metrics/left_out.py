@@ -8,6 +8,7 @@ groups. In simulations of groups of 1 to 40 pairs with effects of their own it h
 import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Unpack
 
 import numpy as np
 from scipy.special import expit
@@ -19,7 +20,7 @@ from rlhf.evaluation.metrics.pair_credit import credit
 from rlhf.evaluation.metrics.ranking import rank_values
 from rlhf.evaluation.metrics.scored import Results
 from rlhf.stats.arrays import Floats, Ints
-from rlhf.stats.bootstrap import DIFFERENCE, Estimate, cluster_mean, unanimous
+from rlhf.stats.bootstrap import DIFFERENCE, SHARE, Estimate, ResampleOptions, cluster_mean, unanimous
 from rlhf.stats.t_interval import t_interval
 
 WORDS, BEFORE = "bag of words", "uncalibrated"
@@ -36,8 +37,7 @@ def pair_values(results: Results) -> dict[str, Floats]:
     first, second, win_prob = scored.first, scored.second, scored.win_prob
     right = credit(scored.difference, win_prob)
     found = {"pair_accuracy": right}
-    rewards = {"length": scored.length} | {"bag_of_words": results.others[n] for n in (WORDS,) if n in results.others}
-    for name, values in rewards.items():
+    for name, values in _baselines(results).items():
         found[f"baseline/{name}"] = credit(values[first] - values[second], win_prob)
         found[f"lead/{name}"] = right - found[f"baseline/{name}"]
     found["nll"] = nll(scored.difference, win_prob)
@@ -45,6 +45,12 @@ def pair_values(results: Results) -> dict[str, Floats]:
         raw = results.others[BEFORE]
         found["nll_uncalibrated"] = nll(raw[first] - raw[second], win_prob)
     return found
+
+
+def _baselines(results: Results) -> dict[str, Floats]:
+    """What the model must beat: name in keys -> [N]."""
+    words = results.others.get(WORDS)
+    return {"length": results.scored.length} | ({} if words is None else {"bag_of_words": words})
 
 
 def rows(results: Results, code: Ints, count: int) -> list[dict[str, float]]:
@@ -104,7 +110,9 @@ def gold_pairs(group: MergedRecord) -> list[tuple[int, int]]:
     return found
 
 
-def gold_metrics(results: Results, gold: Mapping[int, Sequence[tuple[int, int]]], unit: Ints) -> dict[str, float]:
+def gold_metrics(
+    results: Results, gold: Mapping[int, Sequence[tuple[int, int]]], unit: Ints, **resamples: Unpack[ResampleOptions]
+) -> dict[str, float]:
     """Accuracy, AUC and cross-entropy (nats) on gold pairs, for the model and what it must beat; {} where none is.
 
     Every pair counts in both orders in the AUC, so that it does not depend on which side a file stores first.
@@ -113,6 +121,7 @@ def gold_metrics(results: Results, gold: Mapping[int, Sequence[tuple[int, int]]]
         results: the set; its rewards are log-odds.
         gold: number of a record -> places (better, worse).
         unit: [G] what intervals take as one.
+        resamples: of their bootstrap.
     """
     scored = results.scored
     item = {
@@ -130,24 +139,21 @@ def gold_metrics(results: Results, gold: Mapping[int, Sequence[tuple[int, int]]]
     better, worse = np.array(pairs).T
     cluster = unit[scored.group[better]]
     found: dict[str, float] = {"gold/n_pairs": len(pairs)}
-    rewards = {"": scored.reward, "baseline/length/": scored.length} | {
-        f"{'baseline/bag_of_words' if name == WORDS else name}/": reward for name, reward in results.others.items()
-    }
-    one = np.ones(len(pairs))
-    lead_of: dict[str, Floats] = {}
+    baselines = {f"baseline/{name}/": values for name, values in _baselines(results).items()}
+    raw = results.others.get(BEFORE)
+    rewards = {"": scored.reward} | ({} if raw is None else {f"{BEFORE}/": raw}) | baselines
+    one, right = np.ones(len(pairs)), dict[str, Floats]()
     for name, reward in rewards.items():
         lead = reward[better] - reward[worse]
-        lead_of[name] = credit(lead, one)
-        accuracy = cluster_mean(lead_of[name], cluster, samples=1000, seed=0, within=(0.0, 1.0))
-        found |= accuracy.keys(f"gold/{name}pair_accuracy")
+        right[name] = credit(lead, one)
+        found |= cluster_mean(right[name], cluster, **resamples, within=SHARE).keys(f"gold/{name}pair_accuracy")
         found |= clustered_auroc(-lead, lead, (cluster, cluster)).keys(f"gold/{name}auc")
-        if "length" not in name:
-            found |= cluster_mean(nll(lead, one), cluster, samples=1000, seed=0).keys(f"gold/{name}nll")
-    for name in ("length", "bag_of_words"):
-        if f"baseline/{name}/" in lead_of:
-            difference = lead_of[""] - lead_of[f"baseline/{name}/"]
-            groups = [_mean(difference[cluster == code]) for code in np.unique(cluster)]
-            found |= over_groups(groups).keys(f"gold/lead/{name}")
+        if reward is not scored.length:  # whose scale is no log-odds
+            found |= cluster_mean(nll(lead, one), cluster, **resamples).keys(f"gold/{name}nll")
+    for name in baselines:
+        difference = right[""] - right[name]
+        groups = [_mean(difference[cluster == code]) for code in np.unique(cluster)]
+        found |= over_groups(groups).keys(f"gold/lead/{name.split('/')[1]}")
     return {key: value for key, value in found.items() if np.isfinite(value)}
 
 

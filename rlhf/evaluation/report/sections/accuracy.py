@@ -96,8 +96,8 @@ def slices(evaluation: Evaluation) -> Section | None:
         lowest = Estimate(worst.accuracy.value, *ends)
         metrics |= known(lowest.keys("pair_accuracy/worst_part"))
         text = (
-            f"{text}\n\nThe worst slice that is known beforehand, with at least {FEW} {evaluation.unit}s: {kind} {worst.label}, "
-            f"{ranged(*lowest)} on {worst.pairs} pairs. It is the lowest of {len(candidates)}, and "
+            f"{text}\n\nThe worst slice that is known beforehand, with at least {FEW} {evaluation.unit}s: {kind} "
+            f"{worst.label}, {ranged(*lowest)} on {worst.pairs} pairs. It is the lowest of {len(candidates)}, and "
             "would be low by chance too: the interval holds for the worst slice whichever it is."
         )
     dotted = [(f"{kind}: {p.label}", p.accuracy) for kind, several in found.items() for p in several[:8]]
@@ -159,8 +159,8 @@ def _words(evaluation: Evaluation, m: Mapping[str, float]) -> str:
     if units < 2:
         beside += f" One {evaluation.unit} says nothing about others, so there are no intervals."
     few = (
-        f"\n\nOnly {units:.0f} {evaluation.unit}s: intervals resample them and are widened as so few demand; no p value "
-        f"can lie below {2 ** (1 - units):.2g}."
+        f"\n\nOnly {units:.0f} {evaluation.unit}s: intervals resample them and are widened as so few demand; no p "
+        f"value can lie below {2 ** (1 - units):.2g}."
         if 1 < units < 2 * FEW
         else ""
     )

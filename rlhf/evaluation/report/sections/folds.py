@@ -9,6 +9,7 @@ import numpy as np
 from rlhf.evaluation.metrics.left_out import over_groups
 from rlhf.evaluation.report.section import Cell, Evaluation, Section, Table, cell, known, ranged
 from rlhf.evaluation.report.style import AMBER, BLUE, FAINT, dot_figure
+from rlhf.stats.arrays import Floats
 from rlhf.stats.bootstrap import Estimate
 
 SHOWN = 60
@@ -29,6 +30,9 @@ NOTE = (
 )
 
 
+Row = dict[str, float | str]
+
+
 @dataclass(frozen=True)
 class LeftOut:
     """What was measured per part.
@@ -38,8 +42,8 @@ class LeftOut:
     validation     means over the folds' validation parts
     """
 
-    folds: Sequence[Mapping[str, float | str]]
-    groups: Sequence[Mapping[str, float | str]]
+    folds: Sequence[Row]
+    groups: Sequence[Row]
     gold: Mapping[str, float]
     validation: Mapping[str, float]
 
@@ -53,16 +57,17 @@ def folds(evaluation: Evaluation, left_out: LeftOut) -> Section:
     for name, lead in leads.items():
         metrics |= lead.keys(f"lead/{name}")
     calibration = _column(left_out.groups, "nll") - _column(left_out.groups, "nll_uncalibrated")
-    metrics |= over_groups(calibration, None).keys("lead/nll_uncalibrated")
-    metrics = known(metrics) | left_out.gold | left_out.validation
+    metrics |= over_groups(calibration, None).keys("folds/nll_minus_uncalibrated")
+    metrics = known({**metrics, **left_out.gold, **left_out.validation})
+    unit, count = evaluation.unit, len(left_out.folds)
     text = (
-        f"{len(left_out.folds)} models, each scored on the {evaluation.unit}s it was trained without. "
-        f"{' '.join(_said(evaluation.unit, name, lead) for name, lead in leads.items())} These are means over "
-        f"{len(left_out.groups)} {evaluation.unit}s, each counted once, with Student's interval over them. NLL is below "
-        f"a coin's in {better} of {len(left_out.folds)} folds."
+        f"{count} models, each scored on the {unit}s it was trained without. "
+        f"{' '.join(_said(name, lead) for name, lead in leads.items())} These are means over {len(left_out.groups)} "
+        f"{unit}s, each counted once, with Student's interval over them. NLL is below a coin's in {better} of {count} "
+        "folds."
     )
     rows = [(f"lead over {BASELINES[name]}", ranged(*lead)) for name, lead in leads.items()]
-    tables = [Table(f"Means over {evaluation.unit}s", ("", "accuracy less the baseline's"), rows), _folds(left_out)]
+    tables = [Table(f"Means over {unit}s", ("", "accuracy less the baseline's"), rows), _folds(left_out)]
     if left_out.gold:
         tables.append(_gold(left_out.gold))
     dots = [
@@ -73,17 +78,17 @@ def folds(evaluation: Evaluation, left_out: LeftOut) -> Section:
     colours = [FAINT] * len(dots) + [BLUE, AMBER]
     dots += [(f"mean lead over {BASELINES[name]}", lead) for name, lead in leads.items()]
     figure = dot_figure(
-        "folds", f"Lead over the longer answer in every {evaluation.unit} that was left out, and the means with their "
+        "folds", f"Lead over the longer answer in every {unit} that was left out, and the means with their "
         "95 % intervals.", "accuracy less the baseline's", dots, colours=colours, origin=0.0,
     )  # fmt: skip
     return Section("Cross-validation", text, metrics, tables, [figure])
 
 
-def _column(rows: Sequence[Mapping[str, float | str]], key: str) -> np.ndarray:
+def _column(rows: Sequence[Row], key: str) -> Floats:
     return np.array([float(row.get(key, math.nan)) for row in rows])
 
 
-def _said(unit: str, name: str, lead: Estimate) -> str:
+def _said(name: str, lead: Estimate) -> str:
     if not math.isfinite(lead.low):
         return f"The lead over {BASELINES[name]} is {lead.value:+.3f}."
     sure = "surely above 0" if lead.low > 0 else "surely below 0" if lead.high < 0 else "not told apart from 0"
