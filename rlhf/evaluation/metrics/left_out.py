@@ -21,6 +21,7 @@ from rlhf.evaluation.metrics.ranking import rank_values
 from rlhf.evaluation.metrics.scored import Results
 from rlhf.stats.arrays import Floats, Ints
 from rlhf.stats.bootstrap import DIFFERENCE, SHARE, Estimate, ResampleOptions, cluster_mean, unanimous
+from rlhf.stats.ranks import ranks_of
 from rlhf.stats.t_interval import t_interval
 
 WORDS, BEFORE = "bag of words", "uncalibrated"
@@ -115,7 +116,8 @@ def gold_metrics(
 ) -> dict[str, float]:
     """Accuracy, AUC and cross-entropy (nats) on gold pairs, for the model and what it must beat; {} where none is.
 
-    Every pair counts in both orders in the AUC, so that it does not depend on which side a file stores first.
+    Every pair counts in both orders in the AUC, so that it does not depend on which side a file stores first. `auc` is
+    over all pairs, whose scales are those of several models; `auc/mean` is the mean of every group's own.
 
     Args:
         results: the set; its rewards are log-odds.
@@ -148,6 +150,8 @@ def gold_metrics(
         right[name] = credit(lead, one)
         found |= cluster_mean(right[name], cluster, **resamples, within=SHARE).keys(f"gold/{name}pair_accuracy")
         found |= clustered_auroc(-lead, lead, (cluster, cluster)).keys(f"gold/{name}auc")
+        areas = [_area(lead[cluster == code]) for code in np.unique(cluster)]
+        found |= over_groups(areas, SHARE).keys(f"gold/{name}auc/mean")
         if reward is not scored.length:  # whose scale is no log-odds
             found |= cluster_mean(nll(lead, one), cluster, **resamples).keys(f"gold/{name}nll")
     for name in baselines:
@@ -155,6 +159,13 @@ def gold_metrics(
         groups = [_mean(difference[cluster == code]) for code in np.unique(cluster)]
         found |= over_groups(groups).keys(f"gold/lead/{name.split('/')[1]}")
     return {key: value for key, value in found.items() if np.isfinite(value)}
+
+
+def _area(lead: Floats) -> float:
+    """AUC of leads of the right answer, each in both orders."""
+    both = ranks_of(np.concatenate([lead, -lead]))
+    n = len(lead)
+    return float((both[:n].sum() - n * (n + 1) / 2) / n**2)
 
 
 def paired(one: Path, other: Path) -> dict[str, Estimate] | None:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from textwrap import shorten
 
 import numpy as np
 
@@ -14,6 +15,8 @@ from rlhf.stats.bootstrap import Estimate
 
 SHOWN = 60
 """Folds and groups that are shown; folds.csv and groups.csv hold all."""
+NAME = 40
+"""Letters of what was left out, at most."""
 BASELINES = {"length": "the longer answer", "bag_of_words": "a bag of words"}
 COLUMNS = {
     "pairs": "n_pairs", "accuracy": "pair_accuracy", "longer": "baseline/length", "lead": "lead/length",
@@ -99,7 +102,12 @@ def _folds(left_out: LeftOut) -> Table:
     rows: list[list[Cell]] = []
     for row in left_out.folds[:SHOWN]:
         cells = [row.get(key) for key in COLUMNS.values()]
-        rows.append([f"{row['fold']}: {row['groups']}", *(_known(value) for value in cells)])
+        rows.append(
+            [
+                shorten(f"{row['fold']}: {row['groups']}".replace("-", " "), NAME, placeholder=" …"),
+                *(_known(value) for value in cells),
+            ]
+        )
     more = len(left_out.folds) - len(rows)
     note = f"{NOTE} {more} more in folds.csv." if more else NOTE
     return Table("Every fold", ("fold: left out", *COLUMNS), rows, note)
@@ -111,7 +119,7 @@ def _known(value: float | str | None) -> Cell:
 
 def _gold(gold: Mapping[str, float]) -> Table:
     rows = [
-        [words, *(cell(gold, f"gold/{name}{key}") for key in ("pair_accuracy", "auc", "nll"))]
+        [words, *(cell(gold, f"gold/{name}{key}") for key in ("pair_accuracy", "auc", "auc/mean", "nll"))]
         for name, words in GOLD.items()
         if f"gold/{name}pair_accuracy" in gold
     ]
@@ -122,6 +130,6 @@ def _gold(gold: Mapping[str, float]) -> Table:
     ]
     note = (
         f"{gold['gold/n_pairs']:.0f} pairs that the data itself has an answer to. Every pair counts in both orders in "
-        f"the AUC. Mean leads in accuracy: {', '.join(leads)}."
+        f"the AUC; the mean is over AUCs of what was left out. Mean leads in accuracy: {', '.join(leads)}."
     )
-    return Table("Gold pairs", ("", "accuracy", "AUC", "cross-entropy"), rows, note)
+    return Table("Gold pairs", ("", "accuracy", "AUC", "mean AUC", "cross-entropy"), rows, note)
