@@ -87,6 +87,7 @@ def test_a_fold_alone_is_an_ordinary_split(train):
     ("overrides", "match"),
     [
         (["split=hash"], r"key 'split'.*split=folds split\.k=5 split\.key=prompt"),
+        (["split=folds", "bootstrap=0"], r"key 'bootstrap'.*bootstrap=1000"),
         (["split=folds", "trainer=ddp"], r"trainer\.devices.*one device"),
     ],
 )

@@ -26,12 +26,14 @@ FREE = ("export",)
 
 
 def check_folds(cfg: DictConfig) -> None:
-    """Raise RecordError where the split has no folds, or several devices are asked for."""
+    """Raise RecordError where the split has no folds, several devices are asked for, or no intervals."""
     if not str(cfg.split.get("_target_")).endswith(".FoldSplit"):
         raise RecordError(
             "task=crossvalidate tests every fold in turn, and this split has none", key="split",
             remedy="split=folds split.k=5 split.key=prompt, or domain, or a key of the record's meta",
         )  # fmt: skip
+    if not cfg.bootstrap:
+        raise RecordError("0: a report has intervals", key="bootstrap", remedy="bootstrap=1000")
     if cfg.trainer.devices not in (1, "1", "auto"):
         raise RecordError(
             f"{cfg.trainer.devices}: task=crossvalidate trains a fold on one device", key="trainer.devices",
