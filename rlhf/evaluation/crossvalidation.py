@@ -23,8 +23,8 @@ from rlhf.data.merge import merged_records
 from rlhf.data.source import RecordStream
 from rlhf.data.splits import SplitRecords
 from rlhf.evaluation.bag_of_words import BagOfWords
-from rlhf.evaluation.metrics.calibration import Calibration, fit_temperature, nll
-from rlhf.evaluation.metrics.left_out import BEFORE, WORDS, gold_metrics, gold_pairs, rows
+from rlhf.evaluation.metrics.calibration import Calibration, fit_temperature_with_prior, nll
+from rlhf.evaluation.metrics.left_out import BEFORE, WORDS, gold_metrics, gold_pairs, rows, share_spearman
 from rlhf.evaluation.metrics.metrics import evaluate
 from rlhf.evaluation.metrics.scored import Results
 from rlhf.evaluation.report.section import Evaluation, Section
@@ -36,7 +36,7 @@ from rlhf.evaluation.score_source import Scores, ScoreSource
 from rlhf.labels.label import Aggregation
 from rlhf.records import Comparison, RecordError, as_messages, prompt_hash
 from rlhf.records.tables import write_csv
-from rlhf.stats.bootstrap import cluster_mean
+from rlhf.stats.bootstrap import DIFFERENCE, cluster_mean
 
 NAME = "out of fold"
 """Of the model that every record is scored by: the one that was trained without its group."""
@@ -179,7 +179,8 @@ def _finish(run: CrossValidation, fold: int, folder: Path) -> None:
     train, val, test = (MergedRecords(SplitRecords(run.data, own, part)) for part in ("train", "val", "test"))
     words = BagOfWords(train.records(), run.aggregation)
     held = results_from(Pass(words, run.aggregation).entries(val.records()), (words.name,)).scored
-    words.calibration = replace(Calibration.identity(), temperature=fit_temperature(held.difference, held.win_prob))
+    temperature = fit_temperature_with_prior(held.difference, held.win_prob, held.pair_prompt)
+    words.calibration = replace(Calibration.identity(), temperature=temperature)
     scores = _scored(model.source, words, test)
     about = {
         "seconds": time.process_time() - started,
@@ -248,6 +249,7 @@ def _out_of_fold(
         folds=_folds(run, found, [names[u] for u in splitter.folds], abouts),
         groups=_groups(run, found, names),
         gold=gold_metrics(found, gold, unit, samples=run.samples, seed=run.seed),
+        spearman=cluster_mean(share_spearman(found), unit, samples=run.samples, seed=run.seed, within=DIFFERENCE),
         validation={
             key: float(np.mean([about["metrics"][key] for about in abouts]))
             for key in CHOSEN_BY

@@ -15,7 +15,7 @@ from rlhf.reward.training import RewardRun, train_reward
 
 HEADLINE = (
     "val/pair_accuracy", "pair_accuracy", "pair_accuracy/ci_low", "pair_accuracy/ci_high", "lead/length",
-    "lead/length/ci_low", "lead/length/ci_high", "lead/bag_of_words", "nll", "ece", "spearman",
+    "lead/length/ci_low", "lead/length/ci_high", "lead/bag_of_words", "nll", "ece", "prompt/spearman",
 )  # fmt: skip
 """What the jobs of a sweep are compared by; val/... is the mean over the folds' own validation parts."""
 

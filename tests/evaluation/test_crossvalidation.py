@@ -96,7 +96,7 @@ def test_every_completion_is_scored_once_by_the_model_that_has_not_seen_its_grou
         assert row["group"] in {domain for domain, _ in asked[int(row["fold"])]}
     m = report.metrics
     assert (m["n_pairs"], m["n_prompts"], m["n_clusters"], m["n_folds"]) == (72, 12, 6, 3)
-    assert (m["pair_accuracy"], m["spearman"], m["gold/auc"]) == (1.0, 1.0, 1.0)
+    assert (m["pair_accuracy"], m["prompt/spearman"], m["gold/auc"]) == (1.0, 1.0, 1.0)
     assert m["lead/length"] == 0.0
     scores = [pq.read_table(tmp_path / "folds" / str(fold) / "scores.parquet") for fold in range(3)]
     assert sum(len(table) for table in scores) == GROUPS * PROMPTS * ANSWERS

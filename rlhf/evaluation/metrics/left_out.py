@@ -17,7 +17,7 @@ from rlhf.data.merge import MergedRecord
 from rlhf.evaluation.metrics.calibration import ece, nll
 from rlhf.evaluation.metrics.ood import clustered_auroc
 from rlhf.evaluation.metrics.pair_credit import credit
-from rlhf.evaluation.metrics.ranking import rank_values
+from rlhf.evaluation.metrics.ranking import spearman
 from rlhf.evaluation.metrics.scored import Results
 from rlhf.stats.arrays import Floats, Ints
 from rlhf.stats.bootstrap import DIFFERENCE, SHARE, Estimate, ResampleOptions, cluster_mean, unanimous
@@ -28,6 +28,8 @@ WORDS, BEFORE = "bag of words", "uncalibrated"
 """Other rewards on the same completions: the baseline trained in every fold, and the model's before the temperature."""
 TWICE = (-2.0, 2.0)
 """Where a difference of two correlations can lie."""
+DIGITS = 9
+"""Vote shares that agree in so many are equal."""
 DIFFERING = ("pair_accuracy", "nll", "spearman")
 """Columns of groups.csv that settings are compared by."""
 
@@ -63,20 +65,36 @@ def rows(results: Results, code: Ints, count: int) -> list[dict[str, float]]:
         count: parts.
     """
     scored, values = results.scored, pair_values(results)
-    part = code[scored.pair_group]
-    numbers, ranks, _ = rank_values(scored)
-    prompts = np.array(results.prompt_hash, dtype=object)
+    rho, prompts = share_spearman(results), np.array(results.prompt_hash, dtype=object)
     found = []
-    for number in range(count):
-        inside = part == number
-        row: dict[str, float] = {"n_pairs": int(inside.sum()), "n_prompts": len(set(prompts[code == number]))}
+    for inside, own in zip(_places(code[scored.pair_group], count), _places(code, count), strict=True):
+        row: dict[str, float] = {"n_pairs": len(inside), "n_prompts": len(set(prompts[own]))}
         row |= {name: _mean(column[inside]) for name, column in values.items()}
         for key, reward in {"ece": scored.reward, "ece_uncalibrated": results.others.get(BEFORE)}.items():
-            if reward is not None and inside.any():
+            if reward is not None and len(inside):
                 difference = (reward[scored.first] - reward[scored.second])[inside]
                 row[key] = ece(expit(difference), scored.win_prob[inside])
-        row["spearman"] = _mean(ranks["spearman"][code[numbers] == number])
+        row["spearman"] = _mean(rho[own])
         found.append(row)
+    return found
+
+
+def share_spearman(results: Results) -> Floats:
+    """Spearman [G] of the rewards and the mean vote share of the answers (Borda), over the judged answers of a record.
+
+    Of merged records it is about the votes' ranking over all records of a prompt. NaN for fewer than 3 answers, and
+    where no vote prefers any; 0 where all rewards are equal.
+    """
+    scored, size = results.scored, len(results.scored.reward)
+    sides = np.concatenate([scored.first, scored.second])
+    won = np.bincount(sides, np.concatenate([scored.win_prob, 1 - scored.win_prob]), size)
+    judged = np.bincount(sides, minlength=size)
+    found = np.full(len(scored.prompt), np.nan)
+    for group, places in enumerate(_places(scored.group, len(found))):
+        own = places[judged[places] > 0]
+        share = np.round(won[own] / judged[own], DIGITS)
+        if len(own) >= 3 and len(np.unique(share)) > 1:
+            found[group] = np.nan_to_num(spearman(scored.reward[None, own], share[None]))[0]
     return found
 
 
@@ -145,19 +163,19 @@ def gold_metrics(
     raw = results.others.get(BEFORE)
     rewards = {"": scored.reward} | ({} if raw is None else {f"{BEFORE}/": raw}) | baselines
     one, right = np.ones(len(pairs)), dict[str, Floats]()
+    apart = [own for own in _places(cluster, int(cluster.max()) + 1) if len(own)]
     for name, reward in rewards.items():
         lead = reward[better] - reward[worse]
         right[name] = credit(lead, one)
         found |= cluster_mean(right[name], cluster, **resamples, within=SHARE).keys(f"gold/{name}pair_accuracy")
         found |= clustered_auroc(-lead, lead, (cluster, cluster)).keys(f"gold/{name}auc")
-        areas = [_area(lead[cluster == code]) for code in np.unique(cluster)]
+        areas = [_area(lead[own]) for own in apart]
         found |= over_groups(areas, SHARE).keys(f"gold/{name}auc/mean")
         if reward is not scored.length:  # whose scale is no log-odds
             found |= cluster_mean(nll(lead, one), cluster, **resamples).keys(f"gold/{name}nll")
     for name in baselines:
         difference = right[""] - right[name]
-        groups = [_mean(difference[cluster == code]) for code in np.unique(cluster)]
-        found |= over_groups(groups).keys(f"gold/lead/{name.split('/')[1]}")
+        found |= over_groups([_mean(difference[own]) for own in apart]).keys(f"gold/lead/{name.split('/')[1]}")
     return {key: value for key, value in found.items() if np.isfinite(value)}
 
 
@@ -185,6 +203,11 @@ def paired(one: Path, other: Path) -> dict[str, Estimate] | None:
 def _read(path: Path) -> list[dict[str, str]]:
     with path.open(newline="", encoding="utf-8") as file:
         return sorted(csv.DictReader(file), key=lambda row: row["group"])
+
+
+def _places(code: Ints, count: int) -> list[Ints]:
+    """Where every code stands, in order."""
+    return np.split(np.argsort(code, kind="stable"), np.cumsum(np.bincount(code, minlength=count))[:-1])
 
 
 def _mean(values: Floats) -> float:

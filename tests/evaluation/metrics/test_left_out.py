@@ -1,15 +1,25 @@
 """Intervals over the groups that were left out, gold pairs, and paired differences: against numbers known by hand."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from result_sets import results_of
 from scipy.stats import ttest_1samp
-from scored_sets import pair
+from scored_sets import group, pair
 
 from rlhf.data.merge import merge
-from rlhf.evaluation.metrics.left_out import BEFORE, WORDS, gold_metrics, gold_pairs, over_groups, paired, rows
+from rlhf.evaluation.metrics.left_out import (
+    BEFORE,
+    WORDS,
+    gold_metrics,
+    gold_pairs,
+    over_groups,
+    paired,
+    rows,
+    share_spearman,
+)
 from rlhf.evaluation.metrics.scored import Scored
 from rlhf.records import Comparison, Completion
 from rlhf.records.tables import write_csv
@@ -65,6 +75,19 @@ def test_rows_are_means_over_the_pairs_and_prompts_of_a_part():
     assert two["nll"] == pytest.approx(loss + 1 / 3)
     assert two["nll_uncalibrated"] == pytest.approx(math.log1p(math.exp(-2.0)) + 2 / 3)
     assert two["ece"] == pytest.approx(abs(2 / 3 - 1 / (1 + math.exp(-1.0))))
+
+
+def test_spearman_is_about_mean_shares_of_judged_answers():
+    """Shares 1, .5 and 0 of three answers, a fourth that nobody judged; rewards 3, 1, 2: rho = 1/2."""
+    win_prob = np.array([[0, 1, 1, 0], [0, 0, 1, 0], [0, 0, 0, 0], [0, 0, 0, 0]], dtype=float)
+    one = group([3.0, 1.0, 2.0, 9.0], win_prob)
+    judged = one.observed.copy()
+    judged[3], judged[:, 3] = False, False
+    silent = replace(one, reward=np.zeros(4), observed=judged)
+    scored = Scored.from_groups([replace(one, observed=judged), silent, pair(1, 0, 1, 0, 0)])
+    found = share_spearman(results_of(scored))
+    assert found[:2].tolist() == pytest.approx([0.5, 0.0])
+    assert math.isnan(found[2])
 
 
 def argued(better, texts, prompt="p", **meta):

@@ -41,12 +41,14 @@ class LeftOut:
     """What was measured per part.
 
     folds, groups  a row per fold, and per group that was left out
+    spearman       of the rewards with the mean vote share of the answers, mean over prompts
     gold           of `rlhf.evaluation.metrics.left_out.gold_metrics`
     validation     means over the folds' validation parts
     """
 
     folds: Sequence[Row]
     groups: Sequence[Row]
+    spearman: Estimate
     gold: Mapping[str, float]
     validation: Mapping[str, float]
 
@@ -61,6 +63,7 @@ def folds(evaluation: Evaluation, left_out: LeftOut) -> Section:
         metrics |= lead.keys(f"lead/{name}")
     calibration = _column(left_out.groups, "nll") - _column(left_out.groups, "nll_uncalibrated")
     metrics |= over_groups(calibration, None).keys("folds/nll_minus_uncalibrated")
+    metrics |= left_out.spearman.keys("prompt/spearman")
     metrics = known({**metrics, **left_out.gold, **left_out.validation})
     unit, count = evaluation.unit, len(left_out.folds)
     text = (
@@ -70,7 +73,8 @@ def folds(evaluation: Evaluation, left_out: LeftOut) -> Section:
         "folds."
     )
     rows = [(f"lead over {BASELINES[name]}", ranged(*lead)) for name, lead in leads.items()]
-    tables = [Table(f"Means over {unit}s", ("", "accuracy less the baseline's"), rows), _folds(left_out)]
+    rows.append(("Spearman with the votes' ranking over all records of a prompt, mean", ranged(*left_out.spearman)))
+    tables = [Table("Out of fold", ("", "value"), rows), _folds(left_out)]
     if left_out.gold:
         tables.append(_gold(left_out.gold))
     dots = [
