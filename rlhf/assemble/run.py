@@ -50,7 +50,7 @@ def train(cfg: DictConfig) -> float:
             logger.finalize("success")
         finish_wandb()
     if run.trainer.is_global_zero:
-        print(f"run: {run.folder}", flush=True)
+        print(f"{getattr(run, 'result', 'run')}: {run.folder}", flush=True)
     if metrics.get("doctor/failed"):
         sys.exit(1)
     return metrics.get(cfg.trainer.monitor, float("nan"))

@@ -4,7 +4,7 @@ The test then asks for what training never saw, not for another wording of it.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from rlhf.data.near_duplicates import NearDuplicates, connected
@@ -76,26 +76,12 @@ class GroupSplit(FittedSplit, Shares):
 
     def fit(self, records: Iterable[Comparison]) -> None:
         """Count the records of every group, join groups that share a prompt, then cut."""
-        pairs, sizes, group_of_prompt = set[tuple[str, str]](), Counter[str](), dict[str, str]()
-        for record in records:
-            group = self._key(record)
-            sizes[group] += 1
-            pairs.add((group, group_of_prompt.setdefault(prompt_hash(record.prompt), group)))
-        first = connected(pairs)
-        joined = Counter[str]()
-        for group, size in sizes.items():
-            joined[first[group]] += size
-        best = self._best(joined)
-        self._split = {group: best[first[group]] for group in sizes}
+        first, groups = joined_groups(records, self._key)
+        best = self._best({group: prompts.total() for group, prompts in groups.items()})
+        self._split = {group: best[one] for group, one in first.items()}
 
     def _key(self, record: Comparison) -> str:
-        value = record.domain if self.key == "domain" else record.meta.get(self.key)
-        if value is None:
-            keys = ", ".join(["domain"] * (record.domain is not None) + list(record.meta))
-            remedy = f"this record has {keys}" if keys else "this record has none: use split=hash"
-            problem = f"record {record.prompt_id} has no '{self.key}' to group by"
-            raise RecordError(problem, key="split.key", remedy=remedy)
-        return str(value)
+        return group_of(record, self.key)
 
     def _best(self, sizes: Mapping[str, int]) -> dict[str, Split]:
         """Split of every group, under the best of the orders tried."""
@@ -112,6 +98,36 @@ class GroupSplit(FittedSplit, Shares):
             if least < (False, 0.01):
                 break
         return best
+
+
+def group_of(record: Comparison, key: str) -> str:
+    """What a record calls its group: its domain, or what its meta has under the key. Raises RecordError for none."""
+    value = record.domain if key == "domain" else record.meta.get(key)
+    if value is None:
+        keys = ", ".join(["domain"] * (record.domain is not None) + list(record.meta))
+        remedy = f"this record has {keys}" if keys else "this record has none: use split=hash"
+        problem = f"record {record.prompt_id} has no '{key}' to group by"
+        raise RecordError(problem, key="split.key", remedy=remedy)
+    return str(value)
+
+
+def joined_groups(
+    records: Iterable[Comparison], group: Callable[[Comparison], str]
+) -> tuple[dict[str, str], dict[str, Counter[str]]]:
+    """Groups that share a prompt as one, whatever the order of the records.
+
+    Returns:
+        Every group -> the smallest name of those it is one with; and that name -> records of every prompt (hash).
+    """
+    pairs, prompts, home = set[tuple[str, str]](), Counter[str](), dict[str, str]()
+    for record in records:
+        name, prompt = group(record), prompt_hash(record.prompt)
+        prompts[prompt] += 1
+        pairs.add((name, home.setdefault(prompt, name)))
+    first, found = connected(pairs), dict[str, Counter[str]]()
+    for prompt, count in prompts.items():
+        found.setdefault(first[home[prompt]], Counter())[prompt] = count
+    return first, found
 
 
 def _wanted(val: float, test: float, sizes: Mapping[str, int]) -> dict[Split, float]:

@@ -13,6 +13,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rlhf.data.source import RecordStream
 from rlhf.data.spill import BUCKETS, Spill
 from rlhf.records import Comparison, Completion, Vote, as_messages, prompt_hash
 
@@ -70,6 +71,13 @@ class Merger:
             for records, _ in prompts.values():
                 yield merge(records)
             file.close()
+
+
+def merged_records(stream: RecordStream) -> Iterator[MergedRecord]:
+    """All records of a stream, those of one prompt as one; prompts that come once first. The stream is read twice."""
+    merger = Merger(stream.records())
+    yield from (merge([record]) for record in stream.records() if not merger.takes(record))
+    yield from merger.merged()
 
 
 def merge(records: Sequence[Comparison]) -> MergedRecord:

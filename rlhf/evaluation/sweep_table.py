@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from rlhf.evaluation.metrics.left_out import paired
 from rlhf.records.tables import markdown, write_csv
 
 KEYS = (
@@ -22,6 +23,9 @@ CHOSEN_BY = "val/pair_accuracy"
 
 SWEEP_METRICS_FILE = "headline.json"
 """A task that measures something else than KEYS names its own, a list, in this file of its run folder."""
+
+GROUPS_FILE = "groups.csv"
+"""What a cross-validation says of every group that it left out."""
 
 FIXED = ("job", "status", "overrides", "folder")
 
@@ -62,11 +66,41 @@ def write_comparison(root: Path) -> tuple[Path, Path]:
     named = dict.fromkeys(key for path in paths for key in json.loads(path.read_text(encoding="utf-8")))
     keys = tuple(named) or KEYS
     jobs = compare(folders, keys)
+    differences = _differences(jobs)
     columns = ["job", "status", "overrides", *_settings(jobs, keys), *keys, "folder"]
+    columns += dict.fromkeys(key for found in differences.values() for key in found)
     table, page = root / "comparison.csv", root / "comparison.md"
-    write_csv(table, jobs, columns)
-    page.write_text(_markdown(jobs, keys), encoding="utf-8")
+    write_csv(table, [job | differences.get(job["job"], {}) for job in jobs], columns)
+    page.write_text(_markdown(jobs, keys) + _paired(differences), encoding="utf-8")
     return table, page
+
+
+def _differences(jobs: Sequence[Job]) -> dict[str, dict[str, float]]:
+    """Job -> `<key>/minus_<first job>` with its ends, of cross-validations on the folds of the first of them."""
+    paths = {job["job"]: Path(job["folder"]) / GROUPS_FILE for job in jobs if job["status"] == "done"}
+    (first, one), *others = [(job, path) for job, path in paths.items() if path.is_file()] or [("", Path())]
+    found: dict[str, dict[str, float]] = {}
+    for job, path in others:
+        values = (d.keys(f"{key}/minus_{first}") for key, d in (paired(one, path) or {}).items())
+        found[job] = {name: number for several in values for name, number in several.items()}
+    return found
+
+
+def _paired(differences: Mapping[str, Mapping[str, float]]) -> str:
+    """The same as a table; "" where nothing is compared."""
+    keys = dict.fromkeys(k for found in differences.values() for k in found if "/ci_" not in k)
+    if not keys:
+        return ""
+    rows = [
+        [job, *(f"{d[k]:+.4f} [{d[f'{k}/ci_low']:+.4f}, {d[f'{k}/ci_high']:+.4f}]" if k in d else "" for k in keys)]
+        for job, d in differences.items()
+    ]
+    other = [job for job, found in differences.items() if not found]
+    note = f"Job {', '.join(other)}: other folds, not compared.\n" if other else ""
+    return (
+        "\nDifferences on the same folds, paired by the group that was left out, each group once; 95% Student's "
+        f"intervals over groups, each row alone:\n\n{markdown(['job', *keys], rows)}{note}"
+    )
 
 
 def _settings(jobs: Sequence[Job], keys: Sequence[str]) -> list[str]:

@@ -111,3 +111,26 @@ def test_a_task_that_measures_something_else_names_what_its_jobs_are_compared_by
     text = page.read_text()
     assert "| 1 | done | 0.1 | 1 | 1.5000 |" in text
     assert "Bold" not in text
+
+
+def left_out(root, number, accuracy, folds=(0, 0, 1)):
+    folder = job(root, number, [f"loss=l{number}"], 0.5)
+    rows = [f"g{i},{fold},{a},{1 - a}" for i, (a, fold) in enumerate(zip(accuracy, folds, strict=True))]
+    (folder / "groups.csv").write_text("\n".join(["group,fold,pair_accuracy,nll", *rows]))
+
+
+def test_cross_validations_on_the_same_folds_are_compared_by_the_group_that_was_left_out(tmp_path):
+    """Differences .1 .2 .3: mean .2, s = .1, and t(2) = 4.3027."""
+    left_out(tmp_path, 0, [0.5, 0.6, 0.4])
+    left_out(tmp_path, 1, [0.6, 0.8, 0.7])
+    left_out(tmp_path, 2, [0.6, 0.8, 0.7], folds=(0, 1, 1))
+    table, page = write_comparison(tmp_path)
+    first, second, third = csv.DictReader(table.open())
+    half = 4.3027 * 0.1 / 3**0.5
+    for key, mean in (("pair_accuracy", 0.2), ("nll", -0.2)):
+        found = [float(second[f"{key}/minus_0{end}"]) for end in ("", "/ci_low", "/ci_high")]
+        assert found == pytest.approx([mean, mean - half, mean + half], abs=1e-4)
+        assert first[f"{key}/minus_0"] == third[f"{key}/minus_0"] == ""
+    text = page.read_text()
+    assert "| 1 | +0.2000 [-0.0484, +0.4484] | -0.2000 [-0.4484, +0.0484] |" in text
+    assert "Job 2: other folds, not compared." in text

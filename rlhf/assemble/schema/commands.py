@@ -92,6 +92,7 @@ class Train(Command):
     runs: str = key("runs", "where run folders go")
     batches: Batches
     task: groups.TaskSettings
+    split: groups.SplitSettings
     optimizer: Optimizer
     trainer: Trainer
     shaping: groups.Shaping

@@ -83,6 +83,21 @@ class TaskSettings(Settings):
     plan: Plan
 
 
+class SplitSettings(Settings):
+    """Folds; splitters by share check theirs together."""
+
+    k: AtLeastTwo | None
+    fold: NonNegativeInt
+
+    @field_validator("fold")
+    @classmethod
+    def _one_of_k(cls, fold: int, info: ValidationInfo) -> int:
+        k = info.data.get("k")
+        if k is not None and fold >= k:
+            raise refuse(f"{fold}: there are split.k={k} folds, from 0", remedy=f"0 to {k - 1}")
+        return fold
+
+
 class Build(Settings):
     """`optimizer.build`."""
 

@@ -52,7 +52,8 @@ class Scored:
     """G groups, N completions, P labelled pairs (first before second in the stored order).
 
     per completion [N]  group, reward, length (characters or tokens), rank (-1 = not ranked)
-    per group [G]       prompt (code of the prompt: groups may share one), domain (code, -1 = none)
+    per group [G]       prompt (code of the prompt: groups may share one; what intervals resample, so that it may number
+                        groups of prompts too), domain (code, -1 = none)
     per pair [P]        first, second (indices of completions), win_prob (of the first), tie_prob, votes
     domains             names behind the codes
     """

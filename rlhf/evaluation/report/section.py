@@ -45,6 +45,7 @@ class Evaluation:
                  the report
     look_up      numbers of records -> the records themselves, read again
     part         which part of the data this is
+    unit         what `results.scored.prompt` numbers and intervals resample: prompts, or groups of them
     samples, seed  of the bootstrap
     """
 
@@ -59,6 +60,7 @@ class Evaluation:
     models: Sequence[ScoreSource] = ()
     look_up: Callable[[Collection[int]], Mapping[int, Comparison]] = lambda _: {}
     part: str = "test"
+    unit: str = "prompt"
     samples: int = 1000
     seed: int = 0
 

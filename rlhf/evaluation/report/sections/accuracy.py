@@ -23,11 +23,11 @@ GIVEN = ("domain", "source pair", "length")
 CUT = ("length", "margin")
 """Kinds of slices that are cut at quantiles of the set."""
 NOTE = (
-    "95 % intervals resample prompts; where all prompts agree they are exact binomial ones over prompts. Equal "
+    "95 % intervals resample {unit}s; where all {unit}s agree they are exact binomial ones over them. Equal "
     "rewards count one half; pairs whose votes are even have no right answer and are left out of accuracies."
 )
 SLICES = (
-    "Where is the model better, where worse? p asks whether a slice differs from the rest; it is clustered by prompt "
+    "Where is the model better, where worse? p asks whether a slice differs from the rest; it is clustered by {unit} "
     "and corrected over all slices below (Holm)."
 )
 HEADINGS = {
@@ -50,7 +50,7 @@ def accuracy(evaluation: Evaluation) -> Section:
     )  # fmt: skip
     rows = [(name, estimate(m, key)) for name, key in names if key in m]
     colours = [BLUE if i == 0 else AMBER if "annotator" in name else FAINT for i, (name, _) in enumerate(rows)]
-    note = NOTE
+    note = NOTE.format(unit=evaluation.unit)
     if m.get("baseline/majority", 0) > ONE_SIDED:
         note += " The file stores the winner on one side: always choosing that side means nothing."
     cells = [(name, ranged(*value)) for name, value in rows]
@@ -86,9 +86,9 @@ def slices(evaluation: Evaluation) -> Section | None:
     metrics: dict[str, float] = {}
     for kind, several in found.items():
         rows = [(p.label, p.pairs, p.prompts, ranged(*p.accuracy), p_value(next(adjusted))) for p in several]
-        tables.append(Table(HEADINGS[kind], (kind, "pairs", "prompts", "accuracy", "p"), rows))
+        tables.append(Table(HEADINGS[kind], (kind, "pairs", f"{evaluation.unit}s", "accuracy", "p"), rows))
         metrics |= _metrics(kind, several, evaluation.metrics)
-    text = SLICES
+    text = SLICES.format(unit=evaluation.unit)
     candidates = [(p, kind) for kind in GIVEN for p in found.get(kind, ()) if p.prompts >= FEW]
     if candidates:
         worst, kind = min(candidates, key=lambda c: c[0].accuracy.value)
@@ -96,8 +96,8 @@ def slices(evaluation: Evaluation) -> Section | None:
         lowest = Estimate(worst.accuracy.value, *ends)
         metrics |= known(lowest.keys("pair_accuracy/worst_part"))
         text = (
-            f"{text}\n\nThe worst slice that is known beforehand, with at least {FEW} prompts: {kind} {worst.label}, "
-            f"{ranged(*lowest)} on {worst.pairs} pairs. It is the lowest of {len(candidates)}, and "
+            f"{text}\n\nThe worst slice that is known beforehand, with at least {FEW} {evaluation.unit}s: {kind} "
+            f"{worst.label}, {ranged(*lowest)} on {worst.pairs} pairs. It is the lowest of {len(candidates)}, and "
             "would be low by chance too: the interval holds for the worst slice whichever it is."
         )
     dotted = [(f"{kind}: {p.label}", p.accuracy) for kind, several in found.items() for p in several[:8]]
@@ -151,37 +151,38 @@ def _prompts_known(evaluation: Evaluation) -> dict[str, int]:
 
 
 def _words(evaluation: Evaluation, m: Mapping[str, float]) -> str:
-    counts, prompts = evaluation.results.counts, m["n_prompts"]
+    counts, prompts, units = evaluation.results.counts, m["n_prompts"], m.get("n_clusters", m["n_prompts"])
     if "pair_accuracy" not in m:
         return "No pair of this set has a right answer: its votes are even, or there are none."
     words = m.get("baseline/bag_of_words")
-    beside = "" if words is None else f" A bag of words that learned from the run's training votes reaches {words:.3f}."
-    if prompts < 2:
-        beside += " One prompt says nothing about others, so there are no intervals."
+    beside = "" if words is None else f" A bag of words that learned from the same training votes reaches {words:.3f}."
+    if units < 2:
+        beside += f" One {evaluation.unit} says nothing about others, so there are no intervals."
     few = (
-        f"\n\nOnly {prompts:.0f} prompts: intervals resample them and are widened as so few demand; no p value "
-        f"can lie below {2 ** (1 - prompts):.2g}."
-        if 1 < prompts < 2 * FEW
+        f"\n\nOnly {units:.0f} {evaluation.unit}s: intervals resample them and are widened as so few demand; no p "
+        f"value can lie below {2 ** (1 - units):.2g}."
+        if 1 < units < 2 * FEW
         else ""
     )
     dropped = sum(n for name, n in counts.items() if name.startswith("dropped/"))
     return (
         f"{_met_before(evaluation)}On {m['n_pairs']:.0f} labelled pairs of {prompts:.0f} "
         f"prompt{'s' * (prompts > 1)} the model agrees with the majority of the votes in {cell(m, 'pair_accuracy')} of "
-        f"the {m['n_pairs'] - m.get('n_gold_ties', 0):.0f} decided ones.{_lead(m)}{beside}\n\n"
+        f"the {m['n_pairs'] - m.get('n_gold_ties', 0):.0f} decided ones.{_lead(m, evaluation.unit)}{beside}\n\n"
         f"{counts.get('records', 0)} records were read, {dropped} of them had nothing to evaluate, and "
         f"{counts.get('completions_too_long', 0)} completions were too long to be read.{few}"
     )
 
 
-def _lead(m: Mapping[str, float]) -> str:
+def _lead(m: Mapping[str, float], unit: str) -> str:
     """The lead over the longer answer, and whether it is significant; "" where it has no interval."""
     key = "pair_accuracy/minus_length"
     if f"{key}/ci_low" not in m:
         return ""
     value, low, high = estimate(m, key)
+    units = m.get("n_clusters", m["n_prompts"])
     sure = (
-        f": {m['n_prompts']:.0f} prompts are too few to call that significant." if m["n_prompts"] < ENOUGH
+        f": {units:.0f} {unit}s are too few to call that significant." if units < ENOUGH
         else ", which is significant." if low > 0
         else ": it is worse than that." if high < 0
         else ", which is not significant."

@@ -68,7 +68,7 @@ def calibration(evaluation: Evaluation) -> Section | None:
         f"Errors are symmetric in the two sides. {of_ensemble(evaluation)}"
     ).rstrip()
     rows = [(name, cell(m, key), cell(m, before)) for name, key, before in ROWS]
-    words = (RAW if raw else "", verdict(m), "" if t == 1 else what_temperature_did(m))
+    words = (RAW if raw else "", verdict(m), what_temperature_did(m) if m["nll/minus_uncalibrated"] else "")
     return Section(
         "Calibration",
         "\n\n".join(part for part in words if part),
