@@ -18,7 +18,7 @@ from rlhf.stats.arrays import Bools, Ints
 
 
 @dataclass(frozen=True)
-class Limits:
+class GroupLimits:
     """The largest group of a step.
 
     completions  at most
@@ -58,7 +58,7 @@ class Part:
     pairs: Bools | None = None
 
 
-def separated(related: Bools, prompt: int, responses: Sequence[int], limits: Limits) -> list[Part]:
+def separated(related: Bools, prompt: int, responses: Sequence[int], limits: GroupLimits) -> list[Part]:
     """A group as parts that lose no judged pair: whole where it fits.
 
     Args:
@@ -84,7 +84,9 @@ def separated(related: Bools, prompt: int, responses: Sequence[int], limits: Lim
     return [*parts, Part(sorted(together))] if together else parts
 
 
-def _cut_once(related: Bools, places: list[int], prompt: int, responses: Sequence[int], limits: Limits) -> list[Part]:
+def _cut_once(
+    related: Bools, places: list[int], prompt: int, responses: Sequence[int], limits: GroupLimits
+) -> list[Part]:
     """Blocks of pairs, by breadth: a star's leaves beside their centre. A dense component stays whole."""
     inner = related[np.ix_(places, places)]
     k = len(places)

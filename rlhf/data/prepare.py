@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from rlhf.data.augment import Augment
-from rlhf.data.blocks import Limits, Part, chance, separated
+from rlhf.data.blocks import GroupLimits, Part, chance, separated
 from rlhf.data.merge import MergedRecord, Merger, merge
 from rlhf.data.render import Encoded, Renderer
 from rlhf.data.source import RecordSource
@@ -71,7 +71,7 @@ class Grouping:
     """
 
     merge: bool = True
-    limits: Limits | None = field(default=Limits(16))  # immutable
+    limits: GroupLimits | None = field(default=GroupLimits(16))  # immutable
 
 
 MERGED = Grouping()
@@ -213,7 +213,7 @@ def _readable_together(group: MergedRecord, renderer: Renderer) -> list[MergedRe
 
 def prepare_one(
     record: Comparison, *, aggregation: Aggregation, renderer: Renderer, audit: Audit, parts: Parts = (),
-    limits: Limits | None = None,
+    limits: GroupLimits | None = None,
 ) -> list[Row]:  # fmt: skip
     """The row of one record; several where it is cut, none where nothing is left to learn from: `audit` says why.
 
@@ -273,7 +273,9 @@ def _weights(label: Label) -> Floats:
     return label.observed.astype(float) if label.pair_weight is None else label.pair_weight
 
 
-def _cut_rows(record: Comparison, label: Label, encoded: Encoded, limits: Limits | None, audit: Audit) -> Iterator[Row]:
+def _cut_rows(
+    record: Comparison, label: Label, encoded: Encoded, limits: GroupLimits | None, audit: Audit
+) -> Iterator[Row]:
     """Rows of parts that no vote connects, where one would be too large."""
     rated = np.isfinite(label.score).any(1)
     ranked = label.rank >= 0

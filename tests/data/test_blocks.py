@@ -5,7 +5,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from rlhf.data.blocks import Limits, chance, drawn, separated, sizes
+from rlhf.data.blocks import GroupLimits, chance, drawn, separated, sizes
 
 
 def graph(k, *edges):
@@ -31,14 +31,14 @@ def held(parts, related):
 
 def test_a_group_that_fits_stays_whole_even_where_nothing_connects_it():
     related = graph(4, (0, 1))
-    (part,) = separated(related, 5, [1] * 4, Limits(4))
+    (part,) = separated(related, 5, [1] * 4, GroupLimits(4))
     assert part.places == [0, 1, 2, 3]
     assert part.pairs is None
 
 
 def test_what_no_vote_connects_is_separated_and_what_nobody_judged_is_left_out():
     related = graph(9, (0, 5), (1, 2), (2, 3), (6, 7))
-    parts = separated(related, 5, [1] * 9, Limits(4))
+    parts = separated(related, 5, [1] * 9, GroupLimits(4))
     assert (held(parts, related) == related).all()
     assert all(len(p.places) <= 4 for p in parts)
     assert sorted(i for p in parts for i in p.places) == [0, 1, 2, 3, 5, 6, 7]
@@ -47,7 +47,7 @@ def test_what_no_vote_connects_is_separated_and_what_nobody_judged_is_left_out()
 def test_an_answer_that_was_rated_alone_is_kept():
     related = graph(5, (0, 1))
     related[4, 4] = True
-    assert 4 in {i for p in separated(related, 5, [1] * 5, Limits(3)) for i in p.places}
+    assert 4 in {i for p in separated(related, 5, [1] * 5, GroupLimits(3)) for i in p.places}
 
 
 SPARSE = {
@@ -62,7 +62,7 @@ SPARSE = {
 @pytest.mark.parametrize("most", [2, 5, 8])
 def test_sparse_groups_are_cut_once_and_every_pair_is_in_exactly_one_block(name, most):
     related = SPARSE[name]
-    parts = separated(related, 5, [1] * 40, Limits(most))
+    parts = separated(related, 5, [1] * 40, GroupLimits(most))
     assert (held(parts, related) == related).all()
     assert max(len(p.places) for p in parts) <= most
     pairs = related.sum() // 2
@@ -70,23 +70,23 @@ def test_sparse_groups_are_cut_once_and_every_pair_is_in_exactly_one_block(name,
 
 
 def test_a_star_repeats_only_its_centre():
-    parts = separated(SPARSE["star"], 5, [1] * 40, Limits(8))
+    parts = separated(SPARSE["star"], 5, [1] * 40, GroupLimits(8))
     assert sum(len(p.places) for p in parts) == 39 + len(parts) == 39 + 6
 
 
 def test_a_dense_group_stays_whole_to_be_drawn():
-    (part,) = separated(full(33), 5, [1] * 33, Limits(8))
+    (part,) = separated(full(33), 5, [1] * 33, GroupLimits(8))
     assert part.places == list(range(33))
 
 
 def test_the_token_budget_cuts_too_and_two_answers_are_always_allowed():
-    limits = Limits(8, tokens=30)
+    limits = GroupLimits(8, tokens=30)
     assert limits.blocks(10, [5] * 8) == 2
     assert limits.longest(10, [5] * 8, 2) == 30
-    assert Limits(8, tokens=10).fits(10, [50, 50])
+    assert GroupLimits(8, tokens=10).fits(10, [50, 50])
     assert limits.blocks(10, [20, 1, 1, 1]) == 2, "the two longest may meet"
     with pytest.raises(ValueError, match="max_group=1"):
-        Limits(1)
+        GroupLimits(1)
 
 
 @pytest.mark.parametrize(("k", "blocks"), [(5, 2), (6, 3), (7, 2), (9, 4)])

@@ -13,7 +13,7 @@ from reward_modules import build_module
 from rlhf.data import merge as merging
 from rlhf.data.augment import AS_THEY_ARE
 from rlhf.data.batch import Batch
-from rlhf.data.blocks import Limits
+from rlhf.data.blocks import GroupLimits
 from rlhf.data.collate import BlockRows, collate
 from rlhf.data.datamodule import PreferenceData
 from rlhf.data.merge import Merger, merge
@@ -79,7 +79,7 @@ def renderer():
 
 
 def prepared(renderer, *records, merge=True, most=100, aggregation=soft, augment=AS_THEY_ARE):
-    grouping = Grouping(merge, Limits(most) if merge else None)
+    grouping = Grouping(merge, GroupLimits(most) if merge else None)
     work = Preparation(Held(*records), aggregation, soft, HashSplit(val=0, test=0), renderer, augment, grouping)
     return [row for _, row in work.rows()], work.as_dict()
 
@@ -318,7 +318,7 @@ def loader(cache, renderer, *records, most=3, **settings):
     others = [pair(0, 1, prompt=f"other {n}") for n in range(60)]
     data = PreferenceData(
         source=Held(*records, *others), aggregation=soft, splitter=HashSplit(val=0.2, test=0.2), renderer=renderer,
-        cache=cache, grouping=Grouping(True, Limits(most, options.get("batch_tokens"))), **options,
+        cache=cache, grouping=Grouping(True, GroupLimits(most, options.get("batch_tokens"))), **options,
     )  # fmt: skip
     data.setup()
     return data

@@ -86,7 +86,7 @@ def data_of(cfg: DictConfig, renderer: Renderer, *, source: Any = None, labels: 
 
     Such labels are about single records: those of a prompt are then not merged.
     """
-    from rlhf.data.blocks import Limits
+    from rlhf.data.blocks import GroupLimits
     from rlhf.data.datamodule import PreferenceData
     from rlhf.data.prepare import Grouping
     from rlhf.data.weighing import prompts
@@ -94,7 +94,7 @@ def data_of(cfg: DictConfig, renderer: Renderer, *, source: Any = None, labels: 
 
     loss = hydra.utils.instantiate(cfg.task.get("loss") or cfg.loss)
     merge = cfg.merge and labels is None
-    limits = Limits(cfg.max_group, cfg.batches.batch_tokens) if merge else None
+    limits = GroupLimits(cfg.max_group, cfg.batches.batch_tokens) if merge else None
 
     return PreferenceData(
         source=source or hydra.utils.instantiate(cfg.data),
