@@ -87,7 +87,8 @@ class EvaluationRun:
                 f"no record of this data has anything to evaluate ({dict(found.counts)}): choose another part=, or "
                 "the votes are missing"
             )
-        found = replace(found, counts={**found.counts, **self.learned(set(found.prompt_hash))})
+        counted = getattr(self.scoring.source, "counts", {})
+        found = replace(found, counts={**found.counts, **self.learned(set(found.prompt_hash)), **counted})
         temperatures = self._temperatures()
         t = temperatures[self.scoring.source.name]
         shifts = {name: self._results("main", name) for name in self.shifts}

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from transformers import AutoModel, AutoTokenizer
 
+from rlhf.data.distinct import key_of
 from rlhf.data.render import Renderer
 from rlhf.data.token_layout import padded
 from rlhf.models.backbone import Backbone
@@ -97,12 +98,16 @@ def hidden_states(
             f"{len(lost)} answers are longer than max_length={renderer.max_length} tokens allows (first: "
             f"{texts[lost[0]][1][:60]!r}...): raise max_length"
         )
+    keys, same = np.unique([key_of(e.prompt, e.responses[0]) for e in encoded], return_inverse=True)
+    first = np.zeros(len(keys), np.int64)
+    first[same[::-1]] = np.arange(len(encoded))[::-1]
+    encoded = [encoded[i] for i in first]  # every distinct text once
     order = sorted(range(len(encoded)), key=lambda i: len(encoded[i].prompt) + len(encoded[i].responses[0]))
     layout = backbone.with_surface(partial(padded, pad_id=int(renderer.tokenizer.pad_token_id)))
-    out = np.empty((len(texts), backbone.hidden_size), np.float32)
+    out = np.empty((len(encoded), backbone.hidden_size), np.float32)
     for start in range(0, len(order), batch_size):
         rows = order[start : start + batch_size]
         block = [encoded[i] for i in rows]
         tokens = layout([e.prompt for e in block], [e.responses for e in block])
         out[rows] = backbone(tokens).float().numpy()
-    return out
+    return out[same]

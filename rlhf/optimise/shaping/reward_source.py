@@ -10,10 +10,10 @@ from sklearn.covariance import LedoitWolf
 from torch import Tensor
 
 import rlhf
-from rlhf.data.render import Encoded
 from rlhf.optimise.shaping.ensemble import normalise
 from rlhf.records import Prompt
 from rlhf.reward.scoring.engine import GroupScores, joined
+from rlhf.reward.scoring.once import ScoreMemo
 from rlhf.reward.scoring.scorer import Scorer
 from rlhf.stats.arrays import Floats
 
@@ -95,20 +95,14 @@ class RunReward:
 
 
 def _scores(scorer: Scorer, prompts: Sequence[Prompt], texts: Sequence[str]) -> GroupScores:
-    """Scores in the order of the texts, each rendered alone; a prompt that several of them answer is read once."""
-    answers: dict[tuple[int, ...], list[tuple[int, list[int]]]] = {}
-    for place, (prompt, text) in enumerate(zip(prompts, texts, strict=True)):
+    """Scores in the order of the texts, each rendered alone; equal answers, and a shared prompt, are read once."""
+    groups = []
+    for prompt, text in zip(prompts, texts, strict=True):
         encoded = scorer.renderer.encode(prompt, [text])
         if not encoded.kept:
             raise ValueError(
                 f"a completion of {len(text)} characters is longer than the reward model reads: "
                 "lower task.max_new_tokens"
             )
-        answers.setdefault(tuple(encoded.prompt), []).append((place, encoded.responses[0]))
-    groups = [
-        Encoded(list(prompt), [ids for _, ids in some], list(range(len(some))), 0, 0)
-        for prompt, some in answers.items()
-    ]
-    order = torch.tensor([place for some in answers.values() for place, _ in some]).argsort()
-    found = joined(list(scorer.engine.score(groups)))
-    return GroupScores(found.reward[order], found.members[..., order], found.states[order])
+        groups.append(encoded)
+    return joined(ScoreMemo(scorer.engine).score(groups))

@@ -1,7 +1,7 @@
 """Scores of a pool, streamed to disk: one Parquet file per process, memory of one batch, a pool of any size."""
 
 from collections.abc import Iterable, Iterator
-from itertools import islice, tee
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +9,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch.distributed as dist
 
+from rlhf.data.render import Encoded
 from rlhf.data.source import RecordStream
 from rlhf.records import Comparison
+from rlhf.reward.scoring.engine import GroupScores
+from rlhf.reward.scoring.once import ScoreMemo
 from rlhf.reward.scoring.scorer import Scorer
 
 SCHEMA = pa.schema(
@@ -24,6 +27,7 @@ SCHEMA = pa.schema(
 )
 """`reward` is null for a completion too long to be read; `members` is empty where there is one head."""
 WRITTEN_TOGETHER = 1000  # rows of one write
+SCORED_TOGETHER = 256  # records that go to the engine together
 
 
 def score_pool(scorer: Scorer, source: RecordStream, folder: str | Path) -> pa.Table:
@@ -68,17 +72,24 @@ def read_scores(folder: str | Path) -> pa.Table:
 
 def _rows(scorer: Scorer, records: Iterable[tuple[int, Comparison]]) -> Iterator[dict[str, Any]]:
     """One row per completion."""
-    encode = scorer.renderer.encode
-    read, known = tee((i, r, encode(r.prompt, [c.text for c in r.completions])) for i, r in records)
-    for found, (number, record, group) in zip(scorer.engine.score(g for *_, g in read), known, strict=True):
-        reward, members = found.reward.tolist(), found.members.T.tolist() if found.members.ndim == 2 else []
-        places = {k: n for n, k in enumerate(group.kept)}
-        for k, completion in enumerate(record.completions):
-            n = places.get(k)
-            yield {
-                "record": number,
-                "prompt_id": record.prompt_id,
-                "completion_id": completion.id,
-                "reward": None if n is None else reward[n],
-                "members": [] if n is None or not members else members[n],
-            }
+    encode, memo = scorer.renderer.encode, ScoreMemo(scorer.engine)
+    stream = iter(records)
+    while block := list(islice(stream, SCORED_TOGETHER)):
+        groups = [encode(r.prompt, [c.text for c in r.completions]) for _, r in block]
+        for (number, record), group, found in zip(block, groups, memo.score(groups), strict=True):
+            yield from _of_record(number, record, group, found)
+
+
+def _of_record(number: int, record: Comparison, group: Encoded, found: GroupScores) -> Iterator[dict[str, Any]]:
+    """One row per completion of a record."""
+    reward, members = found.reward.tolist(), found.members.T.tolist() if found.members.ndim == 2 else []
+    places = {k: n for n, k in enumerate(group.kept)}
+    for k, completion in enumerate(record.completions):
+        n = places.get(k)
+        yield {
+            "record": number,
+            "prompt_id": record.prompt_id,
+            "completion_id": completion.id,
+            "reward": None if n is None else reward[n],
+            "members": [] if n is None or not members else members[n],
+        }

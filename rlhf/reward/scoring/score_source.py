@@ -16,6 +16,7 @@ from rlhf.models.names import not_found
 from rlhf.models.reward_model import RewardModel
 from rlhf.records import Comparison, RecordError
 from rlhf.reward.scoring.engine import GroupScores
+from rlhf.reward.scoring.once import ScoreMemo
 from rlhf.reward.scoring.scorer import Scorer
 from rlhf.stats.arrays import Floats
 
@@ -33,11 +34,17 @@ class RunSource:
     def __init__(self, name: str, scorer: Scorer, *, calibrated: bool = True, bias: float = 0.0) -> None:
         self.name, self.scorer, self.bias = name, scorer, bias
         self.calibration: Calibration | None = scorer.calibration if calibrated else None
+        self._memo = ScoreMemo(scorer.engine)
 
     def score(self, records: Sequence[Comparison]) -> list[Scores]:
         """Rewards, members, states and detectors of every record's completions; NaN where one is too long."""
         groups = self._encoded(records)
-        return list(map(self._scores, records, groups, self.scorer.engine.score(groups)))
+        return list(map(self._scores, records, groups, self._memo.score(groups)))
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Completions that were asked for, and those that the model read: each distinct text once."""
+        return {"completions": self._memo.completions, "encodings": self._memo.encodings}
 
     def fit_reference(self, records: Sequence[Comparison], held_out: Sequence[Comparison]) -> None:
         """Statistics of the states of training records, for a model that came without; all pairs count as labelled."""

@@ -145,8 +145,11 @@ def _baselines(evaluation: Evaluation) -> dict[str, float]:
 
 
 def _prompts_known(evaluation: Evaluation) -> dict[str, int]:
-    """How many of the evaluated prompts the models know from training and validation, where that can be known."""
-    names = ("prompts_trained", "prompts_validated")
+    """How many of the evaluated prompts the models know from training and validation, and what scoring cost.
+
+    Each where it can be known: `n_encodings` texts were read for `n_completions` that were asked for.
+    """
+    names = ("prompts_trained", "prompts_validated", "completions", "encodings")
     return {f"n_{n}": evaluation.results.counts[n] for n in names if n in evaluation.results.counts}
 
 
