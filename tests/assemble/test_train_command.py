@@ -45,7 +45,8 @@ def test_a_run_leaves_everything_the_contract_names(train, capsys):
     counts = report["rows"]["train"]
     dropped = sum(n for name, n in counts.items() if name.startswith("dropped/"))
     assert counts["records"] == counts["kept"] + dropped  # nothing is lost uncounted
-    assert sum(r["records"] for r in report["rows"].values()) == 200
+    assert sum(split["records"] for split in report["splits"]["splits"].values()) == 200
+    assert counts["records"] <= report["merge/records_before"] + dropped
     assert report["splits"]["prompts_in_several_splits"] == 0  # no leak between splits
 
 

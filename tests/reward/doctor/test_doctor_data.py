@@ -55,7 +55,7 @@ DEFECTS = [
     ("identical pairs", "FAIL", [*SOUND[:-1], record(29, good="No.")], {}, "both sides to one text"),
     ("prompt leak", "FAIL", [*SOUND, record(32, prompt=" question 1? ")], {}, "split=near_duplicate"),
     ("answers too long", "FAIL", [*SOUND[:-4], *(record(i, good="x" * 200) for i in range(26, 30))], {}, "max_length"),
-    ("prompts trimmed", "warn", [*SOUND[:-2], *(record(i, prompt="q" * 200) for i in (28, 29))], {}, "max_length"),
+    ("prompts trimmed", "warn", [*SOUND[:-2], *(record(i, prompt=str(i) * 100) for i in (28, 29))], {}, "max_length"),
     ("special tokens in texts", "warn", [*SOUND[:-1], record(29, good="</s> ends a text")], {}, "escaping"),
     ("special tokens in texts", "warn", [*SOUND[:-1], record(29, prompt="What is <pad> for?")], {}, "escaping"),
     ("one begin token", "FAIL", SOUND, {"template": "{{ bos_token }}" + CLOSED}, "print the begin token once"),
