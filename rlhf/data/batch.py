@@ -5,6 +5,7 @@
     N   completions in the batch, all groups together (N = candidate.sum())
     T   tokens of the longest row
     A   attributes (Likert criteria); 0 where there are none
+    R   rankings of the group that has most
     M   members of an ensemble; a leading dimension of rewards wherever there is one
     S   segments of a packed row: runs of tokens that attend to each other (a prompt, a completion, or both)
 
@@ -55,8 +56,10 @@ class Target(Moves):
     weight     how much the group counts in the loss; 1 unless the aggregation says otherwise
     pair_weight   how much each observed pair counts: the number of records that compared it, over the probability
                that a block holds it; symmetric, 0 where not observed; None = 1 each
-    ranked_set    number of the set of completions that votes of three or more ranked together, -1 = none; None = all
-               that have a rank are one set
+    rankings   place of each completion in each ranking that was voted: 0 = best, equal = tied, -1 = not in it (padding
+               too). A vote on three or more is a ranking, and so is one on two of these; None = `rank` is the only one
+    ranking_weight   how much each counts: those of the same completions together 1, or the number of records that
+               ranked them, over the probability of a block; 0 for padding
     prompt_pairs  weight of all pairs of the group's prompt, of which a block holds some; None = the group holds all
     """
 
@@ -70,7 +73,8 @@ class Target(Moves):
     weight: Float[Tensor, " B"]
     pair_weight: Float[Tensor, "B K K"] | None = None
     prompt_pairs: Float[Tensor, " B"] | None = None
-    ranked_set: Int[Tensor, "B K"] | None = None
+    rankings: Int[Tensor, "B R K"] | None = None
+    ranking_weight: Float[Tensor, "B R"] | None = None
 
     def __len__(self) -> int:
         """Number of groups B."""

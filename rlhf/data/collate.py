@@ -11,7 +11,7 @@ from rlhf.data.batch import Batch, Target, TextBatch
 from rlhf.data.order import Block
 from rlhf.data.store import Rows
 from rlhf.data.token_layout import Layout
-from rlhf.labels.label import MATRICES, ranks_among
+from rlhf.labels.label import MATRICES, rankings_among, ranks_among
 
 Columns = Mapping[str, Sequence[Any]]
 """Column name -> one value per group, as `rlhf.data.prepare.SCHEMA` names them, and `row`."""
@@ -24,12 +24,17 @@ def targets(columns: Columns) -> Target:
     if len(attributes) > 1:
         raise ValueError(f"groups of one batch have different numbers of attributes: {sorted(attributes)}")
     shape = (len(sizes), max(sizes))
-    rank, sets = np.full((2, *shape), -1, dtype=np.int64)
+    rank = np.full(shape, -1, dtype=np.int64)
+    most = max(map(len, columns["ranking_weight"]))
+    rankings = np.full((len(sizes), most, shape[1]), -1, dtype=np.int64)
+    ranking_weight = np.zeros((len(sizes), most), dtype=np.float32)
     candidate = np.zeros(shape, dtype=bool)
     score = np.full((*shape, attributes.pop()), np.nan, dtype=np.float32)
     for b, k in enumerate(sizes):
         rank[b, :k] = columns["rank"][b]
-        sets[b, :k] = columns["ranked_set"][b]
+        given = len(columns["ranking_weight"][b])
+        rankings[b, :given, :k] = np.reshape(columns["rankings"][b], (given, k))
+        ranking_weight[b, :given] = columns["ranking_weight"][b]
         candidate[b, :k] = True
         score[b, :k] = np.reshape(columns["score"][b], (k, -1)) if score.shape[-1] else score[b, :k]
     return Target(
@@ -42,7 +47,8 @@ def targets(columns: Columns) -> Target:
         candidate=torch.from_numpy(candidate),
         weight=torch.tensor(columns["weight"], dtype=torch.float32),
         pair_weight=_square(columns["pair_weight"], sizes, shape),
-        ranked_set=torch.from_numpy(sets),
+        rankings=torch.from_numpy(rankings),
+        ranking_weight=torch.from_numpy(ranking_weight),
         prompt_pairs=torch.tensor(columns["prompt_pairs"], dtype=torch.float32),
     )
 
@@ -85,7 +91,7 @@ class BlockRows:
 
 
 def _restrict(columns: dict[str, Any], n: int, places: list[int], scale: float) -> None:
-    """Leave group n with these completions; the weight of its pairs times `scale`."""
+    """Leave group n with these completions; the weight of its pairs and rankings times `scale`."""
     k = len(columns["responses"][n])
     for name in ("completion_id", "length", "responses"):
         columns[name][n] = [columns[name][n][p] for p in places]
@@ -95,8 +101,10 @@ def _restrict(columns: dict[str, Any], n: int, places: list[int], scale: float) 
     if not columns["prompt_pairs"][n]:  # ratings only: the blocks of a prompt count once together
         columns["weight"][n] *= len(places) / k
     columns["score"][n] = np.reshape(columns["score"][n], (k, -1))[places].ravel() if columns["score"][n] else []
-    columns["ranked_set"][n] = np.asarray(columns["ranked_set"][n])[places]
-    columns["rank"][n] = ranks_among(np.asarray(columns["rank"][n])[places], columns["ranked_set"][n])
+    columns["rank"][n] = ranks_among(np.asarray(columns["rank"][n])[places])
+    weight = np.asarray(columns["ranking_weight"][n])
+    rankings, weight = rankings_among(np.reshape(columns["rankings"][n], (len(weight), k)), weight, places)
+    columns["rankings"][n], columns["ranking_weight"][n] = rankings.ravel(), weight * scale
 
 
 def collate_texts(columns: Columns, *, layout: Layout) -> TextBatch:

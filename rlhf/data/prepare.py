@@ -47,15 +47,17 @@ SCHEMA = pa.schema(
         "votes": pa.list_(pa.float32()),
         "pair_weight": pa.list_(pa.float32()),
         "rank": pa.list_(pa.int32()),
-        "ranked_set": pa.list_(pa.int32()),
+        "rankings": pa.list_(pa.int32()),
+        "ranking_weight": pa.list_(pa.float32()),
         "score": pa.list_(pa.float32()),
         "weight": pa.float32(),
         "prompt_pairs": pa.float32(),
         "records": pa.list_(pa.string()),
     }
 )
-"""Columns of a row. Matrices [K, K] and [K, A] are stored flat; `length` is in characters of the answer; `records` are
-the prompt_ids of the records that were merged into it; `prompt_pairs` is the weight of all pairs of the prompt."""
+"""Columns of a row. Matrices [K, K], [K, A] and [R, K] are stored flat; `length` is in characters of the answer;
+`records` are the prompt_ids of the records that were merged into it; `prompt_pairs` is the weight of all pairs of the
+prompt."""
 
 Row = dict[str, Any]
 Parts = Sequence[tuple[Comparison, tuple[int, ...]]]
@@ -232,7 +234,7 @@ def prepare_one(
         count["dropped/no_votes"] += 1
         return []
     if len(parts) > 1:
-        label = replace(label, pair_weight=_times_compared(label, parts, aggregation))
+        label = _times_judged(label, parts, aggregation)
     count["pairs_compared"] += _pairs(label.observed)
     encoded = renderer.encode(record.prompt, [c.text for c in record.completions])
     lost = len(record.completions) - len(encoded.kept)
@@ -259,13 +261,22 @@ def prepare_one(
     return [row | {"records": names, "prompt_pairs": total} for row in rows]
 
 
-def _times_compared(label: Label, parts: Parts, aggregation: Aggregation) -> Floats:
-    """How many of the records compared each observed pair [K, K]: a pair of two records weighs as two."""
+def _times_judged(label: Label, parts: Parts, aggregation: Aggregation) -> Label:
+    """The label with weights by how many of the records judged each pair, or ranked each set: one of two weighs two."""
     times = np.zeros(label.observed.shape)
+    ranked: Counter[bytes] = Counter()
     for part, places in parts:
-        square = np.ix_(places, places)
-        times[square] += aggregation(part).observed
-    return np.where(label.observed, np.maximum(times, 1), 0)
+        own = aggregation(part)
+        times[np.ix_(places, places)] += own.observed
+        sets = np.zeros((len(own.rankings), len(times)), dtype=bool)
+        sets[:, places] = own.rankings >= 0
+        ranked.update({row.tobytes() for row in sets})
+    times_ranked = np.array([max(1, ranked[row.tobytes()]) for row in label.rankings >= 0], dtype=np.float64)
+    return replace(
+        label,
+        pair_weight=np.where(label.observed, np.maximum(times, 1), 0),
+        ranking_weight=label.ranking_weight * times_ranked,
+    )
 
 
 def _weights(label: Label) -> Floats:
@@ -314,7 +325,7 @@ def _pairs(observed: np.ndarray[Any, np.dtype[np.bool_]]) -> int:
 
 def _as_row(record: Comparison, label: Label, encoded: Encoded) -> Row:
     completions = [record.completions[i] for i in encoded.kept]
-    matrices = ("win_prob", "tie_prob", "observed", "margin", "votes", "rank", "score")
+    matrices = ("win_prob", "tie_prob", "observed", "margin", "votes", "rank", "rankings", "ranking_weight", "score")
     return {
         "prompt_id": record.prompt_id,
         "prompt_key": prompt_hash(record.prompt),
@@ -324,6 +335,5 @@ def _as_row(record: Comparison, label: Label, encoded: Encoded) -> Row:
         "prompt": encoded.prompt,
         "responses": encoded.responses,
         "weight": label.weight,
-        "ranked_set": (np.where(label.rank >= 0, 0, -1) if label.ranked_set is None else label.ranked_set).tolist(),
         "pair_weight": _weights(label).ravel().tolist(),
     } | {name: getattr(label, name).ravel().tolist() for name in matrices}

@@ -6,17 +6,18 @@ out of its range raises RecordError.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from rlhf.labels.label import Label
-from rlhf.labels.orders import compared_sets, complete, ranked
+from rlhf.labels.label import Label, no_rankings, whole_rankings
+from rlhf.labels.orders import ranked
 from rlhf.labels.vote_table import levels
 from rlhf.records import Comparison, RecordError, Vote
 from rlhf.stats.arrays import Bools, Floats, Ints
 
 OVERALL = "overall"  # the criterion that decides where a record has votes on it and no other one is asked for
+WHOLE = 3  # votes that name so many completions are rankings; of two they are comparisons of a pair
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,13 +27,14 @@ class Counts:
     wins     [K, K] votes that put i above j
     ties     [K, K] votes that call i and j tied; symmetric
     margin   [K, K] mean of the margins that votes for i over j stated, 0 where none did
-    together [K, K] was (i, j) ordered by a vote that names three or more
+    rankings [R, K] what votes on three or more said, and ranking_weight [R]; see `rlhf.data.batch.Target`
     """
 
     wins: Floats
     ties: Floats
     margin: Floats
-    together: Bools
+    rankings: Ints
+    ranking_weight: Floats
 
     @property
     def votes(self) -> Floats:
@@ -64,12 +66,13 @@ def majority(record: Comparison, *, criterion: str | None = None, attributes: Se
     """The answer with most votes as a hard label: p = 1 or 0, or a tie (p = 0.5).
 
     A pair is tied where both sides have as many votes, and where more votes say tie than either side. As many ties
-    as votes for the stronger side leave the pair to that side. Everything else as in `soft`.
+    as votes for the stronger side leave the pair to that side. Rankings of the same completions become one: see
+    `consensus`. Everything else as in `soft`.
     """
     counts = count(record, criterion)
     beats = (counts.wins > counts.wins.T) & (counts.wins >= counts.ties)
     p = 0.5 + (beats.astype(float) - beats.T) / 2
-    return label_of(record, counts, p, (p == 0.5).astype(float), counts.votes > 0, attributes)
+    return label_of(record, consensus(counts, p), p, (p == 0.5).astype(float), counts.votes > 0, attributes)
 
 
 def discard(
@@ -100,8 +103,8 @@ def count(
     """How the votes that count (see `soft`) fall on the pairs of the record, each with its weight."""
     ids = record.places
     wins, ties, stated, margins = np.zeros((4, len(ids), len(ids)))
-    together = np.zeros((len(ids), len(ids)), dtype=bool)
-    for vote in deciding(record.votes, criterion):
+    votes = deciding(record.votes, criterion)
+    for vote in votes:
         worth = weight(vote)
         if vote.pair is not None and vote.p is not None:
             i, j = (ids[name] for name in vote.pair)
@@ -116,8 +119,6 @@ def count(
                 margins[i, j] += vote.margin
             continue
         level = _levels(vote, ids)
-        named = np.isfinite(level)
-        together |= np.outer(named, named) if named.sum() > 2 else False
         better = level[:, None] > level[None, :]  # False wherever a level is NaN
         wins += worth * better
         ties += worth * (level[:, None] == level[None, :])
@@ -125,8 +126,7 @@ def count(
             stated += better
             margins += vote.margin * better
     np.fill_diagonal(ties, 0)
-    np.fill_diagonal(together, False)
-    return Counts(wins, ties, margins / np.maximum(stated, 1), together)
+    return Counts(wins, ties, margins / np.maximum(stated, 1), *_rankings(votes, ids, weight))
 
 
 def deciding(votes: Iterable[Vote], criterion: str | None) -> list[Vote]:
@@ -145,6 +145,44 @@ def _levels(vote: Vote, ids: Mapping[str, int]) -> Floats:
     return level
 
 
+def _rankings(votes: Sequence[Vote], ids: Mapping[str, int], weight: Callable[[Vote], float]) -> tuple[Ints, Floats]:
+    """What was voted of sets of completions: ranks [R, K] and weights [R].
+
+    Every vote that names `WHOLE` or more is a ranking, and so is every vote on two of those completions. The weights of
+    all votes on the same set add up to 1.
+    """
+    if all(vote.pair is not None for vote in votes):
+        return no_rankings(len(ids))
+    named = [(_levels(vote, ids), weight(vote), vote.p) for vote in votes]
+    whole = np.array([~np.isnan(level) for level, _, _ in named if (~np.isnan(level)).sum() >= WHOLE])
+    rows: dict[tuple[int, ...], float] = {}
+    totals: dict[tuple[bool, ...], float] = {}
+    for level, worth, p in named:
+        some = ~np.isnan(level)
+        if worth <= 0 or some.sum() < 2 or not (len(whole) and whole[:, some].all(1).any()):
+            continue
+        totals[tuple(some)] = totals.get(tuple(some), 0.0) + worth
+        for share, order in [(1.0, -level)] if p is None else [(p, -level), (1 - p, level)]:
+            rank = np.full(len(ids), -1)
+            rank[some] = np.unique(order[some], return_inverse=True)[1]
+            rows[tuple(rank)] = rows.get(tuple(rank), 0.0) + worth * share
+    if not rows:
+        return no_rankings(len(ids))
+    found = np.array(sorted(rows))
+    return found, np.array([rows[tuple(rank)] / totals[tuple(rank >= 0)] for rank in found])
+
+
+def consensus(counts: Counts, p: Floats) -> Counts:
+    """The counts with one ranking of each ranked set of completions: by their mean p [K, K] over the others of it."""
+    sets = np.unique(counts.rankings >= 0, axis=0)
+    sets = sets[sets.sum(1) >= WHOLE]
+    rank = np.full(sets.shape, -1)
+    for row, some in zip(rank, sets, strict=True):
+        square = np.ix_(some, some)
+        row[some] = ranked(p[square], ~np.eye(some.sum(), dtype=bool))
+    return replace(counts, rankings=rank, ranking_weight=np.ones(len(rank)))
+
+
 def shares(counts: Counts, pseudocount: float = 0.0) -> tuple[Floats, Floats]:
     """Win probability and share of ties of each pair, as `soft` has them; p is exactly 0.5 on equal sides."""
     total = np.where(counts.votes > 0, counts.votes + 2 * pseudocount, 1)
@@ -157,37 +195,25 @@ def label_of(
     """The label with win probabilities p [K, K] and tie probabilities [K, K] on the observed pairs [K, K]."""
     p, tie = np.where(observed, p, 0), np.where(observed, tie, 0)
     margin = np.where(counts.wins > counts.wins.T, counts.margin, 0)
-    sets, rank = _ranked(p, observed, counts.together)
+    whole = whole_rankings(counts.rankings, observed)
     return Label(
         win_prob=p,
         tie_prob=tie,
         observed=observed,
         margin=np.where(observed, margin + margin.T, 0),
-        rank=rank,
-        ranked_set=sets,
+        rank=ranked(p, observed),
         score=_ratings(record, attributes),
         votes=counts.votes,
+        rankings=counts.rankings[whole],
+        ranking_weight=counts.ranking_weight[whole],
     )
 
 
 def label_of_truth(record: Comparison, counts: Counts, truth: Floats, attributes: Sequence[str]) -> Label:
     """The label from P(i better), P(tie), P(j better) [K, K, 3]: p_ij = P(i) + P(tie) / 2 on the pairs with votes."""
     tie = truth[..., 1]
-    return label_of(record, counts, truth[..., 0] + tie / 2, tie, counts.votes > 0, attributes)
-
-
-def _ranked(p: Floats, observed: Bools, together: Bools) -> tuple[Ints, Ints]:
-    """Set [K] of completions that votes ranked together, every two of them (-1 = none), and rank [K].
-
-    Ranks are inside such a set, else inside the completions that comparisons connect; see `rlhf.labels.orders`.
-    """
-    sets, rank = np.full(len(p), -1, dtype=np.int64), ranked(p, observed)
-    for places in compared_sets(together & observed):
-        square = np.ix_(places, places)
-        if complete((together & observed)[square]):
-            sets[places] = sets.max() + 1
-            rank[places] = ranked(p[square], observed[square])
-    return sets, rank
+    p = truth[..., 0] + tie / 2
+    return label_of(record, consensus(counts, p), p, tie, counts.votes > 0, attributes)
 
 
 def _ratings(record: Comparison, attributes: Sequence[str]) -> Floats:

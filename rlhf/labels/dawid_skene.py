@@ -11,7 +11,7 @@ from itertools import permutations
 import numpy as np
 from scipy.special import softmax
 
-from rlhf.labels.aggregation import Counts, count, deciding, label_of, label_of_truth, shares
+from rlhf.labels.aggregation import consensus, count, deciding, label_of, label_of_truth, shares
 from rlhf.labels.label import Aggregation, Label
 from rlhf.labels.vote_table import UNKNOWN, VoteTable, collect, levels
 from rlhf.records import Comparison, RecordError
@@ -196,6 +196,7 @@ def adjudicated(
     everybody = count(record, criterion)
     expert = count(record, criterion, lambda vote: float(vote.annotator in experts))
     final = expert.votes > 0
-    names = ("wins", "ties", "margin", "together")
-    counts = Counts(*(np.where(final, getattr(expert, n), getattr(everybody, n)) for n in names))
-    return label_of(record, counts, *shares(counts), counts.votes > 0, attributes)
+    names = ("wins", "ties", "margin")
+    counts = replace(everybody, **{n: np.where(final, getattr(expert, n), getattr(everybody, n)) for n in names})
+    p, tie = shares(counts)
+    return label_of(record, consensus(counts, p), p, tie, counts.votes > 0, attributes)

@@ -6,7 +6,7 @@
 import numpy as np
 
 from rlhf.labels.aggregation import soft
-from rlhf.labels.label import Label
+from rlhf.labels.label import Label, no_rankings
 from rlhf.labels.orders import above, compared_sets
 from rlhf.records import Comparison
 from rlhf.stats.arrays import Bools
@@ -31,4 +31,4 @@ def _label(chosen: Bools) -> Label:
     k = len(chosen)
     none = np.zeros((k, k))
     score = np.where(chosen, 1.0, np.nan)[:, None]
-    return Label(none, none, none.astype(bool), none, np.full(k, -1), score, none)
+    return Label(none, none, none.astype(bool), none, np.full(k, -1), score, none, *no_rankings(k))

@@ -14,8 +14,8 @@ from rlhf.stats.arrays import Bools, Floats, Ints
 class Label:
     """Fields as in `rlhf.data.batch.Target`, for one record with K completions and A attributes.
 
-    win_prob [K, K], tie_prob [K, K], observed [K, K], margin [K, K], rank [K], score [K, A], weight,
-    `ranked_set` [K]: number of the set of completions that votes ranked together, -1 = none; None = all ranked ones,
+    win_prob [K, K], tie_prob [K, K], observed [K, K], margin [K, K], rank [K], score [K, A], rankings [R, K],
+    ranking_weight [R], weight,
     `votes` [K, K]: how many votes each pair got (a weighted count where votes are weighted), and
     `pair_weight` [K, K]: how much each pair counts; None = 1 where it is observed.
     """
@@ -27,9 +27,10 @@ class Label:
     rank: Ints
     score: Floats
     votes: Floats
+    rankings: Ints
+    ranking_weight: Floats
     weight: float = 1.0
     pair_weight: Floats | None = None
-    ranked_set: Ints | None = None
 
     def pairs(self) -> list[tuple[int, int]]:
         """The observed pairs (i, j), i < j, by rows."""
@@ -62,18 +63,28 @@ def restricted(label: Label, kept: Sequence[int]) -> Label:
         return label
     square = np.ix_(kept, kept)
     cut = {name: value[square] for name in MATRICES if (value := getattr(label, name)) is not None}
-    sets = None if label.ranked_set is None else label.ranked_set[list(kept)]
-    rank = ranks_among(label.rank[list(kept)], sets)
-    return replace(label, rank=rank, ranked_set=sets, score=label.score[list(kept)], **cut)
+    rankings, weight = rankings_among(label.rankings, label.ranking_weight, kept)
+    cut |= {"rank": ranks_among(label.rank[list(kept)]), "rankings": rankings, "ranking_weight": weight}
+    return replace(label, score=label.score[list(kept)], **cut)
 
 
-def ranks_among(rank: Ints, sets: Ints | None = None) -> Ints:
-    """Ranks of some completions [K] as 0, 1, 2, ... among themselves, set [K] by set; -1 stays."""
+def no_rankings(k: int) -> tuple[Ints, Floats]:
+    """Rankings [0, K] and weights [0]."""
+    return np.zeros((0, k), np.int64), np.zeros(0)
+
+
+def ranks_among(rank: Ints) -> Ints:
+    """Ranks of some completions [K] as 0, 1, 2, ... among themselves; -1 stays."""
     among = np.full(len(rank), -1)
-    for one in np.unique(sets) if sets is not None else [None]:
-        own = (rank >= 0) if one is None else (rank >= 0) & (sets == one)
-        among[own] = np.unique(rank[own], return_inverse=True)[1]
+    among[rank >= 0] = np.unique(rank[rank >= 0], return_inverse=True)[1]
     return among
+
+
+def rankings_among(rankings: Ints, weight: Floats, kept: Sequence[int]) -> tuple[Ints, Floats]:
+    """Rankings [R, K] and weights [R] of some completions: part of a Plackett-Luce ranking is one (Luce 1959)."""
+    part = rankings[:, list(kept)]
+    left = (part >= 0).sum(1) > 1
+    return np.array([ranks_among(row) for row in part[left]], dtype=np.int64).reshape(-1, len(kept)), weight[left]
 
 
 def without_identical(label: Label, contents: Sequence[Any]) -> Label:
@@ -92,5 +103,17 @@ def without_identical(label: Label, contents: Sequence[Any]) -> Label:
 
 
 def only_pairs(label: Label, kept: Bools) -> Label:
-    """The label of the pairs [K, K] that are kept; the others are no longer observed."""
-    return replace(label, **{name: value * kept for name in MATRICES if (value := getattr(label, name)) is not None})
+    """The label of the pairs [K, K] that are kept; the others are no longer observed.
+
+    A ranking of which a pair goes is one no more: its other pairs count as pairs.
+    """
+    cut = {name: value * kept for name in MATRICES if (value := getattr(label, name)) is not None}
+    whole = whole_rankings(label.rankings, kept)
+    return replace(label, rankings=label.rankings[whole], ranking_weight=label.ranking_weight[whole], **cut)
+
+
+def whole_rankings(rankings: Ints, kept: Bools) -> Bools:
+    """Which rankings [R] keep all their pairs [K, K]."""
+    ranked = rankings >= 0
+    pairs = ranked[:, :, None] & ranked[:, None, :] & ~np.eye(rankings.shape[1], dtype=bool)
+    return np.asarray((~pairs | kept).all((1, 2)))

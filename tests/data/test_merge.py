@@ -27,6 +27,7 @@ from rlhf.data.weighing import pairs, prompts
 from rlhf.labels.aggregation import soft
 from rlhf.models.pretrained import Tiny
 from rlhf.records import Comparison, Completion, Vote
+from rlhf.reward.listwise import observations
 from rlhf.reward.losses import (
     LearnedDavidson,
     LearnedRaoKupper,
@@ -308,6 +309,34 @@ def test_listwise_losses_see_one_ranking_and_regression_all_ratings(renderer):
     assert float(regression(reward, batch.target)) == pytest.approx((16 + 4) / 2)
     for loss in (plackett_luce, pick_best):
         assert float(loss(reward, batch.target)) > 0
+
+
+@pytest.mark.parametrize("loss", [plackett_luce, pick_best])
+def test_a_listwise_loss_of_merged_records_is_the_sum_of_theirs(renderer, loss):
+    """Two records rank the same texts, another one some of them, one compares a pair that was ranked."""
+    votes = [
+        ranks(0, 1, 2), ranks(2, 1, 0), ranks(4, 2, 3), Vote("w", pair=("c0", "c1"), choice="c1"),
+        Vote("w", pair=("c5", "c4"), choice="tie"),
+    ]  # fmt: skip
+    named = [[0, 1, 2], [0, 1, 2], [2, 3, 4], [0, 1], [4, 5]]
+    records = [
+        Comparison(f"r{n}", "Why?", tuple(Completion(f"c{i}", TEXTS[i]) for i in places), (vote,))
+        for n, (places, vote) in enumerate(zip(named, votes, strict=True))
+    ]
+    reward = torch.randn(len(TEXTS), dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    merged, single = (double(batch_of(prepared(renderer, *records, merge=m)[0])) for m in (True, False))
+    values = [loss(batch.unflatten(reward[order_of(batch)]), batch.target).sum() for batch in (merged, single)]
+    torch.testing.assert_close(*values, atol=1e-6, rtol=0)
+    assert [float(observations(batch.target).sum()) for batch in (merged, single)] == [5, 5]
+
+
+def ranks(*order):
+    return Vote("w", ranking=tuple((f"c{i}",) for i in order))
+
+
+def order_of(batch):
+    """Which of the texts each completion of a batch is."""
+    return torch.tensor([[len(t) for t in TEXTS].index(n) for n in batch.length.tolist()])
 
 
 # -------------------------------------------------------------------------------------------- cut groups
