@@ -110,7 +110,7 @@ class Workload:
             "win_prob": wins.ravel().tolist(), "tie_prob": [0.0] * k * k, "observed": observed.ravel().tolist(),
             "margin": [0.0] * k * k, "votes": observed.ravel().astype(float).tolist(), "rank": order.tolist(),
             "score": [], "weight": 1.0, "pair_weight": observed.ravel().astype(float).tolist(),
-            "ranked_set": [0] * k, "prompt_pairs": k * (k - 1) / 2, "records": [],
+            "rankings": order.tolist(), "ranking_weight": [1.0], "prompt_pairs": k * (k - 1) / 2, "records": [],
         }  # fmt: skip
         pairs = zip(self.prompts, self.responses, strict=True)
         rows = (

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from rlhf.evaluation.metrics.pair_credit import credit
-from rlhf.evaluation.metrics.ranking import length_spearman, stacks
+from rlhf.evaluation.metrics.ranking import connected_sets, length_spearman, stacks
 from rlhf.evaluation.metrics.scored import Results, Scored
 from rlhf.stats.arrays import Floats, Ints
 from rlhf.stats.bootstrap import DIFFERENCE, SHARE, Estimate, bounds, cluster_mean, cluster_sums, resampled_sums
@@ -29,14 +29,17 @@ def partial_length_correlation(scored: Scored, *, samples: int, seed: int) -> Es
     """Correlation of the ranks of reward and length inside groups when the ranks of the votes are held fixed.
 
     (r_xy - r_xz r_yz) / sqrt((1 - r_xz²)(1 - r_yz²)) with x reward, y length, z the votes' rank, from ranks centred
-    in their group and pooled over groups (a group counts more the more it varies). A reward that follows length
-    only because better answers are longer has 0. NaN where one of them is constant.
+    among the answers that votes connect and order, and pooled (more variation counts more). A reward that follows
+    length only because better answers are longer has 0. NaN where one of them is constant.
     """
     numbers, products = [], []
-    for number, reward, rank, length in stacks(scored, scored.rank >= 0):
+    sets = connected_sets(scored)
+    group = np.zeros(len(sets), np.int64)
+    group[sets] = scored.group
+    for number, reward, rank, length in stacks(scored, scored.rank >= 0, sets):
         x, y, z = (ranks_of(v) - (v.shape[-1] + 1) / 2 for v in (reward, length, -rank))
         pairs = ((x, x), (y, y), (z, z), (x, y), (x, z), (y, z))
-        numbers.append(number)
+        numbers.append(group[number])
         products.append(np.stack([(a * b).sum(-1) for a, b in pairs], -1))
     if not products:
         return UNKNOWN

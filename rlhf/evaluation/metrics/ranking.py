@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 
 import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from rlhf.evaluation.metrics.scored import Scored
 from rlhf.labels.orders import above, compared_sets
@@ -23,16 +25,19 @@ CHUNK = 2_000_000
 """Comparisons of two completions held at once; bounds memory at some 16 MB per array."""
 
 
-def stacks(scored: Scored, keep: Bools) -> Iterator[tuple[Ints, Floats, Floats, Floats]]:
+def stacks(scored: Scored, keep: Bools, sets: Ints | None = None) -> Iterator[tuple[Ints, Floats, Floats, Floats]]:
     """Number [G_k] and reward, rank, length [G_k, k] of groups with k >= 2 kept completions, in stacks of equal k.
 
     Args:
         scored: the set.
         keep: [N] which completions take part.
+        sets: [N] numbers of other groups than those of the set.
     """
-    group = scored.group[keep]
-    sizes = np.bincount(group, minlength=len(scored.prompt))
-    columns = [c[keep].astype(np.float64) for c in (scored.reward, scored.rank, scored.length)]
+    sets = scored.group if sets is None else sets
+    items = np.flatnonzero(keep)[np.argsort(sets[keep], kind="stable")]
+    group = sets[items]
+    sizes = np.bincount(group, minlength=1)
+    columns = [c[items].astype(np.float64) for c in (scored.reward, scored.rank, scored.length)]
     for k in np.unique(sizes[sizes >= 2]):
         rows = (sizes == k)[group]
         reward, rank, length = (c[rows].reshape(-1, k) for c in columns)
@@ -41,6 +46,12 @@ def stacks(scored: Scored, keep: Bools) -> Iterator[tuple[Ints, Floats, Floats, 
         for start in range(0, len(reward), step):
             part = slice(start, start + step)
             yield number[part], reward[part], rank[part], length[part]
+
+
+def connected_sets(scored: Scored) -> Ints:
+    """Number [N] of the set of completions that comparisons connect."""
+    compared = coo_array((np.ones(len(scored.first)), (scored.first, scored.second)), shape=(len(scored.group),) * 2)
+    return np.asarray(connected_components(compared, directed=False)[1], dtype=np.int64)
 
 
 def spearman(a: Floats, b: Floats) -> Floats:

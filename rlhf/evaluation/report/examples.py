@@ -47,7 +47,7 @@ def write_examples(path: Path, evaluation: Evaluation) -> int:
     prompt_id, prompt_hash, completion_a, completion_b, domain, part
     source_a, source_b    who wrote them; annotators: who voted on the record
     win_prob      share of the votes for a, ties one half; tie_prob, votes, and gold_a, gold_b where they are known
-    rank_a, rank_b    places of the answers by the votes, 0 = best, -1 = not ranked
+    rank_a, rank_b    places among the answers that votes connect, 0 = best, -1 = not in a total order
     reward_a, reward_b, margin (a less b), p_calibrated, tied, saturated
     members_a, members_b  lists; ens_std: standard deviation of the members' margins
     <detector>_a, <detector>_b    out-of-distribution scores

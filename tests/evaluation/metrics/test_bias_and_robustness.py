@@ -5,6 +5,7 @@ from random import Random
 
 import numpy as np
 import pytest
+from scipy.linalg import block_diag
 from scipy.stats import rankdata
 from scored_sets import pair, ranked
 
@@ -41,6 +42,26 @@ def test_partial_correlation_is_that_of_regression_residuals():
     left, right = x - z * (x @ z) / (z @ z), y - z * (y @ z) / (z @ z)
     expected = left @ right / np.sqrt((left @ left) * (right @ right))
     assert partial_length_correlation(scored, samples=10, seed=0).value == pytest.approx(expected)
+
+
+def test_the_order_of_votes_is_held_fixed_inside_what_they_connect():
+    """Two pairs of one record are what they are in records of their own: their ranks say nothing across."""
+    rng = np.random.default_rng(3)
+    pairs = [ranked(rng.normal(size=2), [0, 1] if n % 2 else [1, 0], prompt=f"p{n // 2}") for n in range(40)]
+    pairs = [replace(g, length=rng.permutation(9)[:2]) for g in pairs]
+    interleaved = [0, 2, 1, 3]
+    both = []
+    for a, b in zip(pairs[::2], pairs[1::2], strict=True):
+        square = {
+            name: block_diag(getattr(a, name), getattr(b, name))[np.ix_(interleaved, interleaved)]
+            for name in ("win_prob", "tie_prob", "observed", "votes")
+        }
+        square["observed"] = square["observed"].astype(bool)
+        row = {n: np.append(getattr(a, n), getattr(b, n))[interleaved] for n in ("reward", "length", "rank")}
+        both.append(replace(a, **row, **square))
+    apart, joined = (partial_length_correlation(Scored.from_groups(g), samples=20, seed=0) for g in (pairs, both))
+    assert joined.value == pytest.approx(apart.value)
+    assert 0 < abs(joined.value) < 1
 
 
 def test_members_by_hand():
