@@ -10,9 +10,10 @@ import pytest
 import rlhf
 from rlhf.assemble import CONF
 
-README = (Path(__file__).parent.parent / "README.md").read_text()
 ROOT = Path(__file__).parent.parent
-COMMANDS = re.findall(r"python (?:-m rlhf\.)?(train|sample|annotate|evaluate|serve)(?:\.py)? ([^`\n#]*)", README)
+README = (ROOT / "README.md").read_text()
+RESULTS = "".join(path.read_text() for path in sorted((ROOT / "docs" / "results").glob("*.md")))
+COMMANDS = re.findall(r"python (?:-m rlhf\.)?(train|sample|annotate|evaluate|serve)(?:\.py)? ([^`\n#]*)", README + RESULTS)
 DOCUMENTS = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]
 
 
@@ -39,7 +40,8 @@ def test_every_make_target_named_exists():
 
 @pytest.mark.parametrize("path", sorted((ROOT / "conf" / "experiment").glob("*.yaml")), ids=lambda p: p.stem)
 def test_every_experiment_is_named_with_its_command(path):
-    assert re.search(rf"python train\.py [^`\n]*experiment={path.stem}\b", README)
+    experiments = (ROOT / "docs" / "results" / "experiments.md").read_text()
+    assert re.search(rf"python train\.py [^`\n]*experiment={path.stem}\b", README + experiments)
 
 
 def test_every_data_option_is_named():
