@@ -14,7 +14,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from datasets import Dataset
-from transformers import PreTrainedModel, TrainerCallback
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
 from workload import Workload
 
 from rlhf.data.collate import collate
@@ -64,8 +64,9 @@ class Clock(pl.Callback):
 
 
 def trl_epoch(
-    classifier: PreTrainedModel, work: Workload, *, bf16: bool, checkpointing: bool, by_length: bool
-) -> float:
+    classifier: PreTrainedModel, work: Workload, *, bf16: bool, checkpointing: bool, by_length: bool,
+    tokenizer: PreTrainedTokenizerBase | None = None,
+) -> float:  # fmt: skip
     """TRL's RewardTrainer on the pairs of the workload."""
     from trl import RewardConfig, RewardTrainer
 
@@ -81,7 +82,7 @@ def trl_epoch(
         )  # fmt: skip
         trainer = RewardTrainer(
             model=classifier, args=config, train_dataset=Dataset.from_dict(work.pairs()),
-            processing_class=Tiny().tokenizer(), callbacks=[clock],
+            processing_class=tokenizer or Tiny().tokenizer(), callbacks=[clock],
         )  # fmt: skip
         trainer.train()
     return clock.seconds

@@ -1,6 +1,7 @@
 """Comparisons that share answers: merged records against pair records and TRL's RewardTrainer, interleaved.
 
-    python benchmarks/grouped.py [--rounds 3] [--threads 2] [--pairs <ukpconvarg pairs> --responses <its texts>]
+    python benchmarks/grouped.py [--rounds 3] [--threads 2] [--tokenizer <folder>]
+        [--pairs <ukpconvarg pairs> --responses <its texts>]
 
 An epoch of every contestant in turn, the same model (a random BERT of MiniLM's size) and the same judged pairs of whole
 prompts; ratios within a round, as minimum, median and maximum. Data: arguments of one side of a debate, each judged
@@ -25,6 +26,7 @@ import pytorch_lightning as pl
 import torch
 from contestants import BATCH, RATE, Clock, trl_epoch
 from train_step import machine, quiet
+from transformers import AutoTokenizer
 from workload import Workload, minilm
 
 from rlhf.data.blocks import GroupLimits
@@ -117,7 +119,7 @@ def debates(pairs: str, responses: str, prompts: int, answers: int) -> list[Comp
 
 def our_epoch(records: list[Comparison], renderer: Renderer, *, merge: bool) -> float:
     """Seconds of one epoch of this project's module, records merged or not."""
-    clock, backbone = Clock(), Backbone(minilm())
+    clock, backbone = Clock(), Backbone(minilm(len(renderer.tokenizer)))
     limits = GroupLimits(32) if merge else None
     others = [Comparison(p, p, records[0].completions, records[0].votes, None, {"part": p}) for p in ("val", "test")]
     with tempfile.TemporaryDirectory() as folder:
@@ -151,16 +153,15 @@ class TrlPairs(Workload):
         return self._columns  # type: ignore[attr-defined, no-any-return]
 
 
-def measure(records: list[Comparison], rounds: int) -> dict[str, Any]:
+def measure(records: list[Comparison], renderer: Renderer, rounds: int) -> dict[str, Any]:
     """Seconds of every contestant and round, ratios to merged records, encodings of one evaluation."""
-    renderer = Renderer(Tiny().tokenizer(), max_length=MAX_LENGTH)
-    columns = Pairs(records).trl(renderer)
-    trl = partial(trl_epoch, bf16=False)
+    columns, size = Pairs(records).trl(renderer), len(renderer.tokenizer)
+    trl = partial(trl_epoch, bf16=False, tokenizer=renderer.tokenizer)
     contestants: dict[str, Callable[[], float]] = {
         "merged": partial(our_epoch, records, renderer, merge=True),
         "pair records": partial(our_epoch, records, renderer, merge=False),
-        "TRL defaults": lambda: trl(minilm(), TrlPairs(columns), checkpointing=True, by_length=False),
-        "TRL best": lambda: trl(minilm(), TrlPairs(columns), checkpointing=False, by_length=True),
+        "TRL defaults": lambda: trl(minilm(size), TrlPairs(columns), checkpointing=True, by_length=False),
+        "TRL best": lambda: trl(minilm(size), TrlPairs(columns), checkpointing=False, by_length=True),
     }
     seconds: dict[str, list[float]] = {name: [] for name in contestants}
     for _ in range(rounds):
@@ -185,11 +186,14 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--pairs")
     parser.add_argument("--responses")
+    parser.add_argument("--tokenizer", help="folder of a tokenizer; bytes by default")
     parser.add_argument("--prompts", type=int, default=1)
     parser.add_argument("--answers", type=int, default=24)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     quiet()
+    tokenizer = AutoTokenizer.from_pretrained(options.tokenizer) if options.tokenizer else Tiny().tokenizer()
+    renderer = Renderer(tokenizer, max_length=MAX_LENGTH)
     real = options.pairs and options.responses
     cases = {
         "ukpconvarg" if real else "debate-shaped": debates(
@@ -200,7 +204,7 @@ def main() -> None:
     results: dict[str, Any] = {"machine": machine(options.threads), "cases": {}}
     started = time.perf_counter()
     for name, records in cases.items():
-        case = results["cases"][name] = measure(records, options.rounds)
+        case = results["cases"][name] = measure(records, renderer, options.rounds)
         print(f"{name}: {case['pairs']} pairs over {case['texts']} texts of {case['prompts']} prompts")
         for who, (low, median, high) in case["times merged"].items():
             print(f"  {who:<14} {median:6.1f} x merged  [{low:.1f}, {high:.1f}]", flush=True)

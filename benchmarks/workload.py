@@ -30,11 +30,11 @@ def llama(width: int = 256, depth: int = 4) -> PreTrainedModel:
     )  # fmt: skip
 
 
-def minilm() -> PreTrainedModel:
+def minilm(vocabulary: int = VOCABULARY) -> PreTrainedModel:
     """A random BERT of MiniLM's size (6 layers, width 384, 10.6 M parameters outside the embeddings)."""
     return _build(
         BertConfig(
-            vocab_size=VOCABULARY, hidden_size=384, intermediate_size=1536, num_hidden_layers=6,
+            vocab_size=vocabulary, hidden_size=384, intermediate_size=1536, num_hidden_layers=6,
             num_attention_heads=12, max_position_embeddings=2048, attention_probs_dropout_prob=0.0,
             hidden_dropout_prob=0.0,
         )

@@ -13,7 +13,8 @@ from rlhf.assemble import CONF
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 RESULTS = "".join(path.read_text() for path in sorted((ROOT / "docs" / "results").glob("*.md")))
-COMMANDS = re.findall(r"python (?:-m rlhf\.)?(train|sample|annotate|evaluate|serve)(?:\.py)? ([^`\n#]*)", README + RESULTS)
+COMMAND = r"python (?:-m rlhf\.)?(train|sample|annotate|evaluate|serve)(?:\.py)? ([^`\n#]*)"
+COMMANDS = re.findall(COMMAND, README + RESULTS)
 DOCUMENTS = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]
 
 

@@ -28,6 +28,9 @@ LOG_RANGE = 10.0
 PRIOR_SD = 0.25
 """Standard deviation of log T before any data: chosen in a simulation, see docs/methods/evaluation.md."""
 
+SURE = 2.0
+"""Standard errors of the gain over prompts from which on probabilities may be made surer."""
+
 WITHIN = 0.1
 """Correlation of what two pairs of a prompt say about the temperature."""
 
@@ -106,6 +109,8 @@ def fit_temperature_with_prior(
     The plain fit made calibration worse where validation was small: its error is of the size of what it mends. The
     prior log T ~ N(0, s²), s = `PRIOR_SD`, says that trained rewards are about on the scale of log-odds. Pairs of a
     prompt repeat each other: with m pairs on average each counts w = 1 / (1 + (m - 1) ρ), ρ = `WITHIN` (Kish 1965).
+    Probabilities are made surer (T < 1) only where the gain over prompts is above `SURE` standard errors: the validation
+    part has also chosen the checkpoint, and too sure costs more than too unsure.
 
     Args:
         difference, win_prob, weight: as in `fit_temperature`.
@@ -121,7 +126,13 @@ def fit_temperature_with_prior(
         return float((effective * nll(difference / math.exp(log_t), win_prob)).sum() + (log_t / PRIOR_SD) ** 2 / 2)
 
     found = minimize_scalar(objective, bounds=(-LOG_RANGE, LOG_RANGE), method="bounded", options={"xatol": 1e-8})
-    return math.exp(float(found.x))
+    temperature = math.exp(float(found.x))
+    gain = np.bincount(
+        np.unique(cluster, return_inverse=True)[1],
+        weight * (nll(difference, win_prob) - nll(difference / temperature, win_prob)),
+    )
+    sure = gain.sum() > SURE * gain.std(ddof=1) * math.sqrt(len(gain)) if len(gain) > 1 else False
+    return temperature if temperature >= 1 or sure else 1.0
 
 
 def fold(probability: Floats, win_prob: Floats) -> tuple[Floats, Floats]:
