@@ -109,8 +109,8 @@ def fit_temperature_with_prior(
     The plain fit made calibration worse where validation was small: its error is of the size of what it mends. The
     prior log T ~ N(0, s²), s = `PRIOR_SD`, says that trained rewards are about on the scale of log-odds. Pairs of a
     prompt repeat each other: with m pairs on average each counts w = 1 / (1 + (m - 1) ρ), ρ = `WITHIN` (Kish 1965).
-    Probabilities are made surer (T < 1) only where the gain over prompts is above `SURE` standard errors: the validation
-    part has also chosen the checkpoint, and too sure costs more than too unsure.
+    Probabilities are made surer (T < 1) only where the gain over prompts is above `SURE` standard errors: the same part
+    has also chosen the checkpoint, and too sure costs more than too unsure.
 
     Args:
         difference, win_prob, weight: as in `fit_temperature`.

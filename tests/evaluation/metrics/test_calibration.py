@@ -11,7 +11,14 @@ from scipy.special import expit
 from scored_sets import of_pairs
 from sklearn.linear_model import LogisticRegression
 
-from rlhf.evaluation.metrics.calibration import Calibration, ece, fit_temperature, nll, reliability
+from rlhf.evaluation.metrics.calibration import (
+    Calibration,
+    ece,
+    fit_temperature,
+    fit_temperature_with_prior,
+    nll,
+    reliability,
+)
 from rlhf.evaluation.metrics.metrics import evaluate
 from rlhf.evaluation.report.section import Evaluation
 from rlhf.evaluation.report.sections.calibration import calibration, verdict
@@ -280,3 +287,58 @@ def test_a_file_that_is_no_calibration_is_refused_by_name(tmp_path):
     path.write_text(json.dumps({"temperature": 1.0}))
     with pytest.raises(ValueError, match=r"calibration\.json.*reward_mean"):
         Calibration.from_json(path)
+
+
+def prompts_that_differ(rng, prompts, per, scale, votes=3):
+    """Differences, vote shares and prompts; the truth is d, rewards are scale · slope of the prompt · (d + noise)."""
+    cluster = np.repeat(np.arange(prompts), per)
+    d = rng.normal(0, 1.5, len(cluster))
+    share = rng.binomial(votes, 1 / (1 + np.exp(-d))) / votes
+    slope = np.exp(rng.normal(0, 0.5, prompts))[cluster]
+    return scale * slope * (d + rng.normal(size=len(d))), share, cluster
+
+
+def changed(scale, prompts, per, worlds=40):
+    """Change of the NLL on fresh data by the fitted temperature, world by world."""
+    found = []
+    for seed in range(worlds):
+        rng = np.random.default_rng(seed)
+        temperature = fit_temperature_with_prior(*prompts_that_differ(rng, prompts, per, scale))
+        difference, share, _ = prompts_that_differ(rng, 200, 3, scale)
+        found.append((nll(difference / temperature, share) - nll(difference, share)).mean())
+    return np.array(found)
+
+
+@pytest.mark.parametrize(("prompts", "per"), [(5, 4), (20, 4), (2, 300)])
+def test_the_fit_with_a_prior_does_no_harm_where_nothing_is_to_mend(prompts, per):
+    assert changed(0.55, prompts, per).mean() < 0.001
+
+
+@pytest.mark.parametrize(("prompts", "per", "least"), [(5, 4, 0.15), (20, 4, 0.3), (200, 3, 0.4)])
+def test_the_fit_with_a_prior_mends_rewards_that_are_four_times_too_large(prompts, per, least):
+    assert changed(2.4, prompts, per).mean() < -least
+
+
+def test_pairs_of_one_prompt_move_the_temperature_less_than_pairs_of_many():
+    difference, share, cluster = prompts_that_differ(np.random.default_rng(0), 100, 6, 2.0)
+    many = fit_temperature_with_prior(difference, share, cluster)
+    few = fit_temperature_with_prior(difference, share, cluster // 50)
+    assert 1 < few < many < fit_temperature(difference, share)
+
+
+def test_probabilities_are_made_surer_only_where_prompts_agree_that_it_helps():
+    difference, share, cluster = prompts_that_differ(np.random.default_rng(1), 300, 3, 0.2)
+    assert fit_temperature_with_prior(difference, share, cluster) < 0.8
+    assert fit_temperature_with_prior(difference[:12], share[:12], cluster[:12]) == 1
+    assert fit_temperature_with_prior(difference, share, np.zeros(len(share), int)) == 1, (
+        "one prompt is sure of nothing"
+    )
+    assert fit_temperature_with_prior(np.zeros(0), np.zeros(0), np.zeros(0, int)) == 1
+
+
+def test_weights_of_the_fit_with_a_prior_are_repetitions_within_a_prompt():
+    difference, share, cluster = prompts_that_differ(np.random.default_rng(2), 50, 1, 2.0)
+    weight = np.random.default_rng(3).integers(0, 2, 50)
+    kept = weight > 0
+    found = fit_temperature_with_prior(difference, share, cluster, weight.astype(float))
+    assert found == pytest.approx(fit_temperature_with_prior(difference[kept], share[kept], cluster[kept]))
