@@ -84,7 +84,8 @@ def rankings_among(rankings: Ints, weight: Floats, kept: Sequence[int]) -> tuple
     """Rankings [R, K] and weights [R] of some completions: part of a Plackett-Luce ranking is one (Luce 1959)."""
     part = rankings[:, list(kept)]
     left = (part >= 0).sum(1) > 1
-    return np.array([ranks_among(row) for row in part[left]], dtype=np.int64).reshape(-1, len(kept)), weight[left]
+    rows = np.array([ranks_among(row) for row in part[left]], dtype=np.int64)
+    return rows.reshape(int(left.sum()), len(kept)), weight[left]
 
 
 def without_identical(label: Label, contents: Sequence[Any]) -> Label:
