@@ -159,7 +159,7 @@ def test_a_pool_and_identical_rollouts_are_read_once(model, tmp_path, counted):
 def test_embeddings_are_made_once_per_text(model, counted):
     renderer = Renderer(Tiny().tokenizer(), max_length=64)
     with torch.inference_mode():
-        found = hidden_states(model.backbone, renderer, [("p", "b"), ("p", "a"), ("p", "b"), ("q", "b")])
+        found = hidden_states(model, renderer, [("p", "b"), ("p", "a"), ("p", "b"), ("q", "b")])
     assert sum(counted) == 3
     assert np.array_equal(found[0], found[2])
     assert not np.allclose(found[0], found[3])
