@@ -1,6 +1,7 @@
 """An LLM judge that compares answers, as something that scores records for a report."""
 
 from collections.abc import Sequence
+from hashlib import blake2b
 from itertools import combinations
 
 import numpy as np
@@ -19,6 +20,7 @@ class JudgeSource:
     With p_ij = P(i better than j), averaged over the two orders: r_i = mean over j of logit(p_ij), which solves
     r_i - r_j = logit(p_ij) in least squares, and exactly for two answers. A verdict without a probability (0 or 1)
     becomes `floor` or 1 - `floor`; so log-odds stay finite, and a verdict that follows the position is a tie.
+    A pair that comes again is looked up, unless the judge's replies are drawn at a temperature.
 
     Args:
         judge: whom to ask; K (K - 1) questions for K answers.
@@ -38,6 +40,7 @@ class JudgeSource:
         self.judge, self.principle, self.floor = judge, principle, floor
         self.name = name or f"{judge.name} (judge)"
         self.asked = self.unreadable = self.turned = 0
+        self._known: dict[bytes, float] | None = None if getattr(judge, "temperature", 0.0) else {}
 
     def score(self, records: Sequence[Comparison]) -> list[Scores]:
         """Rewards of every record's completions."""
@@ -51,9 +54,20 @@ class JudgeSource:
     def _rewards(self, prompt: Prompt, texts: Sequence[str]) -> Floats:
         odds = np.zeros((len(texts), len(texts)))
         for i, j in combinations(range(len(texts)), 2):
-            odds[i, j] = logit(np.clip(self._better(prompt, texts[i], texts[j]), self.floor, 1 - self.floor))
+            odds[i, j] = logit(np.clip(self._looked_up(prompt, texts[i], texts[j]), self.floor, 1 - self.floor))
             odds[j, i] = -odds[i, j]
         return np.asarray(odds.mean(1))
+
+    def _looked_up(self, prompt: Prompt, a: str, b: str) -> float:
+        """P(a better than b), as it was said before; what is kept of a pair is a hash and a number."""
+        if self._known is None:
+            return self._better(prompt, a, b)
+        if a > b:
+            return 1 - self._looked_up(prompt, b, a)
+        key = blake2b(repr((prompt, a, b)).encode("utf-8", "replace"), digest_size=16).digest()
+        if key not in self._known:
+            self._known[key] = self._better(prompt, a, b)
+        return self._known[key]
 
     def _better(self, prompt: Prompt, a: str, b: str) -> float:
         """P(a better than b), the mean of both orders; an unreadable reply leaves the other one, two leave a tie."""

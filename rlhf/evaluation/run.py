@@ -1,6 +1,8 @@
 """The task of evaluate.py: score the data once, build the sections, write the report."""
 
+import json
 import shutil
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -72,6 +74,8 @@ class EvaluationRun:
         for name, shifted in self.shifted.items():
             records = islice(shifted.records(), self.scoring.perturbed_records)
             self._spool(f"shift-{name}", plain.entries(records, name=name))
+        counts = json.dumps(getattr(self.scoring.source, "counts", {}))
+        (spools / f"counts-{self.scoring.rank}.json").write_text(counts)
         self.wait()
         if self.scoring.rank:
             return None
@@ -87,8 +91,8 @@ class EvaluationRun:
                 f"no record of this data has anything to evaluate ({dict(found.counts)}): choose another part=, or "
                 "the votes are missing"
             )
-        counted = getattr(self.scoring.source, "counts", {})
-        found = replace(found, counts={**found.counts, **self.learned(set(found.prompt_hash)), **counted})
+        read = sum((Counter(json.loads(p.read_text())) for p in self._files("counts", ".json")), Counter())
+        found = replace(found, counts={**found.counts, **self.learned(set(found.prompt_hash)), **read})
         temperatures = self._temperatures()
         t = temperatures[self.scoring.source.name]
         shifts = {name: self._results("main", name) for name in self.shifts}
@@ -132,8 +136,12 @@ class EvaluationRun:
         write_spool(self.folder / "scoring" / f"{name}-{self.scoring.rank}", entries)
 
     def _results(self, spool: str, name: str = "") -> Results:
-        paths = [self.folder / "scoring" / f"{spool}-{rank}" for rank in range(self.scoring.world_size)]
-        return results_from((e for e in read_spools(paths) if e.name == name), self.member_names)
+        entries = read_spools(self._files(spool))
+        return results_from((e for e in entries if e.name == name), self.member_names)
+
+    def _files(self, name: str, suffix: str = "") -> list[Path]:
+        """What every process left."""
+        return [self.folder / "scoring" / f"{name}-{rank}{suffix}" for rank in range(self.scoring.world_size)]
 
     def _look_up(self, numbers: Collection[int]) -> Mapping[int, Comparison]:
         wanted = set(numbers)

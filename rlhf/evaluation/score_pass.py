@@ -1,7 +1,7 @@
 """One pass over the data: score a block of records, keep numbers, forget texts.
 
-Records are cut into blocks by their number, and a block is scored as a whole by one process: two processes do the
-same arithmetic as one, and their numbers, merged by record, are the same to the last bit.
+Records are cut into blocks by their number, and a block is scored as a whole by one process. Merged by record, the
+numbers of two processes are those of one: to rounding where a model looks up texts that its process has read before.
 """
 
 import heapq

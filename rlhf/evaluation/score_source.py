@@ -4,6 +4,7 @@ or several of them as one.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -81,6 +82,11 @@ class Ensemble:
     def score(self, records: Sequence[Comparison]) -> list[Scores]:
         """Members in the order of the sources; detectors that all members have, averaged."""
         return [self._together(parts) for parts in zip(*(s.score(records) for s in self.sources), strict=True)]
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Completions that were asked for, and those that were read, over all sources that count them."""
+        return dict(sum((Counter(getattr(source, "counts", {})) for source in self.sources), Counter()))
 
     def _together(self, parts: Sequence[Scores]) -> Scores:
         scales = [(0.0, 1.0) if (c := s.calibration) is None else (c.reward_mean, c.temperature) for s in self.sources]

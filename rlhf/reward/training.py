@@ -23,6 +23,7 @@ from rlhf.reward.files import log_end, note_wandb, write_json
 from rlhf.reward.frozen import cached_states, spread
 from rlhf.reward.module import RewardModule, learned_tie_width
 from rlhf.reward.scoring.engine import ScoringEngine
+from rlhf.reward.scoring.once import ScoreMemo
 from rlhf.reward.scoring.splits import gather, score_split, scored
 
 
@@ -136,7 +137,7 @@ def _states(run: RewardRun, split: str) -> tuple[Scored, Any]:
     texts = zip(columns["prompt"], columns["responses"], strict=True)
     engine = ScoringEngine(run.module.model, pad_id=0, max_length=run.data.renderer.max_length)
     engine.layout = run.data.layout  # that of training
-    found = list(engine.score(Encoded(p, r, list(range(len(r))), 0, 0) for p, r in texts))
+    found = ScoreMemo(engine).score([Encoded(p, r, list(range(len(r))), 0, 0) for p, r in texts])
     rewards = {row: scores.reward.double().numpy() for row, scores in enumerate(found)}
     return scored(rows, rewards), np.concatenate([scores.states.numpy() for scores in found])
 

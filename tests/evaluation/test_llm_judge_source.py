@@ -77,3 +77,16 @@ def test_a_floor_that_is_no_probability_is_refused():
 def test_its_name_says_that_it_is_a_judge():
     assert JudgeSource(Fake()).name == f"{Fake().name} (judge)"
     assert JudgeSource(Fake(), name="mine").name == "mine"
+
+
+def test_a_pair_that_comes_again_is_looked_up_unless_replies_are_drawn():
+    source, drawn = JudgeSource(Fake(bonus=2.0)), JudgeSource(Fake(bonus=2.0))
+    wanted = differences(source, "0", "1.5")
+    assert differences(source, "0", "1.5") == pytest.approx(wanted)
+    assert differences(source, "1.5", "0") == pytest.approx(-wanted)
+    assert source.usage()["requests"] == 2
+    drawn.judge.temperature = 1.0
+    drawn = JudgeSource(drawn.judge)
+    differences(drawn, "0", "1.5")
+    differences(drawn, "0", "1.5")
+    assert drawn.usage()["requests"] == 4

@@ -1,7 +1,7 @@
 """The reward that a DPO-trained policy implies, as something that scores records for a report."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,13 +14,15 @@ from peft import AutoPeftModelForCausalLM
 from torch import Tensor
 from transformers import AutoTokenizer
 
-from rlhf.data.render import Renderer
+from rlhf.data.render import Encoded, Renderer
 from rlhf.data.token_layout import filled
 from rlhf.evaluation.metrics.calibration import Calibration
 from rlhf.evaluation.score_source import Scores
 from rlhf.models.policy import Spans, spans, token_logp
 from rlhf.models.pretrained import load_causal
 from rlhf.records import Comparison, RecordError
+from rlhf.reward.scoring.engine import GroupScores
+from rlhf.reward.scoring.once import ScoreMemo
 
 DPO = ("rlhf.optimise.direct.train.train_dpo", "rlhf.optimise.tuning.train_dpo")
 """What a run of `task=dpo` has done, as its configuration names it: today, and before the move."""
@@ -32,10 +34,25 @@ class Policies:
 
     model      causal language model, in evaluation mode
     reference  another one over the same tokens; None = `model` with its adapter switched off
+    batch_tokens  tokens per forward pass
     """
 
     model: Any
     reference: Any | None = None
+    batch_tokens: int = 4096
+
+    @torch.inference_mode()
+    def score(self, groups: Iterable[Encoded]) -> Iterator[GroupScores]:
+        """Log-ratios of every group's completions, in double precision; no states."""
+        read = list(groups)
+        rows = [(i, k, g.prompt, ids) for i, g in enumerate(read) for k, ids in enumerate(g.responses)]
+        found = [torch.zeros(len(g.responses), dtype=torch.float64) for g in read]
+        device = next(self.model.parameters()).device
+        for part in filled(rows, lambda row: [len(row[2]) + len(row[3])], self.batch_tokens, pads=True):
+            block = spans([prompt for _, _, prompt, _ in part], [[ids] for *_, ids in part], pad_id=0)  # masked
+            for (i, k, *_), value in zip(part, self.log_ratio(block.to(device)).tolist(), strict=True):
+                found[i][k] = value
+        return (GroupScores(ratio, ratio, torch.zeros(len(ratio), 0)) for ratio in found)
 
     def log_ratio(self, rows: Spans) -> Float[Tensor, " N"]:
         """Log π(completion | prompt) - log π_ref(completion | prompt), summed over the completion's tokens."""
@@ -71,25 +88,24 @@ class ImplicitSource:
     ) -> None:
         if not beta > 0:
             raise ValueError(f"beta={beta:g}: must be positive, the one of the training, e.g. 0.1")
-        self.name, self.policies, self.renderer = name, policies, renderer
-        self.beta, self.batch_tokens = beta, batch_tokens
+        self.name, self.renderer, self.beta = name, renderer, beta
+        self._memo = ScoreMemo(replace(policies, batch_tokens=batch_tokens))
 
-    @torch.inference_mode()
+    @property
+    def counts(self) -> dict[str, int]:
+        """Completions that were asked for, and those that the policy read: each distinct text once."""
+        return self._memo.counts
+
     def score(self, records: Sequence[Comparison]) -> list[Scores]:
         """Rewards of every record's completions; NaN where one is too long."""
         groups = [self.renderer.encode(r.prompt, [c.text for c in r.completions]) for r in records]
-        rows = [  # record, completion, tokens of the prompt, tokens of the completion
-            (i, k, g.prompt, ids) for i, g in enumerate(groups) for k, ids in zip(g.kept, g.responses, strict=True)
-        ]
-        reward = [np.full(len(r.completions), np.nan) for r in records]
-        tokens = [np.full(len(r.completions), np.nan) for r in records]
-        device = next(self.policies.model.parameters()).device
-        for part in filled(rows, lambda row: [len(row[2]) + len(row[3])], self.batch_tokens, pads=True):
-            block = spans([prompt for _, _, prompt, _ in part], [[ids] for *_, ids in part], pad_id=0)  # masked
-            ratio = self.policies.log_ratio(block.to(device))
-            for (i, k, prompt, ids), value in zip(part, (self.beta * ratio.double()).tolist(), strict=True):
-                reward[i][k], tokens[i][k] = value, len(prompt) + len(ids)
-        return [Scores(r, r[None, :], t, trimmed=g.trimmed > 0) for r, t, g in zip(reward, tokens, groups, strict=True)]
+        return list(map(self._scores, records, groups, self._memo.score(groups)))
+
+    def _scores(self, record: Comparison, group: Encoded, found: GroupScores) -> Scores:
+        reward, tokens = np.full((2, len(record.completions)), np.nan)
+        reward[group.kept] = self.beta * found.reward.numpy()
+        tokens[group.kept] = [len(group.prompt) + len(ids) for ids in group.responses]
+        return Scores(reward, reward[None, :], tokens, trimmed=group.trimmed > 0)
 
 
 def load_implicit(

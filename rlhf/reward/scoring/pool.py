@@ -1,4 +1,4 @@
-"""Scores of a pool, streamed to disk: one Parquet file per process, memory of one batch, a pool of any size."""
+"""Scores of a pool of any size, streamed to disk: one Parquet file per process, memory of a block of records."""
 
 from collections.abc import Iterable, Iterator
 from itertools import islice
@@ -27,7 +27,7 @@ SCHEMA = pa.schema(
 )
 """`reward` is null for a completion too long to be read; `members` is empty where there is one head."""
 WRITTEN_TOGETHER = 1000  # rows of one write
-SCORED_TOGETHER = 256  # records that go to the engine together
+SCORED_TOGETHER = 256  # records that go to the engine together: as far as the stream is read ahead
 
 
 def score_pool(scorer: Scorer, source: RecordStream, folder: str | Path) -> pa.Table:

@@ -44,7 +44,7 @@ class RunSource:
     @property
     def counts(self) -> dict[str, int]:
         """Completions that were asked for, and those that the model read: each distinct text once."""
-        return {"completions": self._memo.completions, "encodings": self._memo.encodings}
+        return self._memo.counts
 
     def fit_reference(self, records: Sequence[Comparison], held_out: Sequence[Comparison]) -> None:
         """Statistics of the states of training records, for a model that came without; all pairs count as labelled."""
@@ -71,10 +71,10 @@ class RunSource:
 
     def _few(self, records: Sequence[Comparison]) -> Iterator[GroupScores]:
         """Scores of the first records, about `MOST` completions."""
-        total = 0
+        total, memo = 0, ScoreMemo(self.scorer.engine)
         for start in range(0, len(records), 32):
             some = records[start : start + 32]
-            yield from (s for s in self.scorer.engine.score(self._encoded(some)) if len(s.reward))
+            yield from (s for s in memo.score(self._encoded(some)) if len(s.reward))
             total += sum(len(record.completions) for record in some)
             if total >= MOST:
                 return

@@ -22,6 +22,7 @@ from rlhf.models.heads import LinearHead, MixtureHead, MlpHead
 from rlhf.models.reward_model import RewardModel
 from rlhf.records import Prompt, parse_prompt
 from rlhf.reward.scoring.engine import GroupScores, ScoringEngine
+from rlhf.reward.scoring.once import ScoreMemo
 
 AnyPrompt = str | list[dict[str, str]] | Prompt
 """A text, or the messages of a chat."""
@@ -129,7 +130,7 @@ class Scorer:
         encoded = self.encode(prompt, completions)
         if encoded.trimmed:
             warnings.warn(f"the prompt lost {encoded.trimmed} tokens from its beginning", stacklevel=3)
-        return next(self.engine.score([encoded]))
+        return ScoreMemo(self.engine).score([encoded])[0]
 
 
 def load(folder: str | Path, *, device: str = "cpu", batch_tokens: int = 8192) -> Scorer:

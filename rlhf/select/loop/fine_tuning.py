@@ -85,7 +85,7 @@ class FineTune(Learner):
         answers = [*self.built.answers, *self.built.policy]
         model = run.module.model.eval()
         with torch.inference_mode():
-            every = hidden_states(model.backbone, run.data.renderer, [(a.prompt, a.text) for a in answers])
+            every = hidden_states(model, run.data.renderer, [(a.prompt, a.text) for a in answers])
             hidden, target = np.split(every, [len(self.built.answers)])
             members = model.head(torch.from_numpy(hidden))
             rewards = model.head.combine(members).double().numpy()

@@ -18,19 +18,18 @@ from jaxtyping import Float
 from torch import Tensor
 
 import rlhf
-from rlhf.data.render import Encoded
 from rlhf.optimise.shaping.ensemble import normalise
 from rlhf.optimise.shaping.rules import Completions
 from rlhf.optimise.shaping.shape import ShapedReward, shape_rewards
 from rlhf.optimise.shaping.shaper import Shaper
 from rlhf.records import Comparison, Prompt, parse_prompt
 from rlhf.reward.scoring.engine import GroupScores
+from rlhf.reward.scoring.once import NOTHING, ScoreMemo
 from rlhf.reward.scoring.scorer import Scorer
 
 Rows = Callable[[GroupScores], Tensor]
 """`scores of N completions -> [M, N]`: what of one model counts as a member of the ensemble."""
 
-NOTHING = Encoded([], [], [], 0, 0)
 """A group without completions: its scores say how many members a model counts for."""
 
 
@@ -145,7 +144,7 @@ class TrlReward:
         groups = list(places.values())
         encoded = [scorer.renderer.encode(prompts[g[0]], [texts[i] for i in g]) for g in groups]
         columns = [group[k] for group, e in zip(groups, encoded, strict=True) for k in e.kept]
-        found = torch.cat(list(map(self.rows, scorer.engine.score(encoded or [NOTHING]))), 1)
+        found = torch.cat(list(map(self.rows, ScoreMemo(scorer.engine).score(encoded or [NOTHING]))), 1)
         members = torch.full((len(found), len(texts)), torch.nan)
         members[:, columns] = found
         return members

@@ -1,4 +1,4 @@
-"""Scoring a pool: every completion once, in order, in the memory of a batch, over any number of processes."""
+"""Scoring a pool: every text once, in order, in the memory of a block of records, over any number of processes."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ from rlhf.models.backbone import Backbone
 from rlhf.models.heads import EnsembleHead, LinearHead
 from rlhf.models.pretrained import Tiny
 from rlhf.models.reward_model import RewardModel
-from rlhf.reward.scoring import engine
+from rlhf.reward.scoring import engine, pool
 from rlhf.reward.scoring.pool import read_scores, score_pool
 from rlhf.reward.scoring.scorer import Scorer
 from rlhf.toy.world import ToyWorld
@@ -56,7 +56,7 @@ def test_what_is_too_long_to_be_read_has_a_row_without_a_score(tmp_path):
     assert 0 < lost < total
 
 
-def test_a_batch_holds_about_its_budget_and_the_stream_is_not_read_ahead(tmp_path, monkeypatch):
+def test_batches_keep_to_their_budget_and_the_stream_is_read_a_block_ahead(tmp_path, monkeypatch):
     scorer, read, sizes, ahead = build(batch_tokens=3000), [], [], []
     forward = engine.forward
 
@@ -67,14 +67,16 @@ def test_a_batch_holds_about_its_budget_and_the_stream_is_not_read_ahead(tmp_pat
 
     class Long:
         def records(self):
-            for i in range(120):
-                read.append(i)
-                yield WORLD.record(i % 37)
+            for record in ToyWorld(size=120).records():
+                read.append(record)
+                yield record
 
     monkeypatch.setattr(engine, "forward", measured)
+    monkeypatch.setattr(pool, "SCORED_TOGETHER", 16)
     score_pool(scorer, Long(), tmp_path)
-    assert all(1500 < n <= 3000 for n in sizes[:5])
-    assert ahead[4] < 80
+    assert max(sizes) <= 3000
+    assert np.median(sizes) > 1500
+    assert sorted(set(ahead)) == [16, 32, 48, 64, 80, 96, 112, 120]
 
 
 def test_scores_are_never_overwritten(tmp_path):
