@@ -34,7 +34,7 @@ check: setup  ## lint, format, types, import layers
 
 bench: setup  ## all benchmarks, side by side with what others use; results in benchmarks/results
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
-	for name in train_step growth score_pool overhead; do \
+	for name in train_step grouped growth score_pool overhead; do \
 		OMP_NUM_THREADS=$(THREADS) $(BIN)/python benchmarks/$$name.py --threads $(THREADS) || exit 1; done
 	for name in evaluation label_scale aggregation select_pool; do $(BIN)/python benchmarks/$$name.py || exit 1; done
 
