@@ -67,6 +67,9 @@ def test_records_of_one_prompt_are_pooled_and_an_answer_in_two_of_them_counts_on
     assert [sorted(found.results.scored.reward[p]) for p in pooled(found.results)] == [[1, 1, 2, 3, 5], [8, 9]]
     same = evaluation([np.array([1.0, 2.0]), np.array([1.0, 2.0])], prompts=["a", "a"])
     assert [len(p) for p in pooled(same.results)] == [2]
+    rounded = evaluation([np.array([1.0, 2.0]), np.array([1.0 + 5e-7, 2.0 - 5e-7]), np.array([1.1, 2.0])],
+                         prompts=["a", "a", "a"])  # fmt: skip
+    assert [len(p) for p in pooled(rounded.results)] == [3], "rounding makes no new answer, a tenth does"
 
 
 def test_without_gold_the_other_models_say_what_the_pick_is_worth():

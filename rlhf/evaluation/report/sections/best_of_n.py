@@ -18,6 +18,8 @@ from rlhf.stats.ensemble import Aggregator, mean, mean_minus_variance, median, s
 
 AGGREGATORS: tuple[Aggregator, ...] = (mean, median, worst_case, mean_minus_variance)
 """What an ensemble is picked by, beside its own combination; members standardised over the set."""
+ROUNDING = 1e-6
+"""Of a reward of 1, between batches."""
 
 
 def best_of_n(evaluation: Evaluation, *, size: int | None = None) -> Section | None:
@@ -61,11 +63,17 @@ def best_of_n(evaluation: Evaluation, *, size: int | None = None) -> Section | N
 
 
 def pooled(results: Results) -> list[Ints]:
-    """Completions of every prompt; the same answer in several records is there once."""
+    """Completions of every prompt; the same answer in several records is there once.
+
+    Answers are the same where length and reward are: to rounding, because each process reads a text for itself.
+    """
     scored = results.scored
-    columns = (scored.prompt[scored.group], scored.reward, scored.length)
+    columns = (scored.prompt[scored.group], scored.length, scored.reward)
     order = np.lexsort(columns[::-1])  # stable: of equal answers the first one comes first
-    new = np.any([np.diff(column[order], prepend=np.nan) != 0 for column in columns], axis=0)
+    tolerance = ROUNDING * (1 + np.abs(scored.reward[order]))
+    new = np.any(
+        [~(np.diff(c[order], prepend=np.nan) <= t) for c, t in zip(columns, (0, 0, tolerance), strict=True)], 0
+    )
     first = np.sort(order[new])
     prompt = scored.prompt[scored.group[first]]
     order = np.argsort(prompt, kind="stable")
