@@ -12,7 +12,7 @@ import torch.multiprocessing as mp
 from reward_modules import build_data, build_module
 
 from rlhf.data.datamodule import PreferenceData
-from rlhf.data.distinct import DistinctTexts
+from rlhf.data.distinct import MOST, DistinctTexts
 from rlhf.data.render import Renderer
 from rlhf.evaluation.metrics.metrics import evaluate
 from rlhf.evaluation.report.sections.accuracy import accuracy
@@ -117,6 +117,7 @@ def test_test_scores_are_those_of_whole_records_and_cost_one_reading_per_text(da
     assert found.keys() == rows.keys()
     for row, reward in rows.items():
         np.testing.assert_allclose(found[row], reward, atol=1e-6)
+    assert max(k for batch in data.scoring_loader("test") for k in batch.size) == MOST, "pieces are bounded"
     tables = [scored(data.rows["test"], r) for r in (rows, found)]
     np.testing.assert_allclose(tables[0].difference, tables[1].difference, atol=2e-6)
 
