@@ -5,7 +5,7 @@ make room for a long sibling has other tokens, and so another score.
 """
 
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from hashlib import blake2b
 from typing import Any
 
@@ -21,8 +21,23 @@ MOST = 8  # completions of a piece: enough for the prompt to cost little, few en
 
 def key_of(prompt: Ids, response: Ids) -> int:
     """64 bits that stand for the tokens of a prompt and a completion."""
-    digest = blake2b(array("i", prompt).tobytes() + b"|" + array("i", response).tobytes(), digest_size=8)
-    return int.from_bytes(digest.digest(), "little")
+    return keys_of(prompt, [response])[0]
+
+
+def keys_of(prompt: Ids, responses: Iterable[Ids]) -> list[int]:
+    """The same of several completions of a prompt."""
+    head = blake2b(_bytes(prompt), digest_size=8)
+    head.update(b"|")
+    found = []
+    for response in responses:
+        digest = head.copy()
+        digest.update(_bytes(response))
+        found.append(int.from_bytes(digest.digest(), "little"))
+    return found
+
+
+def _bytes(tokens: Ids) -> memoryview:
+    return tokens.data if isinstance(tokens, np.ndarray) else memoryview(array("i", tokens))
 
 
 class DistinctTexts:
@@ -44,9 +59,8 @@ class DistinctTexts:
         piece_of, place_of = array("q"), array("q")
         tokens: list[int] = []
         for row, (prompt, responses) in enumerate(rows.texts()):
-            whose = key_of(prompt, ())
-            for place, response in enumerate(responses):
-                key = key_of(prompt, response)
+            whose, *keys = keys_of(prompt, [(), *responses])
+            for place, (key, response) in enumerate(zip(keys, responses, strict=True)):
                 if key not in number_of:
                     number_of[key] = len(piece_of)
                     piece = open_piece.get(whose, -1)

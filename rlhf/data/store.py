@@ -15,6 +15,7 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import Dataset
+from numpy.typing import NDArray
 
 from rlhf.data.prepare import SCHEMA, Row
 from rlhf.data.split_report import SPLITS
@@ -78,13 +80,19 @@ class Rows:
         columns: dict[str, Any] = self.table[numbers]
         return columns | {"row": numbers}
 
-    def texts(self) -> Iterator[tuple[list[int], list[list[int]]]]:
-        """Tokens of the prompt and of the completions of every row, and nothing else of it."""
-        for batch in self.table.data.table.select(["prompt", "responses"]).to_batches(max_chunksize=CHUNK):
-            yield from zip(batch.column("prompt").to_pylist(), batch.column("responses").to_pylist(), strict=True)
+    def texts(self) -> Iterator[tuple[NDArray[np.int32], list[NDArray[np.int32]]]]:
+        """Tokens of the prompt and of the completions of every row, as views of the file."""
+        for batch in self.table.data.table.select(["prompt", "responses"]).to_batches():
+            prompts, answers = batch.columns
+            starts, places = prompts.offsets.to_numpy(), answers.offsets.to_numpy()
+            cuts = answers.values.offsets.to_numpy()
+            prompt, tokens = prompts.values.to_numpy(), answers.values.values.to_numpy()
+            for row in range(len(batch)):
+                ends = cuts[places[row] : places[row + 1] + 1]
+                yield prompt[starts[row] : starts[row + 1]], [tokens[a:b] for a, b in pairwise(ends)]
 
     def texts_of(self, numbers: list[int]) -> list[tuple[list[int], list[list[int]]]]:
-        """The same of some rows."""
+        """The same of some rows, as lists."""
         found = self.table.select_columns(["prompt", "responses"])[numbers]
         return list(zip(found["prompt"], found["responses"], strict=True))
 

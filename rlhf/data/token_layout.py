@@ -11,11 +11,12 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from rlhf.data.batch import Packed, Padded, Tokens
 
 Item = TypeVar("Item")
-Ids = Sequence[int]
+Ids = Sequence[int] | NDArray[np.int32]
 Layout = Callable[[Sequence[Ids], Sequence[Sequence[Ids]]], Tokens]
 """`(prompts [B], responses [B][K_b]) -> tokens`, completions in order of group and place."""
 

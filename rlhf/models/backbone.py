@@ -42,7 +42,8 @@ class Backbone(nn.Module):
         self.head_name, last = last_layer(classifier)
         stock, width = pooling == "stock", classifier.config.get_text_config().hidden_size
         self.state_size: int = last.in_features if stock else width
-        self.scale: Tensor | None = None
+        self.scale: Tensor | None
+        self.register_buffer("scale", None)
         self.head_has_bias = last.bias is not None
         self.initial_weight: Tensor = last.weight.detach().clone()
         self.initial_bias: Tensor | None = None if last.bias is None else last.bias.detach().clone()
@@ -68,6 +69,13 @@ class Backbone(nn.Module):
     def with_surface(self, layout: Layout) -> Layout:
         """The layout, with surface features beside the tokens where the head reads them."""
         return layout if self.surface is None else SurfaceLayout(layout, self.surface)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *rest: Any) -> None:
+        """Take the `scale` of a checkpoint too: the head's weights there are for scaled states."""
+        stored = state_dict.get(f"{prefix}scale")
+        if stored is not None and self.scale is None:
+            self.scale = stored.clone()
+        super()._load_from_state_dict(state_dict, prefix, *rest)
 
     def train(self, mode: bool = True) -> Self:
         """A frozen trunk stays in evaluation mode."""

@@ -119,10 +119,12 @@ class Pretrained:
     ) -> PreTrainedModel:
         set_dropout(config, self.dropout)
         _keep_layers(config, self.layers)
-        model = load(
-            self.path, config=config, dtype=getattr(torch, self.dtype), attn_implementation=self.attention,
-            quantization_config=_four_bit() if self.load_in_4bit else None, **self._source,
-        )  # fmt: skip
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)  # what the folder lacks, such as a pooler, is the same whenever it is loaded
+            model = load(
+                self.path, config=config, dtype=getattr(torch, self.dtype), attn_implementation=self.attention,
+                quantization_config=_four_bit() if self.load_in_4bit else None, **self._source,
+            )  # fmt: skip
         return fit_classifier(model, tokenizer, self.gradient_checkpointing)
 
 

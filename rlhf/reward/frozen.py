@@ -4,12 +4,15 @@ Published precedent: linear heads on frozen 8B models lead reward benchmarks. Th
 within prompts while the head trains, and the head starts at 0; at the end the scale is put into its weights.
 """
 
+import json
 import os
 import tempfile
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from hashlib import blake2b
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -20,44 +23,64 @@ from torch import Tensor
 
 from rlhf.data.batch import States
 from rlhf.data.datamodule import PreferenceData
-from rlhf.data.distinct import key_of
+from rlhf.data.distinct import keys_of
 from rlhf.data.render import Encoded
-from rlhf.data.store import Rows
+from rlhf.data.store import Rows, fingerprint
 from rlhf.data.token_layout import Ids, bare
+from rlhf.models.backbone import Backbone
 from rlhf.models.reward_model import RewardModel
-from rlhf.reward.scoring.engine import ScoringEngine, forward
+from rlhf.records import RecordError
+from rlhf.reward.scoring.engine import ScoringEngine
 
-WRITTEN_TOGETHER = 1000  # states of one write
+PART = 4096  # states of one file: what a killed run has to compute again, at most
 
 
 class CachedStates:
     """A token layout that looks states up instead of laying tokens.
 
     Args:
-        file: written by `write_states`.
+        folder: of one trunk's states, in files of `PART` at most; those that a killed run left unfinished are not read.
     """
 
-    def __init__(self, file: Path) -> None:
-        with pa.memory_map(str(file)) as source:
-            table = pa.ipc.open_stream(source).read_all()
-        keys = table.column("key").to_numpy()
-        self._order = np.argsort(keys)
-        self._keys = keys[self._order]
-        self._states = table.column("state")
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._parts: list[NDArray[np.float32]] = []
+        keys = [np.zeros(0, np.uint64)]
+        for file in sorted(folder.glob("*.arrow")):
+            with pa.memory_map(str(file)) as source:
+                batch = pa.ipc.open_stream(source).read_next_batch()
+            keys.append(batch.column("key").to_numpy())
+            self._parts.append(batch.column("state").flatten().to_numpy().reshape(batch.num_rows, -1))
+        self._starts = np.cumsum([0, *map(len, self._parts)])
+        flat = np.concatenate(keys)
+        self._order = np.argsort(flat)
+        self.keys = flat[self._order]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return CachedStates, (self.folder,)  # a process that collates maps the files itself
 
     def __call__(self, prompts: Sequence[Ids], responses: Sequence[Sequence[Ids]]) -> States:
-        """States [N, D] of the completions. Raises KeyError for one that was not there when the file was written."""
-        wanted = [key_of(p, r) for p, answers in zip(prompts, responses, strict=True) for r in answers]
-        return States(self.of(np.array(wanted, dtype=np.uint64)))
+        """States [N, D] of the completions. Raises RecordError for one that has none."""
+        wanted = chain.from_iterable(keys_of(p, answers) for p, answers in zip(prompts, responses, strict=True))
+        return States(self.of(np.fromiter(wanted, np.uint64)))
 
     def of(self, keys: NDArray[np.uint64]) -> Float[Tensor, "N D"]:
         """States of completions by key."""
-        place = np.searchsorted(self._keys, keys).clip(max=len(self._keys) - 1)
-        if not np.array_equal(self._keys[place], keys):
-            raise KeyError("a completion has no state in the cache: its tokens are not those of the prepared data")
-        found = self._states.take(pa.array(self._order[place])).combine_chunks()
-        flat = found.flatten() if isinstance(found, pa.FixedSizeListArray) else found.chunk(0).flatten()
-        return torch.from_numpy(flat.to_numpy().reshape(len(keys), -1).copy())
+        place = np.searchsorted(self.keys, keys)
+        known = place < len(self.keys)
+        known[known] = self.keys[place[known]] == keys[known]
+        if not known.all():
+            raise RecordError(
+                f"{self.folder}: {(~known).sum()} of {len(keys)} completions have no state here, because their tokens "
+                "are not those of the prepared data",
+                remedy="adapter.cache_states=false asks the trunk itself",
+            )
+        number = self._order[place]
+        part = np.searchsorted(self._starts, number, "right") - 1
+        found = np.empty((len(keys), self._parts[0].shape[1]), np.float32)
+        for p in np.unique(part):
+            found[part == p] = self._parts[p][number[part == p] - self._starts[p]]
+        return torch.from_numpy(found)
 
 
 def cached_states(data: PreferenceData, model: RewardModel, folder: Path) -> CachedStates:
@@ -66,50 +89,34 @@ def cached_states(data: PreferenceData, model: RewardModel, folder: Path) -> Cac
     Args:
         data: set up, with the layout that the trunk would read.
         model: its trunk is asked; the head is not.
-        folder: the cache. The file's name is a fingerprint of trunk, layout, and the tokens of all completions.
+        folder: the cache. States lie in a folder of their own for each trunk and way of reading it, by the tokens of
+            prompt and completion: data that shares texts with earlier data shares their states.
     """
-    keys = {key_of(prompt, r) for rows in data.rows.values() for prompt, answers in rows.texts() for r in answers}
-    file = folder / f"states-{_fingerprint(keys, data, model)}.arrow"
-    if not file.exists():
-        engine = ScoringEngine(
-            model, pad_id=int(data.renderer.tokenizer.pad_token_id or 0), max_length=data.renderer.max_length,
-            layout=lambda *_, **__: getattr(data.layout, "inner", data.layout),
-        )  # fmt: skip
-        write_states(file, engine, data.rows.values())
-    return CachedStates(file)
+    own = folder / f"states-{_fingerprint(data, model.backbone)}"
+    found = CachedStates(own)
+    wanted = np.unique(np.concatenate([np.fromiter(_keys(rows), np.uint64) for rows in data.rows.values()]))
+    missing = np.setdiff1d(wanted, found.keys, assume_unique=True)
+    if not len(missing):
+        return found
+    print(f"states: the trunk reads {len(missing)} of {len(wanted)} texts, once; kept in {own}", flush=True)
+    write_states(own, _engine(data, model), data.rows.values(), missing)
+    return CachedStates(own)
 
 
-def write_states(file: Path, engine: ScoringEngine, splits: Iterable[Rows]) -> None:
-    """Write the state of every distinct completion of the splits; the file appears whole or not at all."""
-    schema = pa.schema({"key": pa.uint64(), "state": pa.list_(pa.float32(), engine.model.backbone.hidden_size)})
-    groups: list[list[int]] = []
-
-    def fresh() -> Iterator[Encoded]:
-        seen: set[int] = set()
-        for prompt, answers in chain.from_iterable(rows.texts() for rows in splits):
-            new = {key: r for r in answers if (key := key_of(prompt, r)) not in seen}
-            seen |= new.keys()
-            if new:
-                groups.append(list(new))
-                yield Encoded(prompt, list(new.values()), list(range(len(new))), 0, 0)
-
-    file.parent.mkdir(parents=True, exist_ok=True)
-    unfinished, name = tempfile.mkstemp(prefix=file.stem, dir=file.parent)
-    try:
-        with os.fdopen(unfinished, "wb") as raw, pa.ipc.new_stream(raw, schema) as stream:
-            keys: list[int] = []
-            states: list[NDArray[np.float32]] = []
-            for number, scores in enumerate(engine.score(fresh())):
-                keys += groups[number]
-                states.append(scores.states.numpy())
-                if len(keys) >= WRITTEN_TOGETHER:
-                    stream.write_batch(_batch(keys, states, schema))
-                    keys, states = [], []
-            if keys:
-                stream.write_batch(_batch(keys, states, schema))
-        os.replace(name, file)
-    finally:
-        Path(name).unlink(missing_ok=True)
+def write_states(folder: Path, engine: ScoringEngine, splits: Iterable[Rows], missing: NDArray[np.uint64]) -> None:
+    """Write the states of the completions with these keys; a file appears whole or not at all."""
+    folder.mkdir(parents=True, exist_ok=True)
+    asked: deque[list[int]] = deque()
+    keys: list[int] = []
+    states: list[NDArray[np.float32]] = []
+    for scores in engine.score(_groups(splits, set(missing.tolist()), asked)):
+        keys += asked.popleft()
+        states.append(scores.states.numpy())
+        if len(keys) >= PART:
+            _write(folder, keys, np.concatenate(states))
+            keys, states = [], []
+    if keys:
+        _write(folder, keys, np.concatenate(states))
 
 
 def spread(model: RewardModel, data: PreferenceData) -> Float[Tensor, " D"]:
@@ -120,8 +127,9 @@ def spread(model: RewardModel, data: PreferenceData) -> Float[Tensor, " D"]:
     """
     backbone = model.backbone
     total, count = torch.zeros(backbone.hidden_size, dtype=torch.float64), 0
-    for prompt, answers in data.rows["train"].texts():
-        found = forward(model, data.layout([prompt], [answers])).states.double()
+    groups = (_group(prompt, answers) for prompt, answers in data.rows["train"].texts())
+    for scores in _engine(data, model).score(groups):
+        found = scores.states.double()
         total += (found - found.mean(0)).square().sum(0)
         count += len(found) - 1
     deviation = (total / max(count, 1)).sqrt().float()
@@ -130,17 +138,51 @@ def spread(model: RewardModel, data: PreferenceData) -> Float[Tensor, " D"]:
     return deviation * sizes.repeat_interleave(sizes).sqrt()
 
 
-def _batch(keys: list[int], states: list[NDArray[np.float32]], schema: pa.Schema) -> pa.RecordBatch:
-    flat = pa.array(np.concatenate(states).ravel(), pa.float32())
-    column = pa.FixedSizeListArray.from_arrays(flat, schema.field("state").type.list_size)
-    return pa.RecordBatch.from_arrays([pa.array(keys, pa.uint64()), column], schema=schema)
+def _engine(data: PreferenceData, model: RewardModel) -> ScoringEngine:
+    """What reads texts as training would: in its layout, but within a budget of tokens."""
+    engine = ScoringEngine(model, pad_id=0, max_length=data.renderer.max_length)
+    engine.layout = data.layout
+    return engine
 
 
-def _fingerprint(keys: set[int], data: PreferenceData, model: RewardModel) -> str:
-    backbone = model.backbone
-    digest = blake2b(np.sort(np.fromiter(keys, np.uint64, len(keys))).tobytes(), digest_size=8)
-    for name, value in sorted(backbone.state_dict().items()):
-        digest.update(name.encode() + value.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
-    about = (bare(data.layout).__name__, backbone.pooling, backbone.surface is not None)
-    digest.update(repr(about).encode())
+def _keys(rows: Rows) -> Iterator[int]:
+    return chain.from_iterable(keys_of(prompt, answers) for prompt, answers in rows.texts())
+
+
+def _groups(splits: Iterable[Rows], missing: set[int], asked: deque[list[int]]) -> Iterator[Encoded]:
+    """Completions whose keys are `missing`, once each, row by row; `asked` gets the keys of every group."""
+    for prompt, answers in chain.from_iterable(rows.texts() for rows in splits):
+        new = {key: r for key, r in zip(keys_of(prompt, answers), answers, strict=True) if key in missing}
+        missing -= new.keys()
+        if new:
+            asked.append(list(new))
+            yield _group(prompt, new.values())
+
+
+def _group(prompt: NDArray[np.int32], answers: Iterable[NDArray[np.int32]]) -> Encoded:
+    responses = [answer.tolist() for answer in answers]
+    return Encoded(prompt.tolist(), responses, list(range(len(responses))), 0, 0)
+
+
+def _write(folder: Path, keys: list[int], states: NDArray[np.float32]) -> None:
+    column = pa.FixedSizeListArray.from_arrays(pa.array(states.ravel()), states.shape[1])
+    batch = pa.RecordBatch.from_arrays([pa.array(keys, pa.uint64()), column], ["key", "state"])
+    unfinished, name = tempfile.mkstemp(dir=folder)
+    try:
+        with os.fdopen(unfinished, "wb") as raw, pa.ipc.new_stream(raw, batch.schema) as stream:
+            stream.write_batch(batch)
+        os.replace(name, folder / f"{blake2b(np.array(keys, np.uint64).tobytes(), digest_size=8).hexdigest()}.arrow")
+    finally:
+        Path(name).unlink(missing_ok=True)
+
+
+def _fingerprint(data: PreferenceData, backbone: Backbone) -> str:
+    """Changes with whatever makes other states of the same tokens: weights, configuration, layout, pooling, code."""
+    config = {k: v for k, v in backbone.classifier.config.to_dict().items() if k != "_name_or_path"}
+    read = data.renderer.fingerprint if backbone.surface else ""  # surface features are of decoded tokens
+    about = (fingerprint(Backbone, bare(data.layout)), backbone.pooling, read, json.dumps(config, sort_keys=True))
+    digest = blake2b(repr(about).encode(), digest_size=8)
+    for name, value in backbone.classifier.state_dict().items():
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
     return digest.hexdigest()

@@ -92,10 +92,13 @@ def _freeze(run: RewardRun) -> None:
     """Train the head from rewards of 0 on scaled states, out of the cache where there is one."""
     model = run.module.model.to(run.trainer.strategy.root_device)
     model.backbone.eval()
+    scale, model.backbone.scale = model.backbone.scale, None  # the cache has states as the trunk gives them
     if run.states is not None:
         run.data.layout = cached_states(run.data, model, run.states)
-    model.backbone.scale = spread(model, run.data)
-    model.head.zero()
+    if scale is None:  # else the head is that of an earlier round
+        scale = spread(model, run.data)
+        model.head.zero()
+    model.backbone.scale = scale.to(run.trainer.strategy.root_device)
 
 
 def _put_scale_into_head(model: RewardModel) -> None:

@@ -46,11 +46,11 @@ def test_the_command_writes_what_the_contract_names_and_goes_on(train, tmp_path,
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("warm", ["false", "true"])
-def test_whole_models_are_trained_every_round_and_a_second_visit_trains_nothing(train, warm, monkeypatch, tmp_path):
+@pytest.mark.parametrize(("warm", "adapter"), [("false", "none"), ("true", "none"), ("true", "frozen")])
+def test_models_are_trained_every_round_and_a_second_visit_trains_nothing(train, warm, adapter, monkeypatch, tmp_path):
     write(tmp_path / "policy.jsonl", ToyWorld(size=6, seed=5).records())
-    small = ["task=active", "learner=fine_tune", f"learner.warm={warm}", "task.seeds=1", "split.test=0.3",
-             "data.size=60", "task.plan.start=20", "task.plan.rounds=1", "selector=disagreement",
+    small = ["task=active", "learner=fine_tune", f"learner.warm={warm}", f"adapter={adapter}", "task.seeds=1",
+             "split.test=0.3", "data.size=60", "task.plan.start=20", "task.plan.rounds=1", "selector=disagreement",
              "task.compare_with=[]", "head=ensemble", "head.members=2", "label_source=held_back", "task.ceiling=false",
              f"task.policy={tmp_path / 'policy.jsonl'}"]  # fmt: skip
     folder = train(*small)

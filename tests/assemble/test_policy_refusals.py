@@ -56,6 +56,13 @@ def test_words_and_numbers_are_looked_at_first(overrides, said):
         check_ranges(compose(*overrides), Train)
 
 
+@pytest.mark.parametrize("task", ["sft", "dpo"])
+def test_a_policy_has_no_head_to_train_on_a_frozen_trunk(task):
+    cfg = compose(f"task={task}", "adapter=frozen")
+    with pytest.raises(RecordError, match="'adapter': frozen trains a reward head alone.*adapter=lora"):
+        hydra.utils.instantiate(cfg.task.check)(cfg)
+
+
 def test_what_is_said_without_torch_is_what_torch_code_knows():
     assert get_args(Estimator) == tuple(ESTIMATORS)
     assert get_args(Placement) == tuple(PLACEMENTS)

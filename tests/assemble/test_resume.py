@@ -28,13 +28,15 @@ def equal(a, b) -> bool:
 
 
 PACKED = ["layout=shared", "model.dropout=0", "batches.batch_tokens=6000"]
+STATES = [*NOISY, "adapter=frozen"]
 
 
 @pytest.mark.parametrize(
     ("kill_at", "options"),
-    [(5, NOISY), (19, NOISY), (14, NOISY), (7, NOISY + PACKED), (40, [*NOISY, "max_group=2"])],
-    ids=["mid first epoch", "mid second epoch", "between epochs", "packed to a token budget", "groups cut into blocks"],
-)
+    [(5, NOISY), (19, NOISY), (14, NOISY), (7, NOISY + PACKED), (40, [*NOISY, "max_group=2"]), (19, STATES)],
+    ids=["mid first epoch", "mid second epoch", "between epochs", "packed to a token budget", "groups cut into blocks",
+         "a head on cached states"],
+)  # fmt: skip
 def test_steps_before_and_after_a_kill_equal_an_uninterrupted_run(train, monkeypatch, kill_at, options):
     from rlhf.reward.module import RewardModule
 

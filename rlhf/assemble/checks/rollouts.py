@@ -57,6 +57,15 @@ def check_room(cfg: DictConfig) -> None:
             )  # fmt: skip
 
 
+def check_policy_adapter(cfg: DictConfig) -> None:
+    """Raise RecordError for adapter=frozen: it trains a head alone, and a policy has none."""
+    if cfg.adapter.build._target_ == "rlhf.models.lora.frozen":
+        raise RecordError(
+            "frozen trains a reward head alone, and a policy has none", key="adapter",
+            remedy="adapter=lora, or adapter=none",
+        )  # fmt: skip
+
+
 def check_completions(algorithm: DictConfig, completions: int, key: str) -> None:
     """Raise RecordError for fewer completions per prompt than the algorithm needs: RLOO compares two, PPO needs one."""
     module: type[PolicyModule] = hydra.utils.get_class(algorithm._target_)

@@ -10,7 +10,7 @@ import hydra
 from omegaconf import DictConfig
 
 from rlhf.assemble.checks.paths import check_folders, listed
-from rlhf.assemble.checks.rollouts import check_completions, check_rollouts
+from rlhf.assemble.checks.rollouts import check_completions, check_policy_adapter, check_rollouts
 from rlhf.assemble.resume import checkpoint_to_go_on_from
 from rlhf.assemble.tasks.reward import renderer_of, run_folder, trainer_of
 from rlhf.assemble.tasks.tuning import optimizing, policy_of
@@ -74,6 +74,7 @@ def check_policy(cfg: DictConfig) -> None:
     check_folders(listed(cfg.task.watch), "task.watch", "rlhf.json", "a run of task=reward")
     if cfg.task.previous:
         check_folders([cfg.task.previous], "task.previous", "config.json", "task=sft, dpo or policy")
+    check_policy_adapter(cfg)
     check_rollouts(cfg)
 
 

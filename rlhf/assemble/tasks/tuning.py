@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import hydra
 from omegaconf import DictConfig
 
+from rlhf.assemble.checks.rollouts import check_policy_adapter
 from rlhf.assemble.resume import checkpoint_to_go_on_from
 from rlhf.assemble.tasks.reward import asked_weighing, data_of, renderer_of, run_folder, trainer_of
 
@@ -50,10 +51,11 @@ def optimizing(cfg: DictConfig) -> dict[str, Any]:
 
 
 def policy_of(cfg: DictConfig, model_source: Any, tokenizer: Any, temperature: float = 1.0) -> CausalPolicy:
-    """The policy that the model and adapter groups name."""
+    """The policy that the model and adapter groups name. Raises RecordError for adapter=frozen."""
     from rlhf.models.lora import Lora
     from rlhf.models.policy import CausalPolicy
 
+    check_policy_adapter(cfg)
     model = model_source.causal(tokenizer)
     adapter = hydra.utils.instantiate(cfg.adapter.build)
     model = adapter.causal(model) if isinstance(adapter, Lora) else model
