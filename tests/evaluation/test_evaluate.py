@@ -108,7 +108,7 @@ def test_every_compared_model_has_its_calibration_at_its_own_temperature(tmp_pat
 
 def test_a_run_in_an_ensemble_has_the_numbers_that_it_has_alone_before_and_after_its_own_temperature(tmp_path):
     """A member is (r - mean) / T by then; dividing by the temperature of the set as well would flatten it."""
-    runs = [Scaled("a", 10.0, 10.0), Scaled("b", 1.0, 5.0)]
+    runs = [Scaled("a", 10.0, 10.0), Scaled("b", 90.0, 5.0)]
     together = evaluation_of(tmp_path / "set", Ensemble(runs), names=("a", "b"), validation=ToyWorld(size=80, seed=9))
     alone = evaluation_of(tmp_path / "one", Scaled("a", 10.0, 10.0))
     assert together.metrics["temperature"] != 1.0
