@@ -59,7 +59,7 @@ def test_words_and_numbers_are_looked_at_first(overrides, said):
 @pytest.mark.parametrize("task", ["sft", "dpo"])
 def test_a_policy_has_no_head_to_train_on_a_frozen_trunk(task):
     cfg = compose(f"task={task}", "adapter=frozen")
-    with pytest.raises(RecordError, match="'adapter': frozen trains a reward head alone.*adapter=lora"):
+    with pytest.raises(RecordError, match=r"'adapter': frozen trains a reward head alone.*adapter=lora"):
         hydra.utils.instantiate(cfg.task.check)(cfg)
 
 
