@@ -10,7 +10,7 @@ import tempfile
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from hashlib import blake2b
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -119,15 +119,16 @@ def write_states(folder: Path, engine: ScoringEngine, splits: Iterable[Rows], mi
         _write(folder, keys, np.concatenate(states))
 
 
-def spread(model: RewardModel, data: PreferenceData) -> Float[Tensor, " D"]:
+def spread(model: RewardModel, data: PreferenceData, rows: int | None = None) -> Float[Tensor, " D"]:
     """What states are divided by [D], so that those of a prompt spread by 1 in all.
 
-    Their standard deviations within the prompts of the training rows, times √D: of the trunk's states and of the
-    surface features each by themselves, so that a few features weigh as much as many dimensions.
+    Their standard deviations within the prompts of the first `rows` training rows (None = all), times √D: of the
+    trunk's states and of the surface features each by themselves, so that a few features weigh as much as many
+    dimensions.
     """
     backbone = model.backbone
     total, count = torch.zeros(backbone.hidden_size, dtype=torch.float64), 0
-    groups = (_group(prompt, answers) for prompt, answers in data.rows["train"].texts())
+    groups = (_group(prompt, answers) for prompt, answers in islice(data.rows["train"].texts(), rows))
     for scores in _engine(data, model).score(groups):
         found = scores.states.double()
         total += (found - found.mean(0)).square().sum(0)

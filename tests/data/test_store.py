@@ -4,10 +4,12 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from reward_modules import build_data
 
 from rlhf.collect.paraphrase import Paraphrase
 from rlhf.data import importers, store
 from rlhf.data.augment import Augment, opening
+from rlhf.data.distinct import key_of, keys_of
 from rlhf.data.source import Source
 from rlhf.data.splits import HashSplit
 from rlhf.labels.aggregation import soft
@@ -65,3 +67,17 @@ def test_the_code_is_that_of_the_parts_and_of_what_they_hold(tmp_path):
 def test_a_function_is_known_by_its_name_not_by_its_place_in_memory():
     assert store.describe(soft) == "rlhf.labels.aggregation.soft"
     assert store.describe(partial(soft, criterion="x")) == "rlhf.labels.aggregation.soft([('criterion', 'x')])"
+
+
+def test_tokens_read_as_views_are_those_read_as_lists_and_have_their_keys(tmp_path, monkeypatch):
+    monkeypatch.setattr(store, "CHUNK", 7)
+    rows = build_data(tmp_path, 60).rows["train"]
+    found = list(rows.texts())
+    lists = [(prompt.tolist(), [answer.tolist() for answer in answers]) for prompt, answers in found]
+    assert lists == rows.texts_of(list(range(len(rows))))
+    assert len(rows.table.data.to_batches()) > 2
+    for (prompt, answers), own in zip(found, lists, strict=True):
+        assert keys_of(prompt, answers) == [key_of(own[0], answer) for answer in own[1]]
+    assert key_of([1, 2], [3]) != key_of([1], [2, 3])
+    nothing = found[0][0][:0]
+    assert key_of([], []) == key_of(nothing, nothing)

@@ -18,6 +18,7 @@ from rlhf.evaluation.metrics.calibration import Calibration
 from rlhf.models.reward_model import RewardModel
 from rlhf.reward.doctor.data_checks import Check, verdict
 from rlhf.reward.export import ExportError, export
+from rlhf.reward.frozen import spread
 from rlhf.reward.module import RewardModule
 from rlhf.reward.precision import bf16_gain
 from rlhf.reward.training import RewardRun
@@ -128,12 +129,16 @@ def check_export(run: RewardRun) -> Check:
 def check_first_batch_overfit(run: RewardRun, steps: int = 60) -> Check:
     """A few groups must be learned by heart: the loss gets at least half of the way to its floor.
 
-    The floor is what the loss would be if every completion's reward could be chosen freely.
+    The floor is what the loss would be if every completion's reward could be chosen freely. A head on a frozen trunk
+    learns from scaled states, as in training.
     """
-    module = copy.deepcopy(run.module).train()
+    module, rate = copy.deepcopy(run.module).train(), 1e-3
+    if module.model.backbone.frozen:
+        rate, module.model.backbone.scale = 1e-1, spread(module.model, run.data, rows=GROUPS)
+        module.model.head.zero()
     batch = _batch(run).to(run.module.device)
     trained = [p for p in module.parameters() if p.requires_grad]
-    optimizer = torch.optim.Adam(trained, lr=1e-3)
+    optimizer = torch.optim.Adam(trained, lr=rate)
     module.centring_weight = 0.0
     floor, losses = _floor(module, batch), []
     for _ in range(steps):

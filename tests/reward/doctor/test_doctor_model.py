@@ -13,7 +13,7 @@ from peft import PeftModel
 
 from rlhf.data.prepare import Grouping
 from rlhf.data.token_layout import padded
-from rlhf.models.lora import Lora
+from rlhf.models.lora import Lora, frozen
 from rlhf.models.pretrained import Pretrained, Tiny
 from rlhf.records import Comparison, Completion, Vote
 from rlhf.reward.doctor import model_checks
@@ -54,6 +54,13 @@ def ranked(tmp_path_factory):
 )
 def test_a_sound_model_passes_every_check_whatever_its_loss(found, ranked, loss):
     assert found(module_of(loss=loss), ranked) == {"first side wins": "warn"}
+
+
+def test_a_head_on_a_sound_frozen_trunk_passes_and_on_a_dead_one_does_not(found, ranked):
+    module = module_of(adapter=frozen)
+    assert found(module, ranked) == {"first side wins": "warn"}
+    module.model.backbone.register_forward_hook(lambda module, given, states: states * 0 + 1)
+    assert found(module, ranked)["first batch overfits"] == "FAIL"
 
 
 def test_a_sound_model_on_sound_data_leaves_nothing_to_look_at(found):
