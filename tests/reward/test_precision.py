@@ -6,7 +6,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from rlhf.assemble.tasks.reward import _precision
+from rlhf.assemble.tasks.reward import _precision, lightning_trainer
 from rlhf.reward import precision
 from rlhf.reward.checkpoint import random_state
 from rlhf.reward.precision import auto_precision, bf16_gain
@@ -52,6 +52,7 @@ def test_a_resumed_run_keeps_its_precision_and_what_is_asked_for_is_taken(tmp_pa
     torch.save({"epoch": 3}, tmp_path / "old.ckpt")
     assert _precision(asked, tmp_path / "new.ckpt") == "32-true"
     assert _precision(asked, tmp_path / "old.ckpt") == "32-true", "what runs had before there was a choice"
-    assert _precision(asked, None) == "bf16-mixed"
+    assert _precision(asked, None) == "auto"
+    assert lightning_trainer(precision="auto", accelerator="cpu", logger=False).precision == "bf16-mixed"
     asked.trainer.precision = "bf16-mixed"
     assert _precision(asked, tmp_path / "new.ckpt") == "bf16-mixed"

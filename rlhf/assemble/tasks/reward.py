@@ -180,21 +180,21 @@ def trainer_of(cfg: DictConfig, folder: Path, checkpoint: Path | None, *, steps:
 
 
 def _precision(cfg: DictConfig, checkpoint: Path | None) -> str:
-    """What is asked for; `auto` is what a resumed run had, or what the machine computes fast."""
+    """What is asked for; under `auto` what a resumed run had."""
     import torch
 
-    from rlhf.reward.precision import auto_precision
-
-    if cfg.trainer.precision != "auto":
+    if cfg.trainer.precision != "auto" or checkpoint is None:
         return str(cfg.trainer.precision)
-    if checkpoint is not None:
-        stored = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
-        return str(stored.get("precision", "32-true"))
-    return auto_precision(cfg.trainer.accelerator)
+    stored = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
+    return str(stored.get("precision", "32-true"))
 
 
 def lightning_trainer(**options: Any) -> Any:
     """Lightning's trainer; the keys of the trainer group that are read above are passed over."""
     import pytorch_lightning as pl
 
+    from rlhf.reward.precision import auto_precision
+
+    if options.get("precision") == "auto":
+        options["precision"] = auto_precision(options.get("accelerator", "auto"))
     return pl.Trainer(**{key: value for key, value in options.items() if key not in defaults_of(Trainer)})
