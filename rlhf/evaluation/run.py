@@ -9,7 +9,7 @@ from itertools import islice
 from pathlib import Path
 
 from rlhf.data.source import RecordStream
-from rlhf.evaluation.metrics.calibration import fit_temperature_with_prior
+from rlhf.evaluation.metrics.calibration import fit_temperature
 from rlhf.evaluation.metrics.metrics import evaluate
 from rlhf.evaluation.metrics.scored import Results
 from rlhf.evaluation.perturbations import Perturbation
@@ -129,7 +129,7 @@ class EvaluationRun:
         rewards = {uncalibrated[0].name: held.scored.reward, **held.others}
         for name, reward in rewards.items():
             difference = reward[held.scored.first] - reward[held.scored.second]
-            found[name] = fit_temperature_with_prior(difference, held.scored.win_prob, held.scored.pair_prompt)
+            found[name] = fit_temperature(difference, held.scored.win_prob)
         return found
 
     def _spool(self, name: str, entries: Iterable[Entry]) -> None:

@@ -28,9 +28,6 @@ LOG_RANGE = 10.0
 PRIOR_SD = 0.25
 """Standard deviation of log T before any data: chosen in a simulation, see docs/methods/evaluation.md."""
 
-SURE = 2.0
-"""Standard errors of the gain over prompts from which on probabilities may be made surer."""
-
 WITHIN = 0.1
 """Correlation of what two pairs of a prompt say about the temperature."""
 
@@ -104,13 +101,13 @@ def _minimum(mean_nll: Callable[[float, Floats], float], scale: float, target: F
 def fit_temperature_with_prior(
     difference: Floats, win_prob: Floats, cluster: Ints, weight: Floats | None = None
 ) -> float:
-    """T > 0 that minimises Σ w · nll(D / T) + (log T)² / (2 s²): few prompts move it little from 1.
+    """T >= 1 that minimises Σ w · nll(D / T) + (log T)² / (2 s²): few prompts move it little from 1.
 
     The plain fit made calibration worse where validation was small: its error is of the size of what it mends. The
     prior log T ~ N(0, s²), s = `PRIOR_SD`, says that trained rewards are about on the scale of log-odds. Pairs of a
     prompt repeat each other: with m pairs on average each counts w = 1 / (1 + (m - 1) ρ), ρ = `WITHIN` (Kish 1965).
-    Probabilities are made surer (T < 1) only where the gain over prompts is above `SURE` standard errors: the same part
-    has also chosen the checkpoint, and too sure costs more than too unsure.
+    Probabilities are never made surer (T < 1): the same part has also chosen the checkpoint, so it looks better than
+    fresh data, and too sure costs more than too unsure.
 
     Args:
         difference, win_prob, weight: as in `fit_temperature`.
@@ -126,13 +123,7 @@ def fit_temperature_with_prior(
         return float((effective * nll(difference / math.exp(log_t), win_prob)).sum() + (log_t / PRIOR_SD) ** 2 / 2)
 
     found = minimize_scalar(objective, bounds=(-LOG_RANGE, LOG_RANGE), method="bounded", options={"xatol": 1e-8})
-    temperature = math.exp(float(found.x))
-    gain = np.bincount(
-        np.unique(cluster, return_inverse=True)[1],
-        weight * (nll(difference, win_prob) - nll(difference / temperature, win_prob)),
-    )
-    sure = gain.sum() > SURE * gain.std(ddof=1) * math.sqrt(len(gain)) if len(gain) > 1 else False
-    return temperature if temperature >= 1 or sure else 1.0
+    return max(1.0, math.exp(float(found.x)))
 
 
 def fold(probability: Floats, win_prob: Floats) -> tuple[Floats, Floats]:
