@@ -11,6 +11,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from rlhf.records import RecordError
+
 
 class LinearHead(nn.Module):
     """reward = w · dropout(h).
@@ -121,6 +123,15 @@ class EnsembleHead(LinearHead):
         with torch.autocast(hidden.device.type, enabled=False):
             members = _wide(hidden).unsqueeze(0).expand(self.weight.shape[0], -1, -1)
             return torch.einsum("md,mnd->mn", _wide(self.weight), self.dropout(members))
+
+    def zero(self) -> None:
+        """As in `LinearHead`. Raises RecordError where nothing would tell the members apart."""
+        if not (self.bootstrap or self.dropout.p):
+            raise RecordError(
+                "false: members that start alike on a frozen trunk and see the same prompts stay alike",
+                key="head.bootstrap", remedy="head.bootstrap=true, or head=linear",
+            )  # fmt: skip
+        super().zero()
 
     def combine(self, reward: Float[Tensor, "*M N"]) -> Float[Tensor, " N"]:
         """Mean over members."""

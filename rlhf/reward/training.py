@@ -93,11 +93,11 @@ def _freeze(run: RewardRun) -> None:
     model = run.module.model.to(run.trainer.strategy.root_device)
     model.backbone.eval()
     scale, model.backbone.scale = model.backbone.scale, None  # the cache has states as the trunk gives them
+    if scale is None:  # else the head is that of an earlier round
+        model.head.zero()
     if run.states is not None:
         run.data.layout = cached_states(run.data, model, run.states)
-    if scale is None:  # else the head is that of an earlier round
-        scale = spread(model, run.data)
-        model.head.zero()
+    scale = spread(model, run.data) if scale is None else scale
     model.backbone.scale = scale.to(run.trainer.strategy.root_device)
 
 

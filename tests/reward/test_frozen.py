@@ -291,6 +291,17 @@ def test_what_a_folder_lacks_is_the_same_whenever_it_is_loaded(tmp_path):
     assert torch.equal(*found)
 
 
+def test_members_of_an_ensemble_differ_or_are_refused(data, tmp_path):
+    run = run_of(tmp_path, data, tmp_path / "states", head=EnsembleHead)
+    train_reward(run)
+    weight = run.module.model.head.weight
+    assert all((weight[i] - weight[j]).abs().max() > 1e-3 for i in range(5) for j in range(i))
+    alike = run_of(tmp_path, data, tmp_path / "nothing", head=partial(EnsembleHead, bootstrap=False))
+    with pytest.raises(RecordError, match="'head.bootstrap': false: members that start alike"):
+        training._freeze(alike)
+    assert not (tmp_path / "nothing").exists()
+
+
 # ------------------------------------------------------------------------------------------------- the command
 
 FROZEN = ["adapter=frozen", "data.size=100", "epochs=3", "batch_size=4"]
