@@ -297,7 +297,7 @@ def test_members_of_an_ensemble_differ_or_are_refused(data, tmp_path):
     weight = run.module.model.head.weight
     assert all((weight[i] - weight[j]).abs().max() > 1e-3 for i in range(5) for j in range(i))
     alike = run_of(tmp_path, data, tmp_path / "nothing", head=partial(EnsembleHead, bootstrap=False))
-    with pytest.raises(RecordError, match="'head.bootstrap': false: members that start alike"):
+    with pytest.raises(RecordError, match=r"'head\.bootstrap': false: members that start alike"):
         training._freeze(alike)
     assert not (tmp_path / "nothing").exists()
 
