@@ -4,6 +4,7 @@ import json
 import os
 import pickle
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -126,6 +127,7 @@ def test_a_killed_run_leaves_whole_files_and_the_next_one_reads_the_rest(data, t
     put, written = os.replace, []
 
     def dying(source, target):
+        assert {*Path(target).parent.glob("*.arrow")} == {*written}, "kill -9 here would leave half a file to be read"
         if len(written) == 2:
             raise KeyboardInterrupt
         written.append(target)
