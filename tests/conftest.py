@@ -24,6 +24,7 @@ settings.load_profile("busy machine")
 
 ROOT = Path(__file__).parent.parent
 SHARED = ROOT.parent / "shared"
+CHROMIUM = "/usr/bin/chromium"
 
 
 def pytest_collection_modifyitems(items):
@@ -179,3 +180,16 @@ def sweep(tmp_path, monkeypatch):
         return tmp_path / "sweep"
 
     return run
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    """Debian's Chromium without a screen; tests that use it skip where it is not installed."""
+    if not os.path.exists(CHROMIUM):
+        pytest.skip(f"needs {CHROMIUM}")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()

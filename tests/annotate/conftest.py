@@ -1,24 +1,9 @@
-"""A real Chromium with a desktop's and a phone's page, and servers in this process."""
+"""A desktop's and a phone's page of a real Chromium, and servers in this process."""
 
-import os
 import threading
 import time
 
 import pytest
-
-CHROMIUM = "/usr/bin/chromium"
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    if not os.path.exists(CHROMIUM):
-        pytest.skip(f"needs {CHROMIUM}")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

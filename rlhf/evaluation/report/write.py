@@ -1,6 +1,7 @@
 """Sections to files: report.json, report.html, figures/*.png, examples.parquet; and to W&B.
 
-report.html is one file without scripts or links to elsewhere, for a phone, a desk and paper; its template lies in
+report.html is one file without scripts, for a phone, a desk and paper, light and dark; it links only to the files
+beside it. The first paragraph and the first figure of a section are in sight, the rest unfolds. Its template lies in
 templates/.
 """
 
@@ -22,20 +23,14 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure as Canvas
 
 from rlhf.evaluation.report.examples import columns, write_examples
-from rlhf.evaluation.report.section import Cell, Evaluation, Figure, Section, Table, flat, number, printed
+from rlhf.evaluation.report.section import Cell, Evaluation, Figure, Section, Table, flat, printed
+from rlhf.evaluation.report.tiles import headline, tiles
 
 DPI = 160
 LOGGED = 1000
 """Pairs that W&B gets as a table."""
 STYLE: Any = {"svg.hashsalt": "rlhf", "font.family": "DejaVu Sans", "font.size": 9, "axes.titlesize": 10}
 """The salt makes the same figure the same bytes."""
-CARDS = (
-    ("pair_accuracy", "pair accuracy"), ("pair_accuracy/minus_length", "lead over the longer answer"),
-    ("ceiling/annotators", "one annotator against the others"), ("nll", "NLL in nats (a coin: 0.693)"),
-    ("ece", "calibration error (ECE)"), ("spearman", "Spearman within a prompt"),
-    ("length/spearman", "reward follows length"), ("pair_accuracy/worst_part", "worst slice of the data"),
-)  # fmt: skip
-"""The numbers on top of the page, and what they are called there."""
 LONG = 60
 """A cell of more characters is a text."""
 INTERVAL = re.compile(r"^([-+]?[\d.]+) (\[[^\]]*\])$")
@@ -98,36 +93,33 @@ def page(
         name: of the evaluated model.
         about: one line: which data, which part.
         sections: in order; the first paragraph of the first stands above everything.
-        metrics: flat numbers of all of them, for the cards on top.
+        metrics: flat numbers of all of them, for the title and the tiles on top.
         images: name of a figure -> SVG.
     """
     templates = FileSystemLoader(Path(__file__).parent / "templates")
     pages = Environment(
         loader=templates, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    pages.filters |= {"split_interval": _split_interval, "text_columns": _text_columns}
+    pages.filters |= {"split_interval": _split_interval, "text_columns": _text_columns, "paragraphs": _paragraphs}
     lead, _, rest = sections[0].text.partition("\n\n") if sections else ("", "", "")
     return pages.get_template("report.html").render(
-        name=name,
+        title=headline(name, metrics),
         about=about,
         lead=lead,
         sections=[replace(section, text=rest) if i == 0 else section for i, section in enumerate(sections)],
-        cards=[_card(metrics, key, words) for key, words in CARDS if key in metrics],
+        tiles=tiles(metrics),
         images={name: base64.b64encode(image).decode() for name, image in images.items()},
     )
-
-
-def _card(metrics: Mapping[str, float], key: str, words: str) -> tuple[str, str, str]:
-    """A number, its interval or "", and its name."""
-    low, high = metrics.get(f"{key}/ci_low"), metrics.get(f"{key}/ci_high")
-    interval = "" if low is None or high is None else f"{number(low)} to {number(high)}"
-    return number(metrics[key]), interval, words
 
 
 def _split_interval(cell: Cell) -> tuple[str, str]:
     """A cell as people read it, and the interval behind its number, or ""."""
     found = INTERVAL.match(printed(cell))
     return (found[1], found[2]) if found else (printed(cell), "")
+
+
+def _paragraphs(text: str) -> list[str]:
+    return [paragraph for paragraph in text.split("\n\n") if paragraph.strip()]
 
 
 def _text_columns(table: Table) -> list[bool]:
@@ -147,6 +139,9 @@ def draw(figure: Figure, folder: Path) -> bytes:
         canvas.set_layout_engine("none")
         png.print_png(folder / f"{figure.name}.png", metadata={"Software": None})
         svg: Any = FigureCanvasSVG(canvas)
+        canvas.patch.set_visible(False)  # the page's paper shows through, light or dark
+        for axes in canvas.axes:
+            axes.patch.set_visible(False)
         svg.print_svg(drawn, metadata={"Date": None, "Creator": None})
     return drawn.getvalue()
 

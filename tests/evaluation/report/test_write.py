@@ -1,6 +1,7 @@
 """Sections to files, without a model."""
 
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -90,5 +91,61 @@ def test_a_column_with_one_long_text_is_set_as_text_throughout(tmp_path):
     write_report(tmp_path, one, [Section("a", tables=[table])], "")
     page = (tmp_path / "report.html").read_text()
     assert page.count('<td class="text" data-label="words">') == 2
-    assert '<th class="text">words</th>' in page
+    assert '<th scope="col" class="text">words</th>' in page
     assert page.count('<td data-label="number">') == 2
+
+
+@pytest.fixture(scope="module")
+def full(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("report")
+    scored = simulate(60, 3, np.random.default_rng(0))
+    one = evaluation(scored)
+    long = replace(one, shifts={"long": one.results}, probes={"filler": one.results})
+    write_report(folder, long, sections(long), "toy data")
+    return folder / "report.html"
+
+
+def test_a_first_reading_is_short_and_everything_else_unfolds(full):
+    page = re.sub(r"<style>.*?</style>", "", full.read_text(), flags=re.S)
+    first = re.sub(r"<[^>]+>", " ", re.sub(r"<details>.*?</details>", "", page, flags=re.S))
+    assert 300 < len(first.split()) <= 1200
+    assert page.count("<details>") >= 8
+    assert "<table" not in re.sub(r"<details>.*?</details>", "", page, flags=re.S)
+
+
+def test_the_page_links_to_its_own_files_only_and_all_are_there(full):
+    page = full.read_text()
+    links = set(re.findall(r'(?:href|src)="([^"]+)"', page))
+    files = {link for link in links if not link.startswith(("#", "data:"))}
+    assert {"report.json", "examples.parquet", "figures/", "figures/accuracy.png"} <= files
+    assert all((full.parent / file).exists() for file in files)
+    places = {link[1:] for link in links if link.startswith("#")}
+    assert places <= set(re.findall(r'id="([^"]+)"', page))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [375, 1280])
+def test_the_index_stays_in_sight_and_nothing_is_wider_than_the_screen(chromium, full, width):
+    with chromium.new_context(viewport={"width": width, "height": 800}, color_scheme="dark") as context:
+        page = context.new_page()
+        page.goto(full.as_uri())
+        page.evaluate("document.querySelectorAll('details').forEach(d => { d.open = true; })")
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        page.evaluate("scrollTo({top: 1e6, behavior: 'instant'})")
+        index = page.get_by_role("navigation").bounding_box()
+        assert -1 <= index["y"] < 100
+        dark, ink = (page.evaluate(f"getComputedStyle(document.body).{name}") for name in ("backgroundColor", "color"))
+        assert (dark, ink) == ("rgb(20, 23, 28)", "rgb(230, 233, 239)")
+        page.get_by_role("link", name="Calibration").click()
+        page.wait_for_function("Math.abs(document.querySelector('#s3').getBoundingClientRect().y) < 120")
+
+
+@pytest.mark.slow
+def test_what_is_folded_is_printed(chromium, full):
+    with chromium.new_context(viewport={"width": 800, "height": 1000}) as context:
+        page = context.new_page()
+        page.goto(full.as_uri())
+        table = page.locator("table").first
+        assert not table.is_visible()
+        page.emulate_media(media="print")
+        assert table.bounding_box()["height"] > 20
