@@ -10,11 +10,14 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Any, Literal
 
+from rlhf.annotate.markdown import rendered
 from rlhf.labels.vote_table import levels
-from rlhf.records import Comparison, RecordError, Vote, prompt_text
+from rlhf.records import Comparison, RecordError, Vote, as_messages, prompt_text
 
 Form = Literal["pair", "ranking", "likert"]
 LETTERS = string.ascii_uppercase
+MOST_STRENGTHS = 4
+"""Grades of a preference: with both sides and the tie they fill the number keys."""
 
 
 @dataclass(frozen=True)
@@ -23,15 +26,18 @@ class Questions:
 
     Args:
         form: pair, ranking or likert.
+        strengths: words for how much better, weakest first; a pair's vote keeps which of them as its `margin`,
+            1, 2, ... One or none: only which answer is better is asked.
         criteria: what Likert items are rated on.
         scale: lowest and highest rating.
         seed: of the sides.
 
     Raises:
-        RecordError: another form.
+        RecordError: another form, or strengths that cannot be told apart or are not of pairs.
     """
 
     form: Form = "pair"
+    strengths: Sequence[str] = ()
     criteria: Sequence[str] = ("helpfulness", "harmlessness", "honesty")
     scale: Sequence[int] = (1, 5)
     seed: int = 0
@@ -39,6 +45,12 @@ class Questions:
     def __post_init__(self) -> None:
         if self.form not in ("pair", "ranking", "likert"):
             raise RecordError(f"is {self.form!r}", key="annotator.form", remedy="pair, ranking or likert")
+        if self.strengths and (self.form != "pair" or len(set(self.strengths)) < len(self.strengths)):
+            raise RecordError(f"is {list(self.strengths)}", key="annotator.strengths",
+                              remedy="different words, weakest first, and form=pair")  # fmt: skip
+        if len(self.strengths) > MOST_STRENGTHS:
+            raise RecordError(f"names {len(self.strengths)}", key="annotator.strengths",
+                              remedy=f"at most {MOST_STRENGTHS}, so that each has a key")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -70,17 +82,26 @@ def annotators_of(record: Comparison, item: Item) -> list[str]:
 
 
 def shown(record: Comparison, order: Sequence[str], asked: Questions) -> dict[str, Any]:
-    """What a page shows of an item, its completions in `order`: no ids and no sources."""
+    """What a page shows of an item, its completions in `order`: no ids and no sources.
+
+    Every text comes as it was written (`text`) and as safe HTML (`html`).
+    """
     text = {c.id: c.text for c in record.completions}
-    chat = () if isinstance(record.prompt, str) else record.prompt
+    plain = isinstance(record.prompt, str)
+    chat = [("" if plain else m["role"], m["content"]) for m in as_messages(record.prompt)]
     return {
         "form": asked.form,
         "prompt": prompt_text(record.prompt),
-        "turns": [{"role": m["role"], "content": m["content"]} for m in chat],
-        "slots": [{"slot": LETTERS[k], "text": text[i]} for k, i in enumerate(order)],
+        "turns": [{"role": role, **_both(content)} for role, content in chat],
+        "slots": [{"slot": LETTERS[k], **_both(text[i])} for k, i in enumerate(order)],
+        "strengths": list(asked.strengths),
         "criteria": list(asked.criteria) if asked.form == "likert" else [],
         "scale": list(asked.scale),
     }
+
+
+def _both(text: str) -> dict[str, str]:
+    return {"text": text, "html": rendered(text)}
 
 
 class AnswerError(ValueError):
@@ -94,7 +115,8 @@ def votes_of(
     """The votes that an answer in slots (A, B, ...) stands for.
 
     Args:
-        answer: {"choice": "A" | "B" | "tie"}, {"ranking": [["B"], ["A", "C"]]} best first with ties sharing a list, or
+        answer: {"choice": "A" | "B" | "tie"} and, where strengths are asked, {"strength": 1, 2, ...};
+            {"ranking": [["B"], ["A", "C"]]} best first with ties sharing a list; or
             {"likert": {criterion: {"A": 4, ...}}}.
         item: what was answered.
         order: completion ids in the order of the slots.
@@ -114,7 +136,9 @@ def votes_of(
         if choice != "tie" and choice not in slots:
             raise AnswerError(f"choice is {choice!r}: one of {', '.join(slots)}, tie")
         pair = (item.completions[0], item.completions[1])
-        return [Vote(annotator, pair=pair, choice="tie" if choice == "tie" else slots[str(choice)], **common)]
+        margin = 0.0 if choice == "tie" else _margin(answer.get("strength"), asked.strengths)
+        chosen = "tie" if choice == "tie" else slots[str(choice)]
+        return [Vote(annotator, pair=pair, choice=chosen, margin=margin, **common)]
     if item.form == "ranking":
         ranking = _ranking(answer.get("ranking"), slots)
         return [Vote(annotator, ranking=ranking, **common)]
@@ -122,6 +146,15 @@ def votes_of(
         Vote(annotator, criterion=name, likert=_ratings(answer.get("likert"), name, slots, asked.scale), **common)
         for name in asked.criteria
     ]
+
+
+def _margin(strength: Any, strengths: Sequence[str]) -> float:
+    """Steps of preference, 0 where they are not asked."""
+    if len(strengths) < 2:
+        return 0.0
+    if type(strength) is not int or not 1 <= strength <= len(strengths):
+        raise AnswerError(f"strength is {strength!r}: 1 to {len(strengths)} ({', '.join(strengths)})")
+    return float(strength)
 
 
 def _ranking(given: Any, slots: Mapping[str, str]) -> tuple[tuple[str, ...], ...]:

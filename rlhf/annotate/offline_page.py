@@ -18,7 +18,7 @@ from rlhf.annotate.page import PAGE, html
 from rlhf.annotate.serve import guidelines_of
 from rlhf.records import Comparison, RecordError, Vote, lines, read
 
-SCRIPTS = ("parts.js", "drag.js", "ranking.js", "forms.js", "desk.js", "offline.js")
+SCRIPTS = ("parts.js", "texts.js", "drag.js", "ranking.js", "forms.js", "desk.js", "offline.js")
 SAME = "the tasks=, form=, criteria=, scale= and seed= must be those of the page"
 
 
@@ -28,7 +28,7 @@ class Page(Questions):
 
     Args:
         answers: files that annotators downloaded from the page.
-        form, criteria, scale, seed: what people are asked; the same both times.
+        form, strengths, criteria, scale, seed: what people are asked; the same both times.
         guidelines: text file shown beside every task.
     """
 
@@ -116,7 +116,14 @@ def _shown(ordered: Iterable[tuple[Comparison, Item, list[str]]], asked: Questio
 
 def _key(tasks: list[dict[str, Any]]) -> str:
     """Tells pages with other tasks, sides, forms or scales apart."""
-    return hashlib.sha256(json.dumps(tasks).encode()).hexdigest()[:16]
+    own = [_without_html(task) for task in tasks]  # how texts are rendered may change with a version
+    return hashlib.sha256(json.dumps(own).encode()).hexdigest()[:16]
+
+
+def _without_html(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_html(each) for key, each in value.items() if key != "html"}
+    return [_without_html(each) for each in value] if isinstance(value, list) else value
 
 
 def _ordered(records: Iterable[Comparison], asked: Questions) -> Iterator[tuple[Comparison, Item, list[str]]]:

@@ -16,7 +16,7 @@ class Web(AnnotationPlan):
     """People annotate in their browsers.
 
     Args:
-        form, criteria, scale, overlap, gold_share, lease_hours, seed: see `AnnotationPlan`.
+        form, strengths, criteria, scale, overlap, gold_share, lease_hours, seed: see `AnnotationPlan`.
         pause: see `Session`.
         people: names; each gets a link that stays the same when the server is started again.
         store: database URL; sqlite:///<out>.db by default.

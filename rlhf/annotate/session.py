@@ -25,7 +25,7 @@ class AnnotationPlan(Questions):
     """How a project is annotated; fixed when it begins.
 
     Args:
-        form, criteria, scale: what people are asked.
+        form, strengths, criteria, scale: what people are asked.
         overlap: people per item (3 to 5 is usual).
         gold_share: chance that the next item is a gold item, while there are any left for the person.
         lease_hours: an item in hand for longer is given to somebody else.
@@ -71,7 +71,7 @@ class Session:
     def __init__(self, store: Store, plan: AnnotationPlan, pause: float = 0.0) -> None:
         self.store, self.plan, self.pause = store, plan, pause
         wanted = json.loads(json.dumps(asdict(plan)))
-        stored = store.setting("plan", wanted)
+        stored = {"strengths": []} | store.setting("plan", wanted)  # begun before there were any
         if stored != wanted:
             changed = ", ".join(k for k in wanted if stored.get(k) != wanted[k])
             remedy = "go on with the old values, or use another out= (and database)"

@@ -31,7 +31,10 @@ def test_hostile_texts_stay_texts_on_every_page(page, serve, tmp_path, form):
     page.on("pageerror", lambda error: errors.append(error))
     shown = begin(page, serve, session)
     assert HOSTILE[2] in shown["A"]
+    assert page.locator(".turn .text").all_text_contents() == [h.replace("\x00", "\ufffd") for h in HOSTILE]
+    press(page, "r")
     assert page.locator(".turn .text").all_text_contents() == list(HOSTILE)
+    press(page, "r")
     press(page, "f", "n")
     page.locator("#comment").fill(HOSTILE[1])
     page.keyboard.press("Escape")

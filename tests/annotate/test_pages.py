@@ -149,3 +149,75 @@ def test_guidelines_and_their_examples_stand_beside_the_task(page, serve, tmp_pa
     assert page.locator("aside").bounding_box()["x"] > page.locator("#work").bounding_box()["x"] + 400
     press(page, "g")
     assert not example.first.is_visible()
+
+
+def test_graded_choices_by_keys_and_on_a_phone(phone, serve, tmp_path):
+    session = project(tmp_path, tasks(1), overlap=1, strengths=("slightly better", "much better"))
+    text = begin(phone, serve, session)
+    buttons = phone.locator(".vote")
+    assert [b.split("\n")[0] for b in buttons.all_inner_texts()] == [
+        "A much better", "A slightly better", "Tie", "B slightly better", "B much better"
+    ]  # fmt: skip
+    boxes = [buttons.nth(k).bounding_box() for k in range(5)]
+    assert all(b["height"] >= 44 and b["y"] + b["height"] <= 844 for b in boxes)
+    assert boxes[0]["y"] == boxes[4]["y"] < boxes[1]["y"] == boxes[3]["y"] < boxes[2]["y"]
+    press(phone, "5")
+    progress(phone, "1 of 1")
+    vote, ids = only_vote(session), texts_of(session)
+    assert (ids[vote.choice], vote.margin) == (text["B"], 2.0)
+
+
+CHAT = (
+    *({"role": ("user", "assistant")[k % 2], "content": f"turn {k}: " + "words " * 120} for k in range(8)),
+    {"role": "user", "content": "What is the **last** question?"},
+)
+
+
+@pytest.mark.parametrize("kind", ["page", "phone"])
+def test_the_last_turn_of_the_user_is_always_in_sight_and_earlier_ones_fold(request, kind, serve, tmp_path):
+    page = request.getfixturevalue(kind)
+    long = [Comparison("p", CHAT, tuple(Completion(f"c{k}", f"{k} because\n\n" * 200) for k in range(2)))]
+    begin(page, serve, project(tmp_path, long, overlap=1))
+    last, height = page.get_by_text("What is the last question?"), page.viewport_size["height"]
+    earlier = page.get_by_text("turn 0:")
+    assert not earlier.is_visible()
+    for place in (0, 2000, 1e6):
+        page.evaluate(f"scrollTo(0, {place})")
+        box = last.bounding_box()
+        assert box["y"] > 0
+        assert box["y"] + box["height"] < height / 2
+        head = page.locator(".answer[data-slot=B] h2").bounding_box()
+        assert not (box["y"] < head["y"] < box["y"] + box["height"]), "the letter of an answer lies below the prompt"
+    page.get_by_text("8 earlier turns").click()
+    assert earlier.is_visible()
+    assert page.locator("#asked").bounding_box()["height"] < height / 2
+
+
+def test_texts_are_rendered_and_raw_on_a_key(page, serve, tmp_path):
+    text = "**bold** and $x^2$\n\n| a |\n| - |\n| 1 |\n\n<script>document.title = 'owned'</script>"
+    begin(page, serve, project(tmp_path, [Comparison("p", text, (Completion("a", text), Completion("b", "no")))]))
+    prompt = page.locator("#prompt .text")
+    assert prompt.locator("strong, math, table").count() == 3
+    press(page, "r")
+    assert prompt.text_content() == text
+    assert prompt.locator("*").count() == 0
+    assert page.locator("#raw").get_attribute("aria-pressed") == "true"
+    press(page, "r")
+    assert prompt.locator("strong").count() == 1
+    assert page.title() == "Annotation"
+
+
+def test_everything_that_can_be_pressed_has_a_name_and_the_keyboard_reaches_it(page, serve, tmp_path):
+    begin(page, serve, project(tmp_path, tasks(1), strengths=("slightly better", "much better")))
+    unnamed = page.evaluate(
+        """() => [...document.querySelectorAll('button, input, textarea, summary, [role=region], progress')]
+            .filter((e) => !(e.ariaLabel ?? e.textContent).trim()).map((e) => e.outerHTML)"""
+    )
+    assert unnamed == []
+    reached = set()
+    for _ in range(20):
+        page.keyboard.press("Tab")
+        reached.add(page.evaluate("document.activeElement.innerText?.split('\\n')[0] ?? ''"))
+    assert {"A much better", "Tie", "B much better", "Undo", "Skip", "Flag", "Note", "Raw"} <= {
+        r.strip() for r in reached
+    }

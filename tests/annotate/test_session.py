@@ -270,3 +270,44 @@ def test_flags_and_notes_are_listed_newest_first(tmp_path):
             session.answer(ann, body | {"answer": {"choice": "A"}, "seconds": 1})
     found = [(n["skipped"], n["flagged"], n["comment"]) for n in session.notes()]
     assert found == [(True, True, "skipped"), (False, False, 'a "quoted" note'), (False, True, "")]
+
+
+GRADED = Questions(strengths=("slightly better", "much better"))
+
+
+@pytest.mark.parametrize(
+    ("answer", "choice", "margin"),
+    [
+        ({"choice": "A", "strength": 2}, "y", 2.0),
+        ({"choice": "B", "strength": 1}, "x", 1.0),
+        ({"choice": "tie"}, "tie", 0.0),
+    ],
+)
+def test_a_graded_choice_is_kept_as_the_votes_margin(answer, choice, margin):
+    item = Item("pair", ("x", "y"))
+    (vote,) = votes_of(answer, item, ["y", "x"], GRADED, annotator="ann", seconds=1.0)
+    assert (vote.pair, vote.choice, vote.margin) == (("x", "y"), choice, margin)
+
+
+@pytest.mark.parametrize("strength", [None, 0, 3, 1.0, True, "1"])
+def test_a_graded_choice_without_a_fitting_strength_is_refused(strength):
+    with pytest.raises(AnswerError, match="1 to 2 \\(slightly better, much better\\)"):
+        votes_of({"choice": "A", "strength": strength}, Item("pair", ("x", "y")), ["x", "y"], GRADED,
+                 annotator="ann", seconds=1.0)  # fmt: skip
+
+
+@pytest.mark.parametrize("wrong", [{"form": "ranking", "strengths": ("a", "b")}, {"strengths": ("a", "a")},
+                                   {"strengths": tuple("abcde")}])  # fmt: skip
+def test_strengths_that_cannot_be_asked_are_refused(wrong):
+    with pytest.raises(RecordError, match="strengths"):
+        Questions(**wrong)
+
+
+def test_a_project_that_began_before_there_were_strengths_goes_on(tmp_path):
+    session = project(tmp_path)
+    plan = {k: v for k, v in session.store.setting("plan", {}).items() if k != "strengths"}
+    with session.store.engine.begin() as db:
+        db.exec_driver_sql("update about set value = ? where key = 'plan'", (json.dumps(plan),))
+    project(tmp_path)
+    with pytest.raises(RecordError, match="differs from the plan"):
+        project(tmp_path, strengths=("a", "b"))

@@ -1,5 +1,6 @@
 // One annotator at work: an item is shown, clicks and keys answer it, time counts while the page is in sight.
 import { at, element, showGuidelines } from "/page/parts.js";
+import { prompt, prose, toggleRaw } from "/page/texts.js";
 import { pair, likert } from "/page/forms.js";
 import { ranking } from "/page/ranking.js";
 
@@ -16,6 +17,7 @@ export function work(from) {
   at("skip").onclick = skip;
   at("flag").onclick = flag;
   at("note").onclick = note;
+  at("raw").onclick = toggleRaw;
   document.addEventListener("visibilitychange", () => { if (document.hidden) tick(); since = performance.now(); });
   document.addEventListener("keydown", keys);
   busy = false;
@@ -50,17 +52,14 @@ async function next() {
 }
 
 function show() {
-  const turns = item.turns?.length ? item.turns : [{ role: "", content: item.prompt }];
-  at("prompt").replaceChildren(...turns.map(({ role, content }) => element("div", { className: "turn" },
-    ...(role ? [element("b", { textContent: role })] : []), element("div", { className: "text", textContent: content }))));
-  at("prompt").scrollTop = 0;
+  prompt(at("prompt"), item.turns);
   at("flag").ariaPressed = "false";
   at("comment").value = "";
   at("comment").hidden = true;
   document.activeElement?.blur();
-  const boxes = item.slots.map(({ slot, text }) => {
+  const boxes = item.slots.map(({ slot, text, html }) => {
     const head = element("h2", {}, element("span", { textContent: slot }), element("small"));
-    const box = element("article", { className: "answer" }, head, element("div", { className: "text", textContent: text }));
+    const box = element("article", { className: "answer", ariaLabel: `answer ${slot}` }, head, prose(text, html));
     box.dataset.slot = slot;
     return box;
   });
@@ -98,7 +97,7 @@ function guide() { at("guide").open = !at("guide").open; }
 function keys(event) {
   if (event.target.matches("textarea, input:not([type=radio])")) { if (event.key === "Escape") event.target.blur(); return; }
   if (event.repeat || event.ctrlKey || event.metaKey || event.altKey) return;
-  const own = { u: undo, s: skip, g: guide, f: flag, n: note }[event.key.toLowerCase()];
+  const own = { u: undo, s: skip, g: guide, f: flag, n: note, r: toggleRaw }[event.key.toLowerCase()];
   const used = form?.key(event);
   if (!used && own) own();
   if (used || own) event.preventDefault();

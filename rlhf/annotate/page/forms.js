@@ -1,7 +1,8 @@
 // Forms of an item: each shows itself, calls send(answer) at the end, and takes keys (true = used).
 import { button, element } from "/page/parts.js";
 
-export function pair({ question, choices, send }) {
+export function pair({ item, question, choices, send }) {
+  if (item.strengths.length > 1) return graded(item.strengths, { question, choices, send });
   question.textContent = "Which answer is better?";
   const vote = (choice) => send({ choice });
   choices.className = "three";
@@ -13,6 +14,27 @@ export function pair({ question, choices, send }) {
     const choice = keys[event.key.toLowerCase()];
     if (choice) vote(choice);
     return Boolean(choice);
+  } };
+}
+
+// The same with how much better, the strongest at the ends; numbers count the buttons from left to right, 0 and t tie.
+function graded(strengths, { question, choices, send }) {
+  question.textContent = "Which answer is better, and by how much?";
+  const grades = strengths.map((words, k) => ({ words, strength: k + 1 }));
+  const of = (slot) => ({ words, strength }) => ({ label: `${slot} ${words}`, slot, strength, answer: { choice: slot, strength } });
+  const offered = [...grades.map(of("A")).reverse(), { label: "Tie", slot: "tie", answer: { choice: "tie" } }, ...grades.map(of("B"))];
+  choices.className = "graded";
+  choices.replaceChildren(...offered.map(({ label, slot, strength, answer }, k) => {
+    const made = button(label, `${k + 1}`, () => send(answer), "vote");
+    made.dataset.of = slot;
+    made.style.setProperty("--row", strength ? strengths.length - strength + 1 : strengths.length + 1);
+    return made;
+  }));
+  return { key(event) {
+    const key = event.key.toLowerCase();
+    const chosen = key === "0" || key === "t" ? offered[strengths.length] : offered[Number(key) - 1];
+    if (chosen) send(chosen.answer);
+    return Boolean(chosen);
   } };
 }
 

@@ -49,16 +49,18 @@ def tiles(metrics: Metrics) -> list[Tile]:
     return [_tile(metrics, key, name, judge) for key, name, judge in TILES if key in metrics]
 
 
-def headline(name: str, metrics: Metrics) -> str:
-    """The title: what the model does, in words."""
+def headline(metrics: Metrics) -> str:
+    """The title: what the reward model does, in words."""
     if "pair_accuracy" not in metrics:
-        return f"{name}: no pair of this set has a right answer"
-    share = f"{name} picks the preferred answer in {metrics['pair_accuracy']:.0%} of the pairs"
-    light, _ = _accuracy(estimate(metrics, "pair_accuracy"), metrics)
+        return "No pair of this set has a right answer"
+    share = f"The reward model picks the preferred answer in {metrics['pair_accuracy']:.0%} of the pairs"
+    light, _ = _guessing(estimate(metrics, "pair_accuracy"))
     if light == "poor":
         return f"{share}: no better than guessing"
     if light == "unsure":
         return f"{share}: not surely better than guessing"
+    if _behind_words(metrics):
+        return f"{share}, not more than a bag of words does"
     if "pair_accuracy/minus_length" not in metrics:
         return share
     lead, _ = _lead(estimate(metrics, "pair_accuracy/minus_length"), metrics)
@@ -97,7 +99,19 @@ def _above(found: Estimate, line: float, words: tuple[str, str, str]) -> Verdict
     return lights[side + 1], words[side + 1]
 
 
-def _accuracy(found: Estimate, _: Metrics) -> Verdict:
+def _behind_words(metrics: Metrics) -> bool:
+    """Whether a bag of words that learned from the same votes does as well: what is read beyond words gains nothing."""
+    return metrics.get("baseline/bag_of_words", -math.inf) >= metrics.get("pair_accuracy", math.inf)
+
+
+def _accuracy(found: Estimate, metrics: Metrics) -> Verdict:
+    light, meaning = _guessing(found)
+    if light == "good" and _behind_words(metrics):
+        return "unsure", "Better than guessing, but a bag of words from the same votes does as well."
+    return light, meaning
+
+
+def _guessing(found: Estimate) -> Verdict:
     if found.value <= 0.5:
         return "poor", "No better than guessing."
     return _above(found, 0.5, ("No better than guessing.", "Perhaps only guessing: more pairs would tell.",

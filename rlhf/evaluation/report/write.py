@@ -103,7 +103,8 @@ def page(
     pages.filters |= {"split_interval": _split_interval, "text_columns": _text_columns, "paragraphs": _paragraphs}
     lead, _, rest = sections[0].text.partition("\n\n") if sections else ("", "", "")
     return pages.get_template("report.html").render(
-        title=headline(name, metrics),
+        title=headline(metrics),
+        name=name,
         about=about,
         lead=lead,
         sections=[replace(section, text=rest) if i == 0 else section for i, section in enumerate(sections)],

@@ -4,6 +4,8 @@ import pytest
 
 from rlhf.evaluation.report.tiles import headline, tiles
 
+PICKS = "The reward model picks the preferred answer in"
+
 
 def with_interval(key, value, low, high):
     return {key: value, f"{key}/ci_low": low, f"{key}/ci_high": high}
@@ -19,6 +21,7 @@ def with_interval(key, value, low, high):
         (with_interval("pair_accuracy/minus_length", 0.1, 0.02, 0.2), "good"),
         (with_interval("pair_accuracy/minus_length", 0.1, -0.02, 0.2), "unsure"),
         (with_interval("pair_accuracy/minus_length", -0.1, -0.2, -0.02), "poor"),
+        (with_interval("pair_accuracy", 0.8, 0.7, 0.9) | {"baseline/bag_of_words": 0.8}, "unsure"),
         ({"pair_accuracy": 0.8, "ceiling/annotators": 0.7}, "good"),
         ({"pair_accuracy": 0.6, "ceiling/annotators": 0.7}, "unsure"),
         ({"pair_accuracy": 0.9, "ceiling/annotators": 0.55}, "poor"),
@@ -51,20 +54,24 @@ def test_a_tile_says_number_interval_and_meaning_and_unknown_numbers_have_none()
 @pytest.mark.parametrize(
     ("metrics", "title"),
     [
-        ({}, "m: no pair of this set has a right answer"),
-        ({"pair_accuracy": 0.5}, "m picks the preferred answer in 50% of the pairs: no better than guessing"),
-        ({"pair_accuracy": 0.6}, "m picks the preferred answer in 60% of the pairs: not surely better than guessing"),
+        ({}, "No pair of this set has a right answer"),
+        ({"pair_accuracy": 0.5}, f"{PICKS} 50% of the pairs: no better than guessing"),
+        ({"pair_accuracy": 0.6}, f"{PICKS} 60% of the pairs: not surely better than guessing"),
+        (
+            with_interval("pair_accuracy", 0.8, 0.7, 0.9) | {"baseline/bag_of_words": 0.81},
+            f"{PICKS} 80% of the pairs, not more than a bag of words does",
+        ),
         (
             with_interval("pair_accuracy", 0.8, 0.7, 0.9)
             | with_interval("pair_accuracy/minus_length", 0.1, 0.05, 0.2),
-            "m picks the preferred answer in 80% of the pairs, ahead of choosing the longer answer",
+            f"{PICKS} 80% of the pairs, ahead of choosing the longer answer",
         ),
         (
             with_interval("pair_accuracy", 0.8, 0.7, 0.9)
             | with_interval("pair_accuracy/minus_length", -0.1, -0.2, -0.05),
-            "m picks the preferred answer in 80% of the pairs, behind choosing the longer answer",
+            f"{PICKS} 80% of the pairs, behind choosing the longer answer",
         ),
     ],
 )  # fmt: skip
 def test_the_title_says_what_the_model_does(metrics, title):
-    assert headline("m", metrics) == title
+    assert headline(metrics) == title
