@@ -116,14 +116,16 @@ def _shown(ordered: Iterable[tuple[Comparison, Item, list[str]]], asked: Questio
 
 def _key(tasks: list[dict[str, Any]]) -> str:
     """Tells pages with other tasks, sides, forms or scales apart."""
-    own = [_without_html(task) for task in tasks]  # how texts are rendered may change with a version
-    return hashlib.sha256(json.dumps(own).encode()).hexdigest()[:16]
+    return hashlib.sha256(json.dumps([_content(task) for task in tasks]).encode()).hexdigest()[:16]
 
 
-def _without_html(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _without_html(each) for key, each in value.items() if key != "html"}
-    return [_without_html(each) for each in value] if isinstance(value, list) else value
+def _content(task: Mapping[str, Any]) -> dict[str, Any]:
+    """What is asked, without how it is rendered: pages that were mailed before rendering keep their keys."""
+    parts = {
+        "turns": [{"role": turn["role"], "content": turn["text"]} for turn in task["turns"] if turn["role"]],
+        "slots": [{"slot": each["slot"], "text": each["text"]} for each in task["slots"]],
+    }
+    return {key: parts.get(key, value) for key, value in task.items() if key != "strengths" or value}
 
 
 def _ordered(records: Iterable[Comparison], asked: Questions) -> Iterator[tuple[Comparison, Item, list[str]]]:

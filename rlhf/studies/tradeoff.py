@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, cycle
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from scipy import stats
 
+from rlhf.evaluation.report.style import SERIES, legend_below, plot
 from rlhf.records.tables import markdown, write_csv
 from rlhf.reward.files import log_end, write_json
 from rlhf.studies.ablation import interval, with_ends
@@ -169,34 +170,33 @@ def contrast_table(metrics: Mapping[str, float], contrasts: Sequence[tuple[str, 
 
 
 def draw(path: Path, metrics: Mapping[str, float], gold: Mapping[str, Sequence[float]]) -> None:
-    """Three panels.
+    """Three panels: gold against KL, gold of every seed by name, gold against CPU seconds.
 
     Args:
         path: of the PNG.
         metrics: of `compare`.
         gold: method -> gold of every world. Methods whose names are alike up to the last word are joined by a line.
     """
-    figure = Figure(figsize=(17, 5.2), layout="constrained")
-    left, middle, right = figure.subplots(1, 3)
+    figure = Figure(figsize=(15, 1.8 + max(3.6, 0.24 * len(gold))), layout="constrained")
+    left = plot(figure, "KL from the reference, nats (best of n: upper bound)", "gold, log-odds", 131)
+    middle = plot(figure, "gold of every seed, log-odds", "", 132)
+    right = plot(figure, "CPU seconds (best of n: all held-out answers)", "gold, log-odds", 133)
     kinds: dict[str, list[str]] = {}
     for name in gold:
         kinds.setdefault(" ".join(name.split()[:-1]) or name, []).append(name)
-    place = 0
-    for number, (kind, names) in enumerate(kinds.items()):
-        style = {"color": f"C{number}", "marker": "o", "capsize": 3, "linewidth": 1, "label": kind}
+    order = [name for names in kinds.values() for name in names]
+    for (kind, names), colour in zip(kinds.items(), cycle(SERIES), strict=False):
         means = [metrics[f"{n}/gold"] for n in names]
         bars = [[abs(metrics[f"{n}/gold/{end}"] - metrics[f"{n}/gold"]) for n in names] for end in ("low", "high")]
-        left.errorbar([metrics[f"{n}/kl"] for n in names], means, bars, **style)
-        right.errorbar([metrics[f"{n}/seconds"] for n in names], means, bars, **style)
+        for axes, key in ((left, "kl"), (right, "seconds")):
+            at = [metrics[f"{n}/{key}"] for n in names]
+            axes.errorbar(at, means, bars, color=colour, marker="o", markersize=5, capsize=3, linewidth=1, label=kind)
         for n in names:
-            at = (metrics[f"{n}/kl"], metrics[f"{n}/gold"])
-            left.annotate(n.split()[-1], at, (4, 5), textcoords="offset points")
-            middle.plot([place] * len(gold[n]), gold[n], "o", color=f"C{number}", alpha=0.6)
-            place += 1
-    left.set(xlabel="KL from the reference, nats (best of n: upper bound)", ylabel="gold, log-odds")
-    figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=len(kinds))
-    middle.set_xticks(range(len(gold)), list(gold), rotation=90)
-    middle.set(ylabel="gold, one point per seed")
-    right.set(xlabel="CPU seconds (best of n: all held-out answers)", ylabel="gold, log-odds")
-    figure.suptitle("means over seeds, 95% t intervals")
+            middle.plot(gold[n], [order.index(n)] * len(gold[n]), "o", color=colour, alpha=0.6)
+    middle.set_yticks(range(len(order)), order)
+    middle.set_ylim(len(order) - 0.5, -0.5)
+    legend_below(figure, left)
+    figure.suptitle(
+        "means over seeds, 95% t intervals; a line joins the settings of a method in the order of the middle"
+    )
     figure.savefig(path, dpi=110)

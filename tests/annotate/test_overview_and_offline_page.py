@@ -172,3 +172,13 @@ def test_pages_of_other_tasks_or_forms_do_not_share_answers(page, tmp_path):
     progress(page, "0 of 4")
     opened(page, tmp_path, tasks(4), {"form": "pair", **how})
     progress(page, "1 of 4")
+
+
+@pytest.mark.parametrize(("form", "key"), [("pair", "ebe3341c00a4b3d3"), ("likert", "a207a7553609b8a0")])
+def test_a_page_that_was_mailed_before_texts_were_rendered_is_still_read(form, key):
+    pair = Completion("a", "x"), Completion("b", "y")
+    chat = ({"role": "system", "content": "s"}, {"role": "user", "content": "**q**"})
+    page = offline_page(
+        [Comparison("p", chat, pair), Comparison("q", "plain", pair)], Questions(form=form), guidelines=""
+    )
+    assert f'"key": "{key}"' in page

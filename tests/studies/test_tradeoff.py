@@ -3,13 +3,15 @@
 import csv
 import json
 import math
+from itertools import combinations
 
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 
 from rlhf.collect.prompts import Task
-from rlhf.studies.tradeoff import compare, deviation, share
+from rlhf.studies.tradeoff import compare, deviation, draw, share
 from rlhf.studies.tradeoff_methods import BestOfNMethod, MethodOutcome, TradeoffWorld, untrained
 from rlhf.toy.gold import ToyGold
 from rlhf.toy.linear_reward import LinearReward
@@ -38,6 +40,24 @@ def test_the_interval_of_a_deviation_holds_the_true_one_as_often_as_it_says():
 def test_the_interval_of_a_share_is_the_exact_one():
     assert share(0, 8) == (0, 0, pytest.approx(1 - 0.025 ** (1 / 8)))
     assert share(8, 8) == (1, pytest.approx(0.025 ** (1 / 8)), 1)
+
+
+def test_no_name_in_the_figure_covers_another_however_many_methods_there_are(tmp_path, monkeypatch):
+    names = [f"{kind} {k}" for kind in ("best of", "ppo with beta", "dpo with beta") for k in (1, 2, 4, 8, 16, 32)]
+    numbers = {"gold": 1.0, "gold/low": 0.9, "gold/high": 1.1, "kl": 1.0, "seconds": 3.0}  # all at one point
+    metrics = {f"{name}/{key}": value for name in names for key, value in numbers.items()}
+    drawn = []
+    save = Figure.savefig
+    monkeypatch.setattr(Figure, "savefig", lambda self, *a, **k: (drawn.append(self), save(self, *a, **k))[1])
+    draw(tmp_path / "t.png", metrics, {name: [1.0, 1.1] for name in names})
+    (figure,) = drawn
+    figure.canvas.draw()
+    texts = [*figure.axes[1].get_yticklabels(), *(axis.xaxis.label for axis in figure.axes)]
+    texts += figure.legends[0].get_texts()
+    boxes = [t.get_window_extent() for t in texts if t.get_text()]
+    assert len(boxes) == len(names) + 3 + 3
+    assert not any(axis.texts for axis in figure.axes), "nothing is written among the points"
+    assert not any(a.overlaps(b) for a, b in combinations(boxes, 2))
 
 
 def test_every_method_is_compared_with_the_same_start(tmp_path):

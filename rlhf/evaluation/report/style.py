@@ -30,8 +30,8 @@ CELLS = LinearSegmentedColormap.from_list("cells", ["#a3bffa", "#1e3a8a"])
 
 
 def plot(canvas: Canvas, x: str, y: str, place: Any = 111) -> Any:
-    """A matplotlib `Axes` without a frame; `x` and `y` are their labels."""
-    axes = canvas.add_subplot(place)
+    """A matplotlib `Axes` without a frame; `x` and `y` are their labels, `place` as 121 or (1, 2, 1)."""
+    axes = canvas.add_subplot(*place) if isinstance(place, tuple) else canvas.add_subplot(place)
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(FAINT)
     axes.tick_params(colors=INK, labelsize=9)
@@ -90,6 +90,12 @@ def legend_below(canvas: Canvas, axes: Any) -> None:
     columns = min(columns, max(1, len(labels)))
     canvas.set_size_inches(width, height + 0.2 * math.ceil(len(labels) / columns))
     legend(canvas, handles=handles, labels=labels, loc="outside lower center", ncols=columns)
+
+
+def legend_above(axes: Any, columns: int) -> None:
+    """The legend of the axes above them, where it covers no curve; none where nothing has a name."""
+    if axes.get_legend_handles_labels()[0]:
+        legend(axes, loc="lower left", bbox_to_anchor=(0, 1), ncols=columns, fontsize=8)
 
 
 def plain_ticks(axes: Any, low: float, high: float) -> None:

@@ -2,10 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from rlhf.evaluation.report.style import FAINT, RED, SERIES, legend_above, plot
 
 Trace = Sequence[Mapping[str, float]]
 PANELS = (
@@ -33,42 +36,37 @@ def draw_traces(
     """
     if not trace:
         return
-    figure = Figure(figsize=(18, 8), layout="constrained")
-    axes = figure.subplots(2, 4)
+    figure = Figure(figsize=(18, 8.5), layout="constrained")
     steps = [row["step"] for row in trace]
-    for axis, (names, label) in zip(axes.flat, PANELS, strict=False):
-        for name in names:
+    for place, (names, label) in enumerate(PANELS):
+        axis = plot(figure, "step", label, (2, 4, place + 1))
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+        for name, colour in zip(names, SERIES, strict=False):
             if name in trace[0]:
-                axis.plot(steps, [row[name] for row in trace], label=name, linewidth=1)
-        axis.set(xlabel="step", ylabel=label)
+                axis.plot(steps, [row[name] for row in trace], color=colour, label=name, linewidth=1)
         for i, step in enumerate(generations):
-            axis.axvline(step, color="grey", linestyle=":", label=None if i else "a generation begins")
+            axis.axvline(step, color=FAINT, linestyle=":", label=None if i else "a generation begins")
         for i, step in enumerate(stopped):
-            axis.axvline(step, color="tab:red", linestyle="--", label=None if i else "early stopping")
-        _legend(axis)
-    _draw_votes(axes.flat[6], votes)
+            axis.axvline(step, color=RED, linestyle="--", label=None if i else "early stopping")
+        legend_above(axis, columns=2)
+    _draw_votes(plot(figure, "step", "share of votes", (2, 4, 7)), votes)
+    last = plot(figure, "√KL", "reward", (2, 4, 8))
     if "gold" in trace[0]:
         root = [max(row["kl"], 0) ** 0.5 for row in trace]
-        for name in ("gold", "reward"):
-            axes.flat[7].plot(root, [row[name] for row in trace], ".", label=name)
-        axes.flat[7].set(xlabel="√KL", ylabel="reward")
-        _legend(axes.flat[7])
+        for name, colour in zip(("reward", "gold"), SERIES, strict=False):
+            last.plot(root, [row[name] for row in trace], ".", color=colour, label=name)
+        legend_above(last, columns=2)
     figure.savefig(path, dpi=110)
 
 
-def _legend(axis: Axes) -> None:
-    """Above the panel, where it covers no curve."""
-    axis.legend(loc="lower left", bbox_to_anchor=(0, 1), ncol=2, fontsize=8, frameon=False)
-
-
-def _draw_votes(axis: Axes, votes: Mapping[int, Mapping[str, float]]) -> None:
-    for other in ("reference", "previous"):
+def _draw_votes(axis: Any, votes: Mapping[int, Mapping[str, float]]) -> None:
+    for other, colour in zip(("reference", "previous"), SERIES, strict=False):
         name = f"policy/{other}"
         steps = [s for s in sorted(votes) if name in votes[s]]
         if steps:
             share, low, high = np.array([[votes[s][name + end] for s in steps] for end in ("", "/ci_low", "/ci_high")])
             ends = [share - low, high - share]
-            axis.errorbar(steps, share, ends, marker="o", capsize=3, label=f"policy against {other}")
-            _legend(axis)
-    axis.axhline(0.5, color="grey", linewidth=0.5)
-    axis.set(xlabel="step", ylabel="share of votes", ylim=(0, 1))
+            axis.errorbar(steps, share, ends, marker="o", capsize=3, color=colour, label=f"policy against {other}")
+            legend_above(axis, columns=1)
+    axis.axhline(0.5, color=FAINT, linewidth=0.5)
+    axis.set_ylim(0, 1)

@@ -8,9 +8,11 @@ for labels saved; with one seed there is none.
 from __future__ import annotations
 
 import json
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from scipy.optimize import isotonic_regression
 
+from rlhf.evaluation.report.style import FAINT, INK, SERIES, legend_above, plot
 from rlhf.records.tables import markdown, write_csv
 from rlhf.stats.arrays import Floats, Ints
 from rlhf.stats.t_interval import FEW, caution, expanded, t_interval
@@ -183,6 +186,9 @@ def _cell(numbers: Mapping[str, float], key: str, form: str) -> str:
 
 SHOWN = {"pair_accuracy": "pair accuracy", "nll": "NLL per vote in nats"}
 """Metric -> what the axis says."""
+UNBOUNDED = (-math.inf, math.inf)
+BOUNDS = {"pair_accuracy": (0.0, 1.0), "nll": (0.0, math.inf)}
+"""Metric -> what it can be: a t interval of few seeds may reach further, and would say what cannot be."""
 
 Lines = Mapping[str, Mapping[str, float]]
 """Metric -> name -> height of a dashed line."""
@@ -208,33 +214,32 @@ def write_comparison(
 def draw(found: Mapping[str, Curves], numbers: Mapping[str, Mapping[str, float]], lines: Lines) -> Figure:
     """Accuracy and NLL against votes on the left, both less random and the votes saved on the right.
 
-    Bands are 95% t intervals over seeds, on the right of paired differences.
+    Bands are 95% t intervals over seeds, on the right of paired differences. An accuracy and its band stay in 0..1,
+    and legends stand above their panels.
 
     Args:
         found: the curves.
         numbers: of `compare`: the votes saved stand in the legends of the right.
         lines: dashed lines on the left.
     """
-    figure = Figure(figsize=(12, 8), layout="constrained")
-    axes = figure.subplots(2, 2, sharex=True)
+    figure = Figure(figsize=(12, 8.5), layout="constrained")
     against = baseline(found)
     names = sorted(found, key=lambda name: (name != against, name))
-    styles = {n: {"color": "black" if n == against else f"C{place}"} for place, n in enumerate(names)}
-    for (left, right), metric in zip(axes, METRICS, strict=True):
+    colours = dict(zip(names, cycle(SERIES), strict=False)) | {against: INK}
+    for row, (metric, words) in enumerate(SHOWN.items()):
+        left = plot(figure, "votes obtained", words, 221 + 2 * row)
+        right = plot(figure, "votes obtained", f"{words}, less {against}", 222 + 2 * row)
         for name in names:
-            _band(left, found[name].labels, found[name].values[metric], {"label": name, **styles[name]})
+            _band(left, found[name].labels, found[name].values[metric], name, colours[name], BOUNDS[metric])
+        for (name, height), dashes in zip(lines.get(metric, {}).items(), ("--", ":"), strict=False):
+            left.axhline(height, linestyle=dashes, linewidth=1.2, color=FAINT, label=name)
+        left.margins(y=0.08)
+        low, high = left.get_ylim()
+        left.set_ylim(max(low, BOUNDS[metric][0]), min(high, BOUNDS[metric][1]))
+        legend_above(left, columns=3)
         if against in found:
-            _differences(right, found, numbers, against, metric, styles)
-        for name, height in lines.get(metric, {}).items():
-            left.axhline(height, linestyle="--", linewidth=0.8, color="grey")
-            left.annotate(name, (0.99, height), xycoords=("axes fraction", "data"), fontsize=8, va="bottom", ha="right")
-        left.margins(y=0.08)  # room for the names of the lines
-        left.set_ylabel(SHOWN[metric])
-        right.set_ylabel(f"{SHOWN[metric]}, less {against}")
-        right.axhline(0, color="black", linewidth=0.8)
-    for axis in axes[1]:
-        axis.set_xlabel("votes obtained")
-    axes[0, 0].legend(fontsize=8)
+            _differences(right, found, numbers, against, metric, colours)
+        right.axhline(0, color=INK, linewidth=0.8)
     counts = sorted({len(own.seeds) for own in found.values()})
     seeds = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
     bands = "bands: 95% t intervals over seeds" if counts[-1] > 1 else "one seed: no intervals"
@@ -245,7 +250,7 @@ def draw(found: Mapping[str, Curves], numbers: Mapping[str, Mapping[str, float]]
 
 def _differences(
     axis: Any, found: Mapping[str, Curves], numbers: Mapping[str, Mapping[str, float]], against: str, metric: str,
-    styles: Mapping[str, Mapping[str, Any]],
+    colours: Mapping[str, str],
 ) -> None:  # fmt: skip
     """Paired differences on the seeds that both have; the legend says what is saved at equal quality."""
     for name, curve in found.items():
@@ -256,16 +261,15 @@ def _differences(
         label = f"{name}: {known[key]:+.0%} of the votes saved" if key in known else name
         if f"{key}/ci_low" in known:
             label += f" [{known[f'{key}/ci_low']:+.0%}, {known[f'{key}/ci_high']:+.0%}]"
-        _band(axis, own.labels, own.values[metric] - base.values[metric], {"label": label, **styles[name]})
-    if axis.get_legend_handles_labels()[0]:
-        axis.legend(fontsize=8)
+        _band(axis, own.labels, own.values[metric] - base.values[metric], label, colours[name], UNBOUNDED)
+    legend_above(axis, columns=1)
 
 
-def _band(axis: Any, labels: Floats, values: Floats, style: Mapping[str, Any]) -> None:
-    axis.plot(labels, values.mean(0), **style)
+def _band(axis: Any, labels: Floats, values: Floats, label: str, colour: str, within: tuple[float, float]) -> None:
+    axis.plot(labels, values.mean(0), color=colour, label=label)
     if len(values) > 1:
-        low, high = t_interval(values)
-        axis.fill_between(labels, low, high, color=style["color"], alpha=0.15, linewidth=0)
+        low, high = np.clip(t_interval(values), *within)
+        axis.fill_between(labels, low, high, color=colour, alpha=0.15, linewidth=0)
 
 
 def combine(paths: Sequence[Path], folder: Path) -> Path | None:

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from rlhf.select.loop import learning_curve
 from rlhf.select.loop.learning_curve import (
@@ -125,7 +126,8 @@ def test_the_figure_says_what_is_compared_how_surely_and_what_is_saved():
     assert {axis.get_xlabel() for axis in (lower, difference)} == {"votes obtained"}
     assert difference.get_ylabel() == "NLL per vote in nats, less random"
     assert "8 seeds (bands: 95% t intervals over seeds)" in figure.get_suptitle()
-    assert {text.get_text() for text in left.texts} == {"longer answer", "all votes of the pool"}
+    said = [text.get_text() for text in left.get_legend().get_texts()]
+    assert said == ["random", "good", "longer answer", "all votes of the pool"]
     saving = right.get_legend().get_texts()[0].get_text()
     share, low = (numbers["good"][f"labels_saved/pair_accuracy{part}"] for part in ("", "/ci_low"))
     assert saving.startswith(f"good: {share:+.0%} of the votes saved [{low:+.0%}, ")
@@ -134,6 +136,26 @@ def test_the_figure_says_what_is_compared_how_surely_and_what_is_saved():
     assert band.min() < gap.mean(0).min() < gap.mean(0).max() < band.max()
     alone = draw({"good": found["good"]}, numbers, {})
     assert alone.axes[1].get_legend() is None
+
+
+def test_accuracies_and_their_bands_stay_in_0_to_1_whatever_the_seeds():
+    high = rows({"random": slow}, seeds=2)
+    values = [0.2, 1.0]
+    found = curves([row | {"pair_accuracy": values[row["seed"] % 2]} for row in high])
+    left, _, nll, _ = draw(found, compare(found), {}).axes
+    band = left.collections[0].get_paths()[0].vertices[:, 1]
+    assert (band.min(), band.max()) == (0, 1)  # the t interval reaches from -4.5 to 5.7
+    assert 0 <= left.get_ylim()[0] < left.get_ylim()[1] <= 1
+    assert nll.get_ylim()[0] >= 0
+
+
+def test_no_legend_covers_a_curve():
+    found = curves(rows({"random": slow, **{f"a selector of name {k}": fast for k in range(6)}}, noise=0.02))
+    figure = draw(found, compare(found), reference_lines({"baseline/length": 0.55, "ceiling/pair_accuracy": 0.9}))
+    FigureCanvasAgg(figure).draw()
+    for axis in figure.axes:
+        box = axis.get_legend().get_window_extent()
+        assert not any(box.overlaps(other.get_window_extent().shrunk(0.98, 0.98)) for other in figure.axes)
 
 
 def test_a_sweep_keeps_the_lines_of_its_runs(tmp_path, monkeypatch):
