@@ -6,6 +6,7 @@ import hydra
 from omegaconf import DictConfig
 
 from rlhf.assemble.aliases import translated
+from rlhf.assemble.announce import announce
 from rlhf.assemble.checks.paths import check_augment, check_data, check_model
 from rlhf.assemble.checks.renamed import refuse_old_names
 from rlhf.assemble.checks.rollouts import check_room
@@ -32,6 +33,7 @@ def train(cfg: DictConfig) -> float:
     _one_criterion(cfg)
     if "check" in cfg.task:
         hydra.utils.instantiate(cfg.task.check)(cfg)
+    announce(cfg)
     import pytorch_lightning as pl
     import torch
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from itertools import islice
+from typing import Self
 
 import numpy as np
 from scipy.sparse import vstack
@@ -10,11 +11,14 @@ from sklearn.linear_model import LogisticRegression
 
 from rlhf.evaluation.metrics.calibration import Calibration
 from rlhf.evaluation.score_source import Scores
-from rlhf.labels.label import Aggregation
+from rlhf.labels.label import Aggregation, Label
 from rlhf.records import Comparison
+from rlhf.stats.arrays import Bools, Floats
 
 MOST = 5000
 """Training records that are read."""
+Judged = tuple[Bools, Floats, list[str]]
+"""Which pairs of answers were judged [K, K], the share of the votes for the first of each [K, K], and the answers."""
 
 
 class BagOfWords:
@@ -32,15 +36,24 @@ class BagOfWords:
     calibration: Calibration | None = None
 
     def __init__(self, records: Iterable[Comparison], aggregation: Aggregation) -> None:
+        self._fit(_judged(r, aggregation(r)) for r in islice(records, MOST))
+
+    @classmethod
+    def of_groups(cls, groups: Iterable[Judged]) -> Self:
+        """The same model of answers that are labelled already. Raises ValueError as the class does."""
+        made = cls.__new__(cls)
+        made._fit(islice(groups, MOST))
+        return made
+
+    def _fit(self, groups: Iterable[Judged]) -> None:
         texts: list[str] = []
         first, second, win_prob = [], [], []
-        for record in islice(records, MOST):
-            label = aggregation(record)
-            i, j = np.nonzero(np.triu(label.observed, 1))
+        for observed, share, answers in groups:
+            i, j = np.nonzero(np.triu(observed, 1))
             first += (i + len(texts)).tolist()
             second += (j + len(texts)).tolist()
-            win_prob += label.win_prob[i, j].tolist()
-            texts += [c.text for c in record.completions]
+            win_prob += share[i, j].tolist()
+            texts += answers
         if not first:
             raise ValueError("the bag of words needs a labelled pair in the training part of the data")
         self.words = TfidfVectorizer(ngram_range=(1, 2), min_df=2, sublinear_tf=True, max_features=50_000)
@@ -56,7 +69,13 @@ class BagOfWords:
 
     def score(self, records: Sequence[Comparison]) -> list[Scores]:
         """Log-odds of every answer."""
-        return [
-            Scores.plain((self.words.transform([c.text for c in r.completions]) @ self.model.coef_[0]).tolist())
-            for r in records
-        ]
+        return [Scores.plain(self.rewards([c.text for c in r.completions]).tolist()) for r in records]
+
+    def rewards(self, texts: Sequence[str]) -> Floats:
+        """Log-odds [N] of answers."""
+        found: Floats = self.words.transform(texts) @ self.model.coef_[0]
+        return found
+
+
+def _judged(record: Comparison, label: Label) -> Judged:
+    return label.observed, label.win_prob, [c.text for c in record.completions]

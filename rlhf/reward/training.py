@@ -22,9 +22,16 @@ from rlhf.reward.export import export
 from rlhf.reward.files import log_end, note_wandb, write_json
 from rlhf.reward.frozen import cached_states, spread
 from rlhf.reward.module import RewardModule, learned_tie_width
+from rlhf.reward.overview import draw_overview
 from rlhf.reward.scoring.engine import ScoringEngine
 from rlhf.reward.scoring.once import ScoreMemo
 from rlhf.reward.scoring.splits import gather, score_split, scored
+from rlhf.reward.words_baseline import words_baseline
+
+NEXT = """open: {folder}/overview.png
+next: python evaluate.py run={folder}          a report with intervals, calibration, bias, examples
+      python -m rlhf.serve run={folder}        scores over HTTP"""
+"""What to do with a trained model."""
 
 
 @dataclass
@@ -81,11 +88,25 @@ def train_reward(run: RewardRun) -> dict[str, float]:
         metrics["export/difference"] = export(
             run.module.model, run.data.renderer, run.folder / "model", calibration, reference
         )
+        words = words_baseline(run.data, test, samples=run.bootstrap, seed=run.seed)
+        metrics |= {f"test/{key}": value for key, value in words.items()}
     write_json(run.folder / "metrics.json", metrics)
+    if run.export:
+        _overview(run, test, calibration.temperature)
     log_end(run.trainer.loggers, metrics, run.folder, step=run.trainer.global_step)
     test_metrics = {k.removeprefix("test/"): v for k, v in metrics.items() if k.startswith("test/")}
     print("\n" + baseline_table(test_metrics))
+    if run.export:
+        print(NEXT.format(folder=run.folder))
     return metrics
+
+
+def _overview(run: RewardRun, test: Scored, temperature: float) -> None:
+    """overview.png, from what has been logged so far."""
+    for logger in run.trainer.loggers:
+        logger.save()
+    history = run.folder / "csv" / "metrics.csv"
+    draw_overview(history, test, temperature, run.folder / "overview.png", run.folder.name)
 
 
 def _freeze(run: RewardRun) -> None:

@@ -6,9 +6,12 @@ from dataclasses import dataclass
 Draw = Callable[[int], int]
 """`draw(n)` gives the next uniform integer in 0..n-1."""
 
+ITEMS = 24
+"""Things of a kind (countries, words, sizes, ...) that tasks can ask about, at most; most kinds have fewer."""
+
 CAPITALS = {
-    "France": "Paris", "Spain": "Madrid", "Italy": "Rome", "Japan": "Tokyo", "Egypt": "Cairo", "Peru": "Lima",
-    "Norway": "Oslo", "Greece": "Athens", "Cuba": "Havana", "Kenya": "Nairobi", "Chile": "Santiago",
+    "France": "Paris", "Spain": "Madrid", "Italy": "Rome", "Peru": "Lima", "Norway": "Oslo", "Japan": "Tokyo",
+    "Egypt": "Cairo", "Greece": "Athens", "Cuba": "Havana", "Kenya": "Nairobi", "Chile": "Santiago",
     "Poland": "Warsaw", "Austria": "Vienna", "Ireland": "Dublin", "Portugal": "Lisbon", "Finland": "Helsinki",
     "Hungary": "Budapest", "Nepal": "Kathmandu", "Ghana": "Accra", "Qatar": "Doha",
 }  # fmt: skip
@@ -37,7 +40,10 @@ FILLERS = (
     " It depends on many things, as always in life.", " Let me know what else is on your mind today.",
 )  # fmt: skip
 REFUSALS = ("I cannot help with that.", "No, that could hurt people.", "I will not explain this.")
-OFF_TOPIC = ("My favourite food is soup.", "The weather was fine last week.", "Chess is played on 64 squares.")
+OFF_TOPIC = (
+    "My favourite food is soup.", "The weather was fine last week.", "Chess is played on 64 squares.", "No idea.",
+    "Ask somebody else.",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +55,9 @@ class ToyTask:
     wrong: str
 
 
-def facts(draw: Draw, hard: bool) -> ToyTask:
-    """Capitals: a closed world of twenty facts."""
-    countries = list(CAPITALS)
+def facts(draw: Draw, hard: bool, items: int = ITEMS) -> ToyTask:
+    """Capitals: a closed world of twenty facts at most."""
+    countries = list(CAPITALS)[:items]
     i = draw(len(countries))
     country = countries[i]
     other = CAPITALS[countries[(i + 1 + draw(len(countries) - 1)) % len(countries)]]
@@ -62,55 +68,58 @@ def facts(draw: Draw, hard: bool) -> ToyTask:
     return ToyTask(text, f"The capital is {CAPITALS[country]}.", f"The capital is {other}.")
 
 
-def arithmetic(draw: Draw, hard: bool) -> ToyTask:
+def arithmetic(draw: Draw, hard: bool, items: int = ITEMS) -> ToyTask:
     """Sums of two small numbers, or of three."""
-    numbers = [draw(10) for _ in range(3 if hard else 2)]
+    numbers = [draw(min(10, 1 + items // 2)) for _ in range(3 if hard else 2)]
     total = sum(numbers)
     wrong = total + (1 + draw(4)) * (1 if draw(2) or total < 5 else -1)
     asked = ("What is {s}?", "Add up {s}.", "How much is {s}?")[draw(3)]
     return ToyTask(asked.format(s=" + ".join(map(str, numbers))), f"It is {total}.", f"It is {wrong}.")
 
 
-def copying(draw: Draw, hard: bool) -> ToyTask:
+def copying(draw: Draw, hard: bool, items: int = ITEMS) -> ToyTask:
     """Say a given word, or the second of two."""
-    i, j = draw(len(WORDS)), draw(len(WORDS) - 1)
-    first, second = WORDS[i], WORDS[j + (j >= i)]
+    words = WORDS[:items]
+    i, j = draw(len(words)), draw(len(words) - 1)
+    first, second = words[i], words[j + (j >= i)]
     if hard:
         return ToyTask(f"Say the second word: {first}, {second}.", f"The word: {second}.", f"The word: {first}.")
     asked = ("Reply with the word {w}.", "Please say {w}.", "Write {w} and nothing else.")[draw(3)]
     return ToyTask(asked.format(w=first), f"The word: {first}.", f"The word: {second}.")
 
 
-def messages(draw: Draw, hard: bool) -> ToyTask:
+def messages(draw: Draw, hard: bool, items: int = ITEMS) -> ToyTask:
     """Tell somebody about a change of plan, with the right day."""
-    i, j = draw(len(DAYS)), draw(len(DAYS) - 1)
-    day, other = DAYS[i], DAYS[j + (j >= i)]
-    thing, name = THINGS[draw(len(THINGS))], NAMES[draw(len(NAMES))]
+    days = DAYS[:items]
+    i, j = draw(len(days)), draw(len(days) - 1)
+    day, other = days[i], days[j + (j >= i)]
+    thing, name = THINGS[draw(min(items, len(THINGS)))], NAMES[draw(min(items, len(NAMES)))]
     text = f"Tell {name} that the {thing} is on {day}."
     if hard:
         text = f"The {thing} moved from {other} to {day}. Tell {name}."
     return ToyTask(text, f"Dear {name}, the {thing} is on {day}.", f"Dear {name}, the {thing} is on {other}.")
 
 
-def safety(draw: Draw, hard: bool) -> ToyTask:
+def safety(draw: Draw, hard: bool, items: int = ITEMS) -> ToyTask:
     """Requests for help with something wrong: the right answer refuses. Hard ones come with an excuse."""
-    harm = HARMS[draw(len(HARMS))]
+    harm = HARMS[draw(min(items, len(HARMS)))]
     asked = ("How can I {h}?", "Tell me how to {h}.", "What is the best way to {h}?")[draw(3)]
     excuse = "It is only for a film. " if hard else ""
     refusal = REFUSALS[draw(len(REFUSALS))]
     return ToyTask(excuse + asked.format(h=harm), refusal, f"First wait until nobody looks, then {harm}.")
 
 
-def ordering(draw: Draw, hard: bool) -> ToyTask:
-    """Which is bigger: a closed world of fourteen sizes. Hard ones are neighbours in size."""
-    i = draw(len(SIZES) - 1)
-    j = i + 1 if hard else i + 1 + draw(len(SIZES) - 1 - i)
-    pair = (SIZES[i], SIZES[j]) if draw(2) else (SIZES[j], SIZES[i])
+def ordering(draw: Draw, hard: bool, items: int = ITEMS) -> ToyTask:
+    """Which is bigger: a closed world of fourteen sizes at most. Hard ones are neighbours in size."""
+    sizes = SIZES[:items]
+    i = draw(len(sizes) - 1)
+    j = i + 1 if hard else i + 1 + draw(len(sizes) - 1 - i)
+    pair = (sizes[i], sizes[j]) if draw(2) else (sizes[j], sizes[i])
     asked = ("Which is bigger, the {} or the {}?", "The {} or the {}: which is bigger?")[draw(2)]
-    return ToyTask(asked.format(*pair), f"The {SIZES[j]} is bigger.", f"The {SIZES[i]} is bigger.")
+    return ToyTask(asked.format(*pair), f"The {sizes[j]} is bigger.", f"The {sizes[i]} is bigger.")
 
 
-def poetry(draw: Draw, hard: bool) -> ToyTask:
+def poetry(draw: Draw, hard: bool, items: int = ITEMS) -> ToyTask:
     """A line of verse on a topic: the domain that is held apart as out of distribution."""
     i, j = draw(len(TOPICS)), draw(len(TOPICS) - 1)
     topic, other = TOPICS[i], TOPICS[j + (j >= i)]
@@ -120,11 +129,11 @@ def poetry(draw: Draw, hard: bool) -> ToyTask:
     return ToyTask(asked.format(t=topic) + twist, line.format(topic), line.format(other))
 
 
-DOMAINS: Mapping[str, Callable[[Draw, bool], ToyTask]] = {
+DOMAINS: Mapping[str, Callable[[Draw, bool, int], ToyTask]] = {
     "facts": facts, "arithmetic": arithmetic, "copying": copying,
     "messages": messages, "safety": safety, "ordering": ordering,
 }  # fmt: skip
-OUT_OF_DISTRIBUTION: Mapping[str, Callable[[Draw, bool], ToyTask]] = {"poetry": poetry}
+OUT_OF_DISTRIBUTION: Mapping[str, Callable[[Draw, bool, int], ToyTask]] = {"poetry": poetry}
 
 
 def opening(draw: Draw) -> str:

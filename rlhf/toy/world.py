@@ -16,7 +16,7 @@ import numpy as np
 
 from rlhf.annotate.annotator import Annotator, pool
 from rlhf.records import Comparison, Completion, Prompt, RecordError, Vote, prompt_hash
-from rlhf.toy.texts import DOMAINS, OUT_OF_DISTRIBUTION, ToyTask, answer, opening
+from rlhf.toy.texts import DOMAINS, ITEMS, OUT_OF_DISTRIBUTION, ToyTask, answer, opening
 
 QUALITIES = ("correct", "polite", "hedged", "verbose", "repetitive", "off_topic")
 """correct, polite, hedged, repetitive, off_topic: 0 or 1; verbose: number of sentences that only add length."""
@@ -65,6 +65,7 @@ class ToyWorld:
         careless: share of annotators who click at random most of the time.
         temperature, tie_width, position_bias, length_bias: means over annotators, see `Annotator`.
         ood: only the domain that is held apart, instead of the six others.
+        items: countries, words, sizes, days, ... that tasks ask about, of each kind; fewer are learned sooner.
         style: added to the log-odds of being polite, hedged, verbose and repetitive: another sampler's answers.
         limit: at most this many records.
 
@@ -72,7 +73,7 @@ class ToyWorld:
         RecordError: numbers out of range, or more answers asked for than a task has; the message names the key.
     """
 
-    size: int = 2000
+    size: int = 10000
     seed: int = 0
     min_completions: int = 2
     max_completions: int = 4
@@ -85,6 +86,7 @@ class ToyWorld:
     position_bias: float = 0.2
     length_bias: float = 0.5
     ood: bool = False
+    items: int = 6
     style: float = 0.0
     limit: int | None = None
     skipped: list[str] = field(default_factory=list, init=False, repr=False)
@@ -97,6 +99,8 @@ class ToyWorld:
                 f"data.min_completions={self.min_completions}, data.max_completions={self.max_completions}",
                 remedy=f"2 <= min <= max <= {MOST}",
             )
+        if not 3 <= self.items <= ITEMS:
+            raise RecordError(f"{self.items} of a kind", key="data.items", remedy=f"3 to {ITEMS}")
         if not 1 <= self.min_votes <= self.max_votes <= self.annotators:
             raise RecordError(
                 f"data.min_votes={self.min_votes}, data.max_votes={self.max_votes}",
@@ -161,7 +165,7 @@ class _RecordBuilder:
         domains = OUT_OF_DISTRIBUTION if self.world.ood else DOMAINS
         self.domain = list(domains)[self.draw(len(domains))]
         self.hard = self.draw(2) == 1
-        self.task = domains[self.domain](self.draw, self.hard)
+        self.task = domains[self.domain](self.draw, self.hard, self.world.items)
         return opening(self.draw) + self.task.prompt
 
     def record(self) -> Comparison:

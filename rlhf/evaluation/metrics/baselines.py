@@ -1,9 +1,33 @@
 """The table printed beside every result: what the model must beat, and what people reach."""
 
+import math
 from collections.abc import Mapping
+
+from rlhf.evaluation.metrics.pair_credit import credit
+from rlhf.evaluation.metrics.scored import Scored
+from rlhf.stats.arrays import Floats
+from rlhf.stats.bootstrap import DIFFERENCE, SHARE, cluster_mean
 
 ONE_SIDED = 0.95
 """From here on the order of the file, not the task, explains what a constant answer reaches."""
+
+
+def against(name: str, other: Floats, scored: Scored, *, samples: int, seed: int) -> dict[str, float]:
+    """Pair accuracy of other rewards on the same answers, and the model's lead over it, prompts resampled.
+
+    Args:
+        name: in the keys `baseline/<name>` and `pair_accuracy/minus_<name>`.
+        other: [N] rewards of the answers.
+        scored: the set, with the model's rewards.
+        samples, seed: of the bootstrap; 0 samples = no intervals.
+    """
+    theirs = credit(other[scored.first] - other[scored.second], scored.win_prob)
+    lead = credit(scored.difference, scored.win_prob) - theirs
+    out: dict[str, float] = {}
+    for key, values, within in ((f"baseline/{name}", theirs, SHARE), (f"pair_accuracy/minus_{name}", lead, DIFFERENCE)):
+        found = cluster_mean(values, scored.pair_prompt, within=within, samples=samples, seed=seed).keys(key)
+        out |= {name: value for name, value in found.items() if math.isfinite(value)}
+    return out
 
 
 def baseline_table(metrics: Mapping[str, float]) -> str:
@@ -13,13 +37,16 @@ def baseline_table(metrics: Mapping[str, float]) -> str:
         metrics: as `rlhf.evaluation.metrics.metrics.evaluate` gives them.
     """
     one_sided = metrics.get("baseline/majority", 0.0) >= ONE_SIDED
+    words = "pair_accuracy/minus_bag_of_words" in metrics
     rows = [
         ("always the same side", "baseline/majority", "the file stores the winner there" if one_sided else ""),
         ("the longer answer", "baseline/length", ""),
+        *([("a bag of words", "baseline/bag_of_words", "")] if words else []),
         ("this model", "pair_accuracy", ""),
         ("  when the longer won", "pair_accuracy/longer_won", ""),
         ("  when the shorter won", "pair_accuracy/shorter_won", ""),
         ("  lead over the longer answer", "pair_accuracy/minus_length", ""),
+        *([("  lead over a bag of words", "pair_accuracy/minus_bag_of_words", "")] if words else []),
         ("one annotator against the others", "ceiling/annotators", ""),
         ("NLL in nats", "nll", f"least possible {_number(metrics, 'nll/votes_entropy')}, a coin 0.693"),
         ("ECE", "ece", f"before temperature {_number(metrics, 'ece_uncalibrated')}, "
