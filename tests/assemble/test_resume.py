@@ -27,7 +27,7 @@ def equal(a, b) -> bool:
     return torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b
 
 
-PACKED = ["layout=shared", "model.dropout=0", "batches.batch_tokens=6000"]
+PACKED = ["layout=shared", "model.dropout=0", "batches.batch_tokens=1500"]
 STATES = [*NOISY, "adapter=frozen"]
 
 

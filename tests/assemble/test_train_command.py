@@ -133,7 +133,7 @@ def test_other_labels_for_training_than_for_evaluation_are_refused(train, capsys
 
 @pytest.mark.parametrize(("monitor", "mode"), [("val/nll", min), ("val/pair_accuracy", max)])
 def test_the_best_checkpoint_is_the_best_by_the_monitored_metric(train, monitor, mode):
-    folder = train(f"trainer.monitor={monitor}", "epochs=5", "trainer.patience=9", "optimizer.build.lr=1e-2")
+    folder = train(f"trainer.monitor={monitor}", "epochs=5", "trainer.patience=9", "optimizer.build.lr=5e-2")
     with (folder / "csv" / "metrics.csv").open() as file:
         seen = [float(row[monitor]) for row in csv.DictReader(file) if row[monitor]]
     assert len(seen) == 5
@@ -173,6 +173,6 @@ def test_doctor_passes_on_the_default_and_exits_with_one_when_a_check_fails(trai
     assert "FAIL" not in out
     assert {c["verdict"] for c in json.loads((folder / "doctor.json").read_text())} <= {"ok", "warn"}
     with pytest.raises(SystemExit) as end:
-        train("debug=doctor", "max_length=80")
+        train("debug=doctor", "max_length=32")
     assert end.value.code == 1
     assert "answers too long" in capsys.readouterr().out
