@@ -12,9 +12,14 @@ from rlhf.assemble import CONF
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
-RESULTS = "".join(path.read_text() for path in sorted((ROOT / "docs" / "results").glob("*.md")))
+MAP = (ROOT / "CONTRIBUTING.md").read_text().split("## The map")[1].split("```")[1]
+PAGES = "".join(
+    path.read_text()
+    for folder in ("results", "reference", "how-to")
+    for path in sorted((ROOT / "docs" / folder).glob("*.md"))
+)
 COMMAND = r"python (?:-m rlhf\.)?(train|sample|annotate|evaluate|serve)(?:\.py)? ([^`\n#]*)"
-COMMANDS = re.findall(COMMAND, README + RESULTS)
+COMMANDS = re.findall(COMMAND, README + PAGES)
 DOCUMENTS = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]
 
 
@@ -29,6 +34,10 @@ def test_every_command_composes(script, command):
         hydra.compose(script, overrides=first)
 
 
+def test_the_readme_is_one_page():
+    assert README.count("\n") <= 150
+
+
 def test_there_are_commands_to_check():
     assert len(COMMANDS) >= 8
 
@@ -41,20 +50,18 @@ def test_every_make_target_named_exists():
 
 @pytest.mark.parametrize("path", sorted((ROOT / "conf" / "experiment").glob("*.yaml")), ids=lambda p: p.stem)
 def test_every_experiment_is_named_with_its_command(path):
-    experiments = (ROOT / "docs" / "results" / "experiments.md").read_text()
-    assert re.search(rf"python train\.py [^`\n]*experiment={path.stem}\b", README + experiments)
+    assert re.search(rf"python train\.py [^`\n]*experiment={path.stem}\b", README + PAGES)
 
 
 def test_every_data_option_is_named():
     options = {p.stem for p in (ROOT / "conf" / "data").glob("*.yaml")}
-    missing = {o for o in options if f"`{o}`" not in README and f"data={o}" not in README}
+    missing = {o for o in options if f"`{o}`" not in PAGES and f"data={o}" not in PAGES}
     assert missing <= {"toy"}
 
 
 def test_every_file_on_the_map_exists():
-    block = README.split("## The map")[1].split("```")[1]
     room = ROOT
-    for line in block.splitlines():
+    for line in MAP.splitlines():
         folder = re.match(r"(  )?([a-z]+)/ ", line)
         if folder:
             room = ROOT / ("rlhf" if folder[1] else "") / folder[2]
@@ -63,9 +70,8 @@ def test_every_file_on_the_map_exists():
 
 
 def test_the_map_has_every_package():
-    block = README.split("## The map")[1].split("```")[1]
     rooms = [p.name for p in (ROOT / "rlhf").iterdir() if (p / "__init__.py").is_file()]
-    assert sorted(re.findall(r"^  ([a-z]+)/", block, re.M)) == sorted(rooms)
+    assert sorted(re.findall(r"^  ([a-z]+)/", MAP, re.M)) == sorted(rooms)
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda p: p.name)

@@ -1,10 +1,9 @@
-"""Where records come from: local files (JSON Lines, JSON, Parquet, CSV, text; `.gz` too) or a set on the hub.
+"""Where records come from: local files (see `rlhf.data.file_formats`), a saved `datasets` folder, or a set on the hub.
 
 A `Source` turns raw rows into records through an importer and can be read again and again, one record at a
 time. An importer is a function `(rows, on_bad) -> iterator of Comparison`; see `rlhf.data.importers`.
 """
 
-import csv
 import glob
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -13,13 +12,13 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
-from rlhf.records import Comparison, OnBad, RecordError, lines, open_text, readable, stop
-
-Rows = Iterator[tuple[str, Mapping[str, Any]]]
-"""Raw rows as (place, row); the place is `file:line` or `hub-name[split]:row` and goes into error messages."""
+from rlhf.data.file_formats import READERS, Rows, extension
+from rlhf.records import Comparison, OnBad, RecordError, readable, stop
 
 Importer = Callable[[Rows, OnBad], Iterator[Comparison]]
 
+BESIDE = ("dataset_info.json", "state.json")
+"""What `datasets` writes beside its data."""
 SKIPPED_SHOWN = 100  # how many skipped rows keep their message; all are counted
 
 
@@ -120,12 +119,12 @@ def file_rows(path: str | list[str], on_bad: OnBad = stop) -> Rows:
     """Rows of local files, in the order of their names; the format follows the file's extension."""
     for file in _files(path):
         _size_and_time(file)
-        extension = _extension(file)
-        if extension not in READERS:
-            remedy = f"one of {', '.join(READERS)}"
-            raise RecordError(f"unknown extension '{extension}'", place=str(file), remedy=remedy)
+        ending = extension(file)
+        if ending not in READERS:
+            remedy = f"one of {', '.join(READERS)}, each also with .gz or .zst"
+            raise RecordError(f"unknown extension '{ending}'", place=str(file), remedy=remedy)
         with readable(file):
-            yield from READERS[extension](file, on_bad)
+            yield from READERS[ending](file, on_bad)
 
 
 def hub_rows(source: Source) -> Rows:
@@ -158,7 +157,8 @@ def _files(path: str | list[str]) -> list[Path]:
     found: list[Path] = []
     for part in [path] if isinstance(path, str | Path) else path:
         if Path(part).is_dir():
-            found += sorted(p for p in Path(part).rglob("*") if _extension(p) in READERS)
+            _one_split(Path(part))
+            found += sorted(p for p in Path(part).rglob("*") if extension(p) in READERS and p.name not in BESIDE)
         else:
             names = sorted(glob.glob(str(part))) if glob.has_magic(str(part)) else [part]
             found += [Path(name) for name in names]
@@ -167,68 +167,16 @@ def _files(path: str | list[str]) -> list[Path]:
     return found
 
 
+def _one_split(folder: Path) -> None:
+    """A folder that `DatasetDict.save_to_disk` wrote holds splits, and one must be chosen."""
+    listing = folder / "dataset_dict.json"
+    if listing.is_file():
+        splits = json.loads(listing.read_text()).get("splits", [])
+        remedy = f"data.path={folder}/{splits[0] if splits else '<split>'}"
+        raise RecordError(f"holds the splits {', '.join(splits)}", place=str(folder), key="data.path", remedy=remedy)
+
+
 def _size_and_time(path: Path) -> tuple[int, int]:
     if not path.is_file():
         raise RecordError("no such file", place=str(path), remedy="check data.path")
     return path.stat().st_size, path.stat().st_mtime_ns
-
-
-def _extension(path: Path) -> str:
-    return Path(path.stem).suffix if path.suffix == ".gz" else path.suffix
-
-
-def _json_array(path: Path, on_bad: OnBad) -> Rows:
-    """A `.json` file: one array of objects; JSON Lines under that name is accepted too."""
-    with open_text(path) as file:
-        first = file.read(1)
-        while first.isspace():
-            first = file.read(1)
-        if first == "[":
-            try:
-                rows = json.loads("[" + file.read())
-            except json.JSONDecodeError as error:
-                problem, place = f"is not JSON: {error.msg}", f"{path}:{error.lineno}"
-                raise RecordError(problem, place=place, remedy="one array of objects") from error
-            yield from ((f"{path}:[{n}]", row) for n, row in enumerate(rows))
-            return
-    yield from lines(path, on_bad)
-
-
-def _parquet(path: Path, on_bad: OnBad) -> Rows:
-    from pyarrow import ArrowInvalid, parquet
-
-    try:
-        table = parquet.ParquetFile(path)
-    except ArrowInvalid as error:
-        raise RecordError(f"is not Parquet: {error}", place=str(path)) from error
-    number = 0
-    for batch in table.iter_batches(1000):
-        for row in batch.to_pylist():
-            number += 1
-            yield f"{path}:row {number}", row
-
-
-def _csv(path: Path, on_bad: OnBad) -> Rows:
-    with open_text(path) as file:
-        reader = csv.DictReader(file, delimiter="\t" if _extension(path) == ".tsv" else ",")
-        for row in reader:
-            yield f"{path}:{reader.line_num}", row
-
-
-def _text(path: Path, on_bad: OnBad) -> Rows:
-    """One prompt per line."""
-    with open_text(path) as file:
-        for number, line in enumerate(file, start=1):
-            if line.strip():
-                yield f"{path}:{number}", {"prompt": line.strip()}
-
-
-READERS: Mapping[str, Callable[[Path, OnBad], Rows]] = {
-    ".jsonl": lines,
-    ".ndjson": lines,
-    ".json": _json_array,
-    ".parquet": _parquet,
-    ".csv": _csv,
-    ".tsv": _csv,
-    ".txt": _text,
-}

@@ -9,14 +9,17 @@
 
 A file may begin with one header line, `{"header": {"likert": [1, 6]}}`. Unknown keys are refused, because a
 mistyped `vote` would silently lose the votes; keys of your own go under `meta`, which a record, a completion
-and a vote may carry and which is written back unchanged. Standard library only.
+and a vote may carry and which is written back unchanged. Standard library only, but for files that end in `.zst`.
 """
 
+import codecs
 import gzip
+import io
 import json
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import IO, Any, NoReturn, cast
 
@@ -27,20 +30,35 @@ OnBad = Callable[[RecordError], None]
 """What to do with a bad line: raise (`stop`), or note it and go on to the next line."""
 
 
+TABLES = (".csv", ".tsv")
+"""Names of files whose quoted cells may hold line breaks, which must stay as they are."""
+
+
 def stop(error: RecordError) -> NoReturn:
     """The default for a bad line: raise its error."""
     raise error
 
 
 def open_text(path: Path, mode: str = "r") -> IO[str]:
-    """A UTF-8 text file, through gzip when the name ends in `.gz`."""
+    """A UTF-8 text file, with or without a byte order mark; through gzip or zstd where the name ends in `.gz`, `.zst`."""
+    encoding = "utf-8-sig" if mode == "r" else "utf-8"
     if path.suffix == ".gz":
-        return cast(IO[str], gzip.open(path, mode + "t", encoding="utf-8"))
-    return path.open(mode, encoding="utf-8")
+        return cast(IO[str], gzip.open(path, mode + "t", encoding=encoding))
+    if path.suffix == ".zst":
+        return io.TextIOWrapper(_zstd(path, mode), encoding=encoding)
+    return path.open(mode, encoding=encoding, newline="" if path.suffix in TABLES and mode == "r" else None)
+
+
+def _zstd(path: Path, mode: str) -> IO[bytes]:
+    import pyarrow
+
+    if mode == "r":
+        return cast(IO[bytes], io.BufferedReader(pyarrow.input_stream(str(path), compression="zstd")))
+    return cast(IO[bytes], io.BufferedWriter(pyarrow.output_stream(str(path), compression="zstd")))
 
 
 def lines(path: str | Path, on_bad: OnBad = stop) -> Iterator[tuple[str, Any]]:
-    """Each non-empty line of a JSON Lines file (`.gz` too) as (`file:line`, decoded value), one at a time.
+    """Each non-empty line of a JSON Lines file (`.gz` and `.zst` too) as (`file:line`, decoded value), one at a time.
 
     Raises:
         RecordError: the file is missing, or is not gzip though its name says so; `on_bad` gets the lines that are
@@ -69,9 +87,11 @@ def lines(path: str | Path, on_bad: OnBad = stop) -> Iterator[tuple[str, Any]]:
 
 
 def _byte_lines(path: Path) -> Iterator[bytes]:
-    """Lines of a file, through gzip when its name ends in `.gz`."""
-    with readable(path), gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-        yield from file
+    """Lines of a file, through gzip or zstd; without the byte order mark that some editors put first."""
+    openers: dict[str, Callable[[Path], Any]] = {".gz": gzip.open, ".zst": partial(_zstd, mode="r")}
+    with readable(path), openers.get(path.suffix, partial(open, mode="rb"))(path) as file:
+        for number, line in enumerate(file):
+            yield line.removeprefix(codecs.BOM_UTF8) if number == 0 else line
 
 
 @contextmanager
@@ -82,6 +102,11 @@ def readable(path: Path) -> Iterator[None]:
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         remedy = "the file is cut or damaged, or is not gzip: copy it again"
         raise RecordError(f"gzip fails: {error}", place=str(path), remedy=remedy) from error
+    except OSError as error:
+        if "ZSTD" not in str(error):
+            raise
+        remedy = "the file is cut or damaged, or is not zstd: copy it again"
+        raise RecordError(f"zstd fails: {error}", place=str(path), remedy=remedy) from error
     except UnicodeDecodeError as error:
         raise RecordError(f"is not UTF-8: {error}", place=str(path), remedy="save as UTF-8") from error
 

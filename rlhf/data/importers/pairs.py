@@ -5,9 +5,10 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
+from rlhf.data.file_formats import Rows
 from rlhf.data.importers import raw
 from rlhf.data.importers.raw import Row
-from rlhf.data.source import Rows, each
+from rlhf.data.source import each
 from rlhf.records import Comparison, OnBad, RecordError
 
 ANSWER = re.compile(r"\n\nAssistant: ?")

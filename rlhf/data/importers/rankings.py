@@ -4,9 +4,10 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from rlhf.data.file_formats import Rows
 from rlhf.data.importers import raw
 from rlhf.data.importers.raw import Row
-from rlhf.data.source import Rows, each
+from rlhf.data.source import each
 from rlhf.records import Comparison, OnBad, RecordError
 
 

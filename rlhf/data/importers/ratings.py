@@ -3,9 +3,10 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from rlhf.data.file_formats import Rows
 from rlhf.data.importers import raw
 from rlhf.data.importers.raw import Row
-from rlhf.data.source import Rows, each
+from rlhf.data.source import each
 from rlhf.records import Comparison, OnBad, RecordError
 
 HELPSTEER_SCALE = (0.0, 4.0)

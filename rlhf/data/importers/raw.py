@@ -7,7 +7,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec
 
-from rlhf.data.source import Rows, each
+from rlhf.data.file_formats import Rows
+from rlhf.data.source import each
 from rlhf.records import Comparison, OnBad, RecordError, parse, parse_prompt, prompt_hash
 
 Row = Mapping[str, Any]

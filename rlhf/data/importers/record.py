@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 
+from rlhf.data.file_formats import Rows
 from rlhf.data.importers.raw import Row, per_row
-from rlhf.data.source import Rows
 from rlhf.records import Comparison, OnBad, RecordError, parse_prompt, parse_rows, prompt_hash
 
 

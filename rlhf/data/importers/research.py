@@ -6,6 +6,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from rlhf.data.file_formats import Rows
 from rlhf.data.importers.raw import (
     Row,
     consecutive,
@@ -19,7 +20,7 @@ from rlhf.data.importers.raw import (
     text,
     winner,
 )
-from rlhf.data.source import Rows, Source, each
+from rlhf.data.source import Source, each
 from rlhf.records import Comparison, OnBad, RecordError, lines, parse, prompt_hash
 
 CRITERIA = ("informativeness", "naturalness", "quality")  # what RankME's texts are rated on
