@@ -102,6 +102,8 @@ BEFORE: Mapping[str, Any] = {
     "merge": False, "max_group": 16, "batches": {"weighing": "pairs"}, "model": {"pooling": "stock", "surface": False},
 }  # fmt: skip
 """What runs did that were made before there was the key."""
+TOY_BEFORE = {"items": 24, "off_topic": 3}
+"""The same, for data of the toy world."""
 
 
 def new_target(target: str) -> str:
@@ -131,6 +133,9 @@ def stored_config(path: Path) -> DictConfig:
     unused = ["reward"] if plain.get("reward", "") is None else []
     if "batch_size" in plain:  # a whole configuration
         plain = OmegaConf.to_container(OmegaConf.merge(BEFORE, plain))
+    data = plain.get("data")
+    if isinstance(data, dict) and "ToySource" in str(data.get("_target_")):
+        plain["data"] = TOY_BEFORE | data
     for key in unused if "early_stopping" in plain else OF_POLICIES:
         plain.pop(key, None)
     return _made(cfg, plain)

@@ -19,7 +19,7 @@ from rlhf.records import Comparison, Completion, Vote, prompt_hash, prompt_text
 SHOWN, MOST, WIDTH = 3, 20_000, 100
 """Records that are shown, records that are counted, and letters of a text that are shown."""
 ONE_SIDED, SWAPPED = 0.95, 0.25
-"""The share of decided pairs that one side wins where a file is stored winner first; where the longer answer rarely wins."""
+"""Shares of decided pairs: one side wins so many where winners are stored there; the longer answer wins so few."""
 FEW = 300
 """Prompts under which a split by hash leaves too few to test on."""
 
@@ -116,7 +116,7 @@ def remarks(counts: Counts) -> list[str]:
     if decided and max(counts.first, decided - counts.first) / decided >= ONE_SIDED:
         side = "first" if counts.first * 2 > decided else "second"
         said.append(
-            f"the {side} answer nearly always wins: stored winner {side}, which does no harm, or the label is a constant"
+            f"the {side} answer nearly always wins: winners are stored there, or the label is a constant"
         )
     if unequal >= 20 and counts.longer / unequal <= SWAPPED:
         said.append("the shorter answer nearly always wins: are chosen and rejected swapped?")

@@ -21,7 +21,7 @@ FORMATS = (
 COLUMNS = {
     "prompt_key": ("prompt", "question", "instruction", "query", "input", "context", "post"),
     "chosen_key": ("chosen", "better", "preferred", "winner", "accepted", "good", "response_chosen", "answer_chosen"),
-    "rejected_key": ("rejected", "worse", "dispreferred", "loser", "refused", "bad", "response_rejected", "answer_rejected"),
+    "rejected_key": ("rejected", "worse", "dispreferred", "loser", "bad", "response_rejected", "answer_rejected"),
 }  # fmt: skip
 """Names that columns of pairs have elsewhere."""
 
@@ -78,7 +78,7 @@ def recognise(rows: Sequence[tuple[str, Mapping[str, Any]]]) -> Format:
     keys = ", ".join(map(str, row)) if isinstance(row, Mapping) else type(row).__name__
     raise RecordError(
         f"is in no known format; its first row has: {keys}", place=place,
-        remedy="prompt, chosen, rejected (data=pairs; other names: data.importer.chosen_key=...), or our record (data=jsonl)",
+        remedy="prompt, chosen, rejected (data=pairs; other names: data.importer.chosen_key=...), or data=jsonl",
     )  # fmt: skip
 
 

@@ -40,7 +40,7 @@ def stop(error: RecordError) -> NoReturn:
 
 
 def open_text(path: Path, mode: str = "r") -> IO[str]:
-    """A UTF-8 text file, with or without a byte order mark; through gzip or zstd where the name ends in `.gz`, `.zst`."""
+    """A UTF-8 text file, a byte order mark left out; through gzip or zstd where its name ends in `.gz` or `.zst`."""
     encoding = "utf-8-sig" if mode == "r" else "utf-8"
     if path.suffix == ".gz":
         return cast(IO[str], gzip.open(path, mode + "t", encoding=encoding))

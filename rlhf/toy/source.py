@@ -67,7 +67,7 @@ class ToyPolicy:
             "off_topic": happens(-2.6),
         }
         qualities["correct"] *= 1 - qualities["off_topic"]
-        text = answer(task, qualities, lambda n: int(rng.integers(n)))
+        text = answer(task, qualities, lambda n: int(rng.integers(n)), self.world.off_topic)
         meta = {"qualities": qualities, "gold": round(gold_reward(qualities, domain), 6)}
         return Draft(text, True, len(text), meta)
 

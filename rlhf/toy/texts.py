@@ -10,8 +10,8 @@ ITEMS = 24
 """Things of a kind (countries, words, sizes, ...) that tasks can ask about, at most; most kinds have fewer."""
 
 CAPITALS = {
-    "France": "Paris", "Spain": "Madrid", "Italy": "Rome", "Peru": "Lima", "Norway": "Oslo", "Japan": "Tokyo",
-    "Egypt": "Cairo", "Greece": "Athens", "Cuba": "Havana", "Kenya": "Nairobi", "Chile": "Santiago",
+    "France": "Paris", "Spain": "Madrid", "Italy": "Rome", "Japan": "Tokyo", "Egypt": "Cairo", "Peru": "Lima",
+    "Norway": "Oslo", "Greece": "Athens", "Cuba": "Havana", "Kenya": "Nairobi", "Chile": "Santiago",
     "Poland": "Warsaw", "Austria": "Vienna", "Ireland": "Dublin", "Portugal": "Lisbon", "Finland": "Helsinki",
     "Hungary": "Budapest", "Nepal": "Kathmandu", "Ghana": "Accra", "Qatar": "Doha",
 }  # fmt: skip
@@ -57,7 +57,8 @@ class ToyTask:
 
 def facts(draw: Draw, hard: bool, items: int = ITEMS) -> ToyTask:
     """Capitals: a closed world of twenty facts at most."""
-    countries = list(CAPITALS)[:items]
+    start = max(0, min(5, len(CAPITALS) - items))  # a few: Peru, Norway, Greece, ...
+    countries = list(CAPITALS)[start : start + items]
     i = draw(len(countries))
     country = countries[i]
     other = CAPITALS[countries[(i + 1 + draw(len(countries) - 1)) % len(countries)]]
@@ -141,11 +142,18 @@ def opening(draw: Draw) -> str:
     return OPENINGS[draw(len(OPENINGS))].format(n=NAMES[draw(len(NAMES))], k=100 + draw(900))
 
 
-def answer(task: ToyTask, qualities: Mapping[str, float], draw: Draw) -> str:
-    """The text that has the given qualities; see `rlhf.toy.world.QUALITIES`."""
+def answer(task: ToyTask, qualities: Mapping[str, float], draw: Draw, off_topic: int = len(OFF_TOPIC)) -> str:
+    """The text that has the given qualities; see `rlhf.toy.world.QUALITIES`.
+
+    Args:
+        task: what is answered.
+        qualities: of the answer.
+        draw: chooses among sentences that say the same.
+        off_topic: the first so many of `OFF_TOPIC` are used.
+    """
     core = task.right if qualities["correct"] else task.wrong
     if qualities["off_topic"]:
-        core = OFF_TOPIC[draw(len(OFF_TOPIC))]
+        core = OFF_TOPIC[draw(off_topic)]
     text = core
     if qualities["hedged"]:
         text = HEDGES[draw(len(HEDGES))] + core[0].lower() + core[1:]

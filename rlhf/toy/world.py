@@ -16,7 +16,7 @@ import numpy as np
 
 from rlhf.annotate.annotator import Annotator, pool
 from rlhf.records import Comparison, Completion, Prompt, RecordError, Vote, prompt_hash
-from rlhf.toy.texts import DOMAINS, ITEMS, OUT_OF_DISTRIBUTION, ToyTask, answer, opening
+from rlhf.toy.texts import DOMAINS, ITEMS, OFF_TOPIC, OUT_OF_DISTRIBUTION, ToyTask, answer, opening
 
 QUALITIES = ("correct", "polite", "hedged", "verbose", "repetitive", "off_topic")
 """correct, polite, hedged, repetitive, off_topic: 0 or 1; verbose: number of sentences that only add length."""
@@ -66,6 +66,7 @@ class ToyWorld:
         temperature, tie_width, position_bias, length_bias: means over annotators, see `Annotator`.
         ood: only the domain that is held apart, instead of the six others.
         items: countries, words, sizes, days, ... that tasks ask about, of each kind; fewer are learned sooner.
+        off_topic: different sentences that answer nothing; the fourth is "No idea.".
         style: added to the log-odds of being polite, hedged, verbose and repetitive: another sampler's answers.
         limit: at most this many records.
 
@@ -73,7 +74,7 @@ class ToyWorld:
         RecordError: numbers out of range, or more answers asked for than a task has; the message names the key.
     """
 
-    size: int = 10000
+    size: int = 2000
     seed: int = 0
     min_completions: int = 2
     max_completions: int = 4
@@ -86,7 +87,8 @@ class ToyWorld:
     position_bias: float = 0.2
     length_bias: float = 0.5
     ood: bool = False
-    items: int = 6
+    items: int = ITEMS
+    off_topic: int = 3
     style: float = 0.0
     limit: int | None = None
     skipped: list[str] = field(default_factory=list, init=False, repr=False)
@@ -101,6 +103,8 @@ class ToyWorld:
             )
         if not 3 <= self.items <= ITEMS:
             raise RecordError(f"{self.items} of a kind", key="data.items", remedy=f"3 to {ITEMS}")
+        if not 1 <= self.off_topic <= len(OFF_TOPIC):
+            raise RecordError(f"{self.off_topic} sentences", key="data.off_topic", remedy=f"1 to {len(OFF_TOPIC)}")
         if not 1 <= self.min_votes <= self.max_votes <= self.annotators:
             raise RecordError(
                 f"data.min_votes={self.min_votes}, data.max_votes={self.max_votes}",
@@ -178,7 +182,7 @@ class _RecordBuilder:
         in_vain = 0
         while len(completions) < k:
             qualities = self.qualities(self.hard)
-            text = answer(self.task, qualities, self.draw)
+            text = answer(self.task, qualities, self.draw, self.world.off_topic)
             if text in texts:
                 in_vain += 1
                 if in_vain == TRIES:

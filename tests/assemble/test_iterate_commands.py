@@ -55,6 +55,7 @@ def test_the_reward_model_is_a_run_that_is_trained_again_on_the_votes(train):
         run = train(
             *SMALL,
             "reward_learner=trained",
+            "data.items=24",  # so that few prompts come twice, whose votes would add up
             "+reward_learner.changes.epochs=2",
             "head=ensemble",
             "head.members=2",

@@ -16,7 +16,7 @@ from rlhf.assemble import CONF
 @pytest.mark.parametrize(
     ("overrides", "ends"),
     [
-        ([], "-soft_label-tiny"),
+        ([], "-soft_label-toy"),
         (["loss=ranking", "model=toy"], "-ranking-toy"),
         (["experiment=temperature"], "-study-temperature"),
         (["experiment=best_of_n"], "-study-best_of_n"),

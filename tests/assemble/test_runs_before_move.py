@@ -26,7 +26,7 @@ QUIET = {
     "train": ("logger=csv", "trainer.threads=1", "bootstrap=20"),
     "evaluate": ("logger=csv", "threads=1", "bootstrap=20"),
 }
-AS_BEFORE = ["merge=false", "trainer.precision=32-true"]
+AS_BEFORE = ["merge=false", "trainer.precision=32-true", "data.items=24", "data.off_topic=3"]
 """What was so before there was a choice."""
 
 
@@ -69,7 +69,8 @@ def settings(run):
     ours = {o.partition("=")[0]: o for o in given}
     kept = [o for key, o in ours.items() if key not in ("logger", "threads", "bootstrap", "reward")]
     renamed = [(current("train", o.partition("=")[0]) or o.partition("=")[0]) + "=" + o.partition("=")[2] for o in kept]
-    return renamed + AS_BEFORE
+    model = [] if any(o.startswith("model=") for o in renamed) else ["model=tiny"]
+    return model + renamed + AS_BEFORE
 
 
 def test_an_exported_run_loads_and_scores_as_it_did():

@@ -314,7 +314,7 @@ def test_the_command_on_the_toy_policy_and_votes_on_its_tasks(root, tmp_path):
     keys = {"model", "checkpoint", "temperature", "top_p", "top_k", "min_p", "seed", "attempt"}
     assert all(set(c.source) == keys for r in records for c in r.completions)
     report = json.loads((tmp_path / "tasks.jsonl.report.json").read_text())
-    assert report["prompts"]["read"] == 2000
+    assert report["prompts"]["read"] == 10000
     assert report["filters"]["records"]["kept"] == len(records)
     votes = tmp_path / "votes.jsonl"
     command = [sys.executable, "annotate.py", "annotator=simulated", f"tasks={out}", f"out={votes}"]
