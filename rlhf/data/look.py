@@ -115,9 +115,7 @@ def remarks(counts: Counts) -> list[str]:
     decided, unequal = counts.decided, counts.decided - counts.same_length
     if decided and max(counts.first, decided - counts.first) / decided >= ONE_SIDED:
         side = "first" if counts.first * 2 > decided else "second"
-        said.append(
-            f"the {side} answer nearly always wins: winners are stored there, or the label is a constant"
-        )
+        said.append(f"the {side} answer nearly always wins: winners are stored there, or the label is a constant")
     if unequal >= 20 and counts.longer / unequal <= SWAPPED:
         said.append("the shorter answer nearly always wins: are chosen and rejected swapped?")
     if unequal >= 20 and counts.longer / unequal >= ONE_SIDED:
