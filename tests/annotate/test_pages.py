@@ -190,6 +190,11 @@ def test_the_last_turn_of_the_user_is_always_in_sight_and_earlier_ones_fold(requ
         assert not (box["y"] < head["y"] < box["y"] + box["height"]), "the letter of an answer lies below the prompt"
     page.get_by_text("8 earlier turns").click()
     assert earlier.is_visible()
+    ends = [
+        page.locator(at).evaluate("e => e.getBoundingClientRect().bottom")
+        for at in ("#prompt", "#prompt > .turn:last-child")
+    ]
+    assert ends[1] <= ends[0] + 1, "the last turn stays in sight beside the earlier ones"
     assert page.locator("#asked").bounding_box()["height"] < height / 2
 
 
