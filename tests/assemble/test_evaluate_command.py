@@ -89,7 +89,8 @@ def test_the_numbers_fit_the_schema_and_the_contract(root, ensemble):
 def test_the_page_needs_nothing_from_elsewhere_and_shows_every_figure(ensemble):
     page = (ensemble / "report.html").read_text()
     outside = [u for u in re.findall(r'(?:src|href)="([^"]*)"', page) if not u.startswith(("data:", "#"))]
-    assert not outside
+    assert all((ensemble / path).exists() for path in outside), "only files beside the page"
+    assert not any(":" in path or path.startswith("/") for path in outside)
     assert "<script" not in page
     assert "@import" not in page
     figures = list((ensemble / "figures").glob("*.png"))
