@@ -25,7 +25,7 @@ FEW = 300
 
 
 @dataclass
-class Counts:
+class DataCounts:
     """What was counted over the records."""
 
     records: int = 0
@@ -79,9 +79,9 @@ def _chain(first: Sequence[Comparison], rest: Iterator[Comparison]) -> Iterator[
     yield from rest
 
 
-def count(records: Iterable[Comparison]) -> Counts:
+def count(records: Iterable[Comparison]) -> DataCounts:
     """Count the records, their votes and answers."""
-    found = Counts()
+    found = DataCounts()
     for record in records:
         label = soft(record)
         lengths = np.array([len(c.text) for c in record.completions])
@@ -109,7 +109,7 @@ def count(records: Iterable[Comparison]) -> Counts:
     return found
 
 
-def remarks(counts: Counts) -> list[str]:
+def remarks(counts: DataCounts) -> list[str]:
     """What a careful person would look at before training."""
     said = []
     decided, unequal = counts.decided, counts.decided - counts.same_length
@@ -158,7 +158,7 @@ def _short(text: str) -> str:
     return shorten(text, WIDTH, placeholder=" ...") or "(empty)"
 
 
-def _table(counts: Counts, source: Source) -> Iterator[str]:
+def _table(counts: DataCounts, source: Source) -> Iterator[str]:
     more = f" (the first {MOST:,} were counted)" if counts.records == MOST else ""
     rows = {
         "records": f"{counts.records:,}{more}, {source.skipped_count} rows skipped",
@@ -182,7 +182,7 @@ def _range(values: Sequence[int]) -> str:
     return f"{low:.0f}" if low == high else f"{low:.0f} to {high:.0f} (median {middle:.0f})"
 
 
-def _commands(format: Format, where: str, counts: Counts, source: Source) -> Iterator[str]:
+def _commands(format: Format, where: str, counts: DataCounts, source: Source) -> Iterator[str]:
     split = ["split=balanced"] if len(counts.prompts) < FEW else []
     skip = ["data.on_error=skip"] if source.skipped_count else []
     given = shlex.join([*format.overrides, where, *split, *skip])

@@ -120,7 +120,7 @@ class Backbone(nn.Module):
         states = self.trunk(**given).last_hidden_state
         if self.pooling == "mean":
             mask = tokens.attention_mask.unsqueeze(-1)
-            mean: Tensor = (states.float() * mask).sum(1) / mask.sum(1)
+            mean: Tensor = (states.to(_wide(states)) * mask).sum(1) / mask.sum(1)
             return mean.to(states.dtype)
         rows = torch.arange(states.shape[0], device=states.device)
         read: Tensor = states[rows, tokens.last]
@@ -151,13 +151,19 @@ class Backbone(nn.Module):
 def _means(states: Float[Tensor, "T D"], tokens: Packed) -> Float[Tensor, "N D"]:
     """Mean over a completion's segment and the prompt it sees, where that is a segment of its own."""
     count = len(tokens.spans)
-    total = states.new_zeros(count, states.shape[1], dtype=torch.float32).index_add(0, tokens.segment, states.float())
+    wide = states.to(_wide(states))
+    total = wide.new_zeros(count, states.shape[1]).index_add(0, tokens.segment, wide)
     length = torch.bincount(tokens.segment, minlength=count).unsqueeze(1)
     own, context = tokens.segment[tokens.first], tokens.context[tokens.first]
     seen = (context >= 0).unsqueeze(1)
     prompt = context.clamp(min=0)
     mean = (total[own] + seen * total[prompt]) / (length[own] + seen * length[prompt])
     return mean.to(states.dtype)
+
+
+def _wide(states: Tensor) -> torch.dtype:
+    """What sums over tokens are taken in."""
+    return torch.promote_types(states.dtype, torch.float32)
 
 
 def last_layer(classifier: PreTrainedModel) -> tuple[str, nn.Linear]:

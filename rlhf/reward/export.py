@@ -6,7 +6,7 @@
     ood.safetensors       statistics of training states, for `Scorer.ood_score` and reports
     members.safetensors   the rows of an ensemble or attribute head; the stock layer holds their mixture
 A model that no stock classifier can express (pooling=mean, surface features, head=mlp) has its whole head there, and
-none in the stock layer: other libraries see a classifier without a head, and the card says that it needs `rlhf.load`.
+NaN in the stock layer: in other libraries every score is NaN, never a wrong number, and the card says why.
     probes.json           texts with the scores they had in training; checked in a fresh process after every save
 """
 
@@ -18,9 +18,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from peft import PeftModel
 from safetensors.torch import save_file
-from torch import nn
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from rlhf.data.render import Renderer
@@ -80,7 +81,7 @@ def export(
     quantised = getattr(model.backbone.classifier, "is_loaded_in_4bit", False)
     _write_probes(plain if quantised else model, renderer, folder)
     needs = needs_rlhf(model)
-    classifier = plain.backbone.classifier if needs else _classifier(plain)
+    classifier = _classifier(plain, None if needs else plain.head.mixture() @ plain.head.weight)
     classifier.config.reward_temperature = calibration.temperature
     classifier.config.reward_mean, classifier.config.reward_std = (calibration.reward_mean, calibration.reward_std)
     classifier.save_pretrained(folder)
@@ -179,14 +180,14 @@ def _dequantise(trunk: PeftModel) -> None:
         replace(trunk, name, merged)
 
 
-def _classifier(plain: RewardModel) -> PreTrainedModel:
-    """The classifier with the head's mixture as its last layer."""
+def _classifier(plain: RewardModel, weight: Float[Tensor, " D"] | None) -> PreTrainedModel:
+    """The classifier with this weight as its last layer, or with NaN where it can have none."""
     backbone = plain.backbone
     classifier = backbone.classifier
     dtype = next(classifier.parameters()).dtype
-    last = nn.Linear(backbone.hidden_size, 1, bias=backbone.head_has_bias, dtype=dtype)
+    last = nn.Linear(backbone.state_size, 1, bias=backbone.head_has_bias, dtype=dtype)
     with torch.no_grad():
-        last.weight.copy_((plain.head.mixture() @ plain.head.weight)[None, :])
+        last.weight.fill_(torch.nan) if weight is None else last.weight.copy_(weight[None, :])
         if backbone.head_has_bias:
             last.bias.zero_()
     replace(classifier, backbone.head_name, last)
@@ -227,7 +228,7 @@ probabilities, and knows the members of an ensemble.
 OWN_CARD = """# Reward model
 
 A Bradley-Terry reward model: a higher score means a better answer. No stock classifier can hold it, because {needs}.
-Plain transformers would load the trunk with a head of random numbers. Load it with
+Plain transformers load the trunk with a head of NaN, so that every score is NaN and none is wrong. Load it with
 
 ```python
 import rlhf

@@ -2,8 +2,7 @@
 
 import json
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,6 @@ from jaxtyping import Float
 from safetensors.torch import load_file
 from torch import Tensor
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
-from transformers.utils import logging as transformers_logging
 
 from rlhf.data.render import Encoded, Renderer
 from rlhf.evaluation.metrics.calibration import Calibration
@@ -154,8 +152,7 @@ def load(folder: str | Path, *, device: str = "cpu", batch_tokens: int = 8192) -
     if renderer.template_hash != about["template_hash"]:
         warnings.warn(f"the chat template in {path} is not the one of training: scores will differ", stacklevel=2)
     surface = tokenizer if about.get("surface") else None
-    with _quiet(bool(about.get("needs_rlhf"))):
-        classifier = AutoModelForSequenceClassification.from_pretrained(path)
+    classifier = AutoModelForSequenceClassification.from_pretrained(path)
     backbone = Backbone(classifier, pooling=about.get("pooling", "stock"), surface=surface)
     model = RewardModel(backbone, _head(path, backbone, tuple(about.get("rows", ())))).to(device)
     statistics = path / "ood.safetensors"
@@ -177,13 +174,3 @@ def _head(path: Path, backbone: Backbone, names: tuple[str, ...]) -> LinearHead:
         return LinearHead.of(rows["weight"])
     bias = rows.get("bias", torch.zeros_like(rows["mixture"]))
     return MixtureHead(rows["weight"], rows["mixture"], bias, names)
-
-
-@contextmanager
-def _quiet(wanted: bool) -> Iterator[None]:
-    """Without transformers' warning about a head that is not in the files: it lies beside them."""
-    before = transformers_logging.get_verbosity()
-    if wanted:
-        transformers_logging.set_verbosity_error()
-    yield
-    transformers_logging.set_verbosity(before)
