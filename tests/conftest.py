@@ -5,6 +5,7 @@ import io
 import os
 import runpy
 import subprocess
+import sys
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -47,6 +48,14 @@ def exports_are_read_here():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(subprocess, "run", run)
         yield kept
+
+
+@pytest.fixture(autouse=True)
+def _no_overview(request, monkeypatch):
+    """A figure per training costs a second; tests marked `overview` draw it."""
+    training = sys.modules.get("rlhf.reward.training")  # not loaded for its sake
+    if training is not None and request.node.get_closest_marker("overview") is None:
+        monkeypatch.setattr(training, "draw_overview", lambda *_: None)
 
 
 def _plain_check(command):
