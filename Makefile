@@ -5,14 +5,14 @@ THREADS ?= 2
 export OMP_NUM_THREADS ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: help setup train test test-fast check bench notebooks clean
+.PHONY: help setup train test test-fast check bench notebooks docs clean
 
 help:            ## this list
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
 .venv/.done: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,sweep,annotate,endpoint,filters,serve]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,docs,sweep,annotate,endpoint,filters,serve]'
 	touch $@
 
 setup: .venv/.done  ## virtual environment in .venv with the pinned versions
@@ -44,5 +44,8 @@ notebooks: setup  ## execute all notebooks in order; results in runs/notebooks, 
 	cp notebooks/*.ipynb runs/notebooks/
 	$(BIN)/jupyter execute --inplace runs/notebooks/*.ipynb
 
+docs: setup      ## the site of the documentation in site/; a warning is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build
+
 clean: setup  ## remove runs and caches, keep the environment
-	rm -rf runs .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf runs site .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
