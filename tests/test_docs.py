@@ -5,14 +5,17 @@ import subprocess
 import sys
 import types
 
+import numpy as np
 import pytest
 import torch
 import yaml
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from loss_targets import random_target
+from pools import pool_of, state_of
 
 from rlhf.assemble import CONF
+from rlhf.select import query
 
 READERS_PAGES = ("index.md", "start/*.md", "how-to/*.md")
 WORDS, FEW = 25, 2  # words a sentence may have; longer ones a page may have
@@ -55,13 +58,28 @@ def test_the_glossary_has_thirty_words_in_order(root):
     assert words == sorted(words, key=str.lower)
 
 
-def test_the_loss_of_the_page_trains_as_the_page_says(root, monkeypatch):
-    code = re.search(r"```python\n(.*?)```", (root / "docs" / "how-to" / "own_loss.md").read_text(), re.S)[1]
+def built(group, root, monkeypatch, *overrides):
+    """What the overrides build when the code of the page `own_<group>.md` is the module `mine`."""
+    code = re.search(r"```python\n(.*?)```", (root / "docs" / "how-to" / f"own_{group}.md").read_text(), re.S)[1]
     mine = types.ModuleType("mine")
     exec(code, mine.__dict__)
     monkeypatch.setitem(sys.modules, "mine", mine)
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        loss = instantiate(compose("train", overrides=["loss._target_=mine.hinge", "+loss.width=2"]).loss)
+        return instantiate(compose("train", overrides=list(overrides))[group])
+
+
+def test_the_selector_of_the_page_meets_its_budget(root, monkeypatch):
+    overrides = ["task=active", "selector=random", "selector._target_=mine.undecided"]
+    selector = built("selector", root, monkeypatch, *overrides)
+    pool = pool_of(np.random.default_rng(5))
+    state = state_of(pool, np.random.default_rng(5))
+    found = query(pool, state, 7, np.random.default_rng(3), selector=selector)
+    assert len(set(found.indices)) == 7
+    assert (np.diff(found.utilities) <= 0).all()
+
+
+def test_the_loss_of_the_page_gives_what_the_page_says(root, monkeypatch):
+    loss = built("loss", root, monkeypatch, "loss._target_=mine.hinge", "+loss.width=2")
     reward = torch.randn(4, 4, generator=torch.Generator().manual_seed(0)).double().requires_grad_()
     value = loss(reward, random_target())
     assert value.shape == (4,)
@@ -81,7 +99,7 @@ def test_the_site_builds_without_a_warning(root, tmp_path):
     pytest.importorskip("mkdocs")
     assert yaml.safe_load((root / "mkdocs.yml").read_text())["strict"]
     command = [sys.executable, "-m", "mkdocs", "build", "--site-dir", str(tmp_path / "site")]
-    built = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=300)
-    assert built.returncode == 0, built.stderr
+    build = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=300)
+    assert build.returncode == 0, build.stderr
     assert "rlhf.reward.losses.pairwise" in (tmp_path / "site" / "reference" / "python.html").read_text()
     assert "https://fonts" not in (tmp_path / "site" / "index.html").read_text()
