@@ -67,7 +67,7 @@ class Web(AnnotationPlan):
 
             from rlhf.annotate.web import app
         except ImportError as error:
-            raise ImportError("annotator=web needs: pip install 'rlhf[annotate]'") from error
+            raise ImportError("annotator=web needs: pip install 'preference-reward-models[annotate]'") from error
         address = self.address or f"http://{self.host}:{self.port}"
         for name in self.people:
             print(f"{name}: {address}/a/{session.store.link(name)}")

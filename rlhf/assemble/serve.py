@@ -45,7 +45,7 @@ def serve(cfg: DictConfig) -> None:
 
         from rlhf.serve.web import Service, app
     except ImportError as error:
-        raise SystemExit(f"the service needs: pip install 'rlhf[serve]' ({error})") from error
+        raise SystemExit(f"the service needs: pip install 'preference-reward-models[serve]' ({error})") from error
     import torch
 
     import rlhf

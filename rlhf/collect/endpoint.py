@@ -93,7 +93,9 @@ class Endpoint:
         try:
             from openai import APIStatusError, OpenAI, OpenAIError
         except ImportError as error:
-            raise ImportError("an endpoint needs the openai package: pip install 'rlhf[endpoint]'") from error
+            raise ImportError(
+                "an endpoint needs the openai package: pip install 'preference-reward-models[endpoint]'"
+            ) from error
         try:
             if self._client is None:
                 key = os.environ.get(self.api_key_env, "none" if self.base_url else None)

@@ -25,7 +25,7 @@ class Filter(Protocol):
 def needs(package: str, name: str) -> None:
     """Raises RecordError where the package that the filter `name` asks is not installed."""
     if find_spec(package) is None:
-        remedy = f"pip install 'rlhf[filters]', or filter.filters.{name}=null to go without it"
+        remedy = f"pip install 'preference-reward-models[filters]', or filter.filters.{name}=null to go without it"
         raise RecordError(f"needs the package {package}", key=f"filter.filters.{name}", remedy=remedy)
 
 

@@ -42,7 +42,7 @@ class VllmPolicy:
         try:
             from vllm import LLM, SamplingParams
         except ImportError as error:
-            raise ImportError("backend=vllm needs a GPU and: pip install 'rlhf[vllm]'") from error
+            raise ImportError("backend=vllm needs a GPU and: pip install 'preference-reward-models[vllm]'") from error
         if self._llm is None:
             self._llm = LLM(model=self.path, **self.engine)
         parameters = [

@@ -1,6 +1,7 @@
 """The task `reward`: fit, calibrate on validation, evaluate on test, export, prove the export."""
 
 import shutil
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,8 +30,10 @@ from rlhf.reward.scoring.splits import gather, score_split, scored
 from rlhf.reward.words_baseline import words_baseline
 
 NEXT = """open: {folder}/overview.png
-next: python evaluate.py run={folder}          a report with intervals, calibration, bias, examples
-      python -m rlhf.serve run={folder}        scores over HTTP"""
+next: {evaluate} run={folder}
+        a report: intervals, calibration, biases, mistakes
+      python -m rlhf.serve run={folder}
+        scores over HTTP"""
 """What to do with a trained model."""
 
 
@@ -97,7 +100,8 @@ def train_reward(run: RewardRun) -> dict[str, float]:
     test_metrics = {k.removeprefix("test/"): v for k, v in metrics.items() if k.startswith("test/")}
     print("\n" + baseline_table(test_metrics))
     if run.export:
-        print(NEXT.format(folder=run.folder))
+        installed = Path(sys.argv[0]).name.startswith("rlhf-")
+        print(NEXT.format(folder=run.folder, evaluate="rlhf-evaluate" if installed else "python evaluate.py"))
     return metrics
 
 

@@ -144,7 +144,7 @@ def test_an_option_that_is_none_is_refused_with_those_there_are():
 )
 def test_sweepers_and_launchers_compose(plugin):
     if plugin.endswith("ray"):
-        pytest.importorskip("hydra_plugins.hydra_ray_launcher", reason="pip install rlhf[ray]")
+        pytest.importorskip("hydra_plugins.hydra_ray_launcher", reason="pip install preference-reward-models[ray]")
     cfg = compose(plugin, return_hydra_config=True)
     group = plugin.split("=")[0].removeprefix("hydra/")
     assert plugin.split("=")[1].split("_")[0] in cfg.hydra[group]._target_.lower()

@@ -263,7 +263,7 @@ def test_runs_of_another_split_are_not_evaluated_on_prompts_they_may_have_seen(r
 
 
 def test_a_report_says_how_many_prompts_the_model_was_trained_on(root, runs, tmp_path):
-    write(tmp_path / "again.jsonl", ToyWorld(size=300).records())
+    write(tmp_path / "again.jsonl", ToyWorld(size=300, items=6, off_topic=5).records())
     again = ["data=jsonl", f"data.path={tmp_path}/again.jsonl", f"hydra.run.dir={tmp_path}/r"]
     said = call(root, "evaluate", f"run={runs[0]}", *again, "shifts=null", "probes=null", *QUICK)
     found, own = numbers(tmp_path / "r"), json.loads((runs[0] / "data_report.json").read_text())

@@ -87,7 +87,7 @@ def test_who_votes_does_not_see_the_truth_and_the_loop_knows_it(train):
     assert len(waiting) == 5
     assert "gold" not in (folder / "unlabelled.jsonl").read_text()
     truth = json.loads((folder / "unlabelled.gold.json").read_text())
-    world = ToyGold(ToyWorld(size=200))
+    world = ToyGold(ToyWorld(size=200, items=6, off_topic=5))
     for record in waiting:
         wanted = world([record.prompt] * 2, [c.text for c in record.completions])
         assert [truth[record.prompt_id][c.id] for c in record.completions] == wanted

@@ -217,7 +217,7 @@ class LimitsSettings(Settings):
 
 
 class Serve(Command):
-    """Serve a reward model over HTTP (pip install 'rlhf[serve]'); its first line is `serving: <address>`."""
+    """Serve a reward model over HTTP (extra: preference-reward-models[serve]); first line: `serving: <address>`."""
 
     command: ClassVar = "python -m rlhf.serve"
     examples: ClassVar = (

@@ -16,7 +16,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from rlhf.records import RecordError
 
-CONF = Path(__file__).parents[3] / "conf"
+INSTALLED, CHECKOUT = (Path(__file__).parents[n] / "conf" for n in (2, 3))
+CONF = INSTALLED if INSTALLED.is_dir() else CHECKOUT
+"""In a wheel it lies in the package; in a checkout beside it."""
 CHOICE = re.compile(r"^  - /?(?P<name>[a-z_]+)(?:@_global_\.\w+)?: (?P<option>\S+)(?:\s+# (?P<meaning>.*))?$", re.M)
 HIDDEN = ("_target_", "_partial_", "_args_", "_recursive_", "_convert_", "defaults", "hydra")
 

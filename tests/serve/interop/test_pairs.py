@@ -119,7 +119,7 @@ def test_rendered_rows_add_up_to_the_text_that_is_scored():
 @pytest.mark.slow
 @pytest.mark.parametrize("form", [standard, conversational, implicit])
 def test_dpo_trains_on_the_exported_set(tmp_path, policy, form):
-    trl = pytest.importorskip("trl", reason="pip install 'rlhf[trl]'")
+    trl = pytest.importorskip("trl", reason="pip install 'preference-reward-models[trl]'")
     file = tmp_path / "pairs.jsonl"
     report = export_pairs(ToyWorld(size=20).records(), file, ties=both_ways, form=form)
     data = load_dataset("json", data_files=str(file), split="train", cache_dir=str(tmp_path / "cache"))

@@ -144,7 +144,7 @@ def test_choices_that_leave_something_open_are_refused(exported):
 
 @pytest.fixture(scope="module")
 def trl():
-    return pytest.importorskip("trl", reason="pip install 'rlhf[trl]'")
+    return pytest.importorskip("trl", reason="pip install 'preference-reward-models[trl]'")
 
 
 def options(folder, **more):
