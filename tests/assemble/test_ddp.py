@@ -7,9 +7,11 @@ import sys
 import pytest
 import torch
 
-COMMON = ["model=tiny", "data.items=24", "data.off_topic=3", "data.size=200", "epochs=2", "bootstrap=20",
-          "model.width=32", "model.depth=1", "max_length=256", "logger=csv", "optimizer=sgd", "trainer.enable_progress_bar=false",
-          "trainer.gradient_clip_val=null"]  # fmt: skip
+COMMON = [
+    "model=tiny", "data.items=24", "data.off_topic=3", "data.size=200", "epochs=2", "bootstrap=20", "model.width=32",
+    "model.depth=1", "max_length=256", "logger=csv", "optimizer=sgd", "trainer.enable_progress_bar=false",
+    "trainer.gradient_clip_val=null",
+]  # fmt: skip
 
 
 def run(root, folder, *arguments):
