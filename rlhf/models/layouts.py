@@ -40,14 +40,17 @@ def always_shared(backbone: Backbone, *, pad_id: int, max_length: int) -> Layout
 
 
 def why_not(backbone: Backbone, layout: Layout, *, max_length: int) -> str | None:
-    """Why a model cannot use a packed layout, or None where it can: its configuration, then a trial."""
+    """Why a model cannot use a packed layout, or None where it can: its configuration, then a trial.
+
+    A trunk in evaluation mode, because it is frozen or scores, has no dropout.
+    """
     config = backbone.classifier.config.get_text_config()
     window = getattr(config, "sliding_window", None)
     used = getattr(config, "use_sliding_window", True)
     if window is not None and used and window < max_length:
         return f"its sliding window of {window} tokens is shorter than max_length={max_length}"
     dropouts = ("attention_dropout", "attention_probs_dropout_prob", "attn_pdrop")
-    if any(getattr(config, name, 0.0) for name in dropouts):
+    if backbone.training and any(getattr(config, name, 0.0) for name in dropouts):
         return "block attention cannot do attention dropout; model.dropout=0 switches it off"
     if not backbone.can_pack:
         return f"{type(backbone.trunk).__name__} does not go through transformers' attention interface"

@@ -13,7 +13,7 @@ from rlhf.models import layouts
 from rlhf.models.backbone import Backbone
 from rlhf.models.block_attention import AttentionPlan, blocks_cpu
 from rlhf.models.heads import LinearHead
-from rlhf.models.lora import Lora
+from rlhf.models.lora import Lora, frozen
 from rlhf.models.reward_model import RewardModel
 
 CAUSAL = ["llama", "llama_gqa", "qwen2", "qwen3", "gpt2", "pythia", "gemma", "gemma3", "mistral", "phi3", "opt"]
@@ -222,6 +222,13 @@ def test_dropout_on_attention_weights_falls_back_other_dropout_does_not(caplog):
     assert layouts.auto(reward_model("llama", attention_dropout=0.1).backbone, pad_id=0, max_length=128).func is padded
     assert "attention dropout" in caplog.text
     assert layouts.auto(reward_model("gpt2", resid_pdrop=0.1).backbone, pad_id=0, max_length=128) is shared
+
+
+@pytest.mark.parametrize("still", [frozen, Backbone.eval])
+def test_a_trunk_that_is_not_trained_has_no_dropout_and_packs(still):
+    backbone = still(reward_model("llama", attention_dropout=0.5).backbone)
+    assert layouts.always_packed(backbone, pad_id=0, max_length=128) is packed
+    assert layouts.auto(backbone, pad_id=0, max_length=128) is shared
 
 
 def test_a_model_that_answers_differently_is_found_out(monkeypatch, caplog):

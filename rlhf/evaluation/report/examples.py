@@ -26,6 +26,7 @@ from rlhf.evaluation.metrics.metrics import evaluate
 from rlhf.evaluation.metrics.pair_credit import EVEN
 from rlhf.evaluation.metrics.scored import Results, Scored
 from rlhf.evaluation.report.section import Evaluation
+from rlhf.labels.orders import EQUAL, ranked
 from rlhf.records import RecordError
 from rlhf.stats.arrays import Floats, Ints
 
@@ -36,8 +37,6 @@ ABOUT = b"rlhf"
 OF_ANSWERS = ("completion", "source", "reward", "members", "gold", "chars", "tokens", "finished", "rank")
 """Columns that come twice, `_a` and `_b`; all others that do are detectors or other models."""
 NEEDED = ("prompt_id", "reward_a", "reward_b", "win_prob", "chars_a", "chars_b")
-EQUAL = 1e-12
-"""Mean vote shares that differ by no more than this share a rank."""
 
 
 def write_examples(path: Path, evaluation: Evaluation) -> int:
@@ -225,12 +224,14 @@ class _Columns:
                 f"is {_said(win_prob[wrong[0]])}, not in 0..1", place=f"{self.place}:row {wrong[0]}", key="win_prob",
                 remedy="the share of the votes for a",
             )  # fmt: skip
+        order = np.argsort(self.record, kind="stable")  # whoever wrote the file may have mixed the rows
+        first, second, win_prob = self.first[order], self.second[order], win_prob[order]
         names = self._group_names("domain") if "domain" in self.table.column_names else []
         domain, domains = _coded(names, len(self.of_group))
         if "rank_a" in self.table.column_names:
             rank = self._both("rank").astype(np.int64)
         else:
-            rank = ranks(self.group, self.first, self.second, win_prob)
+            rank = ranks(self.group, first, second, win_prob)
         return Scored(
             group=self.group,
             reward=reward,
@@ -238,11 +239,11 @@ class _Columns:
             rank=rank,
             prompt=_coded(self.prompts, len(self.of_group))[0],
             domain=domain,
-            first=self.first,
-            second=self.second,
+            first=first,
+            second=second,
             win_prob=win_prob,
-            tie_prob=self._column("tie_prob", 0.0),
-            votes=self._column("votes", 1.0),
+            tie_prob=self._column("tie_prob", 0.0)[order],
+            votes=self._column("votes", 1.0)[order],
             domains=domains,
         )
 
@@ -322,7 +323,26 @@ def _said(value: float) -> str:
 
 
 def ranks(group: Ints, first: Ints, second: Ints, win_prob: Floats) -> Ints:
-    """Place [N] of every completion in its group by its mean share of the votes (Borda): 0 = best, equal = tied."""
+    """Rank [N] of every completion in its group, as `rlhf.labels.orders.ranked` has it: -1 where no order is total.
+
+    Args:
+        group: [N], ascending.
+        first, second, win_prob: [P] of the pairs, in order of their groups.
+    """
+    found, of_pair = _by_share(group, first, second, win_prob), group[first]
+    answers, judged = np.bincount(group), np.bincount(of_pair)
+    for g in np.flatnonzero(judged < answers * (answers - 1) // 2):
+        (start, end), (low, high) = np.searchsorted(group, [g, g + 1]), np.searchsorted(of_pair, [g, g + 1])
+        a, b = first[low:high] - start, second[low:high] - start
+        wins, observed = np.zeros((2, end - start, end - start))
+        wins[a, b], wins[b, a] = win_prob[low:high], 1 - win_prob[low:high]
+        observed[a, b] = observed[b, a] = 1
+        found[start:end] = ranked(wins, observed > 0)
+    return found
+
+
+def _by_share(group: Ints, first: Ints, second: Ints, win_prob: Floats) -> Ints:
+    """Place [N] in the group by mean share of the votes (Borda): right where every two were compared."""
     size = len(group)
     total = np.bincount(first, win_prob, size) + np.bincount(second, 1 - win_prob, size)
     share = total / (np.bincount(first, minlength=size) + np.bincount(second, minlength=size))

@@ -120,6 +120,43 @@ def test_ranks_by_shares_are_those_of_scipy():
 
 
 @pytest.mark.parametrize(
+    ("first", "second", "expected"),
+    [
+        ([0, 2], [1, 3], [0, 1, 0, 1]),  # two sets that nobody compared
+        ([0, 1, 2], [1, 2, 3], [0, 1, 2, 3]),  # a chain
+        ([0, 0, 0], [1, 2, 3], [-1] * 4),  # a star: the losers have no order
+    ],
+    ids=["disjoint", "chain", "star"],
+)
+def test_answers_are_ranked_as_far_as_votes_compare_them(tmp_path, first, second, expected):
+    count = len(first)
+    columns = {"a": first, "b": second, "win_prob": [1.0] * count, "prompt_id": ["p"] * count,
+               "reward_a": [-float(a) for a in first], "reward_b": [-float(b) for b in second],
+               "chars_a": [a + 1 for a in first], "chars_b": [b + 1 for b in second]}  # fmt: skip
+    found = read_examples(own(tmp_path, record=[3] * count, **columns), samples=0)
+    assert found.results.scored.rank.tolist() == expected
+    assert found.metrics["spearman"] == 1
+
+
+def test_rows_of_a_file_may_come_in_any_order(tmp_path):
+    rng = np.random.default_rng(1)
+    i, j = np.triu_indices(4, 1)
+    a, b = np.tile(i, 6), np.tile(j, 6)
+    record, keep = np.repeat(np.arange(6), 6), rng.random(36) < 0.7
+    reward, chars = rng.normal(size=(6, 4)), rng.integers(5, 50, (6, 4))
+    columns = {"record": record, "a": a, "b": b, "prompt_id": [f"p{r}" for r in record], "win_prob": rng.random(36),
+               "reward_a": reward[record, a], "reward_b": reward[record, b],
+               "chars_a": chars[record, a], "chars_b": chars[record, b]}  # fmt: skip
+    orders = np.flatnonzero(keep), rng.permutation(np.flatnonzero(keep))
+    one, other = (
+        read_examples(own(tmp_path, **{name: np.array(values)[rows] for name, values in columns.items()}), samples=0)
+        for rows in orders
+    )
+    assert one.metrics == pytest.approx(other.metrics, nan_ok=True)
+    assert one.results.scored.rank.tolist() == other.results.scored.rank.tolist()
+
+
+@pytest.mark.parametrize(
     ("columns", "message"),
     [
         ({"reward_b": None}, "mine.parquet: key 'reward_b': missing"),
