@@ -4,11 +4,13 @@ Published precedent: linear heads on frozen 8B models lead reward benchmarks. Th
 within prompts while the head trains, and the head starts at 0; at the end the scale is put into its weights.
 """
 
+import fcntl
 import json
 import os
 import tempfile
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from hashlib import blake2b
 from itertools import chain, islice
 from pathlib import Path
@@ -90,17 +92,31 @@ def cached_states(data: PreferenceData, model: RewardModel, folder: Path) -> Cac
         data: set up, with the layout that the trunk would read.
         model: its trunk is asked; the head is not.
         folder: the cache. States lie in a folder of their own for each trunk and way of reading it, by the tokens of
-            prompt and completion: data that shares texts with earlier data shares their states.
+            prompt and completion: data that shares texts with earlier data shares their states. Of processes that
+            need the same states at the same time, one computes them, and the others wait.
     """
     own = folder / f"states-{_fingerprint(data, model.backbone)}"
-    found = CachedStates(own)
     wanted = np.unique(np.concatenate([np.fromiter(_keys(rows), np.uint64) for rows in data.rows.values()]))
-    missing = np.setdiff1d(wanted, found.keys, assume_unique=True)
-    if not len(missing):
-        return found
-    print(f"states: the trunk reads {len(missing)} of {len(wanted)} texts, once; kept in {own}", flush=True)
-    write_states(own, _engine(data, model), data.rows.values(), missing)
-    return CachedStates(own)
+    with _alone_in(own):
+        found = CachedStates(own)
+        missing = np.setdiff1d(wanted, found.keys, assume_unique=True)
+        if not len(missing):
+            return found
+        print(f"states: the trunk reads {len(missing)} of {len(wanted)} texts, once; kept in {own}", flush=True)
+        write_states(own, _engine(data, model), data.rows.values(), missing)
+        return CachedStates(own)
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """One process at a time; the lock is on the folder itself, and a killed process leaves none."""
+    folder.mkdir(parents=True, exist_ok=True)
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 def write_states(folder: Path, engine: ScoringEngine, splits: Iterable[Rows], missing: NDArray[np.uint64]) -> None:

@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -111,6 +112,14 @@ def test_a_text_is_read_once_and_no_more_for_another_head(data, tmp_path, reads)
     assert sum(reads) == len(texts(data))
     cached_states(data, model_of(MlpHead), tmp_path)
     assert sum(reads) == len(texts(data))
+
+
+def test_of_processes_at_the_same_time_one_reads_and_the_others_wait(data, tmp_path, reads):
+    models = [model_of() for _ in range(3)]
+    with ThreadPoolExecutor(3) as threads:  # the lock is between open files, so threads stand for processes
+        found = list(threads.map(lambda model: cached_states(data, model, tmp_path), models))
+    assert sum(reads) == len(texts(data))
+    assert all(len(states.keys) == len(texts(data)) for states in found)
 
 
 def test_more_records_cost_the_new_texts_alone(data, tmp_path, reads):

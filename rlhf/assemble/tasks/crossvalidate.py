@@ -70,6 +70,7 @@ def _train(cfg: DictConfig, fold: int, folder: Path) -> FoldModel:
     import pytorch_lightning as pl
 
     from rlhf.reward.folds import train_fold
+    from rlhf.reward.pace import Pace
 
     own: Any = OmegaConf.create(OmegaConf.to_container(cfg, resolve=True))
     own.split.fold, own.ckpt = fold, None
@@ -79,4 +80,5 @@ def _train(cfg: DictConfig, fold: int, folder: Path) -> FoldModel:
     pl.seed_everything(cfg.seed, workers=True, verbose=False)  # whatever the folds before it have drawn
     last = folder / "checkpoints" / "last.ckpt"
     run = reward_run(own, folder=folder, checkpoint=last if last.is_file() else None)
+    run.trainer.callbacks.insert(0, Pace())  # type: ignore[attr-defined]  # set by Lightning, not declared
     return train_fold(replace(run, export=cfg.task.export))

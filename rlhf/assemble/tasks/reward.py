@@ -37,6 +37,7 @@ def reward_run(
     """
     import torch
 
+    from rlhf.reward.pace import Pace
     from rlhf.reward.training import RewardRun
 
     own = folder or run_folder()
@@ -52,11 +53,14 @@ def reward_run(
         backbone.cuda()  # so that the layout is tried where it will run
     layout = choose(backbone, pad_id=tokenizer.pad_token_id, max_length=cfg.max_length)
     data.layout = backbone.with_surface(layout)
+    trainer = trainer_of(cfg, own, checkpoint)
+    if folder is None:  # trainings inside another task are many
+        trainer.callbacks.insert(0, Pace())  # before the progress bar
     return RewardRun(
         folder=own,
         data=data,
         module=module,
-        trainer=trainer_of(cfg, own, checkpoint),
+        trainer=trainer,
         monitor=cfg.trainer.monitor,
         checkpoint=checkpoint,
         bootstrap=cfg.bootstrap,
