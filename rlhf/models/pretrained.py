@@ -250,8 +250,13 @@ def _keep_layers(config: Any, layers: int | None) -> None:
     if layers is None:
         return
     text = config.get_text_config()
-    if not 1 <= layers <= text.num_hidden_layers:
-        raise RecordError(f"is {layers}", key="model.layers", remedy=f"1 to {text.num_hidden_layers}, or null for all")
+    depth = getattr(text, "num_hidden_layers", None)
+    if depth is None:
+        raise RecordError(
+            f"is {layers}, but a {text.model_type} has no list of layers", key="model.layers", remedy="null"
+        )
+    if not 1 <= layers <= depth:
+        raise RecordError(f"is {layers}", key="model.layers", remedy=f"1 to {depth}, or null for all")
     text.num_hidden_layers = layers
     if getattr(text, "layer_types", None):
         text.layer_types = text.layer_types[:layers]

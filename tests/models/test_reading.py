@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 import torch
 from model_zoo import save_causal, small
+from transformers import ResNetConfig
 
 from rlhf.data.surface import NAMES, SurfaceLayout, features
 from rlhf.data.token_layout import packed, padded, shared
 from rlhf.models.backbone import Backbone
 from rlhf.models.heads import LinearHead, MlpHead
-from rlhf.models.pretrained import Pretrained, Tiny, backbone_of
+from rlhf.models.pretrained import Pretrained, Tiny, _keep_layers, backbone_of
 from rlhf.models.reward_model import RewardModel
 from rlhf.records import RecordError
 
@@ -81,6 +82,13 @@ def test_layers_that_are_not_there_are_refused(tmp_path, layers):
     source = Pretrained(str(folder), layers=layers)
     with pytest.raises(RecordError, match=r"model\.layers.*1 to \d+, or null"):
         source.classifier(source.tokenizer())
+
+
+def test_an_architecture_without_a_list_of_layers_is_refused():
+    config = ResNetConfig()
+    assert not hasattr(config, "num_hidden_layers")
+    with pytest.raises(RecordError, match=r"model\.layers.*is 1, but a resnet has no list of layers.*null"):
+        _keep_layers(config, 1)
 
 
 def test_surface_features_stand_beside_the_state_of_their_answer_in_every_layout():
