@@ -175,6 +175,13 @@ class Preparation:
         audit = self.audits["train"]
         for part, _ in group.parts:
             audit.look_for_duplicate(part)
+        if len(group.parts) > 1:  # what nobody judged is not encoded beside what somebody did
+            voted = [part for part, _ in group.parts if informative(aggregation(part))]
+            without = len(group.parts) - len(voted)
+            audit.counts.update({"records": without, "dropped/no_votes": without})
+            if without and not voted:
+                return
+            group = merge(voted) if without else group
         for one in _readable_together(group, self.renderer):
             for version in self.augment(one.record):
                 audit.count_variation(one.record, version)

@@ -34,6 +34,7 @@ from rlhf.models.reward_model import RewardModel
 from rlhf.records import RecordError
 from rlhf.reward.scoring.engine import ScoringEngine
 
+CHECK = b"states"  # key of a file's checksum
 PART = 4096  # states of one file: what a killed run has to compute again, at most
 
 
@@ -42,6 +43,9 @@ class CachedStates:
 
     Args:
         folder: of one trunk's states, in files of `PART` at most; those that a killed run left unfinished are not read.
+
+    Raises:
+        RecordError: a file is damaged.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -49,8 +53,7 @@ class CachedStates:
         self._parts: list[NDArray[np.float32]] = []
         keys = [np.zeros(0, np.uint64)]
         for file in sorted(folder.glob("*.arrow")):
-            with pa.memory_map(str(file)) as source:
-                batch = pa.ipc.open_stream(source).read_next_batch()
+            batch = _read(file)
             keys.append(batch.column("key").to_numpy())
             self._parts.append(batch.column("state").flatten().to_numpy().reshape(batch.num_rows, -1))
         self._starts = np.cumsum([0, *map(len, self._parts)])
@@ -184,13 +187,39 @@ def _group(prompt: NDArray[np.int32], answers: Iterable[NDArray[np.int32]]) -> E
 def _write(folder: Path, keys: list[int], states: NDArray[np.float32]) -> None:
     column = pa.FixedSizeListArray.from_arrays(pa.array(states.ravel()), states.shape[1])
     batch = pa.RecordBatch.from_arrays([pa.array(keys, pa.uint64()), column], ["key", "state"])
+    batch = batch.replace_schema_metadata({CHECK: _digest(batch)})
     unfinished, name = tempfile.mkstemp(dir=folder)
     try:
         with os.fdopen(unfinished, "wb") as raw, pa.ipc.new_stream(raw, batch.schema) as stream:
             stream.write_batch(batch)
+        Path(name).chmod(0o666 & ~_umask())  # others who share the cache may read it
         os.replace(name, folder / f"{blake2b(np.array(keys, np.uint64).tobytes(), digest_size=8).hexdigest()}.arrow")
     finally:
         Path(name).unlink(missing_ok=True)
+
+
+def _read(file: Path) -> pa.RecordBatch:
+    try:
+        with pa.memory_map(str(file)) as source:
+            batch = pa.ipc.open_stream(source).read_next_batch()
+        stored = (batch.schema.metadata or {}).get(CHECK)
+        if stored is not None and stored != _digest(batch):
+            raise OSError("its states are not those that were written")
+    except (OSError, pa.ArrowInvalid, StopIteration) as error:
+        remedy = f"rm {file}: its states are computed again"
+        raise RecordError(f"is damaged: {error}", place=str(file), remedy=remedy) from error
+    return batch
+
+
+def _digest(batch: pa.RecordBatch) -> bytes:
+    """Of the states' bytes."""
+    return blake2b(batch.column("state").flatten().to_numpy().tobytes(), digest_size=8).hexdigest().encode()
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
 
 
 def _fingerprint(data: PreferenceData, backbone: Backbone) -> str:

@@ -488,3 +488,17 @@ def test_prompts_count_once_however_many_blocks_they_have(renderer):
     target = batch_of(rows).target
     assert units_of(target, pairs).tolist() == [1.0, 10.0]
     assert units_of(target, prompts).tolist() == [1.0, 1.0]
+
+
+def test_what_nobody_judged_is_not_encoded_beside_what_somebody_did(renderer):
+    """A file with open tasks: a voted pair per prompt, and answers that wait for votes."""
+    asked = [f"Question {n}?" for n in range(6)]
+    voted = [pair(0, 1, prompt=prompt) for prompt in asked]
+    waiting = [replace(pair(i, i + 1, prompt=prompt), votes=()) for prompt in asked for i in (2, 3, 4)]
+    (merged, told), (alone, expected) = (prepared(renderer, *voted, *waiting, merge=m) for m in (True, False))
+    assert [len(row["responses"]) for row in merged] == [len(row["responses"]) for row in alone] == [2] * 6
+    for key in ("merge/encodings_before", "merge/encodings_after", "merge/records_before"):
+        assert told[key] == expected[key]
+    for key in ("records", "kept", "dropped/no_votes"):
+        assert told["rows"]["train"][key] == expected["rows"]["train"][key], key
+    assert told["rows"]["train"]["dropped/no_votes"] == 18

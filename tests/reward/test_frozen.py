@@ -352,3 +352,26 @@ def test_a_head_with_the_cache_is_the_head_without_it_and_so_is_its_folder(train
     first, second = (np.diff(rlhf.load(folder).score(*asked)) for folder in (with_cache, without))
     assert np.abs(first).min() > 1e-4
     np.testing.assert_allclose(first, second, atol=1e-5)
+
+
+@pytest.mark.parametrize("harm", ["cut", "empty", "overwritten"])
+def test_a_damaged_file_of_states_is_named_with_its_remedy(data, tmp_path, harm):
+    cached_states(data, model_of(), tmp_path)
+    (file,) = tmp_path.rglob("*.arrow")
+    content = file.read_bytes()
+    middle = len(content) // 2
+    file.write_bytes(
+        {"cut": content[:3000], "empty": b"", "overwritten": content[:middle] + b"\7" * 64 + content[middle + 64 :]}[
+            harm
+        ]
+    )
+    with pytest.raises(RecordError, match=rf"{file.name}.* is damaged.*rm .*computed again"):
+        cached_states(data, model_of(), tmp_path)
+
+
+def test_states_may_be_read_by_whoever_shares_the_cache(data, tmp_path):
+    cached_states(data, model_of(), tmp_path)
+    (file,) = tmp_path.rglob("*.arrow")
+    mask = os.umask(0)
+    os.umask(mask)
+    assert file.stat().st_mode & 0o777 == 0o666 & ~mask

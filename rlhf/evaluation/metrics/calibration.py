@@ -25,8 +25,12 @@ BINS = 15
 LOG_RANGE = 10.0
 """Temperatures lie within exp(±10) of the root mean square difference."""
 
-PRIOR_SD = 0.25
-"""Standard deviation of log T before any data: chosen in a simulation, see docs/methods/evaluation.md."""
+PRIOR_SCALE = 0.35
+"""Scale of the prior of log T: chosen in a simulation, see docs/methods/evaluation.md."""
+GAIN = 0.5
+"""Nats that the validation votes must gain before T leaves 1: below it, the move is as likely noise."""
+GRID = 41
+"""Temperatures that are looked at before the nearest minimum is."""
 
 WITHIN = 0.1
 """Correlation of what two pairs of a prompt say about the temperature."""
@@ -101,10 +105,11 @@ def _minimum(mean_nll: Callable[[float, Floats], float], scale: float, target: F
 def fit_temperature_with_prior(
     difference: Floats, win_prob: Floats, cluster: Ints, weight: Floats | None = None
 ) -> float:
-    """T >= 1 that minimises Σ w · nll(D / T) + (log T)² / (2 s²): few prompts move it little from 1.
+    """T >= 1 that minimises Σ w · nll(D / T) + log(1 + (log T / s)²): few prompts move it little from 1.
 
     The plain fit made calibration worse where validation was small: its error is of the size of what it mends. The
-    prior log T ~ N(0, s²), s = `PRIOR_SD`, says that trained rewards are about on the scale of log-odds. Pairs of a
+    prior, log T ~ Cauchy(0, s), s = `PRIOR_SCALE`, says that trained rewards are about on the scale of log-odds; its
+    heavy tail gives way where the votes say that they are many times too large. Pairs of a
     prompt repeat each other: with m pairs on average each counts w = 1 / (1 + (m - 1) ρ), ρ = `WITHIN` (Kish 1965).
     Probabilities are never made surer (T < 1): the same part has also chosen the checkpoint, so it looks better than
     fresh data, and too sure costs more than too unsure.
@@ -120,10 +125,14 @@ def fit_temperature_with_prior(
     effective = weight / (1 + (per_prompt - 1) * WITHIN)
 
     def objective(log_t: float) -> float:
-        return float((effective * nll(difference / math.exp(log_t), win_prob)).sum() + (log_t / PRIOR_SD) ** 2 / 2)
+        data = (effective * nll(difference / math.exp(log_t), win_prob)).sum()
+        return float(data + math.log1p((log_t / PRIOR_SCALE) ** 2))
 
-    found = minimize_scalar(objective, bounds=(-LOG_RANGE, LOG_RANGE), method="bounded", options={"xatol": 1e-8})
-    return max(1.0, math.exp(float(found.x)))
+    grid = np.linspace(0, LOG_RANGE, GRID)  # two minima are possible: near 1, and where the votes are
+    best = grid[int(np.argmin([objective(log_t) for log_t in grid]))]
+    around = (max(0.0, best - grid[1]), best + grid[1])
+    found = minimize_scalar(objective, bounds=around, method="bounded", options={"xatol": 1e-8})
+    return math.exp(float(found.x)) if objective(float(found.x)) < objective(0.0) - GAIN else 1.0
 
 
 def fold(probability: Floats, win_prob: Floats) -> tuple[Floats, Floats]:

@@ -76,7 +76,7 @@ class Scored:
         if len(bad):
             raise ValueError(
                 f"{len(bad)} of {len(self.reward)} rewards are NaN or infinite (first in group "
-                f"{self.group[bad[0]]}): the training diverged; lower optimizer.lr or check the precision"
+                f"{self.group[bad[0]]}): the training diverged; lower optimizer.build.lr or check the precision"
             )
 
     @classmethod

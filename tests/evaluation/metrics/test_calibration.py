@@ -319,6 +319,19 @@ def test_the_fit_with_a_prior_mends_rewards_that_are_four_times_too_large(prompt
     assert changed(2.4, prompts, per).mean() < -least
 
 
+@pytest.mark.parametrize(("prompts", "per"), [(5, 4), (20, 3), (2, 500)])
+def test_rewards_ten_times_too_large_become_better_than_a_coin_whatever_the_validation(prompts, per):
+    """What the prior must not prevent: raw NLL is about 2, a coin's 0.693."""
+    found = []
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        difference, share, _ = prompts_that_differ(rng, 200, 3, 6.0)
+        temperature = fit_temperature_with_prior(*prompts_that_differ(rng, prompts, per, 6.0))
+        found.append(nll(difference / temperature, share).mean())
+    assert np.mean(found) < 0.693
+    assert np.median(found) < 0.66
+
+
 def test_pairs_of_one_prompt_move_the_temperature_less_than_pairs_of_many():
     difference, share, cluster = prompts_that_differ(np.random.default_rng(0), 100, 6, 2.0)
     many = fit_temperature_with_prior(difference, share, cluster)
