@@ -49,6 +49,7 @@ class Source:
         streaming: read the hub set as a stream instead of downloading it first.
         on_error: `raise` stops at the first bad row; `skip` counts it, keeps its message and goes on.
         limit: stop after this many records.
+        columns: what the importer's columns are called here: {"chosen": "better"}; None = as the importer calls it.
         on_skip: is told of every skipped row; `skipped` keeps the first messages only.
 
     Raises:
@@ -63,6 +64,7 @@ class Source:
     streaming: bool = False
     on_error: str = "raise"
     limit: int | None = None
+    columns: Mapping[str, str | None] = field(default_factory=dict)
     skipped: list[str] = field(default_factory=list, init=False)
     skipped_count: int = field(default=0, init=False)
     on_skip: OnBad = field(default_factory=lambda: lambda error: None, init=False, repr=False)
@@ -80,7 +82,7 @@ class Source:
         name = getattr(self.importer, "func", self.importer).__qualname__
         paths = [] if self.path is None else _files(self.path)
         files: list[Any] = [(str(file), *_size_and_time(file)) for file in paths] or [None]
-        others = (self.hub, self.hub_config, self.hub_split, self.limit, self.on_error)
+        others = (self.hub, self.hub_config, self.hub_split, self.limit, self.on_error, *sorted(self._called.items()))
         is_file = {k: isinstance(v, str) and Path(v).is_file() for k, v in keywords.items()}
         given = [(k, v, *(_size_and_time(Path(v)) if is_file[k] else ())) for k, v in sorted(keywords.items())]
         return repr((name, given, files, others))
@@ -89,7 +91,12 @@ class Source:
         """The records from the start, as a stream. Skipped rows are counted anew on every reading."""
         self.skipped, self.skipped_count = [], 0
         rows = hub_rows(self) if self.path is None else file_rows(self.path, self._on_bad)
-        return islice(self.importer(rows, self._on_bad), self.limit)
+        named = renamed(rows, self._called, self._on_bad) if self._called else rows
+        return islice(self.importer(named, self._on_bad), self.limit)
+
+    @property
+    def _called(self) -> dict[str, str]:
+        return {own: theirs for own, theirs in self.columns.items() if theirs is not None}
 
     def _on_bad(self, error: RecordError) -> None:
         if self.on_error == "raise":
@@ -115,8 +122,32 @@ def each(
             yield from records
 
 
+def renamed(rows: Rows, columns: Mapping[str, str], on_bad: OnBad) -> Rows:
+    """Rows whose columns have the importer's names; one that lacks a column goes to `on_bad`.
+
+    Args:
+        rows: raw rows.
+        columns: the importer's name -> the name in the rows.
+        on_bad: gets the errors.
+    """
+    for place, row in rows:
+        if not isinstance(row, Mapping):  # the importer says so
+            yield place, row
+            continue
+        absent = [own for own, theirs in columns.items() if theirs not in row]
+        if absent:
+            problem, remedy = f"no column {columns[absent[0]]!r}", f"this row has {', '.join(map(str, row))}"
+            on_bad(RecordError(problem, key=f"data.columns.{absent[0]}", remedy=remedy, place=place))
+            continue
+        rest = {name: value for name, value in row.items() if name not in columns.values()}
+        yield place, rest | {own: row[theirs] for own, theirs in columns.items()}
+
+
 def file_rows(path: str | list[str], on_bad: OnBad = stop) -> Rows:
-    """Rows of local files, in the order of their names; the format follows the file's extension."""
+    """Rows of local files, in the order of their names; the format follows the file's extension.
+
+    A file without any row is an error like a bad row: it goes to `on_bad`.
+    """
     for file in _files(path):
         _size_and_time(file)
         ending = extension(file)
@@ -124,7 +155,27 @@ def file_rows(path: str | list[str], on_bad: OnBad = stop) -> Rows:
             remedy = f"one of {', '.join(READERS)}, each also with .gz or .zst"
             raise RecordError(f"unknown extension '{ending}'", place=str(file), remedy=remedy)
         with readable(file):
-            yield from READERS[ending](file, on_bad)
+            yield from _never_empty(READERS[ending], file, on_bad)
+
+
+def _never_empty(reader: Callable[[Path, OnBad], Rows], file: Path, on_bad: OnBad) -> Rows:
+    met = 0
+
+    def noted(error: RecordError) -> None:
+        nonlocal met
+        met += 1
+        on_bad(error)
+
+    for row in reader(file, noted):
+        met += 1
+        yield row
+    if not met:
+        on_bad(_empty(file))
+
+
+def _empty(file: object) -> RecordError:
+    remedy = "one record per line, or a table with rows under its line of names"
+    return RecordError("is empty: it holds no row", place=str(file), remedy=remedy)
 
 
 def hub_rows(source: Source) -> Rows:
@@ -148,9 +199,10 @@ def hub_rows(source: Source) -> Rows:
 
 
 def check_files(path: str | list[str]) -> None:
-    """Every file is there, without reading one. Raises RecordError as reading would."""
-    for file in _files(path):
-        _size_and_time(file)
+    """Every file is there, and one at least holds something, without reading one. Raises RecordError."""
+    files = _files(path)
+    if not any([_size_and_time(file)[0] for file in files]):
+        raise _empty(files[0])
 
 
 def _files(path: str | list[str]) -> list[Path]:

@@ -20,7 +20,7 @@ from rlhf.reward.ties import LearnedDavidson, LearnedRaoKupper, LearnedTies, dav
 
 __all__ = [
     "LearnedDavidson", "LearnedRaoKupper", "LearnedTies", "Loss", "centring", "davidson", "dpo", "pairwise",
-    "pick_best", "plackett_luce", "ranking", "rao_kupper", "regression", "soft_label",
+    "pick_best", "plackett_luce", "ranking", "rao_kupper", "regression", "scaled", "soft_label",
 ]  # fmt: skip
 
 Loss = Callable[[Tensor, Target], Tensor]
@@ -42,6 +42,22 @@ def pairwise(
     direction = torch.sign(target.win_prob - 0.5)
     logit = differences(reward, target) - margin_scale * direction * target.margin
     return sum_over_pairs(_cross_entropy(logit, (1 + direction) / 2, label_smoothing), target)
+
+
+def scaled(
+    reward: Float[Tensor, "*M B K"], target: Target, *, label_smoothing: float = 0.0
+) -> Float[Tensor, "*M B"]:
+    """Scaled Bradley-Terry: -m log σ(r_chosen - r_rejected), m the stated margin, summed over the labelled pairs.
+
+    A pair that was called "much better" counts more; m = 1 where no margin was stated, ties included. HelpSteer2-Preference
+    (Wang et al. 2024), which found it better than a margin inside σ.
+
+    Args:
+        label_smoothing: ε, as in `soft_label`.
+    """
+    direction = torch.sign(target.win_prob - 0.5)
+    cost = _cross_entropy(differences(reward, target), (1 + direction) / 2, label_smoothing)
+    return sum_over_pairs(torch.where(target.margin > 0, target.margin, 1) * cost, target)
 
 
 def soft_label(

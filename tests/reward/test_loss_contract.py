@@ -38,7 +38,7 @@ def reward():
 
 
 def test_every_loss_is_found():
-    expected = "best_of_k davidson dpo pairwise plackett_luce ranking rao_kupper regression soft_label"
+    expected = "best_of_k davidson dpo pairwise plackett_luce ranking rao_kupper regression scaled soft_label"
     assert " ".join(NAMES) == expected
 
 

@@ -4,6 +4,8 @@ An importer is a function `(rows, on_bad, *, options) -> iterator of Comparison`
 RecordError with key and remedy, and keeps every vote.
 """
 
+from rlhf.data.importers.arena import arena
+from rlhf.data.importers.graded import graded, helpsteer3
 from rlhf.data.importers.pairs import hh_rlhf, llamafactory, openrlhf, pairs, shp, summarize_from_feedback
 from rlhf.data.importers.rankings import nemo_ranks, oasst, rewardbench, rm_bench
 from rlhf.data.importers.ratings import helpsteer, ultrafeedback
@@ -19,7 +21,7 @@ from rlhf.data.importers.research import (
 )
 
 __all__ = [
-    "helpsteer", "hh_rlhf", "jsonl", "llamafactory", "llmbar", "llmbar_pairs", "nemo_ranks", "oasst", "openrlhf",
+    "arena", "graded", "helpsteer", "helpsteer3", "hh_rlhf", "jsonl", "llamafactory", "llmbar", "llmbar_pairs", "nemo_ranks", "oasst", "openrlhf",
     "pairs", "pandalm", "prompts", "qa_feedback", "rankme", "rewardbench", "rm_bench", "shp",
     "summarize_from_feedback", "ukpconvarg", "ukpconvarg_source", "ultrafeedback",
 ]  # fmt: skip

@@ -13,6 +13,8 @@ from rlhf.records import Comparison, OnBad, RecordError
 
 ANSWER = re.compile(r"\n\nAssistant: ?")
 TURN = re.compile(r"\n\n(Human|Assistant): ?")
+Turns = list[tuple[str, str]]
+"""(role, what was said)."""
 
 
 @raw.per_row
@@ -102,19 +104,27 @@ def hh_rlhf(row: Row) -> Comparison:
     The prompt is the turns both have in common; the answers are what follows. Where the transcripts part before the
     last turn, the later turns stay in the answer's text with their speakers.
     """
-    a, b = _turns(raw.text(row, "chosen"), "chosen"), _turns(raw.text(row, "rejected"), "rejected")
+    prompt, *answers = parted(_turns(raw.text(row, "chosen"), "chosen"), _turns(raw.text(row, "rejected"), "rejected"))
+    return raw.hard_pair(prompt, *answers)
+
+
+def parted(a: Turns, b: Turns, key: str = "chosen, rejected") -> tuple[list[dict[str, str]], str, str]:
+    """Two chats as the prompt, which is what both begin with up to a user's turn, and the two answers.
+
+    Later turns stay in the answer's text with their speakers. Raises RecordError where nothing is in common.
+    """
     shared = 0
     while shared < min(len(a), len(b)) - 1 and a[shared] == b[shared]:
         shared += 1
     while shared and a[shared - 1][0] != "user":
         shared -= 1
     if not shared or a[shared][0] != "assistant" or b[shared][0] != "assistant":
-        raise RecordError("the transcripts have no prompt in common", key="chosen, rejected")
+        raise RecordError("the transcripts have no prompt in common", key=key)
     prompt = [{"role": role, "content": content} for role, content in a[:shared]]
-    return raw.hard_pair(prompt, _rest(a[shared:]), _rest(b[shared:]))
+    return prompt, _rest(a[shared:]), _rest(b[shared:])
 
 
-def _turns(transcript: str, key: str) -> list[tuple[str, str]]:
+def _turns(transcript: str, key: str) -> Turns:
     parts = TURN.split(transcript)
     if len(parts) < 5 or parts[0].strip():
         raise RecordError("is not a transcript", key=key, remedy=r'"\n\nHuman: ...\n\nAssistant: ..."')
@@ -122,9 +132,9 @@ def _turns(transcript: str, key: str) -> list[tuple[str, str]]:
     return [(roles[who], said.strip()) for who, said in zip(parts[1::2], parts[2::2], strict=True)]
 
 
-def _rest(turns: list[tuple[str, str]]) -> str:
+def _rest(turns: Turns) -> str:
     names = {"user": "Human", "assistant": "Assistant"}
-    return "\n\n".join([turns[0][1], *(f"{names[role]}: {said}" for role, said in turns[1:])])
+    return "\n\n".join([turns[0][1], *(f"{names.get(role, role)}: {said}" for role, said in turns[1:])])
 
 
 @raw.per_row
