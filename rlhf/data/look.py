@@ -1,6 +1,5 @@
 """What is in a file of preferences: records as they will be read, counts, what to look at, and the command to train."""
 
-import re
 import shlex
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -11,7 +10,7 @@ from textwrap import shorten
 
 import numpy as np
 
-from rlhf.data.recognise import Format, first_rows, recognise
+from rlhf.data.recognise import Format, first_rows, quoted, recognise
 from rlhf.data.source import Source
 from rlhf.labels.aggregation import soft
 from rlhf.records import Comparison, Completion, Vote, prompt_hash, prompt_text
@@ -63,8 +62,8 @@ def look(place: str, *, hub: bool = False) -> Iterator[str]:
     format = recognise(first_rows(place, hub=hub))
     where = f"data.hub={quoted(place)}" if hub else f"data.path={quoted(place)}"
     path, name = (None, place) if hub else (place, None)
-    source = Source(format.importer, path=path, hub=name, streaming=hub, on_error="skip")
-    yield f"{place}: read as data={format.name}" + "".join(f", {k} = {v}" for k, v in format.options.items())
+    source = Source(format.importer, path=path, hub=name, streaming=hub, on_error="skip", columns=format.columns)
+    yield f"{place}: read as data={format.name}" + "".join(f", {k} = {v}" for k, v in format.columns.items())
     records = islice(source.records(), MOST)
     shown = list(islice(records, SHOWN))
     for number, record in enumerate(shown, start=1):
@@ -188,12 +187,6 @@ def _commands(format: Format, where: str, counts: DataCounts, source: Source) ->
     given = shlex.join([*format.overrides, where, *split, *skip])
     yield f"  python train.py debug=doctor {given}"
     yield f"  python train.py {given}"
-
-
-def quoted(value: str) -> str:
-    """As Hydra's grammar takes it: in quotes where it has other signs than names have."""
-    plain = re.fullmatch(r"[\w./:@%+-]+", value)
-    return value if plain else '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def is_hub_name(place: str) -> bool:

@@ -49,15 +49,16 @@ def scaled(
 ) -> Float[Tensor, "*M B"]:
     """Scaled Bradley-Terry: -m log σ(r_chosen - r_rejected), m the stated margin, summed over the labelled pairs.
 
-    A pair that was called "much better" counts more; m = 1 where no margin was stated, ties included. HelpSteer2-Preference
-    (Wang et al. 2024), which found it better than a margin inside σ.
+    A pair that was called "much better" counts more; m = 1 where no margin was stated, and for ties.
+    HelpSteer2-Preference (Wang et al. 2024).
 
     Args:
         label_smoothing: ε, as in `soft_label`.
     """
     direction = torch.sign(target.win_prob - 0.5)
     cost = _cross_entropy(differences(reward, target), (1 + direction) / 2, label_smoothing)
-    return sum_over_pairs(torch.where(target.margin > 0, target.margin, 1) * cost, target)
+    weight = torch.where((target.margin > 0) & (direction != 0), target.margin, 1)
+    return sum_over_pairs(weight * cost, target)
 
 
 def soft_label(

@@ -74,11 +74,11 @@ def test_a_saved_dataset_is_read_and_one_of_several_splits_is_asked_for(tmp_path
 
 
 @pytest.mark.parametrize(
-    ("row", "name", "options"),
+    ("row", "name", "columns"),
     [
         (ROWS[0], "pairs", {}),
         ({"question": "q", "better": "a", "worse": "b"}, "pairs",
-         {"prompt_key": "question", "chosen_key": "better", "rejected_key": "worse"}),
+         {"prompt": "question", "chosen": "better", "rejected": "worse"}),
         ({"chosen": "\n\nHuman: hi\n\nAssistant: yes", "rejected": "\n\nHuman: hi\n\nAssistant: no"}, "hh_rlhf", {}),
         ({"instruction": "say", "input": "", "chosen": "a", "rejected": "b"}, "llamafactory", {}),
         ({"history": "q", "human_ref_A": "a", "human_ref_B": "b", "labels": 1}, "shp", {}),
@@ -88,10 +88,10 @@ def test_a_saved_dataset_is_read_and_one_of_several_splits_is_asked_for(tmp_path
           "votes": [{"annotator": "w", "pair": ["c0", "c1"], "choice": "c0"}]}, "jsonl", {}),
     ],
 )  # fmt: skip
-def test_formats_are_told_apart_by_their_rows(row, name, options):
+def test_formats_are_told_apart_by_their_rows(row, name, columns):
     second = row | ({"response": "another", "helpfulness": 1} if name == "helpsteer" else {})
     found = recognise([("f:1", row), ("f:2", second)])
-    assert (found.name, found.options) == (name, options)
+    assert (found.name, found.columns) == (name, columns)
 
 
 def test_what_nothing_reads_is_refused_with_what_it_holds(tmp_path):
@@ -99,7 +99,7 @@ def test_what_nothing_reads_is_refused_with_what_it_holds(tmp_path):
     with pytest.raises(RecordError, match=r"a\.jsonl:1: is in no known format.*alpha, beta"):
         text(tmp_path / "a.jsonl")
     (tmp_path / "empty.jsonl").write_text("\n")
-    with pytest.raises(RecordError, match="holds no row"):
+    with pytest.raises(RecordError, match="is empty: it holds no row"):
         first_rows(str(tmp_path / "empty.jsonl"), hub=False)
     with pytest.raises(RecordError, match="no such file"):
         text(tmp_path / "absent.jsonl")

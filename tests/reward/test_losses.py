@@ -51,6 +51,17 @@ def test_a_margin_asks_the_chosen_side_for_more_whichever_side_it_stands_on():
         assert losses.ranking(reward, target).item() < 0.3
 
 
+def test_scaled_weighs_a_pair_by_its_margin_and_by_one_where_none_is_stated():
+    reward = exact([[1.0, 0.2], [0.3, 1.1], [0.4, 0.1]])
+    plain = from_ranks([[0, 1], [1, 0], [0, 1]])
+    graded = replace(plain, margin=plain.observed * exact([3.0, 2.0, 0.0])[:, None, None])
+    each = losses.pairwise(reward, plain)
+    assert torch.allclose(losses.scaled(reward, graded), each * exact([3.0, 2.0, 1.0]), atol=1e-12)
+    assert torch.equal(losses.scaled(reward, plain), each)
+    tied = from_ranks([[0, 0]], margin=3.0)
+    assert losses.scaled(torch.zeros(1, 2).double(), tied).item() == pytest.approx(math.log(2))
+
+
 def test_a_tie_costs_log_two_at_equal_rewards_and_has_no_margin():
     target = from_ranks([[0, 0]], margin=3.0)
     for loss in (losses.pairwise, losses.soft_label, losses.ranking, losses.plackett_luce):

@@ -89,6 +89,28 @@ GOLDEN = [
         "Q",
     ),
     ("ultrafeedback", {"chosen": [USER, GOOD], "rejected": [USER, BAD], "score_chosen": 8, "score_rejected": 3}, Q),
+    ("arena", {"conversation_a": [USER, BAD], "conversation_b": [USER, GOOD], "winner": "model_b"}, Q),
+    ("arena", {"conversation_a": [USER, GOOD], "conversation_b": [USER, BAD], "winner": "model_a", "model_a": "m"}, Q),
+    (
+        "arena",
+        {"prompt": '["Q"]', "response_a": '["bad"]', "response_b": '["good"]', "winner_model_a": 0,
+         "winner_model_b": 1, "winner_tie": 0},
+        Q,
+    ),
+    ("graded", {"prompt": "Q", "response_a": "good", "response_b": "bad", "preference": -2}, "Q"),
+    ("graded", {"prompt": "Q", "response_a": "bad", "response_b": "good", "preference": "B is much better"}, "Q"),
+    (
+        "helpsteer3",
+        {"context": [USER], "response1": "good", "response2": "bad", "overall_preference": -2,
+         "individual_preference": [{"score": -3}, {"score": -1}]},
+        Q,
+    ),
+    (
+        "helpsteer3",
+        {"prompt": "Q", "response_1": "bad", "response_2": "good", "preference_strength": 1,
+         "all_preferences_unprocessed": [{"strength": 1}, {"strength": -100}]},
+        "Q",
+    ),
 ]  # fmt: skip
 
 
@@ -124,6 +146,27 @@ WHOLE = {
         {"prompt_id": "PROMPT", "votes": [VOTE], "prompt": [
             {"role": "system", "content": "S"}, {"role": "user", "content": "q"},
             {"role": "assistant", "content": "a"}, {"role": "user", "content": "Q\ni"}]},
+    ),
+    "arena": (
+        {"question_id": "x", "language": "English", "judge": "j7", "model_a": "m", "model_b": "n",
+         "winner": "tie (bothbad)", "conversation_a": [USER, {"role": "assistant", "content": "good"}],
+         "conversation_b": [USER, {"role": "assistant", "content": [{"type": "text", "text": "bad"}]}]},
+        {"prompt_id": "x", "prompt": [USER], "domain": "English",
+         "completions": [{"id": "c0", "text": "good", "source": {"model": "m"}},
+                         {"id": "c1", "text": "bad", "source": {"model": "n"}}],
+         "votes": [{"annotator": "j7", "pair": ["c0", "c1"], "choice": "tie", "meta": {"both_bad": True}}]},
+    ),
+    "graded": (
+        {"prompt": "Q", "response_a": "good", "response_b": "bad", "preference": "0", "annotator": "w", "domain": "d"},
+        {"prompt_id": "PROMPT", "prompt": "Q", "domain": "d",
+         "votes": [{"annotator": "w", "pair": ["c0", "c1"], "choice": "tie"}]},
+    ),
+    "helpsteer3": (
+        {"prompt": "Q", "response_1": "good", "response_2": "bad", "preference_strength": -2,
+         "all_preferences_unprocessed": [{"strength": -3}, {"strength": -100}, {"strength": 0}]},
+        {"prompt_id": "PROMPT", "prompt": "Q", "meta": {"preference_strength": -2, "neither": 1},
+         "votes": [{"annotator": "person 1", "pair": ["c0", "c1"], "choice": "c0", "margin": 3},
+                   {"annotator": "person 3", "pair": ["c0", "c1"], "choice": "tie"}]},
     ),
     "helpsteer": (
         {"prompt": "Q", "response": "good", "helpfulness": 3, "verbosity": "N/A"},
