@@ -15,10 +15,11 @@ TRIED = 200
 """Rows that every importer is tried on."""
 FORMATS = (
     "jsonl", "ultrafeedback", "helpsteer", "shp", "summarize_from_feedback", "oasst", "nemo_ranks", "rm_bench",
-    "arena", "helpsteer3", "graded", "llamafactory", "hh_rlhf", "pandalm", "qa_feedback", "rankme", "llmbar", "llmbar_pairs", "pairs", "rewardbench",
+    "arena", "helpsteer3", "graded", "llamafactory", "hh_rlhf", "pandalm", "qa_feedback", "rankme", "llmbar",
+    "llmbar_pairs", "pairs", "rewardbench",
 )  # fmt: skip
 """Options of `data=` by name, the special ones first: where several read all rows, the first is taken."""
-COLUMNS = {
+COLUMNS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "pairs": {
         "prompt": ("prompt", "question", "instruction", "query", "input", "context", "post"),
         "chosen": ("chosen", "better", "preferred", "winner", "accepted", "good", "response_chosen", "answer_chosen"),

@@ -122,7 +122,7 @@ def each(
             yield from records
 
 
-def renamed(rows: Rows, columns: Mapping[str, str], on_bad: OnBad) -> Rows:
+def renamed(rows: Iterable[tuple[str, Any]], columns: Mapping[str, str], on_bad: OnBad) -> Rows:
     """Rows whose columns have the importer's names; one that lacks a column goes to `on_bad`.
 
     Args:

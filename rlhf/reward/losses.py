@@ -44,9 +44,7 @@ def pairwise(
     return sum_over_pairs(_cross_entropy(logit, (1 + direction) / 2, label_smoothing), target)
 
 
-def scaled(
-    reward: Float[Tensor, "*M B K"], target: Target, *, label_smoothing: float = 0.0
-) -> Float[Tensor, "*M B"]:
+def scaled(reward: Float[Tensor, "*M B K"], target: Target, *, label_smoothing: float = 0.0) -> Float[Tensor, "*M B"]:
     """Scaled Bradley-Terry: -m log σ(r_chosen - r_rejected), m the stated margin, summed over the labelled pairs.
 
     A pair that was called "much better" counts more; m = 1 where no margin was stated, and for ties.

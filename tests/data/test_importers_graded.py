@@ -103,6 +103,13 @@ def test_columns_are_read_under_the_names_they_have_in_the_file(tmp_path):
     assert source.fingerprint != Source(importers.pairs, path=str(file)).fingerprint
 
 
+def test_columns_may_be_swapped(tmp_path):
+    (tmp_path / "a.csv").write_text("prompt,chosen,rejected\nQ,bad,good\n")
+    columns = {"chosen": "rejected", "rejected": "chosen"}
+    (record,) = Source(importers.pairs, path=str(tmp_path / "a.csv"), columns=columns).records()
+    assert [c.text for c in record.completions] == ["good", "bad"]
+
+
 def test_a_column_that_is_not_there_is_named_with_those_that_are(tmp_path):
     file = tmp_path / "a.csv"
     file.write_text("q,better\nQ,good\n")

@@ -26,8 +26,10 @@ from rlhf.reward.training import RewardRun
 MODEL_SOURCE = Tiny(width=32, depth=1)
 
 
-def record(number, prompt=None, good="Yes, gladly.", bad="No.", winner=None):
-    """Two votes of three for the good answer, which comes first in every second record."""
+def record(number, prompt=None, good=None, bad=None, winner=None):
+    """Two votes of three for the good answer, first in every second record and longer in half of them."""
+    own = ("Yes, gladly.", "No.") if number % 4 < 2 else ("Yes.", "Not today.")
+    good, bad = own[0] if good is None else good, own[1] if bad is None else bad
     texts = (good, bad) if number % 2 else (bad, good)
     wins = f"c{1 - number % 2}" if winner is None else winner
     loses = {"c0": "c1", "c1": "c0", "tie": "tie"}[wins]

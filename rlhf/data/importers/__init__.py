@@ -21,7 +21,7 @@ from rlhf.data.importers.research import (
 )
 
 __all__ = [
-    "arena", "graded", "helpsteer", "helpsteer3", "hh_rlhf", "jsonl", "llamafactory", "llmbar", "llmbar_pairs", "nemo_ranks", "oasst", "openrlhf",
-    "pairs", "pandalm", "prompts", "qa_feedback", "rankme", "rewardbench", "rm_bench", "shp",
-    "summarize_from_feedback", "ukpconvarg", "ukpconvarg_source", "ultrafeedback",
+    "arena", "graded", "helpsteer", "helpsteer3", "hh_rlhf", "jsonl", "llamafactory", "llmbar", "llmbar_pairs",
+    "nemo_ranks", "oasst", "openrlhf", "pairs", "pandalm", "prompts", "qa_feedback", "rankme", "rewardbench",
+    "rm_bench", "shp", "summarize_from_feedback", "ukpconvarg", "ukpconvarg_source", "ultrafeedback",
 ]  # fmt: skip

@@ -30,7 +30,7 @@ def arena(row: Row) -> Comparison:
     prompt, *texts = parted(*_chats(row), key="conversation_a, conversation_b")
     sources = [{"model": raw.text(row, key)} if row.get(key) else {} for key in ("model_a", "model_b")]
     who = row.get("judge") or row.get("evaluation_session_id") or "label"
-    vote = {"annotator": str(who), "pair": ["c0", "c1"], "choice": WINNERS[said]}
+    vote: dict[str, Any] = {"annotator": str(who), "pair": ["c0", "c1"], "choice": WINNERS[said]}
     if said in BAD:
         vote["meta"] = {"both_bad": True}
     name = row.get("question_id") or row.get("id")
@@ -68,7 +68,7 @@ def _content(content: Any, key: str) -> str:
     """A text, or a list of parts that are all texts."""
     if isinstance(content, str):
         return content
-    parts = list(content) if hasattr(content, "__iter__") and not isinstance(content, Mapping) else [None]
+    parts: list[Any] = list(content) if hasattr(content, "__iter__") and not isinstance(content, Mapping) else []
     if not parts or not all(isinstance(p, Mapping) and isinstance(p.get("text"), str) for p in parts):
         raise RecordError("holds something that is no text", key=key, remedy="only chats of texts can be read")
     if any(part.get("image") for part in parts):

@@ -51,7 +51,9 @@ def _signed(annotator: str, value: Any, key: str, most: float | None = None) -> 
     """The vote for a strength that is below 0 where the first answer is better."""
     strength = raw.number(value, key)
     if strength is None or (most is not None and abs(strength) > most):
-        remedy = "a number: below 0 the first is better, above 0 the second" + (f"; -{most:g}..{most:g}" if most else "")
+        remedy = "a number: below 0 the first is better, above 0 the second" + (
+            f"; -{most:g}..{most:g}" if most else ""
+        )
         raise RecordError(f"is {value!r}", key=key, remedy=remedy)
     return _vote(annotator, "tie" if strength == 0 else "c0" if strength < 0 else "c1", abs(strength))
 

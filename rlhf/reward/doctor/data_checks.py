@@ -6,11 +6,15 @@ from itertools import islice
 from typing import Any, Literal
 
 import numpy as np
+from scipy.stats import binomtest
 
 from rlhf.data.datamodule import PreferenceData
+from rlhf.data.look import ONE_SIDED
 from rlhf.data.render import Renderer
 from rlhf.records import Comparison, prompt_text
+from rlhf.stats.arrays import Ints
 
+FEW = 10  # pairs below which no share is sure enough to tell of
 SAMPLE = 200  # records that the checks of rendering look at
 
 
@@ -44,6 +48,7 @@ def data_checks(data: PreferenceData) -> list[Check]:
     records, completions = (max(1, total["records"]), max(1, total["completions"] + total["completions_too_long"]))
     leaks = report["splits"]["prompts_in_several_splits"]
     read = sum(split["records"] for split in report["splits"]["splits"].values())
+    won = _won(data)
     longer = "raise max_length, or accept the loss: data_report.json counts it"
     return [
         verdict("skipped rows", report["skipped"]["count"] > 0, f"{report['skipped']['count']}",
@@ -64,7 +69,8 @@ def data_checks(data: PreferenceData) -> list[Check]:
                 "loss=rao_kupper or loss=davidson learn from ties", warn=True),
         verdict("prompt leak", leaks > 0, f"{leaks} prompts in more than one split",
                 "use split=hash, or split=near_duplicate"),
-        _side_balance(data),
+        _side_balance(won),
+        _length_balance(won),
     ]  # fmt: skip
 
 
@@ -73,17 +79,45 @@ def _sum(rows: dict[str, dict[str, int]]) -> dict[str, int]:
     return {name: sum(split[name] for split in rows.values()) for name in names}
 
 
-def _side_balance(data: PreferenceData) -> Check:
-    """How often the first of two completions wins: 1.0 means the file gives the answer away by position."""
+def _won(data: PreferenceData) -> Ints:
+    """Decided pairs of the first training rows [P, 2]: did the first win, and how much longer was the winner."""
     rows = data.rows["train"][list(range(min(1000, len(data.rows["train"]))))]
-    wins = []
-    for k, win_prob, observed in zip(map(len, rows["length"]), rows["win_prob"], rows["observed"], strict=True):
-        upper = np.triu(np.reshape(observed, (k, k)), 1)
-        decided = np.reshape(win_prob, (k, k))[upper]
-        wins += [float(w > 0.5) for w in decided if w != 0.5]
-    share = float(np.mean(wins)) if wins else 0.5
+    found = []
+    for length, win_prob, observed in zip(rows["length"], rows["win_prob"], rows["observed"], strict=True):
+        k = len(length)
+        for i, j in np.argwhere(np.triu(np.reshape(observed, (k, k)), 1)):
+            p = win_prob[i * k + j]
+            if p != 0.5:
+                found.append((p > 0.5, (length[i] - length[j]) * (1 if p > 0.5 else -1)))
+    return np.array(found, dtype=np.int64).reshape(-1, 2)
+
+
+def _side_balance(won: Ints) -> Check:
+    """How often the first of two completions wins: 1.0 means the file gives the answer away by position."""
+    share = float(won[:, 0].mean()) if len(won) else 0.5
     harmless = "harmless to a reward model, which never sees the order; shuffle before showing to annotators"
     return verdict("first side wins", not 0.2 < share < 0.8, f"{share:.3f} of the decided pairs", harmless, warn=True)
+
+
+def _length_balance(won: Ints) -> Check:
+    """How often the longer answer wins: people prefer longer answers, so a share surely below a half looks swapped."""
+    unequal = won[won[:, 1] != 0, 1]
+    if not len(unequal):
+        return verdict("longer answer wins", False, "no decided pair of different length", "")
+    longer = binomtest(int((unequal > 0).sum()), len(unequal))
+    interval = longer.proportion_ci(method="wilson")
+    swapped = interval.high < 0.5
+    measured = f"{longer.statistic:.3f} [{interval.low:.3f}, {interval.high:.3f}] of the decided pairs"
+    remedy = "a model will learn length and little else: collect pairs in which the shorter answer is better too"
+    if swapped:
+        back = "data.columns.chosen=rejected data.columns.rejected=chosen"
+        remedy = (
+            f"are chosen and rejected swapped? {back} swaps them back; if short answers were asked for, all is well"
+        )
+    few = len(unequal) < FEW
+    return verdict(
+        "longer answer wins", not few and (swapped or longer.statistic >= ONE_SIDED), measured, remedy, warn=True
+    )
 
 
 def rendering_checks(data: PreferenceData) -> list[Check]:

@@ -35,7 +35,7 @@ def found(tmp_path, capsys):
 def test_sound_data_passes_every_check(found):
     verdict, table = found(*SOUND)
     assert verdict == {}
-    assert "14 checks: 0 failed, 0 to look at" in table
+    assert "15 checks: 0 failed, 0 to look at" in table
     assert "->" not in table
 
 
@@ -52,6 +52,8 @@ DEFECTS = [
     ("duplicate records", "warn", [*SOUND, SOUND[2]], {}, "count twice"),
     ("ties", "warn", [record(i, winner="tie") if i < 20 else r for i, r in enumerate(SOUND)], {}, "rao_kupper"),
     ("first side wins", "warn", [record(2 * i + 1, prompt=f"Q {i}") for i in range(30)], {}, "shuffle"),
+    ("longer answer wins", "warn", [record(i, good="Yes.", bad="No, never.") for i in range(30)], {}, "swapped"),
+    ("longer answer wins", "warn", [record(i, good="Yes, gladly.", bad="No.") for i in range(30)], {}, "length"),
     ("identical pairs", "FAIL", [*SOUND[:-1], record(29, good="No.")], {}, "both sides to one text"),
     ("prompt leak", "FAIL", [*SOUND, record(32, prompt=" question 1? ")], {}, "split=near_duplicate"),
     ("answers too long", "FAIL", [*SOUND[:-4], *(record(i, good="x" * 200) for i in range(26, 30))], {}, "max_length"),
