@@ -73,7 +73,7 @@ def report(box: VoteTableBuilder, options: ReportOptions) -> dict[str, float]:
         for code, name in _largest(codes[kind][vote_table.unit], names[kind]):
             part = vote_table.of(codes[kind][vote_table.unit] == code)
             flat |= {f"{kind}/{name}/{key}": v for key, v in agreement(part, options).items()}
-    flat |= _likert(ratings, options)
+    flat |= _graded(vote_table, options) | _likert(ratings, options)
     session = vote_table.of(vote_table.session[vote_table.unit])
     flat |= {f"calibration/{key}": v for key, v in agreement(session, options).items()}
     return {key: float(value) for key, value in flat.items() if np.isfinite(value)}
@@ -145,6 +145,18 @@ def _cohen(vote_table: VoteTable, options: ReportOptions) -> dict[str, float]:
         found |= {key: float(kappas[pair])} | _bounds(key, bounds)
     known = kappas[np.isfinite(kappas)]
     return found | {"kappa/cohen/mean": float(known.mean()) if len(known) else np.nan}
+
+
+def _graded(vote_table: VoteTable, options: ReportOptions) -> dict[str, float]:
+    """Alphas of the signed strengths (-2 = the first is better by two steps), over ties and verdicts that state one."""
+    stated = vote_table.of(np.isfinite(vote_table.strength))
+    if not stated.strength.any():
+        return {}
+    values, columns = np.unique(stated.strength, return_inverse=True)
+    units, rows = np.unique(stated.unit, return_inverse=True)
+    counts, cluster = table(rows, columns, len(units), len(values)), stated.prompt[units]
+    sizes = {"graded/n_verdicts": float(len(columns))}
+    return sizes | _alphas("graded", counts, cluster, ("ordinal", "interval"), values.tolist(), options)
 
 
 def _likert(ratings: Ratings, options: ReportOptions) -> dict[str, float]:
@@ -255,7 +267,7 @@ def printed(numbers: Mapping[str, float]) -> str:
         f"{numbers.get('n_votes', 0):.0f} votes of {numbers.get('n_annotators', 0):.0f} annotators on "
         f"{numbers.get('n_units', 0):.0f} units of {numbers.get('n_prompts', 0):.0f} prompts"
     ]
-    for key in ("percent", "kappa/fleiss", "kappa/cohen/mean", "alpha/nominal", "alpha/ordinal"):
+    for key in ("percent", "kappa/fleiss", "kappa/cohen/mean", "alpha/nominal", "alpha/ordinal", "graded/ordinal"):
         if key in numbers:
             low, high = numbers.get(f"{key}/ci_low"), numbers.get(f"{key}/ci_high")
             interval = "" if low is None or high is None else f"  [{low:.3f}, {high:.3f}]"

@@ -36,6 +36,7 @@ class DataCounts:
     same_length: int = 0
     identical: int = 0
     unvoted: int = 0
+    graded: int = 0
     repeated: int = 0
     annotators: set[str] = field(default_factory=set)
     prompts: Counter[str] = field(default_factory=Counter)
@@ -98,6 +99,7 @@ def count(records: Iterable[Comparison]) -> DataCounts:
             record.completions[a].text == record.completions[b].text for a, b in zip(i, j, strict=True)
         )
         found.unvoted += not len(i)
+        found.graded += sum(vote.margin > 0 for vote in record.votes)
         found.annotators |= {vote.annotator for vote in record.votes}
         found.prompts[prompt_hash(record.prompt)] += 1
         found.answers.append(len(record.completions))
@@ -119,6 +121,10 @@ def remarks(counts: DataCounts) -> list[str]:
         said.append("the shorter answer nearly always wins: are chosen and rejected swapped?")
     if unequal >= 20 and counts.longer / unequal >= ONE_SIDED:
         said.append("the longer answer nearly always wins: a model will learn length and nothing else")
+    if counts.graded:
+        said.append(
+            f"{counts.graded:,} votes say how much better: loss=scaled or loss=pairwise reads it, the default does not"
+        )
     if counts.identical:
         said.append(f"{counts.identical} pairs compare a text with itself; they are dropped and counted")
     if counts.unvoted:

@@ -22,7 +22,7 @@ FIRST, TIE, SECOND = 0, 1, 2
 
 UNKNOWN = -1  # where a column has no value: no side recorded, no gold answer, no domain
 
-VERDICT_COLUMNS = ("unit", "annotator", "verdict", "shown_first", "seconds", "share", "check")
+VERDICT_COLUMNS = ("unit", "annotator", "verdict", "shown_first", "seconds", "share", "check", "strength")
 UNIT_COLUMNS = ("prompt", "domain", "criterion", "gold", "session", "longer", "characters", "record", "first", "second")
 
 
@@ -32,7 +32,8 @@ class VoteTable:
 
     per verdict [V]  unit, annotator (codes), verdict (FIRST, TIE, SECOND), shown_first (0 = the unit's first completion
                      stood on the first side, 1 = its second, UNKNOWN), seconds (NaN = not measured; for the whole
-                     vote), share (1 / verdicts that the vote gave), check (True = cast on a gold item)
+                     vote), share (1 / verdicts that the vote gave), check (True = cast on a gold item),
+                     strength (stated margin, below 0 where the first is better; 0 = a tie, NaN = none stated)
     per unit [U]     prompt, domain, criterion (codes; domain may be UNKNOWN), gold (right verdict or UNKNOWN),
                      session (True = of the calibration session),
                      longer (characters of the first less those of the second), characters (of both),
@@ -48,6 +49,7 @@ class VoteTable:
     seconds: Floats
     share: Floats
     check: Bools
+    strength: Floats
     prompt: Ints
     domain: Ints
     criterion: Ints
@@ -134,7 +136,8 @@ class VoteTableBuilder:
                 side = (first, second).index(shown) if shown in (first, second) else UNKNOWN
                 seconds = np.nan if vote.seconds is None else vote.seconds
                 verdict = TIE + int(level[first] < level[second]) - int(level[first] > level[second])
-                self._verdicts.extend((unit, who, verdict, side, seconds, 1 / len(pairs), vote.gold))
+                strength = vote.margin * (verdict - TIE) if vote.margin or verdict == TIE else np.nan
+                self._verdicts.extend((unit, who, verdict, side, seconds, 1 / len(pairs), vote.gold, strength))
             for completion, rating in (vote.likert or {}).items():
                 known = len(self._rated.codes)
                 rated = self._rated[(record.prompt_id, identity(record, completion), vote.criterion)]

@@ -6,11 +6,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from rlhf.annotate.agreement import krippendorff_alpha
 from rlhf.annotate.job import Job, report_only
 from rlhf.annotate.judges import gold_of
 from rlhf.annotate.quality import bonus, quality, rows
 from rlhf.annotate.quality import flags as flags_of
-from rlhf.annotate.report import ReportOptions, disputed, next_votes, spot_check
+from rlhf.annotate.report import ReportOptions, disputed, next_votes, report, spot_check
 from rlhf.annotate.simulated import SimulatedAnnotators, gold_in_meta
 from rlhf.data.importers import jsonl
 from rlhf.data.source import Source
@@ -169,6 +170,26 @@ def test_two_reports_in_one_folder_keep_their_lists(tmp_path):
     lists = {p.name: len(p.read_text().splitlines()) - 1 for p in tmp_path.glob("*annotators.csv")}
     assert lists == {"annotators.csv": 3, "b.jsonl.report.annotators.csv": 4}
     assert (tmp_path / "b.jsonl.report.adjudicate.jsonl").exists()
+
+
+def test_agreement_on_how_much_better_reads_margins_and_ties_alone():
+    def vote(who, s):
+        return Vote(who, pair=("x", "y"), choice="tie" if s == 0 else "xy"[s > 0], margin=abs(s))
+
+    said = [[-3, -3], [-1, 1], [0, 2], [2, 2], [3, 1]]
+    texts = (Completion("x", "one"), Completion("y", "two"))
+    plain = Vote("w9", pair=("x", "y"), choice="x")
+    records = [
+        Comparison(f"p{n}", f"q {n}", texts, (vote("w0", a), vote("w1", b), plain)) for n, (a, b) in enumerate(said)
+    ]
+    flat = report(collect(records), ReportOptions(samples=20))
+    values = [-3, -1, 0, 1, 2, 3]
+    table = np.array([[of_unit.count(v) for v in values] for of_unit in said])
+    assert flat["graded/n_verdicts"] == 10
+    for level in ("ordinal", "interval"):
+        assert flat[f"graded/{level}"] == pytest.approx(krippendorff_alpha(table, level=level, values=values))
+    ungraded = report(collect([replace(records[0], votes=(plain,))]), ReportOptions(samples=20))
+    assert not any(key.startswith("graded") for key in ungraded)
 
 
 def test_a_report_tells_of_rows_that_it_could_not_read(tmp_path, capsys):
