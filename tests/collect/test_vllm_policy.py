@@ -63,5 +63,5 @@ def test_every_answer_has_its_own_seed_and_the_decoding_that_was_asked_for():
 
 def test_without_vllm_the_remedy_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "vllm", None)
-    with pytest.raises(ImportError, match=r"rlhf\[vllm\]"):
+    with pytest.raises(ImportError, match=r"preference-reward-models\[vllm\]"):
         VllmPolicy("some/model").answer("Hi", Decoding(), [1])

@@ -43,5 +43,5 @@ def test_an_empty_set_has_empty_columns_of_the_right_kind():
 
 @pytest.mark.parametrize("broken", [np.nan, np.inf, -np.inf])
 def test_a_reward_that_is_not_finite_is_refused_with_the_remedy(broken):
-    with pytest.raises(ValueError, match=r"1 of 4 rewards.*group 1.*optimizer\.lr"):
+    with pytest.raises(ValueError, match=r"1 of 4 rewards.*group 1.*optimizer\.build\.lr"):
         Scored.from_groups([group([1.0, 0.0], 1.0), group([0.0, broken], 1.0)])
