@@ -167,9 +167,7 @@ def test_a_model_of_your_own_by_path(tmp_path):
 def test_a_filter_that_needs_an_absent_package_says_how_to_get_it(monkeypatch):
     monkeypatch.setattr(f, "find_spec", lambda name: None)
     for build in (f.Profanity, lambda: f.Language(["en"]), lambda: f.JsonSchema({})):
-        with pytest.raises(
-            RecordError, match=r"pip install 'preference.*\[filters\]', or filter.filters.\w+=null"
-        ):
+        with pytest.raises(RecordError, match=r"pip install 'preference.*\[filters\]', or filter.filters.\w+=null"):
             build()
 
 
