@@ -318,7 +318,7 @@ def test_data_that_is_not_there_is_said_before_torch_is_imported(tmp_path):
         "assert 'torch' not in sys.modules\n"
     )
     here = tmp_path / "a.jsonl"
-    here.write_text("")
+    here.write_text("{}\n")
     done = subprocess.run([sys.executable, "-c", program, str(here)], capture_output=True, text=True, cwd=CONF.parent)
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
